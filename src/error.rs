@@ -1,0 +1,267 @@
+//! The one public error type.
+//!
+//! Every variant says what happened, where, and what the caller can do about it. Match on the
+//! variants for detail, or ask the predicates (`is_corruption()` and so on) for the kind of
+//! trouble it is.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The result of every fallible call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, and what to do.
+///
+/// It is `Clone`, because one failed write may have to be reported to every commit that was
+/// waiting for it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an operation on the file.
+    #[error("{operation} failed at byte {offset}: {source}; check the device and the file system")]
+    Io {
+        /// What was being done, as a verb phrase: `read`, `write`, `sync`.
+        operation: &'static str,
+        /// The byte offset in the file.
+        offset: u64,
+        /// The operating system's own error.
+        #[source]
+        source: Arc<io::Error>,
+    },
+
+    /// The file could not be opened at all.
+    #[error("cannot open {}: {source}; check that the path is a file this process may read and write", path.display())]
+    Open {
+        /// The path as it was resolved.
+        path: PathBuf,
+        /// The operating system's own error.
+        #[source]
+        source: Arc<io::Error>,
+    },
+
+    /// Another handle, in this process or in another, has the file open.
+    #[error("the database is open elsewhere; close the other handle, or clone it instead of opening the file twice")]
+    Locked,
+
+    /// There is no file at the path, and the options say not to make one.
+    #[error("there is no database at {}; check the path, or open it with `create(true)`", path.display())]
+    NotFound {
+        /// The path as it was resolved.
+        path: PathBuf,
+    },
+
+    /// The file exists, and is not one of Aurora's.
+    #[error("this is not an Aurora database: {reason}; check the path; the file was not changed")]
+    NotADatabase {
+        /// What the first bytes looked like.
+        reason: &'static str,
+    },
+
+    /// The file was written by a newer version than this program understands.
+    #[error("the file has format version {found}, this program reads up to {supported}; open it with a newer release; the file was not changed")]
+    NewerFormat {
+        /// The version in the file.
+        found: u32,
+        /// The newest version that this program reads.
+        supported: u32,
+    },
+
+    /// The file needs a feature that this program does not know.
+    #[error("the file uses features {flags:#x} that this program does not know; open it with a newer release; the file was not changed")]
+    UnknownFeatures {
+        /// The unknown bits.
+        flags: u64,
+    },
+
+    /// Bytes in the file are not what was written there.
+    #[error("damage at page {page}, byte {offset}: {what}: expected {expected:#x}, found {found:#x}; restore a backup, or salvage the file with aurora-inspect")]
+    Corrupt {
+        /// Which rule is broken.
+        what: &'static str,
+        /// The page number; for the log, the page in which the record starts.
+        page: u64,
+        /// The byte offset in the file.
+        offset: u64,
+        /// What the rule asks for.
+        expected: u64,
+        /// What the file holds.
+        found: u64,
+    },
+
+    /// The file is shorter than its header says.
+    #[error("the file is cut off: it has {found} bytes, its header says {expected}; restore a backup, or salvage the file with aurora-inspect")]
+    Truncated {
+        /// The length that the header records.
+        expected: u64,
+        /// The length of the file.
+        found: u64,
+    },
+
+    /// Acknowledged commits in the log are damaged, and later ones prove that they were durable.
+    #[error("the log is damaged at position {lsn} (byte {offset}): a later record at {later_lsn} proves that it was durable; restore a backup, or salvage the file with aurora-inspect")]
+    LogDamaged {
+        /// The log position of the first record that cannot be read.
+        lsn: u64,
+        /// The byte offset in the file of that record.
+        offset: u64,
+        /// The log position of the record that proves the damage.
+        later_lsn: u64,
+    },
+
+    /// No space is left on the device.
+    #[error("the disk is full ({operation} at byte {offset}); nothing that was acknowledged is lost; free some space and try again")]
+    DiskFull {
+        /// What was being done.
+        operation: &'static str,
+        /// The byte offset in the file.
+        offset: u64,
+    },
+
+    /// The file has reached the largest size that its page size allows.
+    #[error("the file is full: it has all of its {pages} pages; create it with a larger page size")]
+    FileFull {
+        /// The number of pages.
+        pages: u64,
+    },
+
+    /// An earlier write or sync failed, so what is on the disk is not known.
+    #[error("writes are refused since an earlier failure ({cause}); reads go on; close and reopen the database to recover every acknowledged commit")]
+    Poisoned {
+        /// The first failure.
+        cause: Arc<Error>,
+    },
+
+    /// The handle, or the transaction, was opened for reading only.
+    #[error("the database is open for reading only; open it without `read_only(true)` to write")]
+    ReadOnly,
+
+    /// The database was closed.
+    #[error("the database is closed; open it again")]
+    Closed,
+
+    /// An earlier operation of this transaction failed half-way, so it cannot be committed.
+    #[error("an earlier operation of this transaction failed, so it can only be dropped; start it again")]
+    TransactionFailed,
+
+    /// The savepoint belongs to another transaction or was rolled back already.
+    #[error("the savepoint is not one of this transaction's living ones; take a new one")]
+    UnknownSavepoint,
+
+    /// A key is longer than a page can hold.
+    #[error("the key has {length} bytes, the limit is {limit}; use a shorter key, or create the file with a larger page size")]
+    KeyTooLong {
+        /// The length of the key.
+        length: usize,
+        /// The longest key that this file takes.
+        limit: usize,
+    },
+
+    /// A value is longer than the format can hold.
+    #[error("the value has {length} bytes, the limit is {limit}; store it in pieces")]
+    ValueTooLong {
+        /// The length of the value.
+        length: u64,
+        /// The longest value.
+        limit: u64,
+    },
+
+    /// There is no tree of that name.
+    #[error("there is no tree named {name:?}; write to it first, or check the name")]
+    TreeNotFound {
+        /// The name that was asked for.
+        name: String,
+    },
+
+    /// The name of a tree is empty, too long, or taken.
+    #[error("{name:?} cannot be the name of a tree: {reason}")]
+    BadTreeName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+
+    /// An option of the builder has a value that cannot work.
+    #[error("the option {option} cannot be {value}: {reason}")]
+    BadOption {
+        /// The name of the builder's method.
+        option: &'static str,
+        /// The value that was given.
+        value: u64,
+        /// What is allowed.
+        reason: &'static str,
+    },
+
+    /// The target of a backup exists.
+    #[error("{} exists; choose another path, or remove it first", path.display())]
+    AlreadyExists {
+        /// The path that was given.
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    /// The file holds bytes that nobody wrote: damage, not a wrong call and not a broken device.
+    pub fn is_corruption(&self) -> bool {
+        matches!(
+            self,
+            Error::Corrupt { .. } | Error::Truncated { .. } | Error::LogDamaged { .. }
+        )
+    }
+
+    /// The operating system or the device failed.
+    pub fn is_io(&self) -> bool {
+        matches!(
+            self,
+            Error::Io { .. } | Error::Open { .. } | Error::DiskFull { .. }
+        )
+    }
+
+    /// Another handle has the file.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Error::Locked)
+    }
+
+    /// The device has no room. The call can be tried again when there is some.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Error::DiskFull { .. })
+    }
+
+    /// The handle takes no more writes until the database is reopened.
+    pub fn is_poisoned(&self) -> bool {
+        matches!(self, Error::Poisoned { .. })
+    }
+
+    /// The caller passed something that can never work: a key too long, a missing tree, a bad
+    /// option. The database is unchanged and goes on.
+    pub fn is_misuse(&self) -> bool {
+        matches!(
+            self,
+            Error::KeyTooLong { .. }
+                | Error::ValueTooLong { .. }
+                | Error::TreeNotFound { .. }
+                | Error::BadTreeName { .. }
+                | Error::BadOption { .. }
+                | Error::UnknownSavepoint
+                | Error::ReadOnly
+                | Error::Closed
+                | Error::TransactionFailed
+                | Error::AlreadyExists { .. }
+        )
+    }
+
+    /// Wraps an operating-system error, telling a full disk from the rest.
+    pub(crate) fn io(operation: &'static str, offset: u64, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::DiskFull { operation, offset }
+            }
+            _ => Error::Io {
+                operation,
+                offset,
+                source: Arc::new(source),
+            },
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The disk, as the engine sees it: the only place where a file is touched.
+//!
+//! Everything above this module goes through [`Storage`], so the same engine runs on the
+//! operating system's files ([`FileStorage`]), in memory ([`MemoryStorage`]), and on a simulated
+//! disk that loses, tears and reorders unsynced writes (`SimDisk`, feature `sim`).
+//!
+//! # Invariants
+//!
+//! 1. A write is durable only after a sync that covers it returned `Ok`: `sync_all` covers every
+//!    earlier write and length, `sync_range` and `write_sync_at` the bytes of their range.
+//! 2. Between syncs, writes may reach the disk in any order, in part, or not at all. A write
+//!    never changes bytes outside of its range.
+//! 3. After a failed sync, nothing is known about the writes that it should have covered.
+
+use std::io;
+use std::sync::Arc;
+
+mod file;
+mod map;
+mod memory;
+#[cfg(any(test, feature = "sim"))]
+mod sim;
+
+pub use file::FileStorage;
+pub use map::Map;
+pub use memory::MemoryStorage;
+#[cfg(any(test, feature = "sim"))]
+pub use sim::{SimDisk, SimFault, SimOperation};
+
+/// A random-access file. All offsets and lengths are in bytes.
+///
+/// The methods take `&self`: the engine reads from many threads while one writes. No two calls
+/// write overlapping ranges at the same time.
+pub trait Storage: Send + Sync + std::fmt::Debug {
+    /// Fills `buffer` from `offset`. Bytes past the end are an `UnexpectedEof` error.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Writes all of `bytes` at `offset`, growing the file when it ends before. Not durable
+    /// until synced (invariants 1 and 2).
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes earlier writes to this range durable. May make more durable than it was asked to.
+    fn sync_range(&self, offset: u64, length_bytes: u64) -> io::Result<()>;
+
+    /// Makes every earlier write, and the length, durable.
+    fn sync_all(&self) -> io::Result<()>;
+
+    /// Writes and makes durable just these bytes, in one step where the platform has one.
+    fn write_sync_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(offset, bytes)?;
+        self.sync_range(offset, bytes.len() as u64)
+    }
+
+    /// Cuts the file or extends it with zeros. Not durable until `sync_all`.
+    fn set_length(&self, length_bytes: u64) -> io::Result<()>;
+
+    /// The length of the file.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Takes the lock that keeps other openers out: exclusive to write, shared to read only.
+    /// `WouldBlock` if another holds it. Held until the storage is dropped.
+    fn lock(&self, exclusive: bool) -> io::Result<()>;
+
+    /// A read-only map of the first `length_bytes`, which may be more than the file has now, or
+    /// `None` where the storage cannot map. Bytes written later show through it; bytes past the
+    /// end of the file must not be touched.
+    fn map(&self, length_bytes: u64) -> io::Result<Option<Arc<Map>>> {
+        let _ = length_bytes;
+        Ok(None)
+    }
+}
