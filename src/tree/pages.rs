@@ -1,0 +1,51 @@
+//! What the tree needs of the pager: pages to read, and private pages to change.
+
+use std::ops::Deref;
+
+use crate::Result;
+use crate::format::{PageNumber, PageRef, RunRef, Version};
+
+/// A source of verified pages: one state of the database.
+pub(crate) trait ReadPages {
+    /// Keeps a page's bytes in place for as long as it lives.
+    type Bytes<'p>: Deref<Target = [u8]>
+    where
+        Self: 'p;
+
+    fn page_size(&self) -> u32;
+
+    /// The bytes of a leaf or branch page: `page_size` long, with the right checksum, and valid
+    /// as a node (`format::node::validate`). That the level is the expected one is left to the
+    /// caller to check.
+    fn read(&self, page: &PageRef) -> Result<Self::Bytes<'_>>;
+
+    /// The bytes of a long value, verified: exactly `run.length_bytes`.
+    fn read_run(&self, run: &RunRef) -> Result<Self::Bytes<'_>>;
+}
+
+/// A transaction's pages: private copies that it may change, on top of the state it began from.
+pub(crate) trait WritePages: ReadPages {
+    /// The version that new pages are born with. Pages with this birth are private: the
+    /// transaction changes them in place.
+    fn version(&self) -> Version;
+
+    /// Makes the page private. Returns its number: the same one if it was private already, else
+    /// that of a copy (number and birth in the copy's header are set); the original is then freed
+    /// as by `free`.
+    fn make_private(&mut self, page: &PageRef) -> Result<PageNumber>;
+
+    /// The bytes of a private page, to be changed.
+    fn bytes_mut(&mut self, page: PageNumber) -> Result<&mut [u8]>;
+
+    /// A new private page: header initialised (`format::page::init`) with this kind and level.
+    fn allocate(&mut self, kind: u8, level: u8) -> Result<PageNumber>;
+
+    /// The state no longer uses this page, which was born at `birth`.
+    fn free(&mut self, page: PageNumber, birth: Version);
+
+    /// Stores a long value in contiguous pages.
+    fn allocate_run(&mut self, value: &[u8]) -> Result<RunRef>;
+
+    /// The state no longer uses this run.
+    fn free_run(&mut self, run: &RunRef);
+}
