@@ -132,7 +132,10 @@ macro_rules! little_endian {
         /// Reads at `offset`; 0 if the slice ends before.
         #[inline]
         pub(crate) fn $get(bytes: &[u8], offset: usize) -> $type {
-            match bytes.get(offset..).and_then(|rest| rest.first_chunk::<$bytes>()) {
+            match bytes
+                .get(offset..)
+                .and_then(|rest| rest.first_chunk::<$bytes>())
+            {
                 Some(chunk) => <$type>::from_le_bytes(*chunk),
                 None => 0,
             }
