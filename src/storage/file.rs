@@ -121,9 +121,14 @@ impl FileStorage {
         })
     }
 
-    #[cfg(test)]
-    pub(super) fn has_synced_descriptor(&self) -> bool {
-        self.synced.is_some()
+    /// The flags that the kernel has for the second descriptor.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn synced_flags(&self) -> Option<u32> {
+        use std::os::fd::AsRawFd;
+        let descriptor = self.synced.as_ref()?.as_raw_fd();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        u32::from_str_radix(flags.trim(), 8).ok()
     }
 
     fn check_writable(&self) -> io::Result<()> {

@@ -305,7 +305,12 @@ fn synced_writes_use_their_own_descriptor_and_survive_a_rename() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("file.db");
     let storage = FileStorage::create_new(&path).unwrap();
-    assert!(storage.has_synced_descriptor());
+    let flags = storage.synced_flags().unwrap();
+    assert_eq!(
+        flags & 0o4010000,
+        0o10000,
+        "O_DSYNC, and not the rest of O_SYNC"
+    );
     std::fs::rename(&path, directory.path().join("moved.db")).unwrap();
     std::fs::write(&path, b"another file").unwrap();
     storage.write_sync_at(0, b"mine").unwrap();
