@@ -16,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 
 mod file;
+mod lock;
 mod map;
 mod memory;
 #[cfg(any(test, feature = "sim"))]
@@ -25,7 +26,13 @@ pub use file::FileStorage;
 pub use map::Map;
 pub use memory::MemoryStorage;
 #[cfg(any(test, feature = "sim"))]
-pub use sim::{SimDisk, SimFault, SimOperation};
+pub use sim::{
+    SimCounters, SimCrash, SimDisk, SimEvent, SimFailedSync, SimFault, SimOperation, SimOutcome,
+    SimTarget,
+};
+
+#[cfg(test)]
+mod tests;
 
 /// A random-access file. All offsets and lengths are in bytes.
 ///

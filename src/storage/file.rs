@@ -1,0 +1,318 @@
+//! The operating system's files.
+//!
+//! # Invariants
+//!
+//! 1. The name of a file that this process made is durable before the first byte is written to
+//!    it: a file that has bytes also has its directory entry, whatever crash comes.
+//! 2. The second descriptor, which syncs what is written through it, is the same file as the
+//!    first: it is compared by device and inode, so a rename in between cannot split the two.
+//! 3. Nothing but a regular file is ever opened.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Map, Storage};
+
+/// A file of the operating system, as a [`Storage`].
+#[derive(Debug)]
+pub struct FileStorage {
+    path: PathBuf,
+    file: File,
+    /// The same file, opened so that a write returns once its own bytes are durable. Where the
+    /// platform has no such thing, a write and a sync of the whole file do the same, slower.
+    synced: Option<File>,
+    read_only: bool,
+    created: bool,
+}
+
+impl FileStorage {
+    /// Opens a file that exists, to read and to write.
+    ///
+    /// Fails with `NotFound` if there is none, `IsADirectory` for a directory, `InvalidInput` for
+    /// anything else that is not a regular file, and `PermissionDenied`.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        refuse_other_than_files(&std::fs::metadata(path)?)?;
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let storage = FileStorage::from_file(path, file, false, false)?;
+        // An empty file may be one whose maker died before its name was durable (invariant 1).
+        if storage.length()? == 0 {
+            storage.sync_parent_directory()?;
+        }
+        Ok(storage)
+    }
+
+    /// Makes a new file and makes its name durable. Fails with `AlreadyExists` if there is
+    /// anything at the path, and with `NotFound` if its directory is missing.
+    pub fn create_new(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)?;
+        let storage = FileStorage::from_file(path, file, false, true)?;
+        storage.sync_parent_directory()?;
+        Ok(storage)
+    }
+
+    /// Opens the file to read and to write, and makes it if there is none. The errors are those
+    /// of [`open`](FileStorage::open) and [`create_new`](FileStorage::create_new).
+    pub fn open_or_create(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        match FileStorage::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        match FileStorage::create_new(path) {
+            // Another process was faster, or the path is a link to nothing.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => FileStorage::open(path),
+            created => created,
+        }
+    }
+
+    /// Opens a file that exists, only to read it. Every call that would change it fails with
+    /// `PermissionDenied`. The errors of opening are those of [`open`](FileStorage::open).
+    pub fn open_read_only(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        refuse_other_than_files(&std::fs::metadata(path)?)?;
+        FileStorage::from_file(path, File::open(path)?, true, false)
+    }
+
+    /// The path as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether this call made the file.
+    pub fn was_created(&self) -> bool {
+        self.created
+    }
+
+    /// Makes the name of the file durable, by syncing the directory that it is in. Does nothing
+    /// on platforms where a directory cannot be synced.
+    pub fn sync_parent_directory(&self) -> io::Result<()> {
+        #[cfg(unix)]
+        {
+            // The real path: the entry that counts is the file's, not that of a link to it.
+            let path = std::fs::canonicalize(&self.path)?;
+            if let Some(directory) = path.parent() {
+                File::open(directory)?.sync_all()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn from_file(path: &Path, file: File, read_only: bool, created: bool) -> io::Result<Self> {
+        refuse_other_than_files(&file.metadata()?)?;
+        let synced = if read_only {
+            None
+        } else {
+            open_synced(&file, path)
+        };
+        Ok(FileStorage {
+            path: path.to_path_buf(),
+            file,
+            synced,
+            read_only,
+            created,
+        })
+    }
+
+    /// The flags that the kernel has for the second descriptor.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn synced_flags(&self) -> Option<u32> {
+        use std::os::fd::AsRawFd;
+        let descriptor = self.synced.as_ref()?.as_raw_fd();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        u32::from_str_radix(flags.trim(), 8).ok()
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.read_only {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the file was opened for reading only",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Storage for FileStorage {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        read_exact_at(&self.file, offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check_writable()?;
+        write_all_at(&self.file, offset, bytes)
+    }
+
+    // No platform has a portable sync of a range that also covers the drive's cache and the
+    // length, so this syncs the file. `write_sync_at` is the fast way.
+    fn sync_range(&self, _offset: u64, _length_bytes: u64) -> io::Result<()> {
+        self.sync_all()
+    }
+
+    // `sync_data` covers the data and as much metadata as it takes to read it, the length too;
+    // on macOS it is F_FULLFSYNC. `sync_all` would add a journal commit for the time stamps.
+    fn sync_all(&self) -> io::Result<()> {
+        self.check_writable()?;
+        self.file.sync_data()
+    }
+
+    fn write_sync_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check_writable()?;
+        match &self.synced {
+            Some(synced) => write_all_at(synced, offset, bytes),
+            None => {
+                write_all_at(&self.file, offset, bytes)?;
+                self.file.sync_data()
+            }
+        }
+    }
+
+    fn set_length(&self, length_bytes: u64) -> io::Result<()> {
+        self.check_writable()?;
+        self.file.set_len(length_bytes)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn lock(&self, exclusive: bool) -> io::Result<()> {
+        let taken = if exclusive {
+            self.file.try_lock()
+        } else {
+            self.file.try_lock_shared()
+        };
+        taken.map_err(|error| match error {
+            TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+            TryLockError::Error(error) => error,
+        })
+    }
+
+    fn map(&self, length_bytes: u64) -> io::Result<Option<Arc<Map>>> {
+        Map::new(&self.file, length_bytes).map(|map| Some(Arc::new(map)))
+    }
+}
+
+/// A directory can be opened for reading, and opening a pipe waits for its other end, so both are
+/// refused by what they are.
+fn refuse_other_than_files(metadata: &std::fs::Metadata) -> io::Result<()> {
+    if metadata.is_file() {
+        Ok(())
+    } else if metadata.is_dir() {
+        Err(io::Error::new(
+            io::ErrorKind::IsADirectory,
+            "the path is a directory",
+        ))
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the path is not a regular file",
+        ))
+    }
+}
+
+/// `O_DSYNC` has this value on the architectures that follow the kernel's generic headers. On the
+/// others (mips, sparc, alpha, hppa) the slower way is taken.
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    any(
+        target_arch = "x86_64",
+        target_arch = "x86",
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "riscv64",
+        target_arch = "powerpc64",
+        target_arch = "s390x",
+        target_arch = "loongarch64",
+    )
+))]
+const O_DSYNC: Option<i32> = Some(0o10000);
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(
+        target_arch = "x86_64",
+        target_arch = "x86",
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "riscv64",
+        target_arch = "powerpc64",
+        target_arch = "s390x",
+        target_arch = "loongarch64",
+    ))
+))]
+const O_DSYNC: Option<i32> = None;
+
+/// Opens `file` once more with `O_DSYNC`, or gives up: that is no error, only slower.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn open_synced(file: &File, path: &Path) -> Option<File> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(O_DSYNC?);
+    // The descriptor's own name finds the file even after a rename. Without /proc the path has
+    // to do, and the comparison tells if it leads elsewhere by now.
+    let descriptor = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let synced = options
+        .open(descriptor)
+        .or_else(|_| options.open(path))
+        .ok()?;
+    let (first, second) = (file.metadata().ok()?, synced.metadata().ok()?);
+    (first.dev() == second.dev() && first.ino() == second.ino()).then_some(synced)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn open_synced(_file: &File, _path: &Path) -> Option<File> {
+    None
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut offset: u64, mut buffer: &mut [u8]) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, buffer, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                buffer = &mut buffer[count..];
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_write(file, bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = &bytes[count..];
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

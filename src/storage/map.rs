@@ -1,0 +1,99 @@
+//! A read-only memory map of the database file.
+//!
+//! # Invariants
+//!
+//! 1. The map never outlives its address range: slices borrow from the [`Map`], and whoever holds
+//!    one holds the `Arc<Map>`.
+//! 2. A slice is asked for only below the file's current length, and the file is never cut while
+//!    a map of it lives. (Touching a mapped page past the end of the file kills the process.)
+//! 3. A slice is asked for only over bytes that nobody writes while the slice lives: pages are
+//!    copied on write and reused only when no snapshot can see them, and other processes are kept
+//!    out by the lock on the file.
+#![allow(unsafe_code)] // memory maps cannot be made or read without it; nothing else here needs it
+
+use std::fs::File;
+use std::io;
+
+use memmap2::{MmapOptions, MmapRaw};
+
+/// A read-only view of the first bytes of a file, without copying them. Made by
+/// [`Storage::map`](super::Storage::map).
+///
+/// It may be longer than the file, so that the file can grow under it without a new map.
+pub struct Map {
+    map: MmapRaw,
+    length_bytes: usize,
+}
+
+impl Map {
+    /// Maps the first `length_bytes` of `file`.
+    ///
+    /// On Unix the map may go past the end of the file. Windows has no such maps: there it ends
+    /// where the file ends now, so ask [`len`](Map::len).
+    pub(crate) fn new(file: &File, length_bytes: u64) -> io::Result<Self> {
+        let length_bytes = if cfg!(unix) {
+            length_bytes
+        } else {
+            length_bytes.min(file.metadata()?.len())
+        };
+        let length_bytes = usize::try_from(length_bytes).map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the map does not fit into the address space",
+            )
+        })?;
+        let map = MmapOptions::new()
+            .len(length_bytes)
+            .map_raw_read_only(file)?;
+        Ok(Map { map, length_bytes })
+    }
+
+    /// The length of the map in bytes, which may be more than the file has.
+    pub fn len(&self) -> usize {
+        self.length_bytes
+    }
+
+    /// Whether the map has no bytes at all.
+    pub fn is_empty(&self) -> bool {
+        self.length_bytes == 0
+    }
+
+    /// The bytes of `offset..offset + length_bytes`, or `None` if the map ends before.
+    ///
+    /// The caller must keep invariants 2 and 3 above; only the engine, which does, can call this.
+    #[cfg_attr(not(test), allow(dead_code))] // the pager calls it
+    #[inline]
+    pub(crate) fn bytes(&self, offset: u64, length_bytes: usize) -> Option<&[u8]> {
+        let start = usize::try_from(offset).ok()?;
+        let end = start.checked_add(length_bytes)?;
+        if end > self.length_bytes {
+            return None;
+        }
+        // SAFETY: `start..end` lies inside the mapping, as was just checked, and the mapping
+        // lives as long as `self`, which the slice borrows. Any byte is a valid `u8`, and a
+        // mapping is never longer than `isize::MAX` (memmap2 checks that). That the memory is
+        // backed by the file and does not change while the slice lives is the contract of
+        // invariants 2 and 3: the engine asks only for pages below the file's length that no one
+        // rewrites while a snapshot can see them, and the file is locked against other processes.
+        Some(unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(start), length_bytes) })
+    }
+
+    /// Tells the system that reads will be scattered, so that it does not read ahead. Does
+    /// nothing where there is no such advice.
+    ///
+    /// Off unless called: it helps point reads of a file that is larger than memory, and slows
+    /// down scans.
+    pub fn advise_random(&self) -> io::Result<()> {
+        #[cfg(unix)]
+        self.map.advise(memmap2::Advice::Random)?;
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Map {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Map")
+            .field("length_bytes", &self.length_bytes)
+            .finish()
+    }
+}
