@@ -255,7 +255,7 @@ const O_DSYNC: Option<i32> = None;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn open_synced(file: &File, path: &Path) -> Option<File> {
     use std::os::fd::AsRawFd;
-    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    use std::os::unix::fs::OpenOptionsExt;
 
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(O_DSYNC?);
@@ -266,8 +266,15 @@ fn open_synced(file: &File, path: &Path) -> Option<File> {
         .open(descriptor)
         .or_else(|_| options.open(path))
         .ok()?;
-    let (first, second) = (file.metadata().ok()?, synced.metadata().ok()?);
-    (first.dev() == second.dev() && first.ino() == second.ino()).then_some(synced)
+    same_file(file, &synced).then_some(synced)
+}
+
+/// Whether two descriptors are of one file, whatever it is called.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn same_file(first: &File, second: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |file: &File| file.metadata().ok().map(|data| (data.dev(), data.ino()));
+    identity(first).is_some_and(|first| identity(second) == Some(first))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -315,4 +322,22 @@ fn write_all_at(file: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()
         }
     }
     Ok(())
+}
+
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_descriptor_is_never_another_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file.db");
+        let file = File::create_new(&path).unwrap();
+        std::fs::rename(&path, directory.path().join("moved.db")).unwrap();
+        let other = File::create_new(&path).unwrap();
+        assert!(!same_file(&file, &other));
+        assert!(same_file(&file, &file.try_clone().unwrap()));
+        let synced = open_synced(&file, &path).unwrap();
+        assert!(same_file(&file, &synced));
+    }
 }

@@ -331,6 +331,7 @@ fn a_map_shows_later_writes_and_growth() {
     assert_eq!(map.bytes(0, 4096).unwrap(), &[1; 4096]);
     storage.write_at(100, b"later").unwrap();
     assert_eq!(map.bytes(100, 5).unwrap(), b"later");
+    assert_eq!(map.bytes(103, 3).unwrap(), b"er\x01");
     storage.write_at(500_000, b"grown").unwrap();
     storage.write_sync_at(600_000, b"synced").unwrap();
     assert_eq!(map.bytes(500_000, 5).unwrap(), b"grown");

@@ -497,6 +497,17 @@ fn what_a_failed_sync_leaves() {
 }
 
 #[test]
+fn a_sync_also_keeps_the_growth_that_an_earlier_failed_sync_lost() {
+    let disk = ten();
+    disk.set_length(20).unwrap();
+    disk.fail_once(SimTarget::Syncs, 1, SimFault::Eio);
+    disk.sync_all().unwrap_err();
+    disk.write_at(12, b"x").unwrap();
+    disk.sync_all().unwrap();
+    assert_eq!(left(&disk, SimCrash::LoseAll), b"..........\0\0x");
+}
+
+#[test]
 fn a_failed_sync_may_do_a_part() {
     let seen: BTreeSet<Vec<u8>> = (0..50)
         .map(|seed| {
