@@ -1,0 +1,89 @@
+//! Backup: a compact copy of a snapshot in a file of its own.
+//!
+//! # Invariants
+//!
+//! 1. The copy gets its name only when it is complete, checked and durable; until then it has the
+//!    name with `.partial` added, which a later backup to the same path replaces.
+//! 2. Every page that is read is verified on the way, and the copy is checked as a whole and
+//!    compared in its counts before it is named.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::db::Aurora;
+use crate::txn::snapshot::Snapshot;
+use crate::{Error, Result};
+
+/// Copies in transactions of about this many bytes, so that memory stays small.
+pub(crate) fn backup(snapshot: &Snapshot, path: &Path) -> Result<()> {
+    if path.exists() {
+        return Err(Error::AlreadyExists {
+            path: path.to_path_buf(),
+        });
+    }
+    let mut partial = path.as_os_str().to_os_string();
+    partial.push(".partial.db");
+    let partial = PathBuf::from(partial);
+    let refused = |error| Error::Open {
+        path: partial.clone(),
+        source: Arc::new(error),
+    };
+    match std::fs::remove_file(&partial) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),
+        _ => {}
+    }
+    let copied = copy(snapshot, &partial);
+    if copied.is_err() {
+        let _ = std::fs::remove_file(&partial);
+        return copied;
+    }
+    std::fs::rename(&partial, path).map_err(refused)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    if cfg!(unix) {
+        let synced = std::fs::File::open(directory).and_then(|directory| directory.sync_all());
+        synced.map_err(|error| Error::io("sync the directory", 0, error))?;
+    }
+    Ok(())
+}
+
+fn copy(snapshot: &Snapshot, path: &Path) -> Result<()> {
+    let target = Aurora::builder()
+        .page_size(snapshot.engine().pager.page_size())
+        .background(false)
+        .open(path)?;
+    let mut transaction = target.begin_write()?;
+    transaction.commit_by_checkpoint();
+    for name in snapshot.tree_names() {
+        let mut to = transaction.tree(name)?;
+        let mut from = snapshot.tree(name)?.cursor();
+        let mut more = from.first()?;
+        while more {
+            let key = from.key().to_vec();
+            to.put(key, from.value()?)?;
+            more = from.next()?;
+        }
+    }
+    transaction.commit()?;
+    compare(snapshot, &target)?;
+    target.close()
+}
+
+/// Invariant 2.
+fn compare(snapshot: &Snapshot, target: &Aurora) -> Result<()> {
+    target.check()?;
+    let copy = target.begin_read()?;
+    for name in snapshot.tree_names() {
+        let (expected, found) = (snapshot.tree(name)?.len(), copy.tree(name)?.len());
+        if expected != found {
+            return Err(Error::Corrupt {
+                what: "a tree of the backup has another number of entries",
+                page: 0,
+                offset: 0,
+                expected,
+                found,
+            });
+        }
+    }
+    Ok(())
+}

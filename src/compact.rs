@@ -1,0 +1,155 @@
+//! Compaction: pages move from the end of the file into free places, and the tail is given back.
+//!
+//! # Invariants
+//!
+//! 1. A step is a transaction that changes no entry: it only makes pages private, which gives them
+//!    a lower place, because the lowest free page is always allocated first. It needs no record in
+//!    the log; a crash that loses it loses no data.
+//! 2. Steps are taken only while there are more free pages below the cutoff than a step can need,
+//!    so the file does not grow on the way.
+//! 3. The tail comes free when a checkpoint has made the new places durable, and is cut only as
+//!    far as no snapshot sees it.
+
+use std::sync::Arc;
+
+use crate::Result;
+use crate::format::PageNumber;
+use crate::handle::Handle;
+use crate::tree;
+use crate::tree::pages::WritePages;
+use crate::txn::checkpoint::Purpose;
+use crate::txn::engine::Engine;
+use crate::txn::pages::TxnPages;
+use crate::txn::state::{State, TreeId};
+
+/// How far a compaction has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Steps taken so far.
+    pub steps: u64,
+    /// The length of the file now, in bytes.
+    pub file_bytes: u64,
+    /// The length that it would have with no free page in it.
+    pub target_bytes: u64,
+}
+
+/// Leaves that one step visits: some milliseconds of the writer's turn.
+const STEP_LEAVES: usize = 128;
+/// A pass that gains less than this share of the file is the last one.
+const WORTH_SHARE: u32 = 64;
+const MAX_PASSES: u32 = 8;
+
+pub(crate) struct Compaction {
+    handle: Arc<Handle>,
+    steps: u64,
+}
+
+impl Compaction {
+    pub(crate) fn new(handle: Arc<Handle>) -> Result<Self> {
+        handle.engine.check_writable()?;
+        Ok(Compaction { handle, steps: 0 })
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.handle.engine
+    }
+
+    /// Runs to the end, or until `progress` says to stop. Returns the bytes given back.
+    pub(crate) fn run(mut self, mut progress: impl FnMut(&Progress) -> bool) -> Result<u64> {
+        let before = self.engine().file_bytes();
+        // Frees what is only waiting, so that the cutoff is the right one.
+        self.engine().checkpoint()?;
+        for _ in 0..MAX_PASSES {
+            let (end, free) = self.engine().end_and_free();
+            if free <= end / WORTH_SHARE {
+                break;
+            }
+            let cutoff = end - free;
+            let finished = self.pass(cutoff, &mut progress)?;
+            // The first makes the new places durable; the second, with the old ones free, records
+            // the shorter length.
+            self.engine().checkpoint_with(Purpose::Compact(cutoff), None)?;
+            self.engine().checkpoint_with(Purpose::Compact(cutoff), None)?;
+            let (now, _) = self.engine().end_and_free();
+            tracing::debug!(from = end, to = now, "compaction pass");
+            if !finished || end.saturating_sub(now) <= end / WORTH_SHARE {
+                break;
+            }
+        }
+        self.engine().cut_tail();
+        Ok(before.saturating_sub(self.engine().file_bytes()))
+    }
+
+    /// Visits all leaves of all trees once. Says whether it got to the end.
+    fn pass(
+        &mut self,
+        cutoff: PageNumber,
+        progress: &mut impl FnMut(&Progress) -> bool,
+    ) -> Result<bool> {
+        let mut place: Option<(String, Vec<u8>)> = None;
+        while let Some(next) = self.step(cutoff, place)? {
+            place = Some(next);
+            self.steps += 1;
+            let engine = self.engine();
+            let size = u64::from(engine.pager.page_size());
+            let report = Progress {
+                steps: self.steps,
+                file_bytes: engine.file_bytes(),
+                target_bytes: u64::from(cutoff) * size,
+            };
+            if !progress(&report) {
+                return Ok(false);
+            }
+            if engine.wants_checkpoint() {
+                engine.checkpoint()?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// One transaction: some leaves of one tree. Returns where to go on.
+    fn step(
+        &self,
+        cutoff: PageNumber,
+        place: Option<(String, Vec<u8>)>,
+    ) -> Result<Option<(String, Vec<u8>)>> {
+        let engine = self.engine();
+        let _turn = engine.turns.wait();
+        engine.check_writable()?;
+        let (current, version) = engine.next_version();
+        let (name, from) = place.unwrap_or_default();
+        let Some((name, id, from)) = resume(&current, &name, from) else {
+            return Ok(None);
+        };
+        // Invariant 2: leaves, the branches above them, and as much again for the checkpoint.
+        let (_, free) = engine.end_and_free();
+        if free < 4 * STEP_LEAVES as u32 && free < cutoff / 16 {
+            return Ok(None);
+        }
+        let mut pages = TxnPages::new(engine.clone(), version, true);
+        let mut trees = current.trees.clone();
+        let mut root = trees.root(id);
+        let wants_move = |page| page >= cutoff;
+        let next = tree::relocate(&mut pages, &mut root, &from, STEP_LEAVES, &wants_move)?;
+        trees.set_root(id, root);
+        if !pages.is_unchanged() {
+            let version = pages.version();
+            let state = Arc::new(State { version, trees });
+            engine.commit_unlogged(&mut pages, &state)?;
+        }
+        Ok(Some(match next {
+            Some(key) => (name, key),
+            // A name cannot contain this, so the next tree is the one that follows.
+            None => (name + "\0", Vec::new()),
+        }))
+    }
+}
+
+/// The tree to go on with: the named one if it is still there, else the next by name.
+fn resume(state: &State, name: &str, from: Vec<u8>) -> Option<(String, TreeId, Vec<u8>)> {
+    let mut trees = state.trees.names();
+    let (found, id) = trees.find(|(known, _)| *known >= name)?;
+    let from = if found == name { from } else { Vec::new() };
+    Some((found.to_string(), id, from))
+}

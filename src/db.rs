@@ -1,0 +1,427 @@
+//! The database as its users hold it: open, read, write, close.
+
+use std::ops::RangeBounds;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::compact::{Compaction, Progress};
+use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
+use crate::handle::Handle;
+use crate::inspect::{CheckReport, Stats};
+use crate::storage::{FileStorage, MemoryStorage, Storage};
+use crate::txn::checkpoint::Purpose;
+use crate::txn::engine::{Engine, Settings};
+use crate::txn::snapshot::{Entry, Range, Snapshot};
+use crate::txn::write::{Commit, Durability, WriteTransaction};
+use crate::{Error, Result};
+
+/// An open database. Clones are handles on the same one; it is closed when the last is dropped.
+///
+/// ```
+/// use aurora::Aurora;
+///
+/// let directory = tempfile::tempdir().unwrap();
+/// let db = Aurora::open(directory.path().join("mydb"))?; // makes mydb.db
+///
+/// db.write(|tx| {
+///     let mut users = tx.tree("users")?;
+///     users.put("ada", "Ada Lovelace")?;
+///     users.put("grace", "Grace Hopper")?;
+///     Ok(())
+/// })?; // on the disk from here on
+///
+/// let users = db.tree("users")?;
+/// assert_eq!(users.get("ada")?.as_deref(), Some(&b"Ada Lovelace"[..]));
+/// assert_eq!(users.len()?, 2);
+/// # Ok::<(), aurora::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Aurora {
+    handle: Arc<Handle>,
+    durability: Durability,
+}
+
+/// How to open a database. See [`Aurora::builder`].
+#[derive(Debug, Clone)]
+pub struct Builder {
+    settings: Settings,
+    create: bool,
+    durability: Durability,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Builder {
+            settings: Settings {
+                page_size: 4096,
+                memory_bytes: 256 << 20,
+                log_limit_bytes: 32 << 20,
+                read_only: false,
+                background: true,
+                salt: None,
+            },
+            create: true,
+            durability: Durability::Full,
+        }
+    }
+}
+
+impl Builder {
+    /// The page size of a file that is created, in bytes: a power of two from 4096 (the default)
+    /// to 65536. An existing file keeps its own. Larger pages take longer keys (a quarter of a
+    /// page), scan faster, and cost more for each small commit.
+    pub fn page_size(mut self, bytes: u32) -> Self {
+        self.settings.page_size = bytes;
+        self
+    }
+
+    /// How much memory pages may use, in bytes; 256 MiB if not set, at least 1 MiB. Pages beyond
+    /// it are dropped, or written early, and read again through the map of the file. The page
+    /// table (16 bytes for each page that was used) comes on top.
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.settings.memory_bytes = bytes;
+        self
+    }
+
+    /// How large the log in the file may grow, in bytes; 32 MiB if not set, at least 64 KiB. It
+    /// starts at 32 KiB and grows when commits fill it. A larger log makes for fewer checkpoints
+    /// and a longer open after a crash. A transaction with more than a quarter of it in changes
+    /// commits by a checkpoint.
+    pub fn log_limit(mut self, bytes: u64) -> Self {
+        self.settings.log_limit_bytes = bytes;
+        self
+    }
+
+    /// Whether a missing file is made. It is, if not set.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Opens for reading only: the file is not written to, not even to recover it, and other
+    /// readers can have it open at the same time.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.settings.read_only = read_only;
+        self
+    }
+
+    /// What `Ok` from a commit means, unless a transaction says otherwise. Full if not set.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Whether the database has threads of its own for checkpoints and async commits. It has, if
+    /// not set. Without them the same work is done within the calls that need it, which makes
+    /// every run the same: for tests, and for programs that must not have threads.
+    pub fn background(mut self, background: bool) -> Self {
+        self.settings.background = background;
+        self
+    }
+
+    /// The number that seeds every checksum of a file that is created. Random if not set; set it
+    /// to make files byte for byte the same.
+    pub fn salt(mut self, salt: u64) -> Self {
+        self.settings.salt = Some(salt);
+        self
+    }
+
+    /// Opens the database at a path. `.db` is added unless the path ends in it.
+    ///
+    /// After a crash the log is replayed, which takes time in proportion to the log and not to
+    /// the file.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] at once if another handle has the file, [`Error::NotADatabase`],
+    /// [`Error::NewerFormat`], [`Error::Truncated`], [`Error::Corrupt`], [`Error::LogDamaged`] for
+    /// what the file is, [`Error::NotFound`] and [`Error::Open`] for what the path is. The file is
+    /// not changed then.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Aurora> {
+        self.check()?;
+        let path = with_extension(path.as_ref());
+        let opened = match (self.settings.read_only, self.create) {
+            (true, _) => FileStorage::open_read_only(&path),
+            (false, true) => FileStorage::open_or_create(&path),
+            (false, false) => FileStorage::open(&path),
+        };
+        let storage = opened.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::NotFound { path: path.clone() },
+            _ => Error::Open {
+                path: path.clone(),
+                source: Arc::new(error),
+            },
+        })?;
+        let storage = Arc::new(storage);
+        let created = storage.was_created();
+        let db = self.open_storage(storage.clone())?;
+        if created {
+            storage
+                .sync_parent_directory()
+                .map_err(|error| Error::io("sync the directory", 0, error))?;
+        }
+        Ok(db)
+    }
+
+    /// Opens the database in a storage of the caller's: memory, a simulated disk, or anything
+    /// else that keeps the promises of [`Storage`].
+    pub fn open_storage(self, storage: Arc<dyn Storage>) -> Result<Aurora> {
+        self.check()?;
+        let engine = Engine::start(storage, self.settings, self.create)?;
+        Ok(Aurora {
+            handle: Arc::new(Handle { engine }),
+            durability: self.durability,
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        let bad = |option, value, reason| {
+            Err(Error::BadOption {
+                option,
+                value,
+                reason,
+            })
+        };
+        let size = self.settings.page_size;
+        if !size.is_power_of_two() || !(MIN_PAGE_SIZE..=MAX_PAGE_SIZE).contains(&size) {
+            let reason = "it must be a power of two from 4096 to 65536";
+            return bad("page_size", u64::from(size), reason);
+        }
+        if self.settings.memory_bytes < 1 << 20 {
+            let value = self.settings.memory_bytes as u64;
+            return bad("memory_limit", value, "it must be at least 1 MiB");
+        }
+        let log = self.settings.log_limit_bytes;
+        if !(64 << 10..=1 << 40).contains(&log) {
+            return bad("log_limit", log, "it must be from 64 KiB to 1 TiB");
+        }
+        Ok(())
+    }
+}
+
+fn with_extension(path: &Path) -> PathBuf {
+    if path.extension().is_some_and(|extension| extension == "db") {
+        return path.to_path_buf();
+    }
+    let mut name = path.as_os_str().to_os_string();
+    name.push(".db");
+    PathBuf::from(name)
+}
+
+impl Aurora {
+    /// Opens the database at a path, or makes one; `.db` is added unless the path ends in it.
+    /// [`Builder::open`] has the details and the errors.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open(path)
+    }
+
+    /// All options, each with its default.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A database in memory, gone when it is dropped. The same engine on another storage.
+    pub fn in_memory() -> Result<Self> {
+        Self::builder().open_storage(Arc::new(MemoryStorage::new()))
+    }
+
+    /// Takes a snapshot of what is committed now.
+    pub fn begin_read(&self) -> Result<Snapshot> {
+        Snapshot::new(self.handle.clone())
+    }
+
+    /// Runs a closure on a snapshot.
+    pub fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
+        read(&self.begin_read()?)
+    }
+
+    /// Starts a write transaction, waiting until those before it have ended.
+    pub fn begin_write(&self) -> Result<WriteTransaction> {
+        let turn = self.handle.engine.turns.wait();
+        WriteTransaction::new(self.handle.clone(), turn, self.durability)
+    }
+
+    /// Starts a write transaction without blocking the thread while others have their turn.
+    pub async fn begin_write_async(&self) -> Result<WriteTransaction> {
+        let turn = self.handle.engine.turns.queue_up().await;
+        WriteTransaction::new(self.handle.clone(), turn, self.durability)
+    }
+
+    /// Runs a closure in a write transaction and commits it; rolls it back if the closure fails.
+    pub fn write<T>(&self, write: impl FnOnce(&mut WriteTransaction) -> Result<T>) -> Result<T> {
+        let mut transaction = self.begin_write()?;
+        let value = write(&mut transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
+    /// Like [`write`](Self::write), and the commit is waited for by awaiting the result.
+    pub fn write_async<T>(
+        &self,
+        write: impl FnOnce(&mut WriteTransaction) -> Result<T>,
+    ) -> Result<(T, Commit)> {
+        let mut transaction = self.begin_write()?;
+        let value = write(&mut transaction)?;
+        Ok((value, transaction.commit_async()?))
+    }
+
+    /// A tree by name, for single operations that are transactions of their own. The tree is made
+    /// by the first write to it.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] after [`close`](Self::close).
+    pub fn tree(&self, name: impl Into<String>) -> Result<Tree> {
+        self.handle.engine.check_open()?;
+        Ok(Tree {
+            db: self.clone(),
+            name: name.into(),
+        })
+    }
+
+    /// The names of all trees, in order.
+    pub fn tree_names(&self) -> Result<Vec<String>> {
+        self.read(|snapshot| Ok(snapshot.tree_names().map(str::to_string).collect()))
+    }
+
+    /// Makes every commit so far durable, buffered ones too.
+    pub fn flush(&self) -> Result<()> {
+        self.handle.engine.check_writable()?;
+        self.handle.engine.log.flush()
+    }
+
+    /// Writes everything that is only in the log to its place, and empties the log. Happens by
+    /// itself when half of the log or of the memory is used.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.handle.engine.check_writable()?;
+        self.handle.engine.checkpoint()
+    }
+
+    /// Moves pages from the end of the file into free places and gives the tail back, while
+    /// readers and writers go on. Returns how many bytes the file lost.
+    ///
+    /// Works in bounded steps, each a transaction that waits for its turn like any other. It never
+    /// makes the file larger, and a crash at any point leaves what a crash always leaves.
+    pub fn compact(&self) -> Result<u64> {
+        self.compact_with(|_| true)
+    }
+
+    /// Like [`compact`](Self::compact); the closure is told the progress after each step, and
+    /// stops it by answering `false`.
+    pub fn compact_with(&self, progress: impl FnMut(&Progress) -> bool) -> Result<u64> {
+        Compaction::new(self.handle.clone())?.run(progress)
+    }
+
+    /// Writes a compact copy of what is committed now to a new file, while writes go on. `.db` is
+    /// added unless the path ends in it. The copy is checked as a whole before it gets its name.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] if there is something at the path.
+    pub fn backup_to(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = with_extension(path.as_ref());
+        crate::backup::backup(&self.begin_read()?, &path)
+    }
+
+    /// Counts and sizes: pages, trees, log, cache, snapshots, bytes written. Reads the pages that
+    /// it counts, so it costs time in proportion to the file.
+    pub fn stats(&self) -> Result<Stats> {
+        crate::inspect::stats(&self.handle.engine)
+    }
+
+    /// Checks everything that the file promises about its structure: checksums along every
+    /// reference, order, counts, separators, long values, and that reachable pages and free ones
+    /// are together all pages. Waits for its turn to write, and holds it.
+    ///
+    /// # Errors
+    /// The first fault that it finds, as [`Error::Corrupt`].
+    pub fn check(&self) -> Result<CheckReport> {
+        crate::inspect::check(&self.handle.engine)
+    }
+
+    /// Makes everything durable and closes the database, whatever other handles there are: their
+    /// calls get [`Error::Closed`] from then on. Snapshots that are held go on. Waits for a
+    /// running write transaction to end.
+    ///
+    /// Dropping the last handle does the same, but cannot report errors.
+    pub fn close(self) -> Result<()> {
+        self.handle.engine.close()
+    }
+
+    /// A checkpoint that also moves what lies at `page` or behind it, for tests.
+    #[doc(hidden)]
+    pub fn checkpoint_moving(&self, page: u32) -> Result<()> {
+        let engine = &self.handle.engine;
+        engine.checkpoint_with(Purpose::Compact(page), None)
+    }
+}
+
+/// A named tree, for single operations. Each is a transaction of its own; to do several things at
+/// once, use [`Aurora::write`].
+#[derive(Debug, Clone)]
+pub struct Tree {
+    db: Aurora,
+    name: String,
+}
+
+impl Tree {
+    /// The tree's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Stores a value, durably. Says whether there was one already.
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<bool> {
+        self.db.write(|tx| tx.tree(&self.name)?.put(key, value))
+    }
+
+    /// Removes a key, durably. Says whether it was there.
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.db.write(|tx| tx.tree(&self.name)?.delete(key))
+    }
+
+    /// Removes all keys of a range and returns how many there were.
+    pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        self.db.write(|tx| tx.tree(&self.name)?.delete_range(range))
+    }
+
+    /// The value of a key, as a copy. Without a copy: [`TreeView::get`](crate::TreeView::get).
+    ///
+    /// # Errors
+    /// [`Error::TreeNotFound`] if nothing was ever written to the tree.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        self.db.read(|snapshot| {
+            let value = snapshot.tree(&self.name)?.get(key)?;
+            Ok(value.map(|value| value.to_vec()))
+        })
+    }
+
+    /// Whether the key is there.
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.db.read(|snapshot| snapshot.tree(&self.name)?.contains(key))
+    }
+
+    /// The number of entries. O(1).
+    pub fn len(&self) -> Result<u64> {
+        self.db.read(|snapshot| Ok(snapshot.tree(&self.name)?.len()))
+    }
+
+    /// Whether there are no entries. O(1).
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Calls `visit` for each entry of a range, of one moment, until it answers `false`.
+    pub fn for_each<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+        mut visit: impl FnMut(Entry) -> bool,
+    ) -> Result<()> {
+        self.db.read(|snapshot| {
+            let entries: Range<'_> = snapshot.tree(&self.name)?.range(range);
+            for entry in entries {
+                if !visit(entry?) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,601 @@
+//! The write-ahead log: a ring inside the file, written by whoever leads, shared by all who wait.
+//!
+//! A commit appends one record to a buffer in memory. Whoever then finds no write in flight
+//! becomes the leader: it writes and syncs all that is in the buffer, publishes the states that
+//! became durable, and wakes the others. There is no timer; while one device write is in flight,
+//! the next batch gathers by itself.
+//!
+//! # Invariants
+//!
+//! 1. Bytes from the start of the window up to `durable` are on the disk. Bytes from there up to
+//!    `written` were handed to a write that did not finish; from there up to `end` they are in
+//!    `buffer`.
+//! 2. The window, from the log start of the durable checkpoint to `end`, never laps itself, and
+//!    room for a switch record and a mark is always kept.
+//! 3. At most one thread, the leader, writes to the ring. It does not hold the lock meanwhile.
+//! 4. A state is published only when the log is durable up to its record (or when its commit
+//!    asked not to wait), and never one older than the published one.
+//! 5. After a failed write or sync nothing more is written: what the disk holds is not known.
+//! 6. After each sync a mark is written behind the last record, not synced: it proves on reopen
+//!    that the records before it were acknowledged. The next record overwrites it.
+
+mod replay;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+pub(crate) use self::replay::{Scan, scan};
+use crate::format::header::LogRegion;
+use crate::format::record::{self, RecordHeader};
+use crate::format::{Lsn, Version};
+use crate::pager::{Cause, Pager};
+use crate::{Error, Result};
+
+/// Kept free in the ring: a switch record and a mark.
+const RESERVE_BYTES: u64 = 2 * record::RECORD_HEADER_BYTES as u64;
+
+/// A state that the log can publish.
+pub(crate) trait Versioned: Send + Sync {
+    fn version(&self) -> Version;
+}
+
+/// Where in the file the log's positions are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Geometry {
+    /// The start of the window: nothing before it is needed.
+    pub start: Lsn,
+    pub first: LogRegion,
+    /// From this position on, the log is in another ring.
+    pub switched: Option<(Lsn, LogRegion)>,
+    /// The durable checkpoint names this ring; the next append switches to it.
+    pub next: Option<LogRegion>,
+}
+
+impl Geometry {
+    fn current(&self) -> LogRegion {
+        self.switched.map_or(self.first, |(_, region)| region)
+    }
+
+    /// The ring that holds `lsn`.
+    fn region(&self, lsn: Lsn) -> LogRegion {
+        match self.switched {
+            Some((at, region)) if lsn >= at => region,
+            _ => self.first,
+        }
+    }
+
+    /// The part of the window that is in the current ring begins here.
+    fn base(&self) -> Lsn {
+        self.switched.map_or(self.start, |(at, _)| at)
+    }
+
+    /// The rings as a header records them for a log that starts at `start`.
+    pub(crate) fn regions_from(&self, start: Lsn) -> (LogRegion, Option<LogRegion>) {
+        match self.switched {
+            Some((at, region)) if start >= at => (region, self.next),
+            Some((_, region)) => (self.first, Some(region)),
+            None => (self.first, self.next),
+        }
+    }
+}
+
+/// The place in the log that a state corresponds to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub lsn: Lsn,
+    /// The checksum of the record before it.
+    pub crc: u32,
+}
+
+#[derive(Debug)]
+struct Pending<S> {
+    end: Lsn,
+    state: Arc<S>,
+}
+
+#[derive(Debug)]
+struct Inner<S> {
+    geometry: Geometry,
+    end: Lsn,
+    last_crc: u32,
+    written: Lsn,
+    durable: Lsn,
+    buffer: Vec<u8>,
+    /// The number of the durable checkpoint.
+    checkpoint: u64,
+    leading: bool,
+    /// Long values were written to their place since the last sync of the whole file.
+    unsynced_runs: bool,
+    pending: VecDeque<Pending<S>>,
+    wakers: Vec<(Lsn, Waker)>,
+    failed: Option<Arc<Error>>,
+    /// Someone wants the background thread to lead.
+    kicked: bool,
+    stopping: bool,
+    records: u64,
+    batches: u64,
+}
+
+/// Why a record was not appended.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The ring is full until a checkpoint moves its start.
+    NoRoom,
+    /// The log is closed to writes.
+    Failed(Error),
+}
+
+/// What the statistics show of the log.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LogUse {
+    pub ring_bytes: u64,
+    pub used_bytes: u64,
+    pub end: Lsn,
+    pub durable: Lsn,
+    pub records: u64,
+    pub batches: u64,
+}
+
+/// The log, and the newest state that readers may see.
+#[derive(Debug)]
+pub(crate) struct Log<S> {
+    pager: Arc<Pager>,
+    inner: Mutex<Inner<S>>,
+    progress: Condvar,
+    work: Condvar,
+    published: ArcSwap<S>,
+}
+
+impl<S: Versioned> Log<S> {
+    pub(crate) fn new(
+        pager: Arc<Pager>,
+        geometry: Geometry,
+        position: Position,
+        checkpoint: u64,
+        state: Arc<S>,
+    ) -> Self {
+        Log {
+            pager,
+            inner: Mutex::new(Inner {
+                geometry,
+                end: position.lsn,
+                last_crc: position.crc,
+                written: position.lsn,
+                durable: position.lsn,
+                buffer: Vec::new(),
+                checkpoint,
+                leading: false,
+                unsynced_runs: false,
+                pending: VecDeque::new(),
+                wakers: Vec::new(),
+                failed: None,
+                kicked: false,
+                stopping: false,
+                records: 0,
+                batches: 0,
+            }),
+            progress: Condvar::new(),
+            work: Condvar::new(),
+            published: ArcSwap::new(state),
+        }
+    }
+
+    /// The newest state that readers may see.
+    pub(crate) fn published(&self) -> Arc<S> {
+        self.published.load_full()
+    }
+
+    /// Appends a commit record. Returns the position behind it, which is where the log must be
+    /// durable for the commit to be.
+    pub(crate) fn append(
+        &self,
+        version: Version,
+        payload: &[u8],
+        has_runs: bool,
+    ) -> Result<Lsn, Refusal> {
+        let mut inner = self.inner.lock();
+        if let Some(cause) = &inner.failed {
+            return Err(Refusal::Failed(Error::Poisoned {
+                cause: cause.clone(),
+            }));
+        }
+        self.switch_if_due(&mut inner, version);
+        if record::record_bytes(payload.len()) as u64 > inner.room(self.pager.page_size()) {
+            return Err(Refusal::NoRoom);
+        }
+        inner.unsynced_runs |= has_runs;
+        inner.push(record::COMMIT, version, payload, self.pager.salt());
+        inner.records += 1;
+        Ok(inner.end)
+    }
+
+    /// Goes on in the ring that the durable checkpoint named (invariant 2 keeps the room).
+    fn switch_if_due(&self, inner: &mut Inner<S>, version: Version) {
+        if inner.geometry.switched.is_none()
+            && let Some(next) = inner.geometry.next.take()
+        {
+            inner.push(record::SWITCH, version, &[], self.pager.salt());
+            inner.geometry.switched = Some((inner.end, next));
+        }
+    }
+
+    /// The state of the commit that ends at `end` becomes visible when the log is durable there,
+    /// or now.
+    pub(crate) fn publish(&self, state: Arc<S>, end: Lsn, now: bool) {
+        let mut inner = self.inner.lock();
+        if now || inner.durable >= end {
+            self.publish_newer(state);
+        } else {
+            inner.pending.push_back(Pending { end, state });
+        }
+    }
+
+    /// Invariant 4. Called with the lock held, which orders the stores.
+    fn publish_newer(&self, state: Arc<S>) {
+        if state.version() > self.published.load().version() {
+            self.published.store(state);
+        }
+    }
+
+    /// The largest record that the present ring takes with room to spare.
+    pub(crate) fn max_record_bytes(&self) -> u64 {
+        let inner = self.inner.lock();
+        let ring = inner.geometry.current();
+        ring.length_bytes(self.pager.page_size()) / 4
+    }
+
+    /// The end of the log, with the checksum that the next record links to.
+    pub(crate) fn position(&self) -> Position {
+        let inner = self.inner.lock();
+        Position {
+            lsn: inner.end,
+            crc: inner.last_crc,
+        }
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.inner.lock().geometry
+    }
+
+    pub(crate) fn usage(&self) -> LogUse {
+        let inner = self.inner.lock();
+        let ring = inner.geometry.current();
+        LogUse {
+            ring_bytes: ring.length_bytes(self.pager.page_size()),
+            used_bytes: inner.end - inner.geometry.base(),
+            end: inner.end,
+            durable: inner.durable,
+            records: inner.records,
+            batches: inner.batches,
+        }
+    }
+
+    /// Whether a checkpoint should start: half of the ring is used.
+    pub(crate) fn is_half_full(&self) -> bool {
+        let usage = self.usage();
+        usage.used_bytes > usage.ring_bytes / 2
+    }
+
+    /// Bytes that wait for a write.
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        self.inner.lock().buffer.len()
+    }
+
+    pub(crate) fn failure(&self) -> Option<Error> {
+        let cause = self.inner.lock().failed.clone()?;
+        Some(Error::Poisoned { cause })
+    }
+
+    /// Closes the log to writes for good (invariant 5).
+    pub(crate) fn poison(&self, cause: &Error) {
+        let mut inner = self.inner.lock();
+        self.fail(&mut inner, cause);
+    }
+
+    fn fail(&self, inner: &mut Inner<S>, cause: &Error) {
+        if inner.failed.is_none() {
+            tracing::error!(%cause, "writes are refused from now on");
+            inner.failed = Some(Arc::new(cause.clone()));
+        }
+        inner.pending.clear();
+        inner.buffer.clear();
+        self.wake(inner);
+    }
+
+    /// Blocks until the log is durable up to `lsn`, leading if nobody else does.
+    pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {
+        let mut inner = self.inner.lock();
+        loop {
+            if let Some(result) = inner.outcome(lsn) {
+                return result;
+            }
+            if inner.leading {
+                self.progress.wait(&mut inner);
+            } else {
+                inner = self.lead(inner);
+            }
+        }
+    }
+
+    /// Whether the log is durable up to `lsn`; if not, `waker` is woken when it is. Never blocks
+    /// on the disk: the background thread leads.
+    pub(crate) fn poll(&self, lsn: Lsn, waker: &Waker) -> Option<Result<()>> {
+        let mut inner = self.inner.lock();
+        let outcome = inner.outcome(lsn);
+        if outcome.is_none() {
+            inner.wakers.retain(|(_, known)| !known.will_wake(waker));
+            inner.wakers.push((lsn, waker.clone()));
+            inner.kicked = true;
+            self.work.notify_one();
+        }
+        outcome
+    }
+
+    /// Asks the background thread to write what is in the buffer.
+    pub(crate) fn kick(&self) {
+        self.inner.lock().kicked = true;
+        self.work.notify_one();
+    }
+
+    /// Makes everything appended so far durable.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let end = self.inner.lock().end;
+        self.wait(end)
+    }
+
+    /// The life of the background thread: leads when asked to, until stopped.
+    pub(crate) fn serve(&self) {
+        let mut inner = self.inner.lock();
+        while !inner.stopping {
+            if inner.kicked && !inner.leading {
+                inner.kicked = false;
+                if inner.durable < inner.end && inner.failed.is_none() {
+                    inner = self.lead(inner);
+                }
+            } else {
+                self.work.wait(&mut inner);
+            }
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.inner.lock().stopping = true;
+        self.work.notify_all();
+    }
+
+    /// Writes and syncs what is in the buffer, publishes, wakes (invariants 3 to 6).
+    fn lead<'a>(&'a self, mut inner: MutexGuard<'a, Inner<S>>) -> MutexGuard<'a, Inner<S>> {
+        inner.leading = true;
+        let bytes = std::mem::take(&mut inner.buffer);
+        let from = inner.written;
+        let to = inner.end;
+        inner.written = to;
+        let geometry = inner.geometry;
+        let has_runs = std::mem::take(&mut inner.unsynced_runs);
+        let mark = inner.mark(to, 0, self.pager.salt());
+        drop(inner);
+
+        let outcome = self.write_batch(&geometry, from, &bytes, has_runs);
+        if outcome.is_ok() {
+            // Proof only: if it cannot be written, nothing that was promised is lost.
+            let _ = self.write_ring(&geometry, to, &mark, false);
+        }
+
+        let mut inner = self.inner.lock();
+        inner.leading = false;
+        inner.batches += 1;
+        match outcome {
+            Ok(()) => {
+                inner.durable = inner.durable.max(to);
+                self.publish_durable(&mut inner);
+            }
+            Err(cause) => self.fail(&mut inner, &cause),
+        }
+        if inner.buffer.is_empty() && inner.failed.is_none() {
+            // Its memory serves the next batch.
+            inner.buffer = bytes;
+            inner.buffer.clear();
+        }
+        self.wake(&mut inner);
+        if inner.kicked {
+            self.work.notify_one();
+        }
+        inner
+    }
+
+    /// Long values first: a record must not be durable before the value that it refers to.
+    fn write_batch(
+        &self,
+        geometry: &Geometry,
+        from: Lsn,
+        bytes: &[u8],
+        has_runs: bool,
+    ) -> Result<()> {
+        if has_runs {
+            self.pager.sync_all()?;
+        }
+        self.write_ring(geometry, from, bytes, true)
+    }
+
+    /// Writes at a position, in as many pieces as the rings have there.
+    fn write_ring(
+        &self,
+        geometry: &Geometry,
+        from: Lsn,
+        bytes: &[u8],
+        durable: bool,
+    ) -> Result<()> {
+        let mut lsn = from;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let region = geometry.region(lsn);
+            let length = region.length_bytes(self.pager.page_size());
+            let within = lsn % length;
+            let mut piece = (length - within).min(rest.len() as u64);
+            if let Some((at, _)) = geometry.switched
+                && lsn < at
+            {
+                piece = piece.min(at - lsn);
+            }
+            let (now, later) = rest.split_at(piece as usize);
+            let offset = self.pager.offset(region.first) + within;
+            let storage = self.pager.storage();
+            let written = if durable {
+                self.pager.written.count_sync();
+                storage.write_sync_at(offset, now)
+            } else {
+                storage.write_at(offset, now)
+            };
+            written.map_err(|error| Error::io("write the log", offset, error))?;
+            self.pager.written.add(Cause::Log, piece);
+            lsn += piece;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn publish_durable(&self, inner: &mut Inner<S>) {
+        let mut newest = None;
+        while let Some(first) = inner.pending.front()
+            && first.end <= inner.durable
+        {
+            newest = inner.pending.pop_front();
+        }
+        if let Some(newest) = newest {
+            self.publish_newer(newest.state);
+        }
+    }
+
+    fn wake(&self, inner: &mut Inner<S>) {
+        let durable = inner.durable;
+        let failed = inner.failed.is_some();
+        let mut still = Vec::new();
+        for (lsn, waker) in inner.wakers.drain(..) {
+            if failed || lsn <= durable {
+                waker.wake();
+            } else {
+                still.push((lsn, waker));
+            }
+        }
+        inner.wakers = still;
+        self.progress.notify_all();
+    }
+
+    /// A checkpoint of the state at `position` is durable: the window starts there, and everything
+    /// before it is durable too, whether or not the log was synced. `next` is the ring that the
+    /// checkpoint's header names.
+    pub(crate) fn checkpointed(
+        &self,
+        checkpoint: u64,
+        position: Position,
+        next: Option<LogRegion>,
+    ) {
+        let mut inner = self.inner.lock();
+        // The leader's picture of the rings must not change under it (invariant 3).
+        while inner.leading {
+            self.progress.wait(&mut inner);
+        }
+        inner.checkpoint = checkpoint;
+        inner.geometry.start = position.lsn;
+        if let Some((at, region)) = inner.geometry.switched
+            && position.lsn >= at
+        {
+            inner.geometry.first = region;
+            inner.geometry.switched = None;
+        }
+        if inner.geometry.switched.is_none() {
+            inner.geometry.next = next;
+        }
+        inner.skip_to(position.lsn);
+        inner.durable = inner.durable.max(position.lsn);
+        self.publish_durable(&mut inner);
+        self.wake(&mut inner);
+    }
+
+    /// Writes a mark behind the last record, if everything before it is durable. After a
+    /// checkpoint it proves that its header was; with `FLAG_CLEAN` and synced, that there is
+    /// nothing to recover; without it and synced, that a new session began.
+    pub(crate) fn write_mark(&self, flags: u8, durable: bool) -> Result<()> {
+        let mut inner = self.inner.lock();
+        while inner.leading {
+            self.progress.wait(&mut inner);
+        }
+        if inner.durable < inner.end || inner.failed.is_some() {
+            return Ok(());
+        }
+        // As the leader, so that nobody writes a record to the same place meanwhile.
+        inner.leading = true;
+        let mark = inner.mark(inner.end, flags, self.pager.salt());
+        let (geometry, end) = (inner.geometry, inner.end);
+        drop(inner);
+        let written = self.write_ring(&geometry, end, &mark, durable);
+        let mut inner = self.inner.lock();
+        inner.leading = false;
+        self.wake(&mut inner);
+        if inner.kicked {
+            self.work.notify_one();
+        }
+        written
+    }
+}
+
+impl<S> Inner<S> {
+    fn room(&self, page_size: u32) -> u64 {
+        let ring = self.geometry.current().length_bytes(page_size);
+        let used = self.end - self.geometry.base();
+        ring.saturating_sub(used).saturating_sub(RESERVE_BYTES)
+    }
+
+    fn push(&mut self, kind: u8, version: Version, payload: &[u8], salt: u64) {
+        let header = RecordHeader {
+            length_bytes: payload.len() as u32,
+            lsn: self.end,
+            version,
+            checkpoint: self.checkpoint,
+            durable: self.durable,
+            kind,
+            previous: self.last_crc,
+            ..RecordHeader::default()
+        };
+        let before = self.buffer.len();
+        self.last_crc = record::encode(&mut self.buffer, &header, payload, salt);
+        self.end += (self.buffer.len() - before) as u64;
+    }
+
+    /// The mark that belongs at `end` once the log is durable up to there (invariant 6).
+    fn mark(&self, end: Lsn, flags: u8, salt: u64) -> Vec<u8> {
+        let header = RecordHeader {
+            lsn: end,
+            checkpoint: self.checkpoint,
+            durable: end,
+            kind: record::MARK,
+            flags,
+            previous: self.last_crc,
+            ..RecordHeader::default()
+        };
+        let mut bytes = Vec::new();
+        record::encode(&mut bytes, &header, &[], salt);
+        bytes
+    }
+
+    fn outcome(&self, lsn: Lsn) -> Option<Result<()>> {
+        if self.durable >= lsn {
+            return Some(Ok(()));
+        }
+        // The first failure itself, for everyone who was waiting for that write.
+        self.failed.as_ref().map(|cause| Err((**cause).clone()))
+    }
+
+    /// A checkpoint made everything before `lsn` durable: it need not be written any more.
+    fn skip_to(&mut self, lsn: Lsn) {
+        if lsn > self.written {
+            let skipped = (lsn - self.written) as usize;
+            self.buffer.drain(..skipped.min(self.buffer.len()));
+            self.written = lsn;
+        }
+    }
+}

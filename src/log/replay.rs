@@ -1,0 +1,243 @@
+//! Reading the log back on open: which records count, where it ends, and whether that end is a
+//! torn tail or damage.
+//!
+//! # Invariants
+//!
+//! 1. Records are accepted in order as long as each one is intact, at its position and linked to
+//!    the one before. The first that is not ends the log.
+//! 2. The end is a torn tail unless a record behind it proves otherwise: one that was appended
+//!    when the log was already durable past the end, or under a checkpoint newer than the one
+//!    that is being opened. Then acknowledged commits are damaged, and opening fails.
+
+use std::ops::Range;
+
+use super::{Geometry, Position};
+use crate::format::header::{Header, LogRegion};
+use crate::format::record::{self, RecordHeader};
+use crate::format::{Lsn, Version};
+use crate::pager::Pager;
+use crate::{Error, Result};
+
+/// An accepted commit record.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub version: Version,
+    pub lsn: Lsn,
+    /// Which ring's bytes the payload is in, and where.
+    ring: usize,
+    payload: Range<usize>,
+}
+
+/// What the log holds.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    pub commits: Vec<Commit>,
+    pub end: Position,
+    pub geometry: Geometry,
+    /// The last session closed the file: there is nothing to recover.
+    pub is_clean: bool,
+    rings: Vec<Ring>,
+}
+
+impl Scan {
+    pub(crate) fn payload(&self, commit: &Commit) -> &[u8] {
+        self.rings
+            .get(commit.ring)
+            .and_then(|ring| ring.bytes.get(commit.payload.clone()))
+            .unwrap_or_default()
+    }
+
+    /// Writes and syncs the accepted records again: that they can be read does not mean that they
+    /// are durable, if the last session's sync failed.
+    pub(crate) fn rewrite(&self, pager: &Pager) -> Result<()> {
+        for (index, ring) in self.rings.iter().enumerate() {
+            let end = match self.geometry.switched {
+                Some((at, _)) if index == 0 => at,
+                _ => self.end.lsn,
+            };
+            let length = end.saturating_sub(ring.base) as usize;
+            let bytes = ring.bytes.get(..length).unwrap_or_default();
+            let ring_bytes = ring.bytes.len() as u64;
+            let start = ring.base % ring_bytes.max(1);
+            let (head, tail) = bytes.split_at(bytes.len().min((ring_bytes - start) as usize));
+            for (within, piece) in [(start, head), (0, tail)] {
+                if piece.is_empty() {
+                    continue;
+                }
+                let offset = pager.offset(ring.region.first) + within;
+                pager
+                    .storage()
+                    .write_sync_at(offset, piece)
+                    .map_err(|error| Error::io("write the log again", offset, error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A ring's bytes, turned so that they begin at position `base`.
+#[derive(Debug)]
+struct Ring {
+    region: LogRegion,
+    base: Lsn,
+    bytes: Vec<u8>,
+}
+
+impl Ring {
+    fn read(pager: &Pager, region: LogRegion, base: Lsn) -> Result<Self> {
+        let length = region.length_bytes(pager.page_size());
+        let offset = pager.offset(region.first);
+        let mut bytes = vec![0; length as usize];
+        pager
+            .storage()
+            .read_at(offset, &mut bytes)
+            .map_err(|error| Error::io("read the log", offset, error))?;
+        bytes.rotate_left((base % length.max(1)) as usize);
+        Ok(Ring {
+            region,
+            base,
+            bytes,
+        })
+    }
+
+    fn at(&self, lsn: Lsn) -> &[u8] {
+        let index = usize::try_from(lsn.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        self.bytes.get(index..).unwrap_or_default()
+    }
+
+    /// The byte offset in the file of a position.
+    fn offset(&self, pager: &Pager, lsn: Lsn) -> u64 {
+        pager.offset(self.region.first) + lsn % (self.bytes.len() as u64).max(1)
+    }
+
+    /// The next record, if it is one (invariant 1).
+    fn accept(&self, at: Position, salt: u64) -> Option<RecordHeader> {
+        let bytes = self.at(at.lsn);
+        let header = record::decode_header(bytes)?;
+        let linked = header.lsn == at.lsn && header.previous == at.crc;
+        (linked && record::is_intact(bytes, &header, salt)).then_some(header)
+    }
+
+    /// A record at or behind `end` that proves that the log was durable further than that, or that
+    /// a newer checkpoint was (invariant 2).
+    fn find_proof(&self, end: Lsn, checkpoint: u64, salt: u64) -> Option<RecordHeader> {
+        let length = self.bytes.len() as u64;
+        let mut doubled: Option<Vec<u8>> = None;
+        for index in (0..self.bytes.len()).step_by(record::ALIGN_BYTES) {
+            let Some(bytes) = self.bytes.get(index..) else {
+                break;
+            };
+            if !bytes.starts_with(&record::MAGIC) {
+                continue;
+            }
+            // A record of a later lap may go over the place where this view begins.
+            let bytes = if bytes.len() < record::RECORD_HEADER_BYTES + (64 << 10) {
+                let twice = doubled.get_or_insert_with(|| self.bytes.repeat(2));
+                twice.get(index..).unwrap_or_default()
+            } else {
+                bytes
+            };
+            let Some(header) = record::decode_header(bytes) else {
+                continue;
+            };
+            let in_place = header.lsn >= end && header.lsn % length == (self.base + index as u64) % length;
+            let proves = header.durable > end || header.checkpoint > checkpoint;
+            if in_place && proves && record::is_intact(bytes, &header, salt) {
+                return Some(header);
+            }
+        }
+        None
+    }
+}
+
+/// Reads the log from the header's start to its end.
+pub(crate) fn scan(pager: &Pager, header: &Header) -> Result<Scan> {
+    let salt = pager.salt();
+    let second = (header.next_log.pages > 0).then_some(header.next_log);
+    let mut found = Scan {
+        commits: Vec::new(),
+        end: Position {
+            lsn: header.log_start,
+            crc: header.log_start_crc,
+        },
+        geometry: Geometry {
+            start: header.log_start,
+            first: header.log,
+            switched: None,
+            next: second,
+        },
+        is_clean: false,
+        rings: vec![Ring::read(pager, header.log, header.log_start)?],
+    };
+    while let Some(ring) = found.rings.last()
+        && let Some(record) = ring.accept(found.end, salt)
+    {
+        if record.checkpoint > header.checkpoint {
+            return Err(damaged(pager, header, ring, found.end.lsn, &record));
+        }
+        if record.kind == record::MARK {
+            found.is_clean = record.flags & record::FLAG_CLEAN != 0;
+            break;
+        }
+        let index = (found.end.lsn - ring.base) as usize;
+        let start = index + record::RECORD_HEADER_BYTES;
+        let bytes = record::record_bytes(record.length_bytes as usize) as u64;
+        let from = found.end.lsn;
+        found.end = Position {
+            lsn: from + bytes,
+            crc: record.checksum,
+        };
+        if record.kind == record::SWITCH {
+            let Some(region) = found.geometry.next.take() else {
+                return Err(damaged(pager, header, ring, from, &record));
+            };
+            found.geometry.switched = Some((found.end.lsn, region));
+            found.rings.push(Ring::read(pager, region, found.end.lsn)?);
+        } else {
+            found.commits.push(Commit {
+                version: record.version,
+                lsn: from,
+                ring: found.rings.len() - 1,
+                payload: start..start + record.length_bytes as usize,
+            });
+        }
+    }
+    if !found.is_clean {
+        refuse_damage(pager, header, &found)?;
+    }
+    Ok(found)
+}
+
+fn refuse_damage(pager: &Pager, header: &Header, found: &Scan) -> Result<()> {
+    let end = found.end.lsn;
+    let not_entered = found
+        .geometry
+        .next
+        .map(|region| Ring::read(pager, region, 0))
+        .transpose()?;
+    let current = found.rings.last();
+    for ring in current.into_iter().chain(&not_entered) {
+        if let Some(proof) = ring.find_proof(end, header.checkpoint, pager.salt()) {
+            return Err(damaged(pager, header, current.unwrap_or(ring), end, &proof));
+        }
+    }
+    Ok(())
+}
+
+fn damaged(pager: &Pager, header: &Header, ring: &Ring, lsn: Lsn, proof: &RecordHeader) -> Error {
+    if proof.checkpoint > header.checkpoint {
+        let slot = proof.checkpoint % 2;
+        return Error::Corrupt {
+            what: "the header slot of the newest checkpoint is damaged",
+            page: slot,
+            offset: slot * u64::from(header.page_size),
+            expected: proof.checkpoint,
+            found: header.checkpoint,
+        };
+    }
+    Error::LogDamaged {
+        lsn,
+        offset: ring.offset(pager, lsn),
+        later_lsn: proof.lsn,
+    }
+}

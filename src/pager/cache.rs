@@ -1,0 +1,132 @@
+//! The page cache: clean frames, kept while they fit the memory budget.
+//!
+//! # Invariants
+//!
+//! 1. Only clean frames count here and only they are dropped; a page whose frame is dropped is
+//!    verified again when it is next touched.
+//! 2. A frame is dropped with compare-and-exchange against the pointer that was seen clean, under
+//!    a pin: a page number that started a new life in between keeps its new frame.
+//! 3. The clock hand gives a frame that was used since its last visit one more turn.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::Pager;
+use crate::format::PageNumber;
+
+/// Hits are not counted: a shared counter would cost more than the hit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CacheCounters {
+    pub misses: u64,
+    pub evictions: u64,
+    pub clean_bytes: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Cache {
+    budget_bytes: usize,
+    /// What clean frames use.
+    clean_bytes: AtomicUsize,
+    /// What frames use that are not written yet, a part of the same budget.
+    dirty_bytes: AtomicUsize,
+    clock: Mutex<VecDeque<PageNumber>>,
+    misses: AtomicU64,
+    evictions: AtomicU64,
+}
+
+impl Cache {
+    pub(super) fn new(budget_bytes: usize) -> Self {
+        Cache {
+            budget_bytes,
+            clean_bytes: AtomicUsize::new(0),
+            dirty_bytes: AtomicUsize::new(0),
+            clock: Mutex::new(VecDeque::new()),
+            misses: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn budget_bytes(&self) -> usize {
+        self.budget_bytes
+    }
+
+    pub(crate) fn dirty_bytes(&self) -> usize {
+        self.dirty_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_dirty(&self, bytes: usize) {
+        self.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sub_dirty(&self, bytes: usize) {
+        let _ = self
+            .dirty_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                Some(now.saturating_sub(bytes))
+            });
+    }
+
+    pub(super) fn count_miss(&self) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn counters(&self) -> CacheCounters {
+        CacheCounters {
+            misses: self.misses.load(Ordering::Relaxed),
+            evictions: self.evictions.load(Ordering::Relaxed),
+            clean_bytes: self.clean_bytes.load(Ordering::Relaxed) as u64,
+        }
+    }
+
+    /// A clean frame was put into the page's cell. Drops others if the budget is passed.
+    pub(crate) fn admit(&self, pager: &Pager, page: PageNumber, bytes: usize) {
+        self.clean_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let mut clock = self.clock.lock();
+        clock.push_back(page);
+        // Two rounds at the most: after the first every frame has lost its mark.
+        let mut turns = 2 * clock.len();
+        let pin = crossbeam_epoch::pin();
+        while turns > 0 && self.is_over_budget() {
+            turns -= 1;
+            let Some(page) = clock.pop_front() else { break };
+            self.visit(pager, page, &mut clock, &pin);
+        }
+    }
+
+    fn is_over_budget(&self) -> bool {
+        let dirty = self.dirty_bytes().min(self.budget_bytes / 2);
+        self.clean_bytes.load(Ordering::Relaxed) + dirty > self.budget_bytes
+    }
+
+    fn visit(
+        &self,
+        pager: &Pager,
+        page: PageNumber,
+        clock: &mut VecDeque<PageNumber>,
+        pin: &crossbeam_epoch::Guard,
+    ) {
+        let entry = pager.entry(page);
+        // An empty cell or a dirty frame: the page number has a new life, with an entry in the
+        // clock of its own once it is clean.
+        let Some(frame) = entry.frame.load(pin).filter(|frame| frame.is_clean()) else {
+            return;
+        };
+        if frame.take_touched() {
+            clock.push_back(page);
+        } else if entry.frame.clear_if(frame, pin) {
+            self.forget(frame.bytes().len());
+            self.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A clean frame left its cell.
+    pub(crate) fn forget(&self, bytes: usize) {
+        let _ = self
+            .clean_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                Some(now.saturating_sub(bytes))
+            });
+    }
+}

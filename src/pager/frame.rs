@@ -1,0 +1,383 @@
+//! Frames: pages in memory, and the cells that publish them to readers without a lock.
+//!
+//! # Invariants
+//!
+//! 1. A frame that is [`Unique`] has one owner and can be changed. A frame that is [`Frame`] is
+//!    shared and its bytes never change again.
+//! 2. A [`FrameCell`] owns one count of the frame in it. A frame taken out of a cell gives that
+//!    count back only after every thread that was pinned at that moment has unpinned, so a
+//!    pointer loaded from a cell is good for as long as the pin under which it was loaded.
+//! 3. `clean` goes from false to true and never back: a clean frame's bytes are in the file, so
+//!    it may be dropped.
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
+
+use crossbeam_epoch::Guard;
+
+use crate::format::Version;
+
+/// The head of a frame's allocation; its bytes follow.
+#[repr(C, align(64))]
+struct Head {
+    references: AtomicUsize,
+    length: usize,
+    birth: Version,
+    is_run: bool,
+    clean: AtomicBool,
+    touched: AtomicBool,
+}
+
+const HEAD_BYTES: usize = size_of::<Head>();
+
+fn layout(length: usize) -> Layout {
+    let bytes = HEAD_BYTES.saturating_add(length);
+    match Layout::from_size_align(bytes, align_of::<Head>()) {
+        Ok(layout) => layout,
+        // Lengths come from page sizes and value lengths of at most 4 GiB; a layout fails only
+        // past isize::MAX. Treat it like the allocation that it could never be.
+        Err(_) => handle_alloc_error(Layout::new::<Head>()),
+    }
+}
+
+/// A counted handle on bytes that no longer change.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    head: NonNull<Head>,
+}
+
+// SAFETY: a `Frame` only gives out shared references to bytes that never change (invariant 1) and
+// to atomics; the count is atomic, and the last handle, on whatever thread, frees the memory.
+unsafe impl Send for Frame {}
+// SAFETY: as above.
+unsafe impl Sync for Frame {}
+
+impl Frame {
+    fn head(&self) -> &Head {
+        // SAFETY: the handle owns a count, so the allocation lives and its head is initialised.
+        unsafe { self.head.as_ref() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.head().length
+    }
+
+    /// The bytes are in the file now (invariant 3).
+    pub(crate) fn set_clean(&self) {
+        self.head().clean.store(true, Ordering::Release);
+    }
+}
+
+impl Deref for Frame {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the allocation holds `length` initialised bytes after the head and lives as
+        // long as the handle; no one changes them (invariant 1).
+        unsafe {
+            let bytes = self.head.as_ptr().cast::<u8>().add(HEAD_BYTES);
+            std::slice::from_raw_parts(bytes, (*self.head.as_ptr()).length)
+        }
+    }
+}
+
+impl Clone for Frame {
+    fn clone(&self) -> Self {
+        // Relaxed: a new handle is made from a living one, as in `Arc`.
+        self.head().references.fetch_add(1, Ordering::Relaxed);
+        Frame { head: self.head }
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        if self.head().references.fetch_sub(1, Ordering::Release) == 1 {
+            fence(Ordering::Acquire);
+            let length = self.head().length;
+            // SAFETY: this was the last count, so nothing else points here; the layout is the one
+            // that `Unique::tagged` used.
+            unsafe { dealloc(self.head.as_ptr().cast(), layout(length)) };
+        }
+    }
+}
+
+/// A frame with one owner, which may change it.
+#[derive(Debug)]
+pub(crate) struct Unique(Frame);
+
+impl Unique {
+    pub(crate) fn zeroed(length: usize) -> Self {
+        Self::tagged(length, 0, false)
+    }
+
+    /// Zeros that remember the version that makes them, and whether they hold a long value or a
+    /// page with a header.
+    pub(crate) fn tagged(length: usize, birth: Version, is_run: bool) -> Self {
+        let layout = layout(length);
+        // SAFETY: the layout has a non-zero size (the head).
+        let Some(head) = NonNull::new(unsafe { alloc_zeroed(layout) }.cast::<Head>()) else {
+            handle_alloc_error(layout)
+        };
+        let value = Head {
+            references: AtomicUsize::new(1),
+            length,
+            birth,
+            is_run,
+            clean: AtomicBool::new(false),
+            touched: AtomicBool::new(false),
+        };
+        // SAFETY: the allocation is large enough for the head and aligned for it.
+        unsafe { head.as_ptr().write(value) };
+        Unique(Frame { head })
+    }
+
+    pub(crate) fn copy_of(bytes: &[u8], birth: Version, is_run: bool) -> Self {
+        let mut frame = Unique::tagged(bytes.len(), birth, is_run);
+        frame.copy_from_slice(bytes);
+        frame
+    }
+
+    pub(crate) fn birth(&self) -> Version {
+        self.0.head().birth
+    }
+
+    pub(crate) fn is_run(&self) -> bool {
+        self.0.head().is_run
+    }
+
+    /// From now on the bytes are fixed.
+    pub(crate) fn share(self) -> Frame {
+        self.0
+    }
+}
+
+impl Deref for Unique {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for Unique {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let head = self.0.head.as_ptr();
+        // SAFETY: as for `Frame::deref`; and a `Unique` is the only handle (it is not `Clone`, and
+        // `share` consumes it), so this borrow of it is the only access.
+        unsafe {
+            let bytes = head.cast::<u8>().add(HEAD_BYTES);
+            std::slice::from_raw_parts_mut(bytes, (*head).length)
+        }
+    }
+}
+
+/// A frame as seen under a pin: good until the pin ends (invariant 2).
+#[derive(Clone, Copy)]
+pub(crate) struct Pinned<'g> {
+    /// A raw pointer, because a reference to the head would not reach the bytes behind it.
+    head: NonNull<Head>,
+    pin: PhantomData<&'g Guard>,
+}
+
+impl<'g> Pinned<'g> {
+    #[inline]
+    fn head(self) -> &'g Head {
+        // SAFETY: the frame lives for 'g (invariant 2), and its head is only read or atomic.
+        unsafe { self.head.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn bytes(self) -> &'g [u8] {
+        // SAFETY: the allocation holds `length` initialised bytes after the head, lives for 'g
+        // (invariant 2), and its bytes are fixed (invariant 1).
+        unsafe {
+            let bytes = self.head.as_ptr().cast::<u8>().add(HEAD_BYTES);
+            std::slice::from_raw_parts(bytes, self.head().length)
+        }
+    }
+
+    pub(crate) fn birth(self) -> Version {
+        self.head().birth
+    }
+
+    pub(crate) fn is_run(self) -> bool {
+        self.head().is_run
+    }
+
+    /// Remembers for eviction that the frame was used.
+    #[inline]
+    pub(crate) fn touch(self) {
+        // Read first: a hot frame's line stays shared between the cores.
+        let touched = &self.head().touched;
+        if !touched.load(Ordering::Relaxed) {
+            touched.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was used since the last call.
+    pub(crate) fn take_touched(self) -> bool {
+        self.head().touched.swap(false, Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_clean(self) -> bool {
+        self.head().clean.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_clean(self) {
+        self.head().clean.store(true, Ordering::Release);
+    }
+
+    /// A handle that outlives the pin.
+    pub(crate) fn hold(self) -> Frame {
+        self.head().references.fetch_add(1, Ordering::Relaxed);
+        Frame { head: self.head }
+    }
+}
+
+/// A place that holds a frame or nothing, read without a lock.
+#[derive(Debug, Default)]
+pub(crate) struct FrameCell(AtomicPtr<Head>);
+
+impl FrameCell {
+    #[inline]
+    pub(crate) fn load<'g>(&self, _pin: &'g Guard) -> Option<Pinned<'g>> {
+        let head = self.0.load(Ordering::Acquire);
+        // A pointer in a cell owns a count, and one that is taken out gives it back only after
+        // every pin of that moment has ended; `_pin` is such a pin: this is invariant 2.
+        NonNull::new(head).map(|head| Pinned {
+            head,
+            pin: PhantomData,
+        })
+    }
+
+    /// Puts a frame in, or nothing, and lets go of what was there once no reader can see it.
+    pub(crate) fn replace(&self, frame: Option<Frame>, pin: &Guard) {
+        let new = frame.map_or(std::ptr::null_mut(), into_raw);
+        retire(self.0.swap(new, Ordering::AcqRel), pin);
+    }
+
+    /// Puts a frame in if the cell is empty. Says whether it did.
+    pub(crate) fn fill(&self, frame: Frame) -> bool {
+        let new = into_raw(frame);
+        let filled = self
+            .0
+            .compare_exchange(
+                std::ptr::null_mut(),
+                new,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            )
+            .is_ok();
+        if !filled {
+            // SAFETY: `new` came from `into_raw` just above and was not given away.
+            drop(unsafe { from_raw(new) });
+        }
+        filled
+    }
+
+    /// Empties the cell if it still holds `seen`. Says whether it did.
+    pub(crate) fn clear_if(&self, seen: Pinned<'_>, pin: &Guard) -> bool {
+        let old = seen.head.as_ptr();
+        // `seen` is pinned, so its address cannot have been freed and used again: if the pointer
+        // is the same, the frame is.
+        let cleared = self
+            .0
+            .compare_exchange(
+                old,
+                std::ptr::null_mut(),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            )
+            .is_ok();
+        if cleared {
+            retire(old, pin);
+        }
+        cleared
+    }
+}
+
+impl Drop for FrameCell {
+    fn drop(&mut self) {
+        let head = *self.0.get_mut();
+        if !head.is_null() {
+            // SAFETY: the cell owns a count of what it holds; nobody can load from it any more.
+            drop(unsafe { from_raw(head) });
+        }
+    }
+}
+
+fn into_raw(frame: Frame) -> *mut Head {
+    let head = frame.head.as_ptr();
+    std::mem::forget(frame);
+    head
+}
+
+/// # Safety
+/// `head` must come from `into_raw`, and its count must not have been taken back already.
+unsafe fn from_raw(head: *mut Head) -> Frame {
+    Frame {
+        // SAFETY: `into_raw` returns the pointer of a living frame, which is never null.
+        head: unsafe { NonNull::new_unchecked(head) },
+    }
+}
+
+fn retire(head: *mut Head, pin: &Guard) {
+    if head.is_null() {
+        return;
+    }
+    // SAFETY: the pointer was swapped out of a cell, which gives its count to us alone; the count
+    // is given back after every present pin has ended (invariant 2). A frame is `Send`.
+    unsafe { pin.defer_unchecked(move || drop(from_raw(head))) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_frame_outlives_its_cell() {
+        let cell = FrameCell::default();
+        let mut frame = Unique::zeroed(4096);
+        frame[17] = 5;
+        assert!(cell.fill(frame.share()));
+        assert!(!cell.fill(Unique::zeroed(8).share()));
+        let held = {
+            let pin = crossbeam_epoch::pin();
+            let seen = cell.load(&pin).unwrap();
+            assert!(!seen.is_clean());
+            assert_eq!(seen.bytes().len(), 4096);
+            seen.hold()
+        };
+        cell.replace(None, &crossbeam_epoch::pin());
+        assert!(cell.load(&crossbeam_epoch::pin()).is_none());
+        assert_eq!(held[17], 5);
+    }
+
+    #[test]
+    fn readers_race_with_replacement() {
+        let cell = FrameCell::default();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        let pin = crossbeam_epoch::pin();
+                        if let Some(seen) = cell.load(&pin) {
+                            let first = seen.bytes()[0];
+                            assert!(seen.bytes().iter().all(|b| *b == first));
+                        }
+                    }
+                });
+            }
+            for round in 0..20_000u32 {
+                let mut frame = Unique::zeroed(256);
+                frame.fill(round as u8);
+                cell.replace(Some(frame.share()), &crossbeam_epoch::pin());
+            }
+        });
+    }
+}

@@ -1,0 +1,369 @@
+//! The pager: page numbers in, verified bytes out.
+//!
+//! A page number resolves to a frame in memory if there is one, else to the map of the file. The
+//! first touch of a page in the file reads it with a call that can fail, checks it against the
+//! checksum in its parent's reference, and remembers that; after that the map serves it with no
+//! copy. Where the storage cannot map, the page is kept in a frame instead.
+//!
+//! # Invariants
+//!
+//! 1. The bytes behind a page number do not change while any state that a reader can see uses it:
+//!    the transaction layer reuses a number only when no such state is left.
+//! 2. A frame that is not clean is never dropped while its page number is in use.
+//! 3. Maps are only added. An older map stays until the pager goes, so no reader can lose its
+//!    bytes; maps double in size, so all of them together are less than twice the largest.
+//! 4. Nothing past the file's length is touched through a map.
+
+mod cache;
+pub(crate) mod frame;
+mod space;
+mod table;
+mod write;
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crossbeam_epoch::Guard;
+use parking_lot::Mutex;
+
+use self::cache::Cache;
+use self::frame::{Frame, Pinned, Unique};
+pub(crate) use self::space::{Space, SpaceImage, SpacePlan};
+pub(crate) use self::table::Entry;
+use self::table::PageTable;
+pub(crate) use self::write::{Cause, PageSource, WriteCounters};
+use crate::format::{Fault, PageNumber, PageRef, RunRef, node, page};
+use crate::storage::{Map, Storage};
+use crate::{Error, Result};
+
+/// The smallest map: small files need one only.
+const FIRST_MAP_LOG2: u32 = 24;
+const MAPS: usize = 64 - FIRST_MAP_LOG2 as usize;
+
+/// Verified pages of one file, and the place where new ones are written.
+#[derive(Debug)]
+pub(crate) struct Pager {
+    storage: Arc<dyn Storage>,
+    page_size: u32,
+    salt: u64,
+    table: PageTable,
+    maps: [OnceLock<Arc<Map>>; MAPS],
+    /// Index of the newest map, plus one.
+    newest_map: AtomicUsize,
+    can_map: AtomicBool,
+    /// The length of the file in whole pages (invariant 4).
+    file_pages: AtomicU32,
+    /// Held while the file's length changes.
+    growing: Mutex<()>,
+    pub(crate) cache: Cache,
+    pub(crate) written: WriteCounters,
+}
+
+/// Bytes that outlive the call which found them.
+#[derive(Debug)]
+pub(crate) enum PageBytes<'p> {
+    /// In the map, which lives as long as the pager (invariants 1 and 3), or in a transaction.
+    Borrowed(&'p [u8]),
+    /// In a frame, of which this is a count; the length is that of the value or page.
+    Held(Frame, usize),
+}
+
+/// Bytes of a node that are good for as long as a pin.
+#[derive(Clone, Copy)]
+pub(crate) enum PinnedBytes<'g> {
+    Mapped(&'g [u8]),
+    Frame(Pinned<'g>),
+}
+
+impl Deref for PinnedBytes<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            PinnedBytes::Mapped(bytes) => bytes,
+            PinnedBytes::Frame(frame) => frame.bytes(),
+        }
+    }
+}
+
+impl<'g> PinnedBytes<'g> {
+    /// The same bytes, for longer than the pin: from the map of `pager`, or with a count of the
+    /// frame.
+    pub(crate) fn keep<'p>(self, pager: &'p Pager, page: PageNumber) -> PageBytes<'p> {
+        match self {
+            PinnedBytes::Mapped(bytes) => match pager.mapped(page, bytes.len()) {
+                Some(bytes) => PageBytes::Borrowed(bytes),
+                // The map cannot have shrunk; a copy is as good.
+                None => {
+                    let copy = Unique::copy_of(bytes, 0, false);
+                    PageBytes::Held(copy.share(), bytes.len())
+                }
+            },
+            PinnedBytes::Frame(frame) => {
+                let length = frame.bytes().len();
+                PageBytes::Held(frame.hold(), length)
+            }
+        }
+    }
+}
+
+impl Deref for PageBytes<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            PageBytes::Borrowed(bytes) => bytes,
+            PageBytes::Held(frame, length) => frame.get(..*length).unwrap_or_default(),
+        }
+    }
+}
+
+impl Pager {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        page_size: u32,
+        salt: u64,
+        budget_bytes: usize,
+    ) -> Result<Self> {
+        let length = storage
+            .length()
+            .map_err(|error| Error::io("read the length of the file", 0, error))?;
+        let pages = length / u64::from(page_size);
+        Ok(Pager {
+            storage,
+            page_size,
+            salt,
+            table: PageTable::new(),
+            maps: [const { OnceLock::new() }; MAPS],
+            newest_map: AtomicUsize::new(0),
+            can_map: AtomicBool::new(true),
+            file_pages: AtomicU32::new(u32::try_from(pages).unwrap_or(u32::MAX)),
+            growing: Mutex::new(()),
+            cache: Cache::new(budget_bytes),
+            written: WriteCounters::default(),
+        })
+    }
+
+    pub(crate) fn page_size(&self) -> u32 {
+        self.page_size
+    }
+
+    pub(crate) fn salt(&self) -> u64 {
+        self.salt
+    }
+
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    pub(crate) fn file_pages(&self) -> u32 {
+        self.file_pages.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn entry(&self, page: PageNumber) -> &Entry {
+        self.table.entry(page)
+    }
+
+    pub(crate) fn offset(&self, page: PageNumber) -> u64 {
+        u64::from(page) * u64::from(self.page_size)
+    }
+
+    pub(crate) fn corrupt(&self, page: PageNumber, fault: Fault) -> Error {
+        fault.in_page(page, self.page_size)
+    }
+
+    /// The bytes of a node, good for as long as the pin.
+    #[inline]
+    pub(crate) fn read_pinned<'g>(
+        &'g self,
+        target: &PageRef,
+        pin: &'g Guard,
+    ) -> Result<PinnedBytes<'g>> {
+        let entry = self.table.entry(target.page);
+        loop {
+            if let Some(frame) = entry.frame.load(pin) {
+                frame.touch();
+                return Ok(PinnedBytes::Frame(frame));
+            }
+            if entry.is_verified()
+                && let Some(bytes) = self.mapped(target.page, self.page_size as usize)
+            {
+                return Ok(PinnedBytes::Mapped(bytes));
+            }
+            // Brings the page into the map or into a frame, which the next turn finds, unless
+            // another thread evicted it at once.
+            self.fault_in(target, entry)?;
+        }
+    }
+
+    /// The bytes of a node, good for as long as the pager and the state that it was found in.
+    pub(crate) fn hold(&self, target: &PageRef) -> Result<PageBytes<'_>> {
+        let pin = crossbeam_epoch::pin();
+        let entry = self.table.entry(target.page);
+        loop {
+            if let Some(frame) = entry.frame.load(&pin) {
+                frame.touch();
+                return Ok(PageBytes::Held(frame.hold(), self.page_size as usize));
+            }
+            if entry.is_verified()
+                && let Some(bytes) = self.mapped(target.page, self.page_size as usize)
+            {
+                return Ok(PageBytes::Borrowed(bytes));
+            }
+            self.fault_in(target, entry)?;
+        }
+    }
+
+    /// First touch: reads the page with a call that can fail, checks it, and keeps what it learnt.
+    #[cold]
+    fn fault_in(&self, target: &PageRef, entry: &Entry) -> Result<()> {
+        let frame = self.read_verified(target, entry)?;
+        node::validate(&frame, target.page).map_err(|fault| self.corrupt(target.page, fault))?;
+        self.cache.count_miss();
+        if self.mapped(target.page, self.page_size as usize).is_some() {
+            entry.set_verified();
+            return Ok(());
+        }
+        let frame = frame.share();
+        frame.set_clean();
+        let bytes = frame.len();
+        // If the cell is filled already, another thread put the same bytes there.
+        if entry.frame.fill(frame) {
+            self.cache.admit(self, target.page, bytes);
+        }
+        Ok(())
+    }
+
+    /// Reads a page of any kind into a frame of its own and checks it against its reference.
+    pub(crate) fn read_verified(&self, target: &PageRef, entry: &Entry) -> Result<Unique> {
+        let expected = entry.checksum().unwrap_or(target.checksum);
+        let frame = self.read_raw(target.page, self.page_size as usize)?;
+        if expected == 0 {
+            let fault = Fault::new("a reference to a page that was never written", 0, 1, 0);
+            return Err(self.corrupt(target.page, fault));
+        }
+        page::verify(&frame, target.page, expected, self.salt)
+            .map_err(|fault| self.corrupt(target.page, fault))?;
+        Ok(frame)
+    }
+
+    fn read_raw(&self, first: PageNumber, length: usize) -> Result<Unique> {
+        let pages = length.div_ceil(self.page_size as usize) as u64;
+        let end = u64::from(first) + pages;
+        if first < 2 || end > u64::from(self.file_pages()) {
+            let fault = Fault::new(
+                "a reference leads outside of the file",
+                0,
+                u64::from(self.file_pages()),
+                end,
+            );
+            return Err(self.corrupt(first, fault));
+        }
+        let mut frame = Unique::zeroed(length);
+        let offset = self.offset(first);
+        self.storage
+            .read_at(offset, &mut frame)
+            .map_err(|error| Error::io("read a page", offset, error))?;
+        Ok(frame)
+    }
+
+    /// The bytes of a long value.
+    pub(crate) fn read_run(&self, run: &RunRef) -> Result<PageBytes<'_>> {
+        let entry = self.table.entry(run.first);
+        let length = run.length_bytes as usize;
+        let pin = crossbeam_epoch::pin();
+        if let Some(frame) = entry.frame.load(&pin) {
+            frame.touch();
+            return Ok(PageBytes::Held(frame.hold(), length));
+        }
+        if entry.is_verified()
+            && let Some(bytes) = self.mapped(run.first, length)
+        {
+            return Ok(PageBytes::Borrowed(bytes));
+        }
+        if length == 0 {
+            return Ok(PageBytes::Borrowed(&[]));
+        }
+        let frame = self.read_raw(run.first, length)?;
+        let checksum = crc32c::crc32c(&frame);
+        if checksum != run.checksum {
+            let fault = Fault::new(
+                "a long value does not match its checksum",
+                0,
+                u64::from(run.checksum),
+                u64::from(checksum),
+            );
+            return Err(self.corrupt(run.first, fault));
+        }
+        self.cache.count_miss();
+        if let Some(bytes) = self.mapped(run.first, length) {
+            entry.set_verified();
+            return Ok(PageBytes::Borrowed(bytes));
+        }
+        let frame = frame.share();
+        frame.set_clean();
+        // A value that would push everything else out is not worth keeping.
+        if length <= self.cache.budget_bytes() / 8 && entry.frame.fill(frame.clone()) {
+            self.cache.admit(self, run.first, length);
+        }
+        Ok(PageBytes::Held(frame, length))
+    }
+
+    /// A slice of the newest map, if the storage maps and the file reaches that far.
+    #[inline]
+    fn mapped(&self, first: PageNumber, length: usize) -> Option<&[u8]> {
+        let offset = self.offset(first);
+        let end = offset + length as u64;
+        if end > u64::from(self.file_pages()) * u64::from(self.page_size) {
+            return None;
+        }
+        let newest = self.newest_map.load(Ordering::Acquire);
+        if let Some(map) = newest.checked_sub(1).and_then(|index| self.maps.get(index))
+            && let Some(bytes) = map.get().and_then(|map| map.bytes(offset, length))
+        {
+            return Some(bytes);
+        }
+        self.grow_map(offset, length)
+    }
+
+    #[cold]
+    fn grow_map(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        if !self.can_map.load(Ordering::Relaxed) {
+            return None;
+        }
+        let end = offset.checked_add(length as u64)?;
+        let log2 = end.next_power_of_two().ilog2().max(FIRST_MAP_LOG2);
+        let index = (log2 - FIRST_MAP_LOG2) as usize;
+        let cell = self.maps.get(index)?;
+        let map = match cell.get() {
+            Some(map) => map,
+            None => match self.storage.map(1 << log2) {
+                Ok(Some(map)) => {
+                    let _ = cell.set(map); // another thread's map is as good
+                    self.newest_map.fetch_max(index + 1, Ordering::AcqRel);
+                    cell.get()?
+                }
+                // No map: pages are kept in frames instead.
+                Ok(None) | Err(_) => {
+                    self.can_map.store(false, Ordering::Relaxed);
+                    return None;
+                }
+            },
+        };
+        map.bytes(offset, length)
+    }
+
+    /// The page number's life ends: whatever was known of it is forgotten.
+    pub(crate) fn forget(&self, page: PageNumber, pin: &Guard) {
+        let entry = self.table.entry(page);
+        if let Some(frame) = entry.frame.load(pin)
+            && frame.is_clean()
+        {
+            self.cache.forget(frame.bytes().len());
+        }
+        entry.reset(pin);
+    }
+}

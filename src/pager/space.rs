@@ -1,0 +1,822 @@
+//! Free space: which pages the newest state uses, and which ones must not be touched yet.
+//!
+//! Each chunk covers as many pages as one bitmap page has bits, and has two bitmaps. `used`: the
+//! newest committed state (plus catalog, space map and log) uses the page; this is what a
+//! checkpoint writes. `busy`: the page cannot be allocated, because it is used, or an older
+//! checkpoint or snapshot still sees it, or a transaction under way has it.
+//!
+//! # Invariants
+//!
+//! 1. Used pages are busy.
+//! 2. Chunks are loaded when they are first needed: opening a file reads the index pages only.
+//!    An unloaded chunk has not changed since the durable checkpoint.
+//! 3. The lowest free page is allocated first, so the file stays dense and its tail comes free.
+//! 4. `used` bitmaps are shared with the images that checkpoints take, and copied on change.
+//! 5. The page before `end` is busy, so the file ends where its last page does.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Pager;
+use crate::format::header::Header;
+use crate::format::space::{self as layout, SpaceEntry};
+use crate::format::{Fault, PageNumber, PageRef, page};
+use crate::{Error, Result};
+
+/// Classes of run lengths, by power of two: the longest value takes 2^20 pages.
+const RUN_CLASSES: usize = 22;
+
+#[derive(Debug)]
+struct Chunk {
+    used: Option<Arc<[u64]>>,
+    busy: Box<[u64]>,
+    busy_count: u32,
+    /// `used` differs from the durable checkpoint.
+    dirty: bool,
+}
+
+impl Chunk {
+    fn empty(words: usize) -> Self {
+        Chunk {
+            used: Some(vec![0; words].into()),
+            busy: vec![0; words].into(),
+            busy_count: 0,
+            dirty: false,
+        }
+    }
+
+    fn unloaded() -> Self {
+        Chunk {
+            used: None,
+            busy: Box::new([]),
+            busy_count: 0,
+            dirty: false,
+        }
+    }
+}
+
+/// The `used` bitmaps of one state, while a checkpoint writes them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SpaceImage {
+    chunks: Vec<Option<Arc<[u64]>>>,
+    dirty: BTreeSet<usize>,
+}
+
+/// The space map's own pages in a checkpoint: level 0 are the bitmaps, the last level is the root.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SpaceTree {
+    pub levels: Vec<Vec<SpaceEntry>>,
+}
+
+impl SpaceTree {
+    /// All pages of the map.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = PageNumber> + '_ {
+        let entries = self.levels.iter().flatten();
+        entries.map(|e| e.page.page).filter(|page| *page != 0)
+    }
+}
+
+/// A page of the space map to be written: level, index in the level, page number.
+pub(crate) type SpaceNode = (u8, usize, PageNumber);
+
+/// What writing an image takes.
+#[derive(Debug, Default)]
+pub(crate) struct SpacePlan {
+    pub image: SpaceImage,
+    pub tree: SpaceTree,
+    /// Bottom-up.
+    pub nodes: Vec<SpaceNode>,
+    /// Pages of the map before, which the new checkpoint does not use.
+    pub freed: Vec<PageNumber>,
+    /// The length of the file in pages that the checkpoint needs.
+    pub pages: u32,
+}
+
+/// The allocator.
+#[derive(Debug)]
+pub(crate) struct Space {
+    page_size: u32,
+    /// Pages in a chunk.
+    bits: u32,
+    end: u32,
+    free: u32,
+    /// No page below is free.
+    lowest: u32,
+    /// For each class k: no search for 2^k pages or more succeeds below.
+    run_floors: [u32; RUN_CLASSES],
+    chunks: Vec<Chunk>,
+    /// As in the durable checkpoint.
+    tree: SpaceTree,
+}
+
+impl Space {
+    /// A file in which only the header slots are used.
+    pub(crate) fn create(page_size: u32) -> Self {
+        let mut space = Space {
+            page_size,
+            bits: layout::bits_per_page(page_size),
+            end: 0,
+            free: 0,
+            lowest: 0,
+            run_floors: [0; RUN_CLASSES],
+            chunks: Vec::new(),
+            tree: SpaceTree::default(),
+        };
+        for page in 0..2 {
+            space.extend(page + 1);
+            space.set_busy(page);
+            space.flip_used(page, true);
+        }
+        space
+    }
+
+    /// Reads the index of the space map. The bitmaps are read when they are needed.
+    pub(crate) fn open(pager: &Pager, header: &Header) -> Result<Self> {
+        let mut space = Space {
+            page_size: header.page_size,
+            bits: layout::bits_per_page(header.page_size),
+            end: header.pages,
+            free: 0,
+            lowest: 2,
+            run_floors: [2; RUN_CLASSES],
+            chunks: Vec::new(),
+            tree: SpaceTree::default(),
+        };
+        let bitmaps = header.pages.div_ceil(space.bits) as usize;
+        space.tree = read_index(pager, header, bitmaps)?;
+        space.chunks.resize_with(bitmaps, Chunk::unloaded);
+        let used: u64 = space.bitmap_entries().map(|e| u64::from(e.used)).sum();
+        let Some(free) = u64::from(header.pages).checked_sub(used) else {
+            let fault = Fault::new(
+                "the space map uses more pages than the file has",
+                0,
+                u64::from(header.pages),
+                used,
+            );
+            return Err(pager.corrupt(header.space.page, fault));
+        };
+        space.free = free as u32;
+        space.trim(pager)?;
+        Ok(space)
+    }
+
+    fn bitmap_entries(&self) -> impl Iterator<Item = &SpaceEntry> {
+        self.tree.levels.first().into_iter().flatten()
+    }
+
+    /// The number of pages up to the last one that is not free.
+    pub(crate) fn end(&self) -> u32 {
+        self.end
+    }
+
+    /// The number of free pages below the end.
+    pub(crate) fn free(&self) -> u32 {
+        self.free
+    }
+
+    pub(crate) fn tree(&self) -> &SpaceTree {
+        &self.tree
+    }
+
+    /// The new tree is durable.
+    pub(crate) fn set_tree(&mut self, tree: SpaceTree) {
+        self.tree = tree;
+    }
+
+    fn place(&self, page: PageNumber) -> (usize, usize, u64) {
+        let bit = page % self.bits;
+        (
+            (page / self.bits) as usize,
+            (bit / 64) as usize,
+            1 << (bit % 64),
+        )
+    }
+
+    /// Pages of the chunk that lie below the end.
+    fn coverage(&self, chunk: usize) -> u32 {
+        let start = chunk as u64 * u64::from(self.bits);
+        u64::from(self.end)
+            .saturating_sub(start)
+            .min(u64::from(self.bits)) as u32
+    }
+
+    fn busy_count(&self, chunk: usize) -> u32 {
+        match self.chunks.get(chunk) {
+            Some(c) if c.used.is_some() => c.busy_count,
+            _ => self
+                .tree
+                .levels
+                .first()
+                .and_then(|level| level.get(chunk))
+                .map_or(0, |entry| entry.used),
+        }
+    }
+
+    fn load(&mut self, pager: &Pager, index: usize) -> Result<()> {
+        if self.chunks.get(index).is_none_or(|c| c.used.is_some()) {
+            return Ok(());
+        }
+        let words = read_bitmap(pager, &self.tree, index, self.bits)?;
+        if let Some(chunk) = self.chunks.get_mut(index) {
+            chunk.busy_count = count_ones(&words);
+            chunk.busy = words.clone().into();
+            chunk.used = Some(words.into());
+        }
+        Ok(())
+    }
+
+    fn is_busy(&self, page: PageNumber) -> bool {
+        let (chunk, word, bit) = self.place(page);
+        self.chunks
+            .get(chunk)
+            .and_then(|c| c.busy.get(word))
+            .is_none_or(|w| w & bit != 0)
+    }
+
+    /// Adds chunks so that pages below `end` have one, and moves the end.
+    fn extend(&mut self, end: u32) {
+        let words = self.bits as usize / 64;
+        let chunks = end.div_ceil(self.bits) as usize;
+        while self.chunks.len() < chunks {
+            self.chunks.push(Chunk::empty(words));
+        }
+        self.end = end;
+    }
+
+    /// Marks a page of a loaded chunk busy. Says whether it was free.
+    fn set_busy(&mut self, page: PageNumber) -> bool {
+        let (chunk, word, bit) = self.place(page);
+        let Some(chunk) = self.chunks.get_mut(chunk) else {
+            return false;
+        };
+        let Some(word) = chunk.busy.get_mut(word) else {
+            return false;
+        };
+        let was_free = *word & bit == 0;
+        *word |= bit;
+        chunk.busy_count += u32::from(was_free);
+        was_free
+    }
+
+    /// One page, the lowest that is free.
+    pub(crate) fn allocate(&mut self, pager: &Pager) -> Result<PageNumber> {
+        if self.free > 0 {
+            let start = (self.lowest / self.bits) as usize;
+            for chunk in start..self.chunks.len() {
+                if self.busy_count(chunk) >= self.coverage(chunk) {
+                    continue;
+                }
+                self.load(pager, chunk)?;
+                if let Some(page) = self.lowest_free_in(chunk) {
+                    self.set_busy(page);
+                    self.free -= 1;
+                    self.lowest = page + 1;
+                    return Ok(page);
+                }
+            }
+        }
+        self.append(1)
+    }
+
+    fn lowest_free_in(&self, index: usize) -> Option<PageNumber> {
+        let base = index as u32 * self.bits;
+        let from = self.lowest.saturating_sub(base).min(self.bits);
+        let chunk = self.chunks.get(index)?;
+        let words = chunk.busy.iter().enumerate().skip(from as usize / 64);
+        for (i, word) in words {
+            if *word != u64::MAX {
+                let page = base + i as u32 * 64 + word.trailing_ones();
+                return (page < self.end).then_some(page);
+            }
+        }
+        None
+    }
+
+    /// Pages at the end of the file.
+    fn append(&mut self, pages: u32) -> Result<PageNumber> {
+        let first = self.end;
+        // The last page number is kept free, so that ends and sums stay inside 32 bits.
+        let Some(end) = first.checked_add(pages).filter(|end| *end < u32::MAX) else {
+            return Err(Error::FileFull {
+                pages: u64::from(u32::MAX),
+            });
+        };
+        self.extend(end);
+        for page in first..end {
+            self.set_busy(page);
+        }
+        if self.free == 0 {
+            self.lowest = end;
+        }
+        Ok(first)
+    }
+
+    /// Contiguous pages.
+    pub(crate) fn allocate_run(&mut self, pager: &Pager, pages: u32) -> Result<PageNumber> {
+        if pages <= 1 {
+            return self.allocate(pager);
+        }
+        let class = (pages.ilog2() as usize).min(RUN_CLASSES - 1);
+        let from = self.run_floors.get(class).copied().unwrap_or(0);
+        let found = if self.free >= pages {
+            self.find_run(pager, pages, from.max(self.lowest))?
+        } else {
+            None
+        };
+        // Nothing of this length begins below what was found: true for longer ones too.
+        let floor = found.unwrap_or(self.end);
+        let exact = class + usize::from(!pages.is_power_of_two());
+        for known in self.run_floors.iter_mut().skip(exact) {
+            *known = floor.max(*known);
+        }
+        let Some(first) = found else {
+            return self.append(pages);
+        };
+        for page in first..first + pages {
+            self.set_busy(page);
+        }
+        self.free -= pages;
+        Ok(first)
+    }
+
+    fn find_run(&mut self, pager: &Pager, pages: u32, from: u32) -> Result<Option<PageNumber>> {
+        let mut at = from;
+        let mut start = from;
+        while at < self.end {
+            let index = (at / self.bits) as usize;
+            if self.busy_count(index) >= self.coverage(index) {
+                at = (index as u32 + 1).saturating_mul(self.bits);
+                start = at;
+                continue;
+            }
+            self.load(pager, index)?;
+            let (_, word, bit) = self.place(at);
+            let word = self.chunks.get(index).and_then(|c| c.busy.get(word));
+            let word = word.copied().unwrap_or(u64::MAX);
+            if bit == 1 && word == u64::MAX {
+                at += 64;
+                start = at;
+            } else if bit == 1 && word == 0 {
+                at += 64;
+            } else if word & bit != 0 {
+                at += 1;
+                start = at;
+            } else {
+                at += 1;
+            }
+            if at.min(self.end).saturating_sub(start) >= pages {
+                return Ok(Some(start));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes pages at a given place: a run that the log refers to.
+    pub(crate) fn reserve(&mut self, pager: &Pager, first: PageNumber, pages: u32) -> Result<()> {
+        let end = first.saturating_add(pages);
+        if first < 2 || end == u32::MAX {
+            let fault = Fault::new(
+                "the log refers to a run outside of the file",
+                0,
+                2,
+                u64::from(first),
+            );
+            return Err(pager.corrupt(first, fault));
+        }
+        if end > self.end {
+            self.free += end - self.end;
+            self.extend(end);
+        }
+        for page in first..end {
+            self.load(pager, (page / self.bits) as usize)?;
+            if self.set_busy(page) {
+                self.free -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody can see the pages any more: they can be allocated again.
+    pub(crate) fn release(&mut self, pager: &Pager, first: PageNumber, pages: u32) -> Result<()> {
+        for page in first..first.saturating_add(pages) {
+            let (index, word, bit) = self.place(page);
+            self.load(pager, index)?;
+            let Some(chunk) = self.chunks.get_mut(index) else {
+                continue;
+            };
+            if let Some(word) = chunk.busy.get_mut(word)
+                && *word & bit != 0
+            {
+                *word &= !bit;
+                chunk.busy_count -= 1;
+                self.free += 1;
+            }
+        }
+        self.lowest = self.lowest.min(first);
+        self.lower_run_floors(first);
+        if first.saturating_add(pages) >= self.end {
+            self.trim(pager)?;
+        }
+        Ok(())
+    }
+
+    /// A run that contains `page` may be free now. Wherever it begins, a search for a length of
+    /// class k that begins 2^(k+1) pages before finds enough of it.
+    fn lower_run_floors(&mut self, page: PageNumber) {
+        for (class, floor) in self.run_floors.iter_mut().enumerate() {
+            *floor = (*floor).min(page.saturating_sub(2 << class));
+        }
+    }
+
+    /// Moves the end down over free pages (invariant 5).
+    fn trim(&mut self, pager: &Pager) -> Result<()> {
+        while self.end > 2 {
+            let last = self.end - 1;
+            self.load(pager, (last / self.bits) as usize)?;
+            if self.is_busy(last) {
+                break;
+            }
+            self.end = last;
+            self.free -= 1;
+        }
+        self.lowest = self.lowest.min(self.end);
+        Ok(())
+    }
+
+    /// The newest committed state uses these pages, or stops to.
+    pub(crate) fn set_used(
+        &mut self,
+        pager: &Pager,
+        first: PageNumber,
+        pages: u32,
+        used: bool,
+    ) -> Result<()> {
+        for page in first..first.saturating_add(pages) {
+            let index = (page / self.bits) as usize;
+            self.load(pager, index)?;
+            self.flip_used(page, used);
+            if let Some(chunk) = self.chunks.get_mut(index) {
+                chunk.dirty = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn flip_used(&mut self, page: PageNumber, used: bool) {
+        let (chunk, word, bit) = self.place(page);
+        if let Some(words) = self.chunks.get_mut(chunk).and_then(|c| c.used.as_mut()) {
+            flip(words, word, bit, used);
+        }
+    }
+
+    /// The bitmaps of the newest committed state, for a checkpoint of it.
+    pub(crate) fn take_image(&mut self) -> SpaceImage {
+        let mut image = SpaceImage::default();
+        for (index, chunk) in self.chunks.iter_mut().enumerate() {
+            image.chunks.push(chunk.used.clone());
+            if std::mem::take(&mut chunk.dirty) {
+                image.dirty.insert(index);
+            }
+        }
+        image
+    }
+
+    /// The checkpoint failed: what it would have written is still to be written.
+    pub(crate) fn give_back(&mut self, image: &SpaceImage) {
+        for index in &image.dirty {
+            if let Some(chunk) = self.chunks.get_mut(*index) {
+                chunk.dirty = true;
+            }
+        }
+    }
+
+    /// A page that belongs to the checkpoint itself: marked in its image and in the present.
+    pub(crate) fn set_used_in(
+        &mut self,
+        pager: &Pager,
+        image: &mut SpaceImage,
+        page: PageNumber,
+        used: bool,
+    ) -> Result<()> {
+        let (index, word, bit) = self.place(page);
+        if image.chunks.len() <= index {
+            image.chunks.resize(index + 1, None);
+        }
+        // Not loaded when the image was taken: unchanged since the durable checkpoint.
+        let bits = self.bits;
+        if let Some(slot) = image.chunks.get_mut(index) {
+            let words = match slot.take() {
+                Some(words) => words,
+                None => read_bitmap(pager, &self.tree, index, bits)?.into(),
+            };
+            flip(slot.insert(words), word, bit, used);
+        }
+        image.dirty.insert(index);
+        self.load(pager, index)?;
+        self.flip_used(page, used);
+        Ok(())
+    }
+
+    /// Finds places for the pages of the space map that change with `image`, and marks them in it.
+    /// `moved` says which pages must get a new place though they did not change.
+    pub(crate) fn plan(
+        &mut self,
+        pager: &Pager,
+        image: SpaceImage,
+        moved: &dyn Fn(PageNumber) -> bool,
+    ) -> Result<SpacePlan> {
+        let mut plan = SpacePlan {
+            image,
+            tree: self.tree.clone(),
+            ..SpacePlan::default()
+        };
+        let mut placed: BTreeSet<(usize, usize)> = BTreeSet::new();
+        // Placing a page may dirty one more bitmap, and so on; each is placed once, so this ends.
+        loop {
+            self.fit_levels(pager, &mut plan)?;
+            let dirty = self.nodes_to_place(&plan, moved);
+            let mut progress = false;
+            for (level, index) in dirty {
+                if placed.insert((level, index)) {
+                    progress = true;
+                    self.place_node(pager, &mut plan, level, index)?;
+                }
+            }
+            if !progress {
+                break;
+            }
+        }
+        plan.pages = self.end;
+        plan.nodes = placed
+            .into_iter()
+            .filter_map(|(level, index)| {
+                let entry = plan.tree.levels.get(level)?.get(index)?;
+                Some((level as u8, index, entry.page.page))
+            })
+            .collect();
+        Ok(plan)
+    }
+
+    /// Gives the tree as many nodes on each level as the file's length asks for.
+    fn fit_levels(&mut self, pager: &Pager, plan: &mut SpacePlan) -> Result<()> {
+        let bitmaps = self.end.div_ceil(self.bits) as usize;
+        let levels = usize::from(layout::root_level(bitmaps, self.page_size)) + 1;
+        let fanout = layout::entries_per_page(self.page_size);
+        let mut nodes = bitmaps;
+        let mut dropped = Vec::new();
+        for spare in plan.tree.levels.drain(levels.min(plan.tree.levels.len())..) {
+            dropped.extend(spare);
+        }
+        plan.tree.levels.resize(levels, Vec::new());
+        for level in &mut plan.tree.levels {
+            if level.len() > nodes {
+                dropped.extend(level.drain(nodes..));
+            }
+            level.resize(nodes, SpaceEntry::default());
+            nodes = nodes.div_ceil(fanout);
+        }
+        for entry in dropped {
+            self.drop_node(pager, plan, entry.page.page)?;
+        }
+        Ok(())
+    }
+
+    fn drop_node(
+        &mut self,
+        pager: &Pager,
+        plan: &mut SpacePlan,
+        page: PageNumber,
+    ) -> Result<()> {
+        if page != 0 {
+            plan.freed.push(page);
+            self.set_used_in(pager, &mut plan.image, page, false)?;
+        }
+        Ok(())
+    }
+
+    /// Changed bitmaps and every index page above one, level by level.
+    fn nodes_to_place(
+        &self,
+        plan: &SpacePlan,
+        moved: &dyn Fn(PageNumber) -> bool,
+    ) -> BTreeSet<(usize, usize)> {
+        let fanout = layout::entries_per_page(self.page_size);
+        let mut nodes = BTreeSet::new();
+        for (level, entries) in plan.tree.levels.iter().enumerate() {
+            for (index, entry) in entries.iter().enumerate() {
+                let children = index * fanout..(index + 1) * fanout;
+                let changed = if level == 0 {
+                    plan.image.dirty.contains(&index)
+                } else {
+                    let below = (level - 1, children.start)..(level - 1, children.end);
+                    nodes.range(below).next().is_some()
+                };
+                if changed || entry.page.page == 0 || moved(entry.page.page) {
+                    nodes.insert((level, index));
+                }
+            }
+        }
+        nodes
+    }
+
+    fn place_node(
+        &mut self,
+        pager: &Pager,
+        plan: &mut SpacePlan,
+        level: usize,
+        index: usize,
+    ) -> Result<()> {
+        let page = self.allocate(pager)?;
+        self.set_used_in(pager, &mut plan.image, page, true)?;
+        let entry = plan.tree.levels.get_mut(level).and_then(|l| l.get_mut(index));
+        let old = entry.map(|entry| {
+            let old = entry.page.page;
+            entry.page = PageRef { page, checksum: 0 };
+            old
+        });
+        self.drop_node(pager, plan, old.unwrap_or(0))
+    }
+
+    /// Undoes a plan whose checkpoint failed.
+    pub(crate) fn abandon(&mut self, pager: &Pager, plan: &SpacePlan) -> Result<()> {
+        for (_, _, page) in &plan.nodes {
+            self.set_used(pager, *page, 1, false)?;
+            self.release(pager, *page, 1)?;
+        }
+        for page in &plan.freed {
+            self.set_used(pager, *page, 1, true)?;
+        }
+        self.give_back(&plan.image);
+        Ok(())
+    }
+
+    /// Calls `visit` for every page that is used, busy or both, below the end.
+    pub(crate) fn for_each(
+        &mut self,
+        pager: &Pager,
+        mut visit: impl FnMut(PageNumber, bool, bool),
+    ) -> Result<()> {
+        for page in 0..self.end {
+            let (index, word, bit) = self.place(page);
+            self.load(pager, index)?;
+            let Some(chunk) = self.chunks.get(index) else {
+                continue;
+            };
+            let is_set = |words: &[u64]| words.get(word).is_some_and(|w| w & bit != 0);
+            let used = chunk.used.as_ref().is_some_and(|words| is_set(words));
+            let busy = is_set(&chunk.busy);
+            if used || busy {
+                visit(page, used, busy);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SpacePlan {
+    /// Fills the bytes of a node whose children are sealed.
+    pub(crate) fn encode(
+        &mut self,
+        page_size: u32,
+        birth: u64,
+        (level, index, number): SpaceNode,
+    ) -> Vec<u8> {
+        let mut bytes = vec![0; page_size as usize];
+        let level = usize::from(level);
+        let used = if level == 0 {
+            page::init(&mut bytes, number, birth, page::SPACE_BITMAP, 0);
+            let words = self.image.chunks.get(index).and_then(|c| c.as_deref());
+            let words = words.unwrap_or_default();
+            layout::put_words(&mut bytes, words);
+            count_ones(words)
+        } else {
+            page::init(&mut bytes, number, birth, page::SPACE_INDEX, level as u8);
+            let fanout = layout::entries_per_page(page_size);
+            let children = self.tree.levels.get(level - 1).into_iter().flatten();
+            let mut used = 0u32;
+            let mut count = 0;
+            for child in children.skip(index * fanout).take(fanout) {
+                layout::put_entry(&mut bytes, count, child);
+                count += 1;
+                used = used.saturating_add(child.used);
+            }
+            crate::format::put_u16(&mut bytes, page::COUNT, count as u16);
+            used
+        };
+        if let Some(entry) = self.entry_mut(level, index) {
+            entry.used = used;
+        }
+        bytes
+    }
+
+    /// Records the checksum of a node's bytes.
+    pub(crate) fn seal(&mut self, (level, index, _): SpaceNode, checksum: u32) {
+        if let Some(entry) = self.entry_mut(usize::from(level), index) {
+            entry.page.checksum = checksum;
+        }
+    }
+
+    fn entry_mut(&mut self, level: usize, index: usize) -> Option<&mut SpaceEntry> {
+        self.tree.levels.get_mut(level)?.get_mut(index)
+    }
+
+    /// The root, and its level.
+    pub(crate) fn root(&self) -> (PageRef, u8) {
+        let level = self.tree.levels.len().saturating_sub(1);
+        let root = self.tree.levels.last().and_then(|l| l.first());
+        (root.map(|e| e.page).unwrap_or_default(), level as u8)
+    }
+}
+
+fn count_ones(words: &[u64]) -> u32 {
+    words.iter().map(|w| w.count_ones()).sum()
+}
+
+fn flip(words: &mut Arc<[u64]>, word: usize, bit: u64, set: bool) {
+    if let Some(word) = Arc::make_mut(words).get_mut(word) {
+        if set {
+            *word |= bit;
+        } else {
+            *word &= !bit;
+        }
+    }
+}
+
+fn read_page(pager: &Pager, target: &PageRef, kind: u8, level: u8) -> Result<Vec<u8>> {
+    let bytes = pager.read_verified(target, pager.entry(target.page))?;
+    let found = (page::kind(&bytes), page::level(&bytes));
+    if found != (kind, level) {
+        let pack = |(kind, level)| u64::from(kind) << 8 | u64::from(level);
+        let fault = Fault::new(
+            "a page of the space map has the wrong kind or level",
+            page::KIND,
+            pack((kind, level)),
+            pack(found),
+        );
+        return Err(pager.corrupt(target.page, fault));
+    }
+    Ok(bytes.to_vec())
+}
+
+fn read_bitmap(pager: &Pager, tree: &SpaceTree, index: usize, bits: u32) -> Result<Vec<u64>> {
+    let entry = tree.levels.first().and_then(|level| level.get(index));
+    let entry = entry.copied().unwrap_or_default();
+    if entry.page.page == 0 {
+        return Ok(vec![0; bits as usize / 64]);
+    }
+    let bytes = read_page(pager, &entry.page, page::SPACE_BITMAP, 0)?;
+    let words: Vec<u64> = layout::words(&bytes).collect();
+    let used = count_ones(&words);
+    if used != entry.used {
+        let fault = Fault::new(
+            "a bitmap of the space map has the wrong number of used pages",
+            page::HEADER_BYTES,
+            u64::from(entry.used),
+            u64::from(used),
+        );
+        return Err(pager.corrupt(entry.page.page, fault));
+    }
+    Ok(words)
+}
+
+/// Reads the index from the root down to the entries of all bitmaps.
+fn read_index(pager: &Pager, header: &Header, bitmaps: usize) -> Result<SpaceTree> {
+    let expected = layout::root_level(bitmaps, header.page_size);
+    if header.space_level != expected {
+        let fault = Fault::new(
+            "the space map has the wrong depth",
+            104,
+            u64::from(expected),
+            u64::from(header.space_level),
+        );
+        return Err(pager.corrupt(0, fault));
+    }
+    let fanout = layout::entries_per_page(header.page_size);
+    let root = SpaceEntry {
+        page: header.space,
+        used: 0,
+    };
+    let mut levels = vec![vec![root]];
+    for level in (1..=expected).rev() {
+        let nodes = bitmaps.div_ceil(fanout.saturating_pow(u32::from(level) - 1));
+        let mut below = Vec::with_capacity(nodes);
+        for parent in levels.last().into_iter().flatten() {
+            let bytes = read_page(pager, &parent.page, page::SPACE_INDEX, level)?;
+            let wanted = fanout.min(nodes - below.len());
+            let count = page::count(&bytes);
+            if count != wanted {
+                let fault = Fault::new(
+                    "an index page of the space map has the wrong number of entries",
+                    page::COUNT,
+                    wanted as u64,
+                    count as u64,
+                );
+                return Err(pager.corrupt(parent.page.page, fault));
+            }
+            below.extend((0..count).map(|index| layout::entry(&bytes, index)));
+        }
+        levels.push(below);
+    }
+    levels.reverse();
+    Ok(SpaceTree { levels })
+}

@@ -1,0 +1,191 @@
+//! The page table: for every page number, its frame in memory and what is known of its bytes.
+//!
+//! # Invariants
+//!
+//! 1. Entries never move, so a reader needs no lock: the table grows by whole buckets, each twice
+//!    as large as the one before.
+//! 2. A known checksum is that of the bytes last written to the page's place. It goes before the
+//!    one in the parent's reference, which may be older: a parent in memory is not changed when
+//!    its child is written.
+//! 3. `VERIFIED` is set only after the bytes in the file were read and matched their checksum, and
+//!    is cleared before they change.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::frame::FrameCell;
+use crate::format::PageNumber;
+
+const CHECKSUM_MASK: u64 = 0xffff_ffff;
+const VERIFIED: u64 = 1 << 32;
+/// The page stands in the list of dirty pages (so that it is not put there twice).
+const LISTED: u64 = 1 << 33;
+/// Index + 1 of the page in the slab of the transaction that owns it.
+const SLAB_SHIFT: u32 = 34;
+const SLAB_MASK: u64 = !0 << SLAB_SHIFT;
+
+/// What is known of one page.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    pub frame: FrameCell,
+    meta: AtomicU64,
+}
+
+impl Entry {
+    #[inline]
+    pub(crate) fn is_verified(&self) -> bool {
+        self.meta.load(Ordering::Acquire) & VERIFIED != 0
+    }
+
+    pub(crate) fn set_verified(&self) {
+        self.meta.fetch_or(VERIFIED, Ordering::Release);
+    }
+
+    /// The checksum of the bytes last written by this process, if any were.
+    #[inline]
+    pub(crate) fn checksum(&self) -> Option<u32> {
+        let checksum = (self.meta.load(Ordering::Acquire) & CHECKSUM_MASK) as u32;
+        (checksum != 0).then_some(checksum)
+    }
+
+    /// The bytes with this checksum are being written: what was verified before is gone.
+    pub(crate) fn set_checksum(&self, checksum: u32) {
+        self.update(|meta| (meta & !(CHECKSUM_MASK | VERIFIED)) | u64::from(checksum));
+    }
+
+    /// Where the page is in its transaction's slab.
+    #[inline]
+    pub(crate) fn slab_index(&self) -> Option<usize> {
+        let index = self.meta.load(Ordering::Relaxed) >> SLAB_SHIFT;
+        index.checked_sub(1).map(|index| index as usize)
+    }
+
+    pub(crate) fn set_slab_index(&self, index: Option<usize>) {
+        let bits = index.map_or(0, |index| (index as u64 + 1) << SLAB_SHIFT);
+        self.update(|meta| (meta & !SLAB_MASK) | bits);
+    }
+
+    /// Sets the mark and says whether it was new.
+    pub(crate) fn set_listed(&self) -> bool {
+        self.meta.fetch_or(LISTED, Ordering::Relaxed) & LISTED == 0
+    }
+
+    pub(crate) fn clear_listed(&self) {
+        self.meta.fetch_and(!LISTED, Ordering::Relaxed);
+    }
+
+    /// The page number starts a new life. Only the mark of the dirty list stays.
+    pub(crate) fn reset(&self, pin: &crossbeam_epoch::Guard) {
+        self.frame.replace(None, pin);
+        self.meta.fetch_and(LISTED, Ordering::Release);
+    }
+
+    fn update(&self, change: impl Fn(u64) -> u64) {
+        // `Err` only if the closure gives up, which it does not.
+        let _ = self
+            .meta
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |meta| {
+                Some(change(meta))
+            });
+    }
+}
+
+const FIRST_BUCKET_LOG2: u32 = 6;
+const BUCKETS: usize = 33 - FIRST_BUCKET_LOG2 as usize;
+
+/// All entries, in buckets of 64, 64, 128, 256, ... of them.
+#[derive(Debug)]
+pub(crate) struct PageTable {
+    buckets: [OnceLock<Box<[Entry]>>; BUCKETS],
+}
+
+impl PageTable {
+    pub(crate) fn new() -> Self {
+        PageTable {
+            buckets: [const { OnceLock::new() }; BUCKETS],
+        }
+    }
+
+    /// The entry of a page. 16 bytes each, which take real memory only where they are used.
+    #[inline]
+    pub(crate) fn entry(&self, page: PageNumber) -> &Entry {
+        let (bucket, index, length) = place(page);
+        let entries = self.buckets[bucket].get_or_init(|| zeroed_entries(length));
+        &entries[index]
+    }
+}
+
+/// Bucket, index in it, and its length. Bucket 0 holds pages 0 to 63, bucket k those from
+/// 2^(k+5) to 2^(k+6) - 1, so the index is always inside.
+#[inline]
+fn place(page: PageNumber) -> (usize, usize, usize) {
+    let log2 = (page | 1).ilog2();
+    if log2 < FIRST_BUCKET_LOG2 {
+        return (0, page as usize, 1 << FIRST_BUCKET_LOG2);
+    }
+    let length = 1usize << log2;
+    let bucket = (log2 - FIRST_BUCKET_LOG2 + 1) as usize;
+    (bucket, page as usize - length, length)
+}
+
+#[allow(unsafe_code)]
+fn zeroed_entries(length: usize) -> Box<[Entry]> {
+    let layout = match std::alloc::Layout::array::<Entry>(length) {
+        Ok(layout) if length > 0 => layout,
+        _ => return Box::new([]),
+    };
+    // Zeroed memory comes from the system untouched: a bucket for millions of pages costs nothing
+    // until its entries are used.
+    // SAFETY: the layout has a non-zero size; an `Entry` is an atomic pointer and an atomic
+    // integer, for which all zeros is the valid, empty value; and the box takes over exactly the
+    // `length` entries that were allocated with the layout that it will free them with.
+    unsafe {
+        let entries = std::alloc::alloc_zeroed(layout).cast::<Entry>();
+        if entries.is_null() {
+            std::alloc::handle_alloc_error(layout);
+        }
+        Box::from_raw(std::ptr::slice_from_raw_parts_mut(entries, length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_has_its_own_place() {
+        let mut expected = (0, 0);
+        for page in 0..5000 {
+            let (bucket, index, length) = place(page);
+            assert!(index < length);
+            assert_eq!((bucket, index), expected, "page {page}");
+            expected = if index + 1 == length {
+                (bucket + 1, 0)
+            } else {
+                (bucket, index + 1)
+            };
+        }
+        assert_eq!(place(PageNumber::MAX).0, BUCKETS - 1);
+    }
+
+    #[test]
+    fn the_parts_of_an_entry_do_not_touch_each_other() {
+        let table = PageTable::new();
+        let entry = table.entry(70);
+        entry.set_checksum(0xdead_beef);
+        entry.set_slab_index(Some(3));
+        entry.set_verified();
+        assert!(entry.set_listed());
+        assert!(!entry.set_listed());
+        assert_eq!(entry.checksum(), Some(0xdead_beef));
+        assert_eq!(entry.slab_index(), Some(3));
+        entry.set_checksum(7);
+        assert!(!entry.is_verified());
+        entry.set_slab_index(None);
+        assert_eq!(entry.slab_index(), None);
+        assert_eq!(entry.checksum(), Some(7));
+        entry.reset(&crossbeam_epoch::pin());
+        assert_eq!(entry.checksum(), None);
+        assert!(!entry.set_listed());
+    }
+}

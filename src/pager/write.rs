@@ -1,0 +1,181 @@
+//! Writing pages to their place, and the length of the file.
+//!
+//! # Invariants
+//!
+//! 1. A page is written only to a place that no durable state uses, so a torn write hurts nothing.
+//! 2. A page's checksum is recorded in the page table before its bytes are written, and the copy
+//!    that is written carries it. Children come before their parents, so that the copy of a branch
+//!    carries its children's new checksums.
+//! 3. The file is extended before anything is written past its end, in steps that grow with it up
+//!    to a cap.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Pager;
+use crate::format::{PageNumber, node, page, put_u32};
+use crate::{Error, Result};
+
+/// Why bytes were written, for the statistics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Pages, by a checkpoint.
+    Checkpoint,
+    /// Pages of a transaction larger than the memory budget.
+    Spill,
+    /// Long values, straight to their place.
+    Run,
+    /// Records of the log.
+    Log,
+    /// Header slots.
+    Header,
+}
+
+/// Bytes and syncs by cause.
+#[derive(Debug, Default)]
+pub(crate) struct WriteCounters {
+    bytes: [AtomicU64; 5],
+    pub(crate) syncs: AtomicU64,
+}
+
+impl WriteCounters {
+    pub(crate) fn add(&self, cause: Cause, bytes: u64) {
+        if let Some(counter) = self.bytes.get(cause as usize) {
+            counter.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn count_sync(&self) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn bytes(&self, cause: Cause) -> u64 {
+        self.bytes
+            .get(cause as usize)
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+}
+
+/// Where the bytes of a page to be written come from.
+pub(crate) trait PageSource {
+    /// Calls `then` with the bytes of the page or run that starts at `page`.
+    fn with_bytes(&self, page: PageNumber, then: &mut dyn FnMut(&[u8])) -> Result<()>;
+}
+
+/// Neighbouring pages are written together, up to this many bytes.
+const GATHER_BYTES: usize = 1 << 20;
+const MIN_STEP_BYTES: u64 = 16 << 10;
+const MAX_STEP_BYTES: u64 = 64 << 20;
+
+impl Pager {
+    /// Brings a copied page into the form it has in the file: children's checksums, its own.
+    fn stamp(&self, copy: &mut [u8], number: PageNumber) {
+        if page::kind(copy) == page::BRANCH {
+            node::patch_checksums(copy, |child| self.entry(child).checksum());
+        }
+        let checksum = page::checksum(copy, number, self.salt());
+        put_u32(copy, page::CHECKSUM, checksum);
+        self.entry(number).set_checksum(checksum);
+    }
+
+    /// Writes pages of one level, gathered where they are neighbours. `pages` is sorted, with
+    /// whether each carries a page header (to be stamped) or is raw bytes. Levels are written from
+    /// the leaves up (invariant 2).
+    pub(crate) fn write_pages(
+        &self,
+        pages: &[(PageNumber, bool)],
+        source: &dyn PageSource,
+        cause: Cause,
+    ) -> Result<()> {
+        let size = self.page_size() as usize;
+        let mut gathered: Vec<u8> = Vec::new();
+        let mut start: PageNumber = 0;
+        for &(number, is_node) in pages {
+            let next = u64::from(start) + (gathered.len() / size) as u64;
+            let far = next != u64::from(number) || gathered.len() >= GATHER_BYTES;
+            if !gathered.is_empty() && far {
+                self.write_at(start, &gathered, cause)?;
+                gathered.clear();
+            }
+            if gathered.is_empty() {
+                start = number;
+            }
+            let begin = gathered.len();
+            source.with_bytes(number, &mut |bytes| gathered.extend_from_slice(bytes))?;
+            if is_node && let Some(copy) = gathered.get_mut(begin..) {
+                self.stamp(copy, number);
+            }
+            gathered.resize(gathered.len().next_multiple_of(size), 0);
+        }
+        if !gathered.is_empty() {
+            self.write_at(start, &gathered, cause)?;
+        }
+        Ok(())
+    }
+
+    /// Writes whole pages.
+    pub(crate) fn write_at(&self, first: PageNumber, bytes: &[u8], cause: Cause) -> Result<()> {
+        let pages = bytes.len().div_ceil(self.page_size() as usize) as u64;
+        self.ensure_pages(u64::from(first) + pages)?;
+        let offset = self.offset(first);
+        self.storage()
+            .write_at(offset, bytes)
+            .map_err(|error| Error::io("write a page", offset, error))?;
+        self.written.add(cause, bytes.len() as u64);
+        Ok(())
+    }
+
+    pub(crate) fn sync_all(&self) -> Result<()> {
+        self.written.count_sync();
+        self.storage()
+            .sync_all()
+            .map_err(|error| Error::io("sync", 0, error))
+    }
+
+    /// Makes the file at least this long (invariant 3).
+    pub(crate) fn ensure_pages(&self, pages: u64) -> Result<()> {
+        if pages <= u64::from(self.file_pages()) {
+            return Ok(());
+        }
+        let _growing = self.growing.lock();
+        let size = u64::from(self.page_size());
+        let now = u64::from(self.file_pages());
+        if pages <= now {
+            return Ok(());
+        }
+        if pages > u64::from(u32::MAX) {
+            return Err(Error::FileFull {
+                pages: u64::from(u32::MAX),
+            });
+        }
+        let step = (now * size / 4).clamp(MIN_STEP_BYTES, MAX_STEP_BYTES) / size;
+        let generous = (now + step).max(pages).min(u64::from(u32::MAX));
+        // A nearly full disk may have room for what is needed and not for the step.
+        let reached = match self.storage().set_length(generous * size) {
+            Ok(()) => generous,
+            Err(_) if generous > pages => {
+                self.set_length(pages * size)?;
+                pages
+            }
+            Err(error) => return Err(Error::io("extend the file", now * size, error)),
+        };
+        self.file_pages.store(reached as u32, Ordering::Release);
+        Ok(())
+    }
+
+    /// Gives the tail of the file back. Nothing that a state can see is there, and readers check
+    /// the length before they touch a map.
+    pub(crate) fn truncate_pages(&self, pages: u32) -> Result<()> {
+        let _growing = self.growing.lock();
+        if pages >= self.file_pages() {
+            return Ok(());
+        }
+        self.file_pages.store(pages, Ordering::Release);
+        self.set_length(self.offset(pages))
+    }
+
+    fn set_length(&self, length: u64) -> Result<()> {
+        self.storage()
+            .set_length(length)
+            .map_err(|error| Error::io("set the length of the file", length, error))
+    }
+}

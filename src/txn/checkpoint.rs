@@ -1,0 +1,666 @@
+//! The checkpoint: one state, written whole, made the file's state by one header slot.
+//!
+//! ```text
+//! fix      under the core lock: the newest state, its place in the log, its space map
+//! write    dirty pages from the leaves up, then the catalog, then the space map
+//! sync     everything above, and the file's length
+//! turn     write header slot (N mod 2), sync it: from here on a crash finds checkpoint N
+//! settle   frames are clean, the log's window moves up, pages of checkpoint N - 1 come free
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. Until the header slot of checkpoint N is durable, nothing that checkpoint N - 1 uses is
+//!    written to, and no page that it uses is released.
+//! 2. A failed write before the sync leaves everything as it was: the pages are dirty still, the
+//!    places are given back. A failed sync, or a failed header write, poisons the log: what the
+//!    disk holds is not known.
+//! 3. The header slot is written only after a sync of all that it refers to, the length included.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::engine::{Core, Engine};
+use super::pages::{Levels, Outcome, TxnPages};
+use super::reclaim::Retired;
+use super::state::{State, catalog};
+use crate::format::header::{Header, LogRegion};
+use crate::format::{PageNumber, TreeRoot, page, record};
+use crate::log::Position;
+use crate::pager::{Cause, PageSource, Pager, SpaceImage, SpacePlan};
+use crate::tree;
+use crate::{Error, Result};
+
+/// The ring grows by this factor when it fills up, until it reaches the limit.
+const RING_GROWTH: u64 = 4;
+
+/// Why a checkpoint is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To make room in the log and in memory.
+    Routine,
+    /// To move what lies at page `0` or behind it: the log, the catalog, the space map.
+    Compact(PageNumber),
+    /// To leave nothing to recover.
+    Close,
+}
+
+/// A transaction that commits by being checkpointed.
+pub(crate) struct Candidate<'a> {
+    pub pages: &'a mut TxnPages,
+    pub state: Arc<State>,
+}
+
+/// A state under way to the disk.
+struct Job {
+    state: Arc<State>,
+    position: Position,
+    image: SpaceImage,
+    dirty: Vec<PageNumber>,
+    purpose: Purpose,
+    before: Header,
+    before_state: Arc<State>,
+    /// What the transaction that commits with this checkpoint did, and the state before it.
+    candidate: Option<(Outcome, Arc<State>)>,
+}
+
+/// What was written.
+struct Written {
+    levels: Levels,
+    catalog: Outcome,
+    catalog_root: TreeRoot,
+    plan: SpacePlan,
+    new_ring: Option<LogRegion>,
+}
+
+impl Engine {
+    pub(crate) fn checkpoint(self: &Arc<Self>) -> Result<()> {
+        self.checkpoint_with(Purpose::Routine, None)
+    }
+
+    /// Makes the newest committed state the one that the file holds; or a transaction's, which is
+    /// committed by that.
+    pub(crate) fn checkpoint_with(
+        self: &Arc<Self>,
+        purpose: Purpose,
+        candidate: Option<Candidate<'_>>,
+    ) -> Result<()> {
+        let _one_at_a_time = self.checkpointing.lock();
+        if let Some(error) = self.log.failure() {
+            return Err(error);
+        }
+        let done = match self.fix(purpose, candidate)? {
+            Some(job) => self.carry_out(job),
+            None => Ok(()),
+        };
+        self.core.lock().checkpoint_failure = done.as_ref().err().cloned();
+        done?;
+        let is_clean = purpose == Purpose::Close;
+        let flags = if is_clean { record::FLAG_CLEAN } else { 0 };
+        let marked = self.log.write_mark(flags, is_clean);
+        // Short of a clean close the mark is only proof for the next open, not a promise.
+        if is_clean { marked } else { Ok(()) }
+    }
+
+    fn carry_out(self: &Arc<Self>, mut job: Job) -> Result<()> {
+        let written = match self.write(&mut job) {
+            Ok(written) => written,
+            Err(error) => {
+                self.give_up(job)?;
+                return Err(error);
+            }
+        };
+        match self.turn_to(&job, &written) {
+            Ok(header) => self.settle(job, written, header),
+            Err(error) => {
+                self.log.poison(&error); // invariant 2
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the newest state, with exactly its place in the log. `None`: there is nothing new.
+    fn fix(
+        self: &Arc<Self>,
+        purpose: Purpose,
+        candidate: Option<Candidate<'_>>,
+    ) -> Result<Option<Job>> {
+        let mut core = self.core.lock();
+        self.sweep_or_poison(&mut core)?;
+        let position = self.log.position();
+        let before = core.header;
+        let is_new = core.current.version > before.version || position.lsn > before.log_start;
+        if !is_new && candidate.is_none() && matches!(purpose, Purpose::Routine | Purpose::Close) {
+            self.truncate(&mut core);
+            return Ok(None);
+        }
+        if core.current.version == before.version && candidate.is_none() {
+            // A checkpoint of its own version could not be told from the one before it.
+            let state = Arc::new(State {
+                version: before.version + 1,
+                trees: core.current.trees.clone(),
+            });
+            self.install(&mut core, &Outcome::default(), state.clone())?;
+            self.log.publish(state, position.lsn, false);
+        }
+        let version = candidate.as_ref().map_or(core.current.version, |c| c.state.version);
+        core.reclaimer.begin_checkpoint(version);
+        let candidate = match candidate {
+            Some(candidate) => {
+                let previous = core.current.clone();
+                let outcome = candidate.pages.finish(version);
+                if let Err(error) = self.install(&mut core, &outcome, candidate.state) {
+                    self.log.poison(&error);
+                    return Err(error);
+                }
+                Some((outcome, previous))
+            }
+            None => None,
+        };
+        let dirty = std::mem::take(&mut core.dirty);
+        for page in &dirty {
+            self.pager.entry(*page).clear_listed();
+        }
+        Ok(Some(Job {
+            state: core.current.clone(),
+            position,
+            image: self.space.lock().take_image(),
+            dirty,
+            purpose,
+            before,
+            before_state: core.checkpoint_state.clone(),
+            candidate,
+        }))
+    }
+
+    /// Writes all that the state needs to places that no durable state uses (invariant 1).
+    fn write(self: &Arc<Self>, job: &mut Job) -> Result<Written> {
+        let levels = self.dirty_levels(job);
+        for pages in levels.values() {
+            let source = FrameSource { pager: &self.pager };
+            self.pager.write_pages(pages, &source, Cause::Checkpoint)?;
+        }
+        let mut pages = TxnPages::new(self.clone(), job.state.version, false);
+        let catalog_root = self.write_catalog(job, &mut pages)?;
+        let catalog = pages.finish(job.state.version);
+        let new_ring = match self.write_new_ring(job) {
+            Ok(ring) => ring,
+            Err(error) => {
+                self.undo_catalog(&catalog)?;
+                return Err(error);
+            }
+        };
+        match self.write_space(job, &catalog, new_ring) {
+            Ok(plan) => Ok(Written {
+                levels,
+                catalog,
+                catalog_root,
+                plan,
+                new_ring,
+            }),
+            Err(error) => {
+                self.undo_catalog(&catalog)?;
+                self.undo_rings(job, new_ring)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Sorts dirty pages into levels. A page that came free since it was listed, and may have a
+    /// new life in a newer state, is not the checkpoint's business.
+    fn dirty_levels(&self, job: &Job) -> Levels {
+        let pin = crossbeam_epoch::pin();
+        let mut levels = Levels::new();
+        for number in &job.dirty {
+            let frame = self.pager.entry(*number).frame.load(&pin);
+            let Some(frame) = frame.filter(|f| !f.is_clean() && f.birth() <= job.state.version)
+            else {
+                continue;
+            };
+            let is_node = !frame.is_run();
+            let level = if is_node { page::level(frame.bytes()) } else { 0 };
+            levels.entry(level).or_default().push((*number, is_node));
+        }
+        levels.values_mut().for_each(|pages| pages.sort_unstable());
+        levels
+    }
+
+    /// Brings the catalog up to date and writes its pages.
+    fn write_catalog(self: &Arc<Self>, job: &Job, pages: &mut TxnPages) -> Result<TreeRoot> {
+        let mut root = job.before.catalog;
+        let mut seen = Vec::new();
+        for (name, id) in job.state.trees.names() {
+            seen.push(name);
+            let mut tree = job.state.trees.root(id);
+            // The durable checkpoint pins its pages, so the same number is the same page.
+            let unchanged = job.before_state.trees.id(name) == Some(id)
+                && job.before_state.trees.root(id).root.page == tree.root.page;
+            if unchanged {
+                continue;
+            }
+            if let Some(checksum) = self.pager.entry(tree.root.page).checksum()
+                && !tree.is_empty()
+            {
+                tree.root.checksum = checksum;
+            }
+            let entry = catalog::encode(id, &tree);
+            let known = tree::find(pages, &root, name.as_bytes())?
+                .is_some_and(|found| found.inline() == Some(&entry[..]));
+            if !known {
+                tree::put(pages, &mut root, name.as_bytes(), &entry)?;
+            }
+        }
+        if root.count > seen.len() as u64 {
+            remove_dropped(pages, &mut root, &seen)?;
+        }
+        if let Purpose::Compact(cutoff) = job.purpose {
+            let wants_move = |page| page >= cutoff;
+            tree::relocate(pages, &mut root, &[], usize::MAX, &wants_move)?;
+        }
+        let levels = pages.levels();
+        let source = pages.source();
+        for pages_of_level in levels.values() {
+            self.pager
+                .write_pages(pages_of_level, &source, Cause::Checkpoint)?;
+        }
+        if let Some(checksum) = self.pager.entry(root.root.page).checksum()
+            && !root.is_empty()
+        {
+            root.root.checksum = checksum;
+        }
+        Ok(root)
+    }
+
+    /// Lays out a larger ring for the log if the present one is too small, or one further to the
+    /// front. It is filled with zeros, so that later syncs overwrite and change no metadata.
+    fn write_new_ring(&self, job: &Job) -> Result<Option<LogRegion>> {
+        let geometry = self.log.geometry();
+        let page_size = u64::from(self.pager.page_size());
+        let now = geometry.first.length_bytes(self.pager.page_size());
+        if geometry.switched.is_some() || geometry.next.is_some() {
+            return Ok(None);
+        }
+        let (bytes, below) = match job.purpose {
+            Purpose::Compact(cutoff) => {
+                let end = geometry.first.first + geometry.first.pages;
+                if end <= cutoff {
+                    return Ok(None);
+                }
+                (now, Some(cutoff))
+            }
+            Purpose::Close => return Ok(None),
+            Purpose::Routine => {
+                let wanted = self.wanted_ring_bytes.load(Ordering::Relaxed);
+                let grown = (now * RING_GROWTH).max(wanted);
+                let limit = self.settings.log_limit_bytes.max(now);
+                let grown = grown.min(limit);
+                if grown <= now || !(self.log.is_half_full() || wanted > now) {
+                    return Ok(None);
+                }
+                (grown, None)
+            }
+        };
+        let pages = u32::try_from(bytes.div_ceil(page_size)).unwrap_or(u32::MAX);
+        let first = {
+            let mut space = self.space.lock();
+            let first = space.allocate_run(&self.pager, pages)?;
+            if below.is_some_and(|cutoff| first + pages > cutoff) {
+                space.release(&self.pager, first, pages)?;
+                return Ok(None);
+            }
+            first
+        };
+        let ring = LogRegion { first, pages };
+        if let Err(error) = self.zero_fill(ring) {
+            self.undo_ring(Some(ring))?;
+            return Err(error);
+        }
+        Ok(Some(ring))
+    }
+
+    fn zero_fill(&self, ring: LogRegion) -> Result<()> {
+        let zeros = vec![0; (256 << 10).max(self.pager.page_size() as usize)];
+        let step = (zeros.len() / self.pager.page_size() as usize) as u32;
+        let mut at = ring.first;
+        while at < ring.first + ring.pages {
+            let pages = step.min(ring.first + ring.pages - at);
+            let bytes = zeros
+                .get(..pages as usize * self.pager.page_size() as usize)
+                .unwrap_or_default();
+            self.pager.write_at(at, bytes, Cause::Checkpoint)?;
+            at += pages;
+        }
+        Ok(())
+    }
+
+    /// Marks the checkpoint's own pages in the space map and writes what changed of it.
+    fn write_space(
+        &self,
+        job: &mut Job,
+        catalog: &Outcome,
+        new_ring: Option<LogRegion>,
+    ) -> Result<SpacePlan> {
+        let cutoff = match job.purpose {
+            Purpose::Compact(cutoff) => cutoff,
+            _ => PageNumber::MAX,
+        };
+        let mut image = std::mem::take(&mut job.image);
+        let planned = {
+            let mut space = self.space.lock();
+            self.mark_own_pages(&mut space, &mut image, job, catalog, new_ring)
+                .and_then(|()| space.plan(&self.pager, image.clone(), &|page| page >= cutoff))
+        };
+        job.image = image;
+        // A bitmap that cannot be read leaves the map in memory half changed.
+        let mut plan = planned.inspect_err(|error| self.log.poison(error))?;
+        let size = self.pager.page_size();
+        for node in plan.nodes.clone() {
+            let mut bytes = plan.encode(size, job.state.version, node);
+            let checksum = page::checksum(&bytes, node.2, self.pager.salt());
+            crate::format::put_u32(&mut bytes, page::CHECKSUM, checksum);
+            plan.seal(node, checksum);
+            let length = self.pager.ensure_pages(u64::from(plan.pages));
+            let written = length
+                .and_then(|()| self.pager.write_at(node.2, &bytes, Cause::Checkpoint));
+            if let Err(error) = written {
+                self.space.lock().abandon(&self.pager, &plan)?;
+                return Err(error);
+            }
+            self.pager.entry(node.2).set_checksum(checksum);
+        }
+        Ok(plan)
+    }
+
+    fn mark_own_pages(
+        &self,
+        space: &mut crate::pager::Space,
+        image: &mut SpaceImage,
+        job: &Job,
+        catalog: &Outcome,
+        new_ring: Option<LogRegion>,
+    ) -> Result<()> {
+        let pager = &self.pager;
+        let mut mark = |first: PageNumber, pages: u32, used: bool| -> Result<()> {
+            for page in first..first.saturating_add(pages) {
+                space.set_used_in(pager, image, page, used)?;
+            }
+            Ok(())
+        };
+        for (first, pages) in &catalog.allocated {
+            mark(*first, *pages, true)?;
+        }
+        for page in &catalog.unused {
+            mark(*page, 1, false)?;
+        }
+        for retired in &catalog.freed {
+            mark(retired.first, retired.pages, false)?;
+        }
+        if let Some(ring) = new_ring {
+            mark(ring.first, ring.pages, true)?;
+        }
+        for ring in self.rings_given_up(job) {
+            mark(ring.first, ring.pages, false)?;
+        }
+        Ok(())
+    }
+
+    /// Rings that the header before this one names, and this one does not.
+    fn rings_given_up(&self, job: &Job) -> Vec<LogRegion> {
+        let (log, next) = self.log.geometry().regions_from(job.position.lsn);
+        let kept = [Some(log), next];
+        [job.before.log, job.before.next_log]
+            .into_iter()
+            .filter(|ring| ring.pages > 0 && !kept.contains(&Some(*ring)))
+            .collect()
+    }
+
+    /// Syncs, writes the header slot, syncs it (invariant 3).
+    fn turn_to(&self, job: &Job, written: &Written) -> Result<Header> {
+        let (log, next) = self.log.geometry().regions_from(job.position.lsn);
+        let (space, space_level) = written.plan.root();
+        let header = Header {
+            checkpoint: job.before.checkpoint + 1,
+            version: job.state.version,
+            pages: written.plan.pages,
+            catalog: written.catalog_root,
+            space,
+            space_level,
+            log,
+            next_log: next.or(written.new_ring).unwrap_or_default(),
+            log_start: job.position.lsn,
+            log_start_crc: job.position.crc,
+            ..job.before
+        };
+        self.pager.sync_all()?;
+        write_slot(&self.pager, &header)?;
+        Ok(header)
+    }
+
+    /// The checkpoint is durable: lets go of everything that only the one before needed.
+    fn settle(self: &Arc<Self>, job: Job, written: Written, header: Header) -> Result<()> {
+        let next = (header.next_log.pages > 0).then_some(header.next_log);
+        let given_up = self.rings_given_up(&job);
+        self.log
+            .checkpointed(header.checkpoint, job.position, next);
+        let of_trees = written.levels.values().flatten().map(|(page, _)| *page);
+        self.set_clean(of_trees, true);
+        let of_catalog = written.catalog.dirty.iter().map(|(page, _)| *page);
+        self.set_clean(of_catalog, false);
+
+        let mut core = self.core.lock();
+        core.reclaimer.end_checkpoint();
+        let birth = job.before.version;
+        let death = header.version;
+        let retire = |first, pages| Retired {
+            first,
+            pages,
+            birth,
+            death,
+        };
+        for ring in given_up {
+            core.reclaimer.retire(retire(ring.first, ring.pages));
+        }
+        for page in &written.plan.freed {
+            core.reclaimer.retire(retire(*page, 1));
+        }
+        for retired in written.catalog.freed {
+            core.reclaimer.retire(Retired {
+                death,
+                ..retired
+            });
+        }
+        {
+            let mut space = self.space.lock();
+            space.set_tree(written.plan.tree);
+            for page in written.catalog.unused {
+                space.release(&self.pager, page, 1)?;
+            }
+        }
+        core.header = header;
+        core.checkpoint_state = job.state;
+        core.checkpoints += 1;
+        self.checkpoint_version
+            .store(header.version, Ordering::Release);
+        self.sweep_or_poison(&mut core)?;
+        self.truncate(&mut core);
+        tracing::debug!(
+            checkpoint = header.checkpoint,
+            pages = header.pages,
+            dirty = job.dirty.len(),
+            "checkpoint"
+        );
+        Ok(())
+    }
+
+    /// Gives the free tail of the file back, however short.
+    pub(crate) fn cut_tail(&self) {
+        self.cut(&self.core.lock(), 0);
+    }
+
+    /// Gives the tail of the file back, if it is free and worth a call.
+    fn truncate(&self, core: &mut Core) {
+        let closing = self.closed.load(Ordering::Acquire);
+        let worth = (core.header.pages / 4).max(16);
+        self.cut(core, if closing { 0 } else { worth });
+    }
+
+    /// Under the core and space locks, so that nothing is allocated in the tail meanwhile.
+    fn cut(&self, core: &Core, above_pages: u32) {
+        let space = self.space.lock();
+        let needed = space.end().max(core.header.pages);
+        let slack = self.pager.file_pages().saturating_sub(needed);
+        if slack > above_pages {
+            // Not being able to give space back is no reason to fail.
+            if let Err(error) = self.pager.truncate_pages(needed) {
+                tracing::warn!(%error, "the file could not be shortened");
+            }
+        }
+    }
+
+    /// The pages are in the file. `counted`: they are part of the dirty bytes.
+    fn set_clean(&self, pages: impl Iterator<Item = PageNumber>, counted: bool) {
+        let pin = crossbeam_epoch::pin();
+        for number in pages {
+            let Some(frame) = self.pager.entry(number).frame.load(&pin) else {
+                continue;
+            };
+            let bytes = frame.bytes().len();
+            frame.set_clean();
+            if counted {
+                self.pager.cache.sub_dirty(bytes);
+            }
+            self.pager.cache.admit(&self.pager, number, bytes);
+        }
+    }
+
+    /// Nothing durable changed: the pages are dirty still, and a transaction that would have been
+    /// committed never was (invariant 2).
+    fn give_up(&self, job: Job) -> Result<()> {
+        let mut core = self.core.lock();
+        for page in job.dirty {
+            if self.pager.entry(page).set_listed() {
+                core.dirty.push(page);
+            }
+        }
+        self.space.lock().give_back(&job.image);
+        if let Some((outcome, previous)) = job.candidate {
+            core.reclaimer.retract(job.state.version);
+            core.current = previous;
+            self.uninstall(&outcome)?;
+        }
+        core.reclaimer.end_checkpoint();
+        self.sweep_or_poison(&mut core)
+    }
+
+    fn uninstall(&self, outcome: &Outcome) -> Result<()> {
+        let pin = crossbeam_epoch::pin();
+        let unused: BTreeSet<PageNumber> = outcome.unused.iter().copied().collect();
+        let mut space = self.space.lock();
+        for retired in &outcome.freed {
+            space.set_used(&self.pager, retired.first, retired.pages, true)?;
+        }
+        for (_, bytes) in &outcome.dirty {
+            self.pager.cache.sub_dirty(*bytes);
+        }
+        for (first, pages) in &outcome.allocated {
+            for page in *first..first.saturating_add(*pages) {
+                // Given back when the transaction was installed, perhaps taken by others since.
+                if !unused.contains(&page) {
+                    self.pager.forget(page, &pin);
+                    space.set_used(&self.pager, page, 1, false)?;
+                    space.release(&self.pager, page, 1)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn undo_catalog(&self, catalog: &Outcome) -> Result<()> {
+        let mut space = self.space.lock();
+        for (first, pages) in &catalog.allocated {
+            space.set_used(&self.pager, *first, *pages, false)?;
+            space.release(&self.pager, *first, *pages)?;
+        }
+        for retired in &catalog.freed {
+            space.set_used(&self.pager, retired.first, retired.pages, true)?;
+        }
+        drop(space);
+        let pin = crossbeam_epoch::pin();
+        for (page, _) in &catalog.dirty {
+            self.pager.forget(*page, &pin);
+        }
+        Ok(())
+    }
+
+    fn undo_ring(&self, ring: Option<LogRegion>) -> Result<()> {
+        let Some(ring) = ring else { return Ok(()) };
+        let mut space = self.space.lock();
+        space.set_used(&self.pager, ring.first, ring.pages, false)?;
+        space.release(&self.pager, ring.first, ring.pages)
+    }
+
+    /// The rings of the header before stay in use, the new one does not come to be.
+    fn undo_rings(&self, job: &Job, new_ring: Option<LogRegion>) -> Result<()> {
+        self.undo_ring(new_ring)?;
+        let mut space = self.space.lock();
+        for ring in self.rings_given_up(job) {
+            space.set_used(&self.pager, ring.first, ring.pages, true)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a header slot and makes it durable.
+pub(crate) fn write_slot(pager: &Pager, header: &Header) -> Result<()> {
+    let slot = (header.checkpoint % 2) as PageNumber;
+    let bytes = header.encode();
+    let offset = pager.offset(slot);
+    pager.written.add(Cause::Header, bytes.len() as u64);
+    pager.written.count_sync();
+    pager
+        .storage()
+        .write_sync_at(offset, &bytes)
+        .map_err(|error| Error::io("write the header", offset, error))
+}
+
+struct FrameSource<'a> {
+    pager: &'a Pager,
+}
+
+impl PageSource for FrameSource<'_> {
+    fn with_bytes(&self, number: PageNumber, then: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let pin = crossbeam_epoch::pin();
+        // A dirty frame stays in its cell while a checkpoint runs (`reclaim`, invariant 3).
+        match self.pager.entry(number).frame.load(&pin) {
+            Some(frame) => {
+                then(frame.bytes());
+                Ok(())
+            }
+            None => {
+                let fault = crate::format::Fault::new("a dirty page has no frame", 0, 1, 0);
+                Err(self.pager.corrupt(number, fault))
+            }
+        }
+    }
+}
+
+/// Deletes the catalog's entries of trees that are no more. `names` is sorted.
+fn remove_dropped(pages: &mut TxnPages, root: &mut TreeRoot, names: &[&str]) -> Result<()> {
+    let mut gone = Vec::new();
+    let mut cursor = tree::Cursor::new(&*pages, root);
+    let mut more = cursor.first()?;
+    while more {
+        let name = cursor.key();
+        let is_known = std::str::from_utf8(name).is_ok_and(|n| names.binary_search(&n).is_ok());
+        if !is_known {
+            gone.push(name.to_vec());
+        }
+        more = cursor.next()?;
+    }
+    drop(cursor);
+    for name in gone {
+        tree::delete(pages, root, &name)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,382 @@
+//! The engine: everything that the handles of one open database share.
+//!
+//! # Locks
+//!
+//! Always taken in this order, and none is held over a sync:
+//! `checkpointing` (one checkpoint at a time) -> `core` -> `space` -> the log's own.
+//!
+//! # Invariants
+//!
+//! 1. `core.current` is the newest committed state; only the holder of the turn replaces it.
+//! 2. The log's end and `core.current` change together under the core lock, so a checkpoint that
+//!    reads both under it has a state and exactly the position that the state corresponds to.
+//! 3. The page after which no state can see it any more is released under the core lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::pages::{Outcome, TxnPages};
+use super::reclaim::{Reclaimer, Retired};
+use super::state::State;
+use super::turn::Turns;
+use crate::format::header::Header;
+use crate::format::{Lsn, PageNumber, Version};
+use crate::log::{Log, Refusal};
+use crate::pager::{Pager, Space};
+use crate::{Error, Result};
+
+/// How the engine behaves; the public builder fills it in.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub page_size: u32,
+    pub memory_bytes: usize,
+    pub log_limit_bytes: u64,
+    pub read_only: bool,
+    /// Checkpoints and async commits run on threads of their own; else in the calls that need
+    /// them, which makes a run repeatable.
+    pub background: bool,
+    /// The salt of a new file; random if not given.
+    pub salt: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub current: Arc<State>,
+    pub reclaimer: Reclaimer,
+    /// Pages in frames that are not in the file. May name pages that have been reused since.
+    pub dirty: Vec<PageNumber>,
+    /// The durable checkpoint.
+    pub header: Header,
+    pub checkpoint_state: Arc<State>,
+    pub checkpoints: u64,
+    /// The last checkpoint failed for this reason, and none has succeeded since.
+    pub checkpoint_failure: Option<Error>,
+}
+
+/// Requests to the checkpoint thread, and its answers.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    wanted: bool,
+    /// Checkpoints that were tried, whatever came of them.
+    tried: u64,
+    stopping: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub settings: Settings,
+    pub pager: Arc<Pager>,
+    pub log: Log<State>,
+    pub core: Mutex<Core>,
+    pub space: Mutex<Space>,
+    pub turns: Arc<Turns>,
+    pub checkpointing: Mutex<()>,
+    /// The version of the durable checkpoint.
+    pub checkpoint_version: AtomicU64,
+    /// The ring should grow to this size: a record did not fit.
+    pub wanted_ring_bytes: AtomicU64,
+    pub closed: AtomicBool,
+    desk: Mutex<Desk>,
+    desk_changed: Condvar,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Engine {
+    pub(crate) fn assemble(
+        settings: Settings,
+        pager: Arc<Pager>,
+        log: Log<State>,
+        core: Core,
+        space: Space,
+    ) -> Self {
+        Engine {
+            settings,
+            pager,
+            log,
+            checkpoint_version: AtomicU64::new(core.checkpoint_state.version),
+            core: Mutex::new(core),
+            space: Mutex::new(space),
+            turns: Arc::new(Turns::default()),
+            checkpointing: Mutex::new(()),
+            wanted_ring_bytes: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            desk: Mutex::new(Desk::default()),
+            desk_changed: Condvar::new(),
+            threads: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Refuses writes that cannot be made.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        if self.settings.read_only {
+            return Err(Error::ReadOnly);
+        }
+        match self.log.failure() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        Ok(())
+    }
+
+    /// Makes a finished transaction the present state. Called with the turn and the core lock.
+    pub(crate) fn install(
+        &self,
+        core: &mut Core,
+        outcome: &Outcome,
+        state: Arc<State>,
+    ) -> Result<()> {
+        let mut space = self.space.lock();
+        for (first, pages) in &outcome.allocated {
+            space.set_used(&self.pager, *first, *pages, true)?;
+        }
+        for page in &outcome.unused {
+            space.set_used(&self.pager, *page, 1, false)?;
+            space.release(&self.pager, *page, 1)?;
+        }
+        for retired in &outcome.freed {
+            space.set_used(&self.pager, retired.first, retired.pages, false)?;
+        }
+        drop(space);
+        self.list_dirty(core, &outcome.dirty);
+        core.current = state.clone();
+        core.reclaimer.watch(state);
+        for retired in &outcome.freed {
+            core.reclaimer.retire(*retired);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn list_dirty(&self, core: &mut Core, dirty: &[(PageNumber, usize)]) {
+        for (page, bytes) in dirty {
+            self.pager.cache.add_dirty(*bytes);
+            if self.pager.entry(*page).set_listed() {
+                core.dirty.push(*page);
+            }
+        }
+    }
+
+    /// Releases the pages that no state can see any more.
+    pub(crate) fn sweep(&self, core: &mut Core) -> Result<()> {
+        let free = core.reclaimer.sweep();
+        if free.is_empty() {
+            return Ok(());
+        }
+        let pin = crossbeam_epoch::pin();
+        for retired in &free {
+            self.forget(retired, &pin);
+        }
+        let mut space = self.space.lock();
+        for retired in &free {
+            space.release(&self.pager, retired.first, retired.pages)?;
+        }
+        Ok(())
+    }
+
+    fn forget(&self, retired: &Retired, pin: &crossbeam_epoch::Guard) {
+        for page in retired.first..retired.first.saturating_add(retired.pages) {
+            if let Some(frame) = self.pager.entry(page).frame.load(pin)
+                && !frame.is_clean()
+            {
+                self.pager.cache.sub_dirty(frame.bytes().len());
+            }
+            self.pager.forget(page, pin);
+        }
+    }
+
+    /// Appends the record of a commit and installs its state, as one step for everyone else
+    /// (invariant 2). `None`: the ring has no room for the record now.
+    pub(crate) fn commit_logged(
+        &self,
+        pages: &mut TxnPages,
+        state: &Arc<State>,
+        record: &[u8],
+    ) -> Result<Option<Lsn>> {
+        let mut core = self.core.lock();
+        let end = match self
+            .log
+            .append(state.version, record, pages.has_direct_runs())
+        {
+            Ok(end) => end,
+            Err(Refusal::NoRoom) => return Ok(None),
+            Err(Refusal::Failed(error)) => return Err(error),
+        };
+        let outcome = pages.finish(state.version);
+        if let Err(error) = self.install(&mut core, &outcome, state.clone()) {
+            // The record is in the log's buffer and its state is not in memory: stop here.
+            self.log.poison(&error);
+            return Err(error);
+        }
+        self.sweep_or_poison(&mut core)?;
+        Ok(Some(end))
+    }
+
+    pub(crate) fn sweep_or_poison(&self, core: &mut Core) -> Result<()> {
+        let swept = self.sweep(core);
+        if let Err(error) = &swept {
+            self.log.poison(error);
+        }
+        swept
+    }
+
+    /// Installs a state that holds the same data in other places: nothing to log.
+    pub(crate) fn commit_unlogged(&self, pages: &mut TxnPages, state: &Arc<State>) -> Result<()> {
+        let mut core = self.core.lock();
+        let outcome = pages.finish(state.version);
+        let end = self.log.position().lsn;
+        if let Err(error) = self.install(&mut core, &outcome, state.clone()) {
+            self.log.poison(&error);
+            return Err(error);
+        }
+        self.log.publish(state.clone(), end, false);
+        self.sweep_or_poison(&mut core)
+    }
+
+    /// The length of the file, in bytes.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.pager.offset(self.pager.file_pages())
+    }
+
+    /// The number of pages up to the last that is not free, and how many below are.
+    pub(crate) fn end_and_free(&self) -> (u32, u32) {
+        let space = self.space.lock();
+        (space.end(), space.free())
+    }
+
+    /// The version that the next transaction starts with. Called with the turn.
+    pub(crate) fn next_version(&self) -> (Arc<State>, Version) {
+        let current = self.core.lock().current.clone();
+        let version = current.version + 1;
+        (current, version)
+    }
+
+    /// A good moment to ask for a checkpoint: half of the ring or of the memory is used.
+    pub(crate) fn wants_checkpoint(&self) -> bool {
+        let dirty = self.pager.cache.dirty_bytes();
+        self.log.is_half_full() || dirty > self.pager.cache.budget_bytes() / 2
+    }
+
+    /// Called after each commit, without locks.
+    pub(crate) fn after_commit(self: &Arc<Self>) -> Result<()> {
+        if !self.wants_checkpoint() {
+            return Ok(());
+        }
+        if self.settings.background {
+            self.request_checkpoint();
+            Ok(())
+        } else {
+            // A full disk stops checkpoints, not commits, as long as the log has room.
+            match self.checkpoint() {
+                Err(error) if error.is_disk_full() => Ok(()),
+                done => done,
+            }
+        }
+    }
+
+    /// Blocks until a checkpoint has been tried, by the background thread or right here.
+    pub(crate) fn await_checkpoint(self: &Arc<Self>) -> Result<()> {
+        if !self.settings.background {
+            return self.checkpoint();
+        }
+        let mut desk = self.desk.lock();
+        let before = desk.tried;
+        desk.wanted = true;
+        self.desk_changed.notify_all();
+        while desk.tried == before && !desk.stopping {
+            self.desk_changed.wait(&mut desk);
+        }
+        drop(desk);
+        let failure = self.core.lock().checkpoint_failure.clone();
+        failure.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn request_checkpoint(&self) {
+        let mut desk = self.desk.lock();
+        if !desk.wanted {
+            desk.wanted = true;
+            self.desk_changed.notify_all();
+        }
+    }
+
+    /// Starts the background threads, if the settings ask for them.
+    pub(crate) fn start_threads(self: &Arc<Self>) -> Result<()> {
+        if !self.settings.background || self.settings.read_only {
+            return Ok(());
+        }
+        let engine = self.clone();
+        self.spawn("aurora-log", move || engine.log.serve())?;
+        let engine = self.clone();
+        self.spawn("aurora-checkpoint", move || engine.serve_checkpoints())
+    }
+
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+        let thread = std::thread::Builder::new()
+            .name(name.to_string())
+            .spawn(run)
+            .map_err(|error| Error::io("start a thread", 0, error))?;
+        self.threads.lock().push(thread);
+        Ok(())
+    }
+
+    /// The life of the checkpoint thread.
+    fn serve_checkpoints(self: &Arc<Self>) {
+        let mut desk = self.desk.lock();
+        while !desk.stopping {
+            if !desk.wanted {
+                self.desk_changed.wait(&mut desk);
+                continue;
+            }
+            desk.wanted = false;
+            drop(desk);
+            if let Err(error) = self.checkpoint() {
+                tracing::warn!(%error, "a checkpoint failed");
+            }
+            desk = self.desk.lock();
+            desk.tried += 1;
+            self.desk_changed.notify_all();
+        }
+    }
+
+    /// Writes everything, ends the threads, and refuses calls from then on.
+    pub(crate) fn close(self: &Arc<Self>) -> Result<()> {
+        let turn = self.turns.wait();
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let written = if self.settings.read_only {
+            Ok(())
+        } else {
+            match self.log.failure() {
+                Some(error) => Err(error),
+                None => self.close_file(),
+            }
+        };
+        drop(turn);
+        self.log.stop();
+        self.desk.lock().stopping = true;
+        self.desk_changed.notify_all();
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            // The last handle may be dropped by one of the threads itself.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+        written
+    }
+
+    /// The last checkpoint leaves nothing to recover. If it cannot be made (a full disk), the log
+    /// still holds everything, once it is flushed.
+    fn close_file(self: &Arc<Self>) -> Result<()> {
+        self.log.flush()?;
+        self.checkpoint_with(super::checkpoint::Purpose::Close, None)
+    }
+}

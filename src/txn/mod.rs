@@ -1,0 +1,11 @@
+//! Transactions: snapshots that see one moment, one writer at a time, commits that last.
+
+pub(crate) mod checkpoint;
+pub(crate) mod engine;
+pub(crate) mod pages;
+pub(crate) mod reclaim;
+mod recovery;
+pub(crate) mod snapshot;
+pub(crate) mod state;
+pub(crate) mod turn;
+pub(crate) mod write;

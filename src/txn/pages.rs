@@ -1,0 +1,513 @@
+//! The pages of a write transaction: private copies in a slab, which nobody else can see.
+//!
+//! # Invariants
+//!
+//! 1. A page whose birth is the present version is private: it was allocated by this transaction
+//!    since its last savepoint and is changed in place. Every other page is copied first.
+//! 2. Every page number taken from the allocator stands in `allocated` once. At any moment each of
+//!    them is in use, waits in `recycled`, or stands in `freed`.
+//! 3. A private page beyond the memory budget is written early to its own, unreferenced place and
+//!    leaves the slab. Its checksum is in the page table. It comes back when it is changed again.
+//! 4. A long value that was written straight to its place is never recycled within the
+//!    transaction and waits for the next checkpoint when it is freed: the log refers to its pages.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::engine::Engine;
+use super::reclaim::Retired;
+use crate::format::node::Node;
+use crate::format::{PageNumber, PageRef, RunRef, Version, page, put_u32, put_u64};
+use crate::pager::frame::Unique;
+use crate::pager::{Cause, PageBytes, PageSource};
+use crate::tree::pages::{ReadPages, WritePages};
+use crate::{Error, Result};
+
+/// Values from this length on are written straight to their place and logged by reference.
+pub(crate) const DIRECT_BYTES: usize = 32 << 10;
+
+#[derive(Debug)]
+struct Slot {
+    page: PageNumber,
+    frame: Unique,
+    /// Changed since the last spill looked at it.
+    touched: bool,
+}
+
+/// What a transaction has done to pages so far: what a savepoint remembers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Mark {
+    allocated: usize,
+    freed: usize,
+    recycled: Vec<PageNumber>,
+}
+
+/// The pages of one transaction.
+#[derive(Debug)]
+pub(crate) struct TxnPages {
+    engine: Arc<Engine>,
+    version: Version,
+    slab: Vec<Option<Slot>>,
+    vacant: Vec<usize>,
+    allocated: Vec<(PageNumber, u32)>,
+    recycled: Vec<PageNumber>,
+    freed: Vec<(PageNumber, u32, Version)>,
+    slab_bytes: usize,
+    spill_above_bytes: usize,
+    can_spill: bool,
+    has_direct_runs: bool,
+}
+
+/// What a finished transaction hands over.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub allocated: Vec<(PageNumber, u32)>,
+    /// Allocated, and not used in the end.
+    pub unused: Vec<PageNumber>,
+    pub freed: Vec<Retired>,
+    /// Pages that are in frames and not in the file: number and length.
+    pub dirty: Vec<(PageNumber, usize)>,
+}
+
+impl TxnPages {
+    pub(crate) fn new(engine: Arc<Engine>, version: Version, can_spill: bool) -> Self {
+        let budget = engine.pager.cache.budget_bytes();
+        TxnPages {
+            engine,
+            version,
+            slab: Vec::new(),
+            vacant: Vec::new(),
+            allocated: Vec::new(),
+            recycled: Vec::new(),
+            freed: Vec::new(),
+            slab_bytes: 0,
+            spill_above_bytes: budget / 2,
+            can_spill,
+            has_direct_runs: false,
+        }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.allocated.is_empty() && self.freed.is_empty()
+    }
+
+    /// Whether values were written straight to their place: they must be synced before a record
+    /// that refers to them.
+    pub(crate) fn has_direct_runs(&self) -> bool {
+        self.has_direct_runs
+    }
+
+    pub(crate) fn is_direct(run: &RunRef) -> bool {
+        run.length_bytes as usize >= DIRECT_BYTES
+    }
+
+    /// Protects everything that exists now: from here on it is copied before it changes.
+    pub(crate) fn savepoint(&mut self) -> Mark {
+        self.version += 1;
+        Mark {
+            allocated: self.allocated.len(),
+            freed: self.freed.len(),
+            recycled: self.recycled.clone(),
+        }
+    }
+
+    /// Forgets everything since the savepoint. What it allocated serves the rest of the
+    /// transaction.
+    pub(crate) fn roll_back_to(&mut self, mark: &Mark) {
+        self.version += 1;
+        self.freed.truncate(mark.freed);
+        let later: Vec<_> = self.allocated.split_off(mark.allocated.min(self.allocated.len()));
+        self.recycled.clone_from(&mark.recycled);
+        // Pages that were recycled before the savepoint and used again after it go back too.
+        for page in mark.recycled.clone() {
+            self.discard(page);
+        }
+        for (first, pages) in later {
+            for page in first..first.saturating_add(pages) {
+                self.discard(page);
+                self.recycled.push(page);
+                self.allocated.push((page, 1));
+            }
+        }
+    }
+
+    /// Throws away whatever the page number holds.
+    fn discard(&mut self, page: PageNumber) {
+        self.drop_slot(page);
+        let pin = crossbeam_epoch::pin();
+        self.engine.pager.forget(page, &pin);
+    }
+
+    fn slot(&self, page: PageNumber) -> Option<&Slot> {
+        let index = self.engine.pager.entry(page).slab_index()?;
+        self.slab
+            .get(index)?
+            .as_ref()
+            .filter(|slot| slot.page == page)
+    }
+
+    fn slot_mut(&mut self, page: PageNumber) -> Option<&mut Slot> {
+        let index = self.engine.pager.entry(page).slab_index()?;
+        self.slab
+            .get_mut(index)?
+            .as_mut()
+            .filter(|slot| slot.page == page)
+    }
+
+    fn put_slot(&mut self, page: PageNumber, frame: Unique) {
+        self.slab_bytes += frame.len();
+        let slot = Some(Slot {
+            page,
+            frame,
+            touched: true,
+        });
+        let index = match self.vacant.pop() {
+            Some(index) => index,
+            None => {
+                self.slab.push(None);
+                self.slab.len() - 1
+            }
+        };
+        if let Some(place) = self.slab.get_mut(index) {
+            *place = slot;
+        }
+        self.engine.pager.entry(page).set_slab_index(Some(index));
+    }
+
+    fn drop_slot(&mut self, page: PageNumber) -> Option<Slot> {
+        let entry = self.engine.pager.entry(page);
+        let index = entry.slab_index()?;
+        let slot = self.slab.get_mut(index)?.take()?;
+        self.slab_bytes -= slot.frame.len();
+        self.vacant.push(index);
+        entry.set_slab_index(None);
+        Some(slot)
+    }
+
+    fn take_page(&mut self) -> Result<PageNumber> {
+        if self.slab_bytes > self.spill_above_bytes {
+            self.spill()?;
+        }
+        if let Some(page) = self.recycled.pop() {
+            return Ok(page);
+        }
+        let page = self.engine.space.lock().allocate(&self.engine.pager)?;
+        self.allocated.push((page, 1));
+        Ok(page)
+    }
+
+    /// A private page whose bytes go back to nobody: its number serves the transaction again.
+    fn recycle(&mut self, page: PageNumber) {
+        self.discard(page);
+        self.recycled.push(page);
+    }
+
+    /// Brings a private page that was written early back into the slab.
+    fn reload(&mut self, page: PageNumber) -> Result<()> {
+        let pager = &self.engine.pager;
+        let entry = pager.entry(page);
+        let frame = pager.read_verified(&PageRef { page, checksum: 0 }, entry)?;
+        let pin = crossbeam_epoch::pin();
+        self.engine.pager.forget(page, &pin);
+        self.put_slot(page, Unique::copy_of(&frame, self.version, false));
+        Ok(())
+    }
+
+    /// Writes private pages early, those that were not changed lately first (invariant 3).
+    fn spill(&mut self) -> Result<()> {
+        if !self.can_spill {
+            return Ok(());
+        }
+        let target = self.spill_above_bytes / 2;
+        for ignore_touched in [false, true] {
+            for level in 0..=u8::MAX {
+                if self.slab_bytes <= target {
+                    return Ok(());
+                }
+                let pages = self.spillable(level, ignore_touched, self.slab_bytes - target);
+                if !pages.is_empty() {
+                    let source = SlabSource { pages: self };
+                    self.engine.pager.write_pages(&pages, &source, Cause::Spill)?;
+                    for (page, _) in pages {
+                        self.drop_slot(page);
+                    }
+                } else if level > 0 && !self.has_level_from(level) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn has_level_from(&self, level: u8) -> bool {
+        let mut slots = self.slab.iter().flatten();
+        slots.any(|slot| !slot.frame.is_run() && page::level(&slot.frame) >= level)
+    }
+
+    fn spillable(
+        &mut self,
+        level: u8,
+        ignore_touched: bool,
+        wanted_bytes: usize,
+    ) -> Vec<(PageNumber, bool)> {
+        let mut chosen = Vec::new();
+        let mut bytes = 0;
+        let version = self.version;
+        let pager = &self.engine.pager;
+        for slot in self.slab.iter_mut().flatten() {
+            let slot_level = if slot.frame.is_run() { 0 } else { page::level(&slot.frame) };
+            let touched = std::mem::take(&mut slot.touched) && !ignore_touched;
+            if slot_level != level || touched || bytes >= wanted_bytes {
+                continue;
+            }
+            // A page from before a savepoint stays: what is born before `version` is not private
+            // any more and could not be told from other pages once it has left the slab.
+            let ready = slot.frame.birth() == version
+                && (slot.frame.is_run()
+                    || level == 0
+                    || Node::new(&slot.frame)
+                        .children()
+                        .all(|child| pager.entry(child.page.page).slab_index().is_none()));
+            if ready {
+                bytes += slot.frame.len();
+                chosen.push((slot.page, !slot.frame.is_run()));
+            }
+        }
+        chosen.sort_unstable();
+        chosen
+    }
+
+    /// The private pages by level, as they have to be written.
+    pub(crate) fn levels(&self) -> Levels {
+        let mut levels = Levels::new();
+        for slot in self.slab.iter().flatten() {
+            let is_node = !slot.frame.is_run();
+            let level = if is_node { page::level(&slot.frame) } else { 0 };
+            levels.entry(level).or_default().push((slot.page, is_node));
+        }
+        levels.values_mut().for_each(|pages| pages.sort_unstable());
+        levels
+    }
+
+    /// The private pages' bytes.
+    pub(crate) fn source(&self) -> SlabSource<'_> {
+        SlabSource { pages: self }
+    }
+
+    /// Hands the pages over: frames into the page table, the rest to the caller. The transaction
+    /// has none afterwards.
+    pub(crate) fn finish(&mut self, death: Version) -> Outcome {
+        let pager = &self.engine.pager;
+        let pin = crossbeam_epoch::pin();
+        let mut outcome = Outcome::default();
+        for slot in self.slab.drain(..).flatten() {
+            let entry = pager.entry(slot.page);
+            outcome.dirty.push((slot.page, slot.frame.len()));
+            entry.frame.replace(Some(slot.frame.share()), &pin);
+            entry.set_slab_index(None);
+        }
+        outcome.allocated = std::mem::take(&mut self.allocated);
+        outcome.unused = std::mem::take(&mut self.recycled);
+        outcome.freed = std::mem::take(&mut self.freed)
+            .into_iter()
+            .map(|(first, pages, birth)| Retired {
+                first,
+                pages,
+                birth,
+                death,
+            })
+            .collect();
+        self.vacant.clear();
+        self.slab_bytes = 0;
+        outcome
+    }
+
+    /// Numbers of pages that were written straight to the file by a record of the log that is
+    /// being replayed.
+    pub(crate) fn adopt_run(&mut self, run: &RunRef) {
+        let pages = run.pages(self.engine.pager.page_size());
+        self.allocated.push((run.first, pages));
+    }
+
+    fn store_run(&mut self, first: PageNumber, value: &[u8]) -> Result<()> {
+        if value.len() >= DIRECT_BYTES {
+            self.has_direct_runs = true;
+            let pager = &self.engine.pager;
+            if self.can_spill {
+                return pager.write_at(first, value, Cause::Run);
+            }
+        }
+        self.put_slot(first, Unique::copy_of(value, self.version, true));
+        Ok(())
+    }
+}
+
+impl Drop for TxnPages {
+    /// Gives everything back that was not handed over: the transaction never happened.
+    fn drop(&mut self) {
+        let pages: Vec<PageNumber> = self.slab.iter().flatten().map(|slot| slot.page).collect();
+        for page in pages {
+            self.drop_slot(page);
+        }
+        let allocated = std::mem::take(&mut self.allocated);
+        if allocated.is_empty() {
+            return;
+        }
+        let pin = crossbeam_epoch::pin();
+        let mut space = self.engine.space.lock();
+        for (first, pages) in allocated {
+            for page in first..first.saturating_add(pages) {
+                self.engine.pager.forget(page, &pin);
+            }
+            // The bitmap of an allocated page is loaded, so this reads nothing and cannot fail.
+            let _ = space.release(&self.engine.pager, first, pages);
+        }
+    }
+}
+
+impl ReadPages for TxnPages {
+    type Bytes<'p> = PageBytes<'p>;
+
+    fn page_size(&self) -> u32 {
+        self.engine.pager.page_size()
+    }
+
+    #[inline]
+    fn read(&self, target: &PageRef) -> Result<PageBytes<'_>> {
+        match self.slot(target.page) {
+            Some(slot) => Ok(PageBytes::Borrowed(&slot.frame)),
+            None => self.engine.pager.hold(target),
+        }
+    }
+
+    fn read_run(&self, run: &RunRef) -> Result<PageBytes<'_>> {
+        match self.slot(run.first) {
+            Some(slot) => Ok(PageBytes::Borrowed(&slot.frame)),
+            None => self.engine.pager.read_run(run),
+        }
+    }
+}
+
+impl WritePages for TxnPages {
+    fn version(&self) -> Version {
+        self.version
+    }
+
+    fn make_private(&mut self, target: &PageRef) -> Result<PageNumber> {
+        let version = self.version;
+        let (mut copy, birth) = match self.slot_mut(target.page) {
+            Some(slot) if slot.frame.birth() == version => {
+                slot.touched = true;
+                return Ok(target.page);
+            }
+            Some(slot) => (
+                Unique::copy_of(&slot.frame, version, false),
+                slot.frame.birth(),
+            ),
+            None => {
+                let bytes = self.engine.pager.hold(target)?;
+                let birth = page::birth(&bytes);
+                if birth == version {
+                    drop(bytes);
+                    self.reload(target.page)?;
+                    return Ok(target.page);
+                }
+                (Unique::copy_of(&bytes, version, false), birth)
+            }
+        };
+        let page = self.take_page()?;
+        put_u32(&mut copy, page::PAGE, page);
+        put_u64(&mut copy, page::BIRTH, version);
+        self.put_slot(page, copy);
+        self.free(target.page, birth);
+        Ok(page)
+    }
+
+    fn bytes_mut(&mut self, page: PageNumber) -> Result<&mut [u8]> {
+        if self.slot(page).is_none() {
+            self.reload(page)?;
+        }
+        match self.slot_mut(page) {
+            Some(slot) => {
+                slot.touched = true;
+                Ok(&mut slot.frame)
+            }
+            None => Err(Error::TransactionFailed),
+        }
+    }
+
+    fn allocate(&mut self, kind: u8, level: u8) -> Result<PageNumber> {
+        let page = self.take_page()?;
+        let mut frame = Unique::tagged(self.page_size() as usize, self.version, false);
+        page::init(&mut frame, page, self.version, kind, level);
+        self.put_slot(page, frame);
+        Ok(page)
+    }
+
+    fn free(&mut self, page: PageNumber, birth: Version) {
+        if birth == self.version {
+            self.recycle(page);
+        } else {
+            self.freed.push((page, 1, birth));
+        }
+    }
+
+    fn allocate_run(&mut self, value: &[u8]) -> Result<RunRef> {
+        let run = RunRef {
+            first: 0,
+            length_bytes: u32::try_from(value.len()).unwrap_or(u32::MAX),
+            checksum: crc32c::crc32c(value),
+            birth: self.version,
+        };
+        let pages = run.pages(self.page_size());
+        if self.slab_bytes > self.spill_above_bytes {
+            self.spill()?;
+        }
+        let first = {
+            let mut space = self.engine.space.lock();
+            space.allocate_run(&self.engine.pager, pages)?
+        };
+        self.allocated.push((first, pages));
+        self.store_run(first, value)?;
+        Ok(RunRef { first, ..run })
+    }
+
+    fn free_run(&mut self, run: &RunRef) {
+        let pages = run.pages(self.page_size());
+        if Self::is_direct(run) {
+            // Pinned by the durable checkpoint, though it does not hold it (invariant 4).
+            let checkpoint = self.engine.checkpoint_version.load(Ordering::Acquire);
+            self.freed.push((run.first, pages, run.birth.min(checkpoint)));
+        } else if run.birth == self.version {
+            self.discard(run.first);
+            self.recycled.extend(run.first..run.first.saturating_add(pages));
+        } else {
+            self.freed.push((run.first, pages, run.birth));
+        }
+    }
+}
+
+/// See [`TxnPages::source`].
+pub(crate) struct SlabSource<'a> {
+    pages: &'a TxnPages,
+}
+
+impl PageSource for SlabSource<'_> {
+    fn with_bytes(&self, page: PageNumber, then: &mut dyn FnMut(&[u8])) -> Result<()> {
+        match self.pages.slot(page) {
+            Some(slot) => {
+                then(&slot.frame);
+                Ok(())
+            }
+            None => Err(Error::TransactionFailed),
+        }
+    }
+}
+
+/// Dirty pages by level, so that children are written before their parents. Runs come first.
+pub(crate) type Levels = BTreeMap<u8, Vec<(PageNumber, bool)>>;

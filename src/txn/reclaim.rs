@@ -1,0 +1,192 @@
+//! When a page that the newest state no longer uses may be used again.
+//!
+//! A page that was born at version B and freed at version F is part of every state from B up to
+//! but not including F. It can be reused when none of these is left: no snapshot holds one, the
+//! durable checkpoint is none of them, nor the one being written.
+//!
+//! # Invariants
+//!
+//! 1. Every committed state is watched until only this list holds it. Whoever needs a state (a
+//!    snapshot, the published state, the durable checkpoint, a commit that waits for the disk)
+//!    holds its `Arc`; one that only we hold can never be taken again.
+//! 2. A retired page waits at the oldest watched state that can see it, and is looked at again
+//!    only when that one is gone. So a long reader pins what it can see and nothing else, and
+//!    costs nothing per commit.
+//! 3. While a checkpoint runs, pages born up to its state wait for it to end, whether or not it
+//!    uses them: it may be reading their frames.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use super::state::State;
+use crate::format::{PageNumber, Version};
+
+/// Pages that no newer state uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Retired {
+    pub first: PageNumber,
+    pub pages: u32,
+    pub birth: Version,
+    /// The first version that does not use them.
+    pub death: Version,
+}
+
+#[derive(Debug)]
+struct Watched {
+    state: Arc<State>,
+    waiting: Vec<Retired>,
+}
+
+/// The states that may still be looked at, oldest first, with the pages that wait for each.
+#[derive(Debug, Default)]
+pub(crate) struct Reclaimer {
+    watched: VecDeque<Watched>,
+    /// The state of the running checkpoint, and what waits for its end (invariant 3).
+    checkpoint: Option<(Version, Vec<Retired>)>,
+    free: Vec<Retired>,
+}
+
+impl Reclaimer {
+    /// A new state exists. Versions only grow.
+    pub(crate) fn watch(&mut self, state: Arc<State>) {
+        self.watched.push_back(Watched {
+            state,
+            waiting: Vec::new(),
+        });
+    }
+
+    /// The newest state does not use these pages.
+    pub(crate) fn retire(&mut self, page: Retired) {
+        if let Some((version, waiting)) = &mut self.checkpoint
+            && page.birth <= *version
+        {
+            waiting.push(page);
+            return;
+        }
+        let index = self
+            .watched
+            .partition_point(|w| w.state.version < page.birth);
+        match self.watched.get_mut(index) {
+            Some(watched) if watched.state.version < page.death => watched.waiting.push(page),
+            _ => self.free.push(page),
+        }
+    }
+
+    pub(crate) fn begin_checkpoint(&mut self, version: Version) {
+        self.checkpoint = Some((version, Vec::new()));
+    }
+
+    pub(crate) fn end_checkpoint(&mut self) {
+        if let Some((_, waiting)) = self.checkpoint.take() {
+            waiting.into_iter().for_each(|page| self.retire(page));
+        }
+    }
+
+    /// The state of the running checkpoint was that of a transaction that failed with it: what it
+    /// retired is in use.
+    pub(crate) fn retract(&mut self, version: Version) {
+        let keep = |page: &Retired| page.death != version;
+        self.watched.retain(|w| w.state.version != version);
+        for watched in &mut self.watched {
+            watched.waiting.retain(keep);
+        }
+        if let Some((_, waiting)) = &mut self.checkpoint {
+            waiting.retain(keep);
+        }
+        self.free.retain(keep);
+    }
+
+    /// Lets go of states that nobody else holds, and returns the pages that came free.
+    pub(crate) fn sweep(&mut self) -> Vec<Retired> {
+        let mut index = 0;
+        while let Some(watched) = self.watched.get(index) {
+            if Arc::strong_count(&watched.state) > 1 {
+                index += 1;
+                continue;
+            }
+            // What the last holder read happens before the pages change.
+            fence(Ordering::Acquire);
+            if let Some(gone) = self.watched.remove(index) {
+                gone.waiting.into_iter().for_each(|page| self.retire(page));
+            }
+        }
+        std::mem::take(&mut self.free)
+    }
+
+    /// The oldest state that is still held, and how many pages wait for it.
+    pub(crate) fn oldest(&self) -> Option<(Version, u64)> {
+        let oldest = self.watched.front()?;
+        let pages = oldest.waiting.iter().map(|r| u64::from(r.pages)).sum();
+        Some((oldest.state.version, pages))
+    }
+
+    /// Everything that waits.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Retired> {
+        let states = self.watched.iter().flat_map(|w| &w.waiting);
+        let checkpoint = self.checkpoint.iter().flat_map(|(_, waiting)| waiting);
+        states.chain(checkpoint).chain(&self.free)
+    }
+
+    /// The number of states that are held.
+    pub(crate) fn states(&self) -> usize {
+        self.watched.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(version: Version) -> Arc<State> {
+        Arc::new(State {
+            version,
+            ..State::default()
+        })
+    }
+
+    fn page(first: PageNumber, birth: Version, death: Version) -> Retired {
+        Retired {
+            first,
+            pages: 1,
+            birth,
+            death,
+        }
+    }
+
+    fn firsts(pages: Vec<Retired>) -> Vec<PageNumber> {
+        let mut firsts: Vec<_> = pages.iter().map(|p| p.first).collect();
+        firsts.sort_unstable();
+        firsts
+    }
+
+    #[test]
+    fn a_reader_pins_only_what_it_can_see() {
+        let mut reclaimer = Reclaimer::default();
+        let (one, two, three) = (state(1), state(2), state(3));
+        for s in [&one, &two, &three] {
+            reclaimer.watch(s.clone());
+        }
+        reclaimer.retire(page(10, 1, 2)); // seen by 1 only
+        reclaimer.retire(page(11, 2, 3)); // seen by 2 only
+        reclaimer.retire(page(12, 1, 3)); // seen by 1 and 2
+        drop(two);
+        assert_eq!(firsts(reclaimer.sweep()), [11]);
+        drop(one);
+        assert_eq!(firsts(reclaimer.sweep()), [10, 12]);
+        assert_eq!(reclaimer.oldest(), Some((3, 0)));
+    }
+
+    #[test]
+    fn a_running_checkpoint_keeps_what_was_born_before_it() {
+        let mut reclaimer = Reclaimer::default();
+        let five = state(5);
+        reclaimer.watch(five.clone());
+        reclaimer.begin_checkpoint(5);
+        reclaimer.retire(page(10, 3, 4)); // no state sees it, the checkpoint may read its frame
+        reclaimer.retire(page(11, 6, 7));
+        assert_eq!(firsts(reclaimer.sweep()), [11]);
+        reclaimer.end_checkpoint();
+        assert_eq!(firsts(reclaimer.sweep()), [10]);
+    }
+}

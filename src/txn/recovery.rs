@@ -1,0 +1,454 @@
+//! Making a file, and opening one: the durable checkpoint, then the log on top of it.
+//!
+//! ```text
+//! lock     nobody else has the file
+//! header   the valid slot with the highest checkpoint number
+//! log      read and judged (`log::replay`): a torn tail is dropped, damage is an error
+//! renew    the chosen slot and the accepted records are written again and synced
+//! replay   the accepted records, on top of the checkpoint's trees, in memory
+//! ```
+//!
+//! The cost follows the length of the log, not that of the file: of the space map only the index
+//! is read, and of the trees what the log touches.
+//!
+//! # Invariants
+//!
+//! 1. Nothing is trusted because it can be read: after a failed sync the system may show bytes
+//!    that are not on the disk. So what recovery decided is made durable before any page that an
+//!    older checkpoint uses can be written to.
+//! 2. A slot is only ever renewed with the bytes it was read with, and only if they were valid. A
+//!    torn slot never gets a fresh checksum.
+//! 3. Places of long values that the log refers to are reserved before replay allocates anything.
+//! 4. A crash in here leaves the file as it was: the same slot, the same records.
+
+use std::sync::Arc;
+
+use super::engine::{Core, Engine, Settings};
+use super::pages::TxnPages;
+use super::reclaim::Reclaimer;
+use super::state::{State, Trees, catalog};
+use super::write::apply;
+use crate::format::header::{Header, LogRegion, SLOT_BYTES};
+use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
+use crate::format::record::{Operation, Operations};
+use crate::format::{Fault, page};
+use crate::log::{Geometry, Log, Position, Scan, scan};
+use crate::pager::{Cause, Pager, Space};
+use crate::storage::{MemoryStorage, Storage};
+use crate::tree;
+use crate::{Error, Result};
+
+/// The ring of a new file: an empty database stays below 64 KiB.
+const FIRST_RING_BYTES: u32 = 32 << 10;
+
+impl Engine {
+    /// Opens the database in `storage`, or makes one if it is empty and `create` says so.
+    pub(crate) fn start(
+        storage: Arc<dyn Storage>,
+        settings: Settings,
+        create: bool,
+    ) -> Result<Arc<Engine>> {
+        lock(&*storage, &settings)?;
+        let length = storage
+            .length()
+            .map_err(|error| Error::io("read the length of the file", 0, error))?;
+        let slots = read_slots(&*storage, length)?;
+        let engine = match slots {
+            Slots::Found(header) => open(storage, settings, header, length)?,
+            Slots::Nothing if create && !settings.read_only => make(storage, settings)?,
+            Slots::Nothing => {
+                return Err(Error::NotADatabase {
+                    reason: "the file is empty",
+                });
+            }
+        };
+        engine.start_threads()?;
+        Ok(engine)
+    }
+}
+
+fn lock(storage: &dyn Storage, settings: &Settings) -> Result<()> {
+    storage.lock(!settings.read_only).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::WouldBlock {
+            Error::Locked
+        } else {
+            Error::io("lock the file", 0, error)
+        }
+    })
+}
+
+enum Slots {
+    Found(Header),
+    /// Not a byte was ever made durable: an empty file, or one whose creation was cut short.
+    Nothing,
+}
+
+/// Finds the newest valid slot. The second one is where the page size says, which only the slots
+/// know; if the first is damaged, every size is tried.
+fn read_slots(storage: &dyn Storage, length: u64) -> Result<Slots> {
+    if length == 0 {
+        return Ok(Slots::Nothing);
+    }
+    let first = read_slot(storage, 0, length)?;
+    let sizes = match &first {
+        Some(Ok(header)) => vec![header.page_size],
+        _ => (MIN_PAGE_SIZE.ilog2()..=MAX_PAGE_SIZE.ilog2())
+            .map(|log2| 1 << log2)
+            .collect(),
+    };
+    let mut newest: Option<Header> = None;
+    let mut refusal = None;
+    let mut found = first.into_iter().collect::<Vec<_>>();
+    for size in sizes {
+        let second = read_slot(storage, u64::from(size), length)?;
+        found.extend(second.filter(|slot| slot.as_ref().is_ok_and(|h| h.page_size == size) || slot.is_err()));
+    }
+    for slot in found {
+        match slot {
+            Ok(header) if newest.is_none_or(|n| header.checkpoint > n.checkpoint) => {
+                newest = Some(header);
+            }
+            Ok(_) => {}
+            // What a newer program wrote is never taken for damage.
+            Err(error @ (Error::NewerFormat { .. } | Error::UnknownFeatures { .. })) => {
+                return Err(error);
+            }
+            Err(error) => {
+                let damaged = error.is_corruption();
+                if refusal.is_none() || damaged {
+                    refusal = Some(error);
+                }
+            }
+        }
+    }
+    match (newest, refusal) {
+        (Some(header), _) => Ok(Slots::Found(header)),
+        (None, _) if is_unborn(storage, length)? => Ok(Slots::Nothing),
+        (None, Some(error)) => Err(error),
+        (None, None) => Err(Error::NotADatabase {
+            reason: "it is too short",
+        }),
+    }
+}
+
+fn read_slot(
+    storage: &dyn Storage,
+    offset: u64,
+    length: u64,
+) -> Result<Option<Result<Header>>> {
+    if offset + SLOT_BYTES as u64 > length {
+        return Ok(None);
+    }
+    let mut bytes = [0; SLOT_BYTES];
+    storage
+        .read_at(offset, &mut bytes)
+        .map_err(|error| Error::io("read the header", offset, error))?;
+    Ok(Some(Header::decode(&bytes, offset)))
+}
+
+/// The header is the last thing that the creation of a file writes, and nothing is acknowledged
+/// before. So a file that holds nothing but a part of what creation writes was never born; any
+/// other byte makes it somebody's file, which is not touched.
+fn is_unborn(storage: &dyn Storage, length: u64) -> Result<bool> {
+    if length > UNBORN_LIMIT_BYTES {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; length as usize];
+    storage
+        .read_at(0, &mut bytes)
+        .map_err(|error| Error::io("read the file", 0, error))?;
+    for log2 in MIN_PAGE_SIZE.ilog2()..=MAX_PAGE_SIZE.ilog2() {
+        // Bytes that differ between two salts are the salt and checksums, and can be anything.
+        let one = creation(1 << log2, 0x5555_5555_5555_5555)?;
+        let other = creation(1 << log2, 0xaaaa_aaaa_aaaa_aaaa)?;
+        let mut template = one.iter().zip(&other);
+        let fits = bytes.iter().all(|byte| match template.next() {
+            Some((a, b)) => *byte == 0 || a != b || byte == a,
+            None => *byte == 0,
+        });
+        if fits {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Nothing larger can be the rest of a creation.
+const UNBORN_LIMIT_BYTES: u64 = 2 << 20;
+const FIRST_VERSION: u64 = 1;
+
+/// What creation writes, with the salt and all checksums set to bytes of `salt`.
+fn creation(page_size: u32, salt: u64) -> Result<Vec<u8>> {
+    let memory = MemoryStorage::new();
+    let laid_out = lay_out(Arc::new(memory.clone()), page_size, salt, 1 << 20)?;
+    let mut bytes = memory.to_bytes();
+    let mut overwrite = |at: usize, length: usize| {
+        if let Some(part) = bytes.get_mut(at..at + length) {
+            part.fill(salt as u8);
+        }
+    };
+    for page in laid_out.space.tree().pages() {
+        let start = page as usize * page_size as usize;
+        overwrite(start + page::CHECKSUM, 4);
+        // The checksum in the first entry of an index page; bits of a bitmap lie before it.
+        if laid_out.header.space.page == page {
+            overwrite(start + page::HEADER_BYTES + 4, 4);
+        }
+    }
+    let slot = laid_out.header.encode();
+    let start = page_size as usize * (laid_out.header.checkpoint % 2) as usize;
+    if let Some(part) = bytes.get_mut(start..start + slot.len()) {
+        part.copy_from_slice(&slot);
+        for field in [32..40, 100..104, 252..256] {
+            if let Some(part) = part.get_mut(field) {
+                part.fill(salt as u8);
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+/// A new file's parts, durable but for the header slot.
+struct LaidOut {
+    pager: Arc<Pager>,
+    space: Space,
+    header: Header,
+}
+
+/// Writes and syncs what an empty database has before its header: the ring, the space map.
+fn lay_out(
+    storage: Arc<dyn Storage>,
+    size: u32,
+    salt: u64,
+    memory_bytes: usize,
+) -> Result<LaidOut> {
+    let pager = Arc::new(Pager::new(storage, size, salt, memory_bytes)?);
+    let mut space = Space::create(size);
+    let pages = FIRST_RING_BYTES.div_ceil(size);
+    let log = LogRegion {
+        first: space.allocate_run(&pager, pages)?,
+        pages,
+    };
+    let mut image = space.take_image();
+    for page in (0..2).chain(log.first..log.first + log.pages) {
+        space.set_used_in(&pager, &mut image, page, true)?;
+    }
+    let mut plan = space.plan(&pager, image, &|_| false)?;
+    pager.ensure_pages(u64::from(plan.pages))?;
+    let zeros = vec![0; log.length_bytes(size) as usize];
+    pager.write_at(log.first, &zeros, Cause::Checkpoint)?;
+    for node in plan.nodes.clone() {
+        let mut bytes = plan.encode(size, FIRST_VERSION, node);
+        let checksum = page::checksum(&bytes, node.2, salt);
+        crate::format::put_u32(&mut bytes, page::CHECKSUM, checksum);
+        plan.seal(node, checksum);
+        pager.write_at(node.2, &bytes, Cause::Checkpoint)?;
+    }
+    pager.sync_all()?;
+    let (space_root, space_level) = plan.root();
+    let header = Header {
+        page_size: size,
+        checkpoint: 1,
+        version: FIRST_VERSION,
+        salt,
+        pages: plan.pages,
+        space: space_root,
+        space_level,
+        log,
+        ..Header::default()
+    };
+    space.set_tree(plan.tree);
+    Ok(LaidOut {
+        pager,
+        space,
+        header,
+    })
+}
+
+/// Makes an empty database.
+fn make(storage: Arc<dyn Storage>, settings: Settings) -> Result<Arc<Engine>> {
+    let salt = settings.salt.unwrap_or_else(random);
+    // The rest of a creation that was cut short goes first.
+    storage
+        .set_length(0)
+        .map_err(|error| Error::io("set the length of the file", 0, error))?;
+    let made = lay_out(storage, settings.page_size, salt, settings.memory_bytes)?;
+    super::checkpoint::write_slot(&made.pager, &made.header)?;
+    tracing::info!(page_size = settings.page_size, "created a database");
+    let position = Position { lsn: 0, crc: 0 };
+    let geometry = Geometry {
+        start: 0,
+        first: made.header.log,
+        switched: None,
+        next: None,
+    };
+    let state = Arc::new(State {
+        version: FIRST_VERSION,
+        trees: Trees::default(),
+    });
+    let log = Log::new(made.pager.clone(), geometry, position, 1, state.clone());
+    let engine = assemble(settings, made.pager, log, made.header, state, made.space);
+    engine.log.write_mark(0, true)?;
+    Ok(engine)
+}
+
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    // Keys of the standard library's hash maps come from the system's source of randomness.
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
+}
+
+fn assemble(
+    settings: Settings,
+    pager: Arc<Pager>,
+    log: Log<State>,
+    header: Header,
+    state: Arc<State>,
+    space: Space,
+) -> Arc<Engine> {
+    let mut reclaimer = Reclaimer::default();
+    reclaimer.watch(state.clone());
+    let core = Core {
+        current: state.clone(),
+        reclaimer,
+        dirty: Vec::new(),
+        header,
+        checkpoint_state: state,
+        checkpoints: 0,
+        checkpoint_failure: None,
+    };
+    Arc::new(Engine::assemble(settings, pager, log, core, space))
+}
+
+fn open(
+    storage: Arc<dyn Storage>,
+    settings: Settings,
+    header: Header,
+    length: u64,
+) -> Result<Arc<Engine>> {
+    let expected = u64::from(header.pages) * u64::from(header.page_size);
+    if length < expected {
+        return Err(Error::Truncated {
+            expected,
+            found: length,
+        });
+    }
+    if header.read_compatible != 0 && !settings.read_only {
+        return Err(Error::UnknownFeatures {
+            flags: header.read_compatible,
+        });
+    }
+    let read_only = settings.read_only;
+    let pager = Arc::new(Pager::new(
+        storage,
+        header.page_size,
+        header.salt,
+        settings.memory_bytes,
+    )?);
+    let scanned = scan(&pager, &header)?;
+    if !read_only {
+        renew(&pager, &header, &scanned)?;
+    }
+    let space = Space::open(&pager, &header)?;
+    let state = read_catalog(&pager, &header)?;
+    let log = Log::new(
+        pager.clone(),
+        scanned.geometry,
+        scanned.end,
+        header.checkpoint,
+        state.clone(),
+    );
+    let engine = assemble(settings, pager, log, header, state, space);
+    replay(&engine, &scanned)?;
+    if !read_only {
+        engine.log.write_mark(0, true)?;
+    }
+    tracing::info!(
+        checkpoint = header.checkpoint,
+        records = scanned.commits.len(),
+        log_bytes = scanned.end.lsn - header.log_start,
+        clean = scanned.is_clean,
+        "opened a database"
+    );
+    Ok(engine)
+}
+
+/// Invariants 1 and 2.
+fn renew(pager: &Pager, header: &Header, scanned: &Scan) -> Result<()> {
+    super::checkpoint::write_slot(pager, header)?;
+    scanned.rewrite(pager)
+}
+
+fn read_catalog(pager: &Arc<Pager>, header: &Header) -> Result<Arc<State>> {
+    let mut trees = Trees::default();
+    let mut cursor = tree::Cursor::new(&**pager, &header.catalog);
+    let mut more = cursor.first()?;
+    while more {
+        let name = std::str::from_utf8(cursor.key()).ok().map(str::to_string);
+        let value = cursor.value()?;
+        let limit = header.catalog.count.max(1) * 2 + 1024;
+        let entry = catalog::decode(&value).filter(|(id, _)| u64::from(*id) < limit);
+        let (Some(name), Some((id, root))) = (name, entry) else {
+            let fault = Fault::new("an entry of the catalog does not parse", 0, 24, 0);
+            return Err(pager.corrupt(header.catalog.root.page, fault));
+        };
+        trees.insert(&name, id, root);
+        more = cursor.next()?;
+    }
+    Ok(Arc::new(State {
+        version: header.version,
+        trees,
+    }))
+}
+
+/// Applies the accepted records as one transaction. Nothing is written: the records stay in the
+/// log until the next checkpoint.
+fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
+    let Some(last) = scanned.commits.last() else {
+        return Ok(());
+    };
+    let (current, _) = engine.next_version();
+    let version = last.version.max(current.version + 1);
+    let mut pages = TxnPages::new(engine.clone(), version, false);
+    for_each_operation(engine, scanned, |operation| {
+        if let Operation::PutRun { run, .. } = operation {
+            let count = run.pages(engine.pager.page_size());
+            engine
+                .space
+                .lock()
+                .reserve(&engine.pager, run.first, count)?;
+            pages.adopt_run(run);
+        }
+        Ok(())
+    })?;
+    let mut trees = current.trees.clone();
+    for_each_operation(engine, scanned, |operation| {
+        apply(&mut pages, &mut trees, operation).map(|_| ())
+    })?;
+    let state = Arc::new(State { version, trees });
+    let mut core = engine.core.lock();
+    let outcome = pages.finish(version);
+    engine.install(&mut core, &outcome, state.clone())?;
+    engine.log.publish(state, scanned.end.lsn, true);
+    Ok(())
+}
+
+fn for_each_operation(
+    engine: &Engine,
+    scanned: &Scan,
+    mut then: impl FnMut(&Operation<'_>) -> Result<()>,
+) -> Result<()> {
+    for commit in &scanned.commits {
+        for operation in Operations::new(scanned.payload(commit)) {
+            let Some(operation) = operation else {
+                let fault = Fault::new("a record of the log does not parse", 0, commit.lsn, 0);
+                return Err(engine.pager.corrupt(0, fault));
+            };
+            then(&operation)?;
+        }
+    }
+    Ok(())
+}
+

@@ -1,0 +1,490 @@
+//! Snapshots: one moment of the database, for as long as it is held.
+
+use std::ops::{Bound, Deref, RangeBounds};
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::pages::TxnPages;
+use super::state::State;
+use crate::format::node::ValueAt;
+use crate::format::{PageRef, RunRef, TreeRoot};
+use crate::handle::Handle;
+use crate::pager::{PageBytes, Pager, PinnedBytes};
+use crate::tree::{self, Cursor, ValueBytes, pages::ReadPages};
+use crate::{Error, Result};
+
+/// A consistent view of the whole database at one moment.
+///
+/// It sees every commit that was visible when it was taken and nothing later, for as long as it
+/// lives. It never blocks a writer or a checkpoint, and nothing blocks it; what it costs is space:
+/// pages that it can see and that newer states no longer use are kept until it is dropped.
+///
+/// Taking one costs some tens of nanoseconds. Cloning is as cheap.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    state: Arc<State>,
+    handle: Arc<Handle>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(handle: Arc<Handle>) -> Result<Self> {
+        handle.engine.check_open()?;
+        let state = handle.engine.log.published();
+        Ok(Snapshot { state, handle })
+    }
+
+    /// The number of the state that this snapshot sees. It grows with every commit.
+    pub fn version(&self) -> u64 {
+        self.state.version
+    }
+
+    /// The tree of that name.
+    ///
+    /// # Errors
+    /// [`Error::TreeNotFound`] if there was none at this moment.
+    pub fn tree(&self, name: &str) -> Result<TreeView<'_>> {
+        let id = self.state.trees.id(name).ok_or_else(|| not_found(name))?;
+        Ok(TreeView {
+            source: Source::Shared(&self.handle.engine.pager),
+            root: self.state.trees.root(id),
+        })
+    }
+
+    /// The names of all trees, in order.
+    pub fn tree_names(&self) -> impl Iterator<Item = &str> {
+        self.state.trees.names().map(|(name, _)| name)
+    }
+
+    pub(crate) fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.handle.engine
+    }
+}
+
+pub(crate) fn not_found(name: &str) -> Error {
+    Error::TreeNotFound {
+        name: name.to_string(),
+    }
+}
+
+/// Where a view's pages come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source<'a> {
+    Shared(&'a Pager),
+    Private(&'a TxnPages),
+}
+
+/// A tree as a snapshot, or a transaction, sees it: ordered keys with their values.
+///
+/// Costs are in the number of entries n: lookups, counts, ranks and the n-th entry are O(log n),
+/// a step of a range is O(1).
+#[derive(Debug, Clone, Copy)]
+pub struct TreeView<'a> {
+    pub(super) source: Source<'a>,
+    pub(super) root: TreeRoot,
+}
+
+impl<'a> TreeView<'a> {
+    /// The value of a key.
+    ///
+    /// Nothing is copied: the value is a view into the map of the file or into a page in memory.
+    /// A value that is longer than a third of a page is checked as a whole when it is first read.
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<ValueRef<'a>>> {
+        match self.source {
+            Source::Shared(pager) => get_shared(pager, &self.root, key.as_ref()),
+            Source::Private(pages) => get_private(pages, &self.root, key.as_ref()),
+        }
+    }
+
+    /// Whether the key is there.
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// The number of entries. O(1).
+    pub fn len(&self) -> u64 {
+        self.root.count
+    }
+
+    /// Whether there are no entries. O(1).
+    pub fn is_empty(&self) -> bool {
+        self.root.count == 0
+    }
+
+    /// The number of entries in a range, without visiting them. O(log n).
+    pub fn count<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        let (lower, upper) = (as_bytes(range.start_bound()), as_bytes(range.end_bound()));
+        match self.source {
+            Source::Shared(pager) => tree::count_range(pager, &self.root, lower, upper),
+            Source::Private(pages) => tree::count_range(pages, &self.root, lower, upper),
+        }
+    }
+
+    /// The entry with the lowest key.
+    pub fn first(&self) -> Result<Option<Entry>> {
+        self.iter().next().transpose()
+    }
+
+    /// The entry with the highest key.
+    pub fn last(&self) -> Result<Option<Entry>> {
+        self.iter().next_back().transpose()
+    }
+
+    /// The entry with exactly `index` entries before it. O(log n).
+    pub fn nth(&self, index: u64) -> Result<Option<Entry>> {
+        let mut cursor = self.cursor();
+        if index >= self.len() || !cursor.seek_nth(index)? {
+            return Ok(None);
+        }
+        cursor.entry().map(Some)
+    }
+
+    /// The entries of a range, from either end.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range<'a> {
+        let (lower, upper) = (as_bytes(range.start_bound()), as_bytes(range.end_bound()));
+        Range {
+            front: TreeCursor::new(self.source, &self.root, lower, upper),
+            back: TreeCursor::new(self.source, &self.root, lower, upper),
+            front_started: false,
+            back_started: false,
+            done: false,
+        }
+    }
+
+    /// All entries, from either end.
+    pub fn iter(&self) -> Range<'a> {
+        self.range::<&[u8]>(..)
+    }
+
+    /// The entries whose keys begin with `prefix`.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Range<'a> {
+        let prefix = prefix.as_ref();
+        let upper = match after_prefix(prefix) {
+            Some(end) => Bound::Excluded(end),
+            None => Bound::Unbounded,
+        };
+        self.range((Bound::Included(prefix.to_vec()), upper))
+    }
+
+    /// A cursor, for walking back and forth without a copy for each entry.
+    pub fn cursor(&self) -> TreeCursor<'a> {
+        TreeCursor::new(self.source, &self.root, Bound::Unbounded, Bound::Unbounded)
+    }
+
+    /// A cursor that sees only a range of the tree.
+    pub fn cursor_in<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> TreeCursor<'a> {
+        let (lower, upper) = (as_bytes(range.start_bound()), as_bytes(range.end_bound()));
+        TreeCursor::new(self.source, &self.root, lower, upper)
+    }
+}
+
+/// The lowest key above all that begin with `prefix`, if there is one.
+pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let kept = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut end = prefix.get(..=kept)?.to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    Some(end)
+}
+
+pub(crate) fn as_bytes<K: AsRef<[u8]>>(bound: Bound<&K>) -> Bound<&[u8]> {
+    bound.map(|key| key.as_ref())
+}
+
+/// The hot path: the descent holds one pin and counts nothing; only the value that is returned
+/// takes a count, and only if it is in a frame.
+#[inline]
+fn get_shared<'a>(
+    pager: &'a Pager,
+    root: &TreeRoot,
+    key: &[u8],
+) -> Result<Option<ValueRef<'a>>> {
+    let pin = crossbeam_epoch::pin();
+    let pages = PinnedPages { pager, pin: &pin };
+    let Some(found) = tree::find(&pages, root, key)? else {
+        return Ok(None);
+    };
+    match found.value {
+        ValueAt::Run(run) => {
+            let bytes = pager.read_run(&run)?;
+            Ok(Some(ValueRef::whole(bytes)))
+        }
+        ValueAt::Inline(range) => {
+            let bytes = found.leaf.keep(pager, found.page);
+            Ok(Some(ValueRef { bytes, range }))
+        }
+    }
+}
+
+fn get_private<'a>(
+    pages: &'a TxnPages,
+    root: &TreeRoot,
+    key: &[u8],
+) -> Result<Option<ValueRef<'a>>> {
+    let Some(found) = tree::find(pages, root, key)? else {
+        return Ok(None);
+    };
+    Ok(Some(match found.value {
+        ValueAt::Run(run) => ValueRef::whole(pages.read_run(&run)?),
+        ValueAt::Inline(range) => ValueRef {
+            bytes: found.leaf,
+            range,
+        },
+    }))
+}
+
+/// Pages read under one pin.
+struct PinnedPages<'g> {
+    pager: &'g Pager,
+    pin: &'g crossbeam_epoch::Guard,
+}
+
+impl ReadPages for PinnedPages<'_> {
+    type Bytes<'p>
+        = PinnedBytes<'p>
+    where
+        Self: 'p;
+
+    fn page_size(&self) -> u32 {
+        self.pager.page_size()
+    }
+
+    #[inline]
+    fn read(&self, page: &PageRef) -> Result<PinnedBytes<'_>> {
+        self.pager.read_pinned(page, self.pin)
+    }
+
+    fn read_run(&self, run: &RunRef) -> Result<PinnedBytes<'_>> {
+        // Values are read through the pager, which gives bytes that outlive the pin.
+        let _ = run;
+        Ok(PinnedBytes::Mapped(&[]))
+    }
+}
+
+impl ReadPages for Pager {
+    type Bytes<'p> = PageBytes<'p>;
+
+    fn page_size(&self) -> u32 {
+        Pager::page_size(self)
+    }
+
+    #[inline]
+    fn read(&self, page: &PageRef) -> Result<PageBytes<'_>> {
+        self.hold(page)
+    }
+
+    fn read_run(&self, run: &RunRef) -> Result<PageBytes<'_>> {
+        Pager::read_run(self, run)
+    }
+}
+
+/// A value, without a copy. Reads as a byte slice.
+#[derive(Debug)]
+pub struct ValueRef<'a> {
+    bytes: PageBytes<'a>,
+    range: std::ops::Range<usize>,
+}
+
+impl<'a> ValueRef<'a> {
+    fn whole(bytes: PageBytes<'a>) -> Self {
+        let range = 0..bytes.len();
+        ValueRef { bytes, range }
+    }
+}
+
+impl Deref for ValueRef<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+impl AsRef<[u8]> for ValueRef<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for ValueRef<'_> {
+    fn eq(&self, other: &T) -> bool {
+        **self == *other.as_ref()
+    }
+}
+
+/// A key and its value, as copies.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
+#[derive(Debug)]
+enum AnyCursor<'a> {
+    Shared(Cursor<'a, Pager>),
+    Private(Cursor<'a, TxnPages>),
+}
+
+macro_rules! either {
+    ($self:ident, $cursor:ident => $body:expr) => {
+        match &mut $self.inner {
+            AnyCursor::Shared($cursor) => $body,
+            AnyCursor::Private($cursor) => $body,
+        }
+    };
+}
+
+/// A place in a tree that can be moved. Keys and values are lent, not copied.
+///
+/// A new cursor stands nowhere; every movement says whether there is an entry at the new place.
+/// After an error it stands nowhere.
+#[derive(Debug)]
+pub struct TreeCursor<'a> {
+    inner: AnyCursor<'a>,
+    /// The long value that was lent last.
+    long: Option<PageBytes<'a>>,
+}
+
+impl<'a> TreeCursor<'a> {
+    fn new(
+        source: Source<'a>,
+        root: &TreeRoot,
+        lower: Bound<&[u8]>,
+        upper: Bound<&[u8]>,
+    ) -> Self {
+        let inner = match source {
+            Source::Shared(pager) => {
+                AnyCursor::Shared(Cursor::between(pager, root, lower, upper))
+            }
+            Source::Private(pages) => {
+                AnyCursor::Private(Cursor::between(pages, root, lower, upper))
+            }
+        };
+        TreeCursor { inner, long: None }
+    }
+
+    /// To the first entry.
+    pub fn first(&mut self) -> Result<bool> {
+        either!(self, c => c.first())
+    }
+
+    /// To the last entry.
+    pub fn last(&mut self) -> Result<bool> {
+        either!(self, c => c.last())
+    }
+
+    /// To the first entry whose key is at least `key`.
+    pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
+        either!(self, c => c.seek(key.as_ref()))
+    }
+
+    /// To the last entry whose key is at most `key`.
+    pub fn seek_back(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
+        either!(self, c => c.seek_for_prev(key.as_ref(), true))
+    }
+
+    /// To the entry with exactly `index` entries before it in the tree. O(log n).
+    pub fn seek_nth(&mut self, index: u64) -> Result<bool> {
+        either!(self, c => c.seek_nth(index))
+    }
+
+    /// To the next entry.
+    #[inline]
+    #[allow(clippy::should_implement_trait)] // it lends, which an Iterator cannot
+    pub fn next(&mut self) -> Result<bool> {
+        either!(self, c => c.next())
+    }
+
+    /// To the entry before.
+    pub fn prev(&mut self) -> Result<bool> {
+        either!(self, c => c.prev())
+    }
+
+    /// The key here; empty if the cursor stands nowhere.
+    #[inline]
+    pub fn key(&mut self) -> &[u8] {
+        either!(self, c => c.key())
+    }
+
+    /// The value here; empty if the cursor stands nowhere. A long value is read as a whole.
+    #[inline]
+    pub fn value(&mut self) -> Result<&[u8]> {
+        match either!(self, c => c.value())? {
+            ValueBytes::Inline(value) => Ok(value),
+            ValueBytes::Run(value) => Ok(self.long.insert(value)),
+        }
+    }
+
+    fn entry(&mut self) -> Result<Entry> {
+        Ok((self.key().to_vec(), self.value()?.to_vec()))
+    }
+}
+
+/// The entries of a range, as copies, in key order; `rev()` walks it backwards.
+///
+/// After an error it ends.
+#[derive(Debug)]
+pub struct Range<'a> {
+    front: TreeCursor<'a>,
+    back: TreeCursor<'a>,
+    front_started: bool,
+    back_started: bool,
+    done: bool,
+}
+
+impl Range<'_> {
+    fn step_forward(&mut self) -> Result<Option<Entry>> {
+        if self.done {
+            return Ok(None);
+        }
+        self.done = true; // unless this step succeeds
+        let there = if std::mem::replace(&mut self.front_started, true) {
+            self.front.next()?
+        } else {
+            self.front.first()?
+        };
+        // Both ends look at one moment, so where they meet is where the range ends.
+        let met = self.back_started && self.front.key() >= self.back.key();
+        if !there || met {
+            return Ok(None);
+        }
+        let entry = self.front.entry()?;
+        self.done = false;
+        Ok(Some(entry))
+    }
+
+    fn step_back(&mut self) -> Result<Option<Entry>> {
+        if self.done {
+            return Ok(None);
+        }
+        self.done = true;
+        let there = if std::mem::replace(&mut self.back_started, true) {
+            self.back.prev()?
+        } else {
+            self.back.last()?
+        };
+        let met = self.front_started && self.back.key() <= self.front.key();
+        if !there || met {
+            return Ok(None);
+        }
+        let entry = self.back.entry()?;
+        self.done = false;
+        Ok(Some(entry))
+    }
+}
+
+impl Iterator for Range<'_> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step_forward().transpose()
+    }
+}
+
+impl DoubleEndedIterator for Range<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step_back().transpose()
+    }
+}

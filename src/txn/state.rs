@@ -1,0 +1,165 @@
+//! A state: one moment of the database, immutable, shared by everyone who looks at it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::format::{TreeRoot, Version};
+use crate::log::Versioned;
+
+/// The number of a tree while it exists.
+pub(crate) type TreeId = u32;
+
+const CHUNK: usize = 16;
+
+/// What a snapshot is: a version number and the root of every tree.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub version: Version,
+    pub trees: Trees,
+}
+
+impl Versioned for State {
+    fn version(&self) -> Version {
+        self.version
+    }
+}
+
+/// The trees by name and by number. Cloning shares everything but what is changed afterwards, so
+/// that a commit costs the same however many trees there are: one list of pointers, one chunk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Trees {
+    names: Arc<BTreeMap<Box<str>, TreeId>>,
+    roots: Arc<Vec<Arc<[TreeRoot; CHUNK]>>>,
+}
+
+impl Trees {
+    pub(crate) fn id(&self, name: &str) -> Option<TreeId> {
+        self.names.get(name).copied()
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = (&str, TreeId)> {
+        self.names.iter().map(|(name, id)| (&**name, *id))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    pub(crate) fn root(&self, id: TreeId) -> TreeRoot {
+        let id = id as usize;
+        let chunk = self.roots.get(id / CHUNK);
+        chunk.and_then(|c| c.get(id % CHUNK)).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn set_root(&mut self, id: TreeId, root: TreeRoot) {
+        let id = id as usize;
+        let roots = Arc::make_mut(&mut self.roots);
+        if roots.len() <= id / CHUNK {
+            roots.resize_with(id / CHUNK + 1, Default::default);
+        }
+        if let Some(chunk) = roots.get_mut(id / CHUNK)
+            && let Some(slot) = Arc::make_mut(chunk).get_mut(id % CHUNK)
+        {
+            *slot = root;
+        }
+    }
+
+    /// The lowest number that no tree has.
+    pub(crate) fn vacant_id(&self) -> TreeId {
+        let mut taken: Vec<TreeId> = self.names.values().copied().collect();
+        taken.sort_unstable();
+        let gap = taken.iter().zip(0..).find(|(id, expected)| **id != *expected);
+        gap.map_or(taken.len() as TreeId, |(_, expected)| expected)
+    }
+
+    pub(crate) fn insert(&mut self, name: &str, id: TreeId, root: TreeRoot) {
+        Arc::make_mut(&mut self.names).insert(name.into(), id);
+        self.set_root(id, root);
+    }
+
+    pub(crate) fn remove(&mut self, id: TreeId) {
+        Arc::make_mut(&mut self.names).retain(|_, known| *known != id);
+        self.set_root(id, TreeRoot::default());
+    }
+
+    pub(crate) fn rename(&mut self, id: TreeId, name: &str) {
+        let names = Arc::make_mut(&mut self.names);
+        names.retain(|_, known| *known != id);
+        names.insert(name.into(), id);
+    }
+}
+
+/// The longest name of a tree, in bytes.
+pub(crate) const MAX_NAME_BYTES: usize = 255;
+
+/// What the catalog holds for a tree: its number and root. The key is its name.
+pub(crate) mod catalog {
+    use super::{TreeId, TreeRoot};
+    use crate::format::{PageRef, get_u32, get_u64, put_u32, put_u64};
+
+    pub(crate) const ENTRY_BYTES: usize = 24;
+
+    pub(crate) fn encode(id: TreeId, root: &TreeRoot) -> [u8; ENTRY_BYTES] {
+        let mut b = [0; ENTRY_BYTES];
+        put_u32(&mut b, 0, id);
+        put_u32(&mut b, 4, root.root.page);
+        put_u32(&mut b, 8, root.root.checksum);
+        b[12] = root.level;
+        put_u64(&mut b, 16, root.count);
+        b
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<(TreeId, TreeRoot)> {
+        let b: &[u8; ENTRY_BYTES] = bytes.try_into().ok()?;
+        let root = TreeRoot {
+            root: PageRef {
+                page: get_u32(b, 4),
+                checksum: get_u32(b, 8),
+            },
+            count: get_u64(b, 16),
+            level: b[12],
+        };
+        Some((get_u32(b, 0), root))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clone_does_not_see_later_changes() {
+        let mut trees = Trees::default();
+        let root = |count| TreeRoot {
+            count,
+            ..TreeRoot::default()
+        };
+        for i in 0..40 {
+            assert_eq!(trees.vacant_id(), i);
+            trees.insert(&format!("t{i}"), i, root(u64::from(i)));
+        }
+        let before = trees.clone();
+        trees.set_root(20, root(99));
+        trees.remove(7);
+        trees.rename(8, "other");
+        assert_eq!(before.root(20).count, 20);
+        assert_eq!(before.id("t7"), Some(7));
+        assert_eq!((trees.root(20).count, trees.id("t7")), (99, None));
+        assert_eq!((trees.id("other"), trees.id("t8")), (Some(8), None));
+        assert_eq!(trees.vacant_id(), 7);
+    }
+
+    #[test]
+    fn catalog_entries_read_back() {
+        let root = TreeRoot {
+            root: crate::format::PageRef {
+                page: 3,
+                checksum: 4,
+            },
+            count: 5,
+            level: 2,
+        };
+        assert_eq!(catalog::decode(&catalog::encode(9, &root)), Some((9, root)));
+        assert_eq!(catalog::decode(&[0; 23]), None);
+    }
+}

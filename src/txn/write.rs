@@ -1,0 +1,588 @@
+//! Write transactions: many changes, in many trees, that happen together or not at all.
+//!
+//! # Invariants
+//!
+//! 1. Every change goes through [`apply`], the same function that replays the log, so the record
+//!    and the trees cannot disagree.
+//! 2. A change that failed half-way makes the transaction fail: it can roll back to a savepoint or
+//!    be dropped, not committed.
+//! 3. A transaction whose record outgrows the log's limit keeps none: it commits by checkpoint.
+
+use std::future::Future;
+use std::ops::{Bound, RangeBounds};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use super::checkpoint::{Candidate, Purpose};
+use super::engine::Engine;
+use super::pages::{DIRECT_BYTES, Mark, TxnPages};
+use super::snapshot::{Range, Source, TreeView, ValueRef, as_bytes, not_found};
+use super::state::{MAX_NAME_BYTES, State, TreeId, Trees};
+use super::turn::Turn;
+use crate::format::record::Operation;
+use crate::format::{Fault, Lsn, TreeRoot, node};
+use crate::handle::Handle;
+use crate::tree::{self, pages::WritePages};
+use crate::{Error, Result};
+
+/// What `Ok` from a commit means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The commit is on the disk and survives a power cut. Commits of several threads share one
+    /// write of the device.
+    #[default]
+    Full,
+    /// The commit is visible to everyone at once and reaches the disk later: with the next full
+    /// commit, with [`Aurora::flush`](crate::Aurora::flush), or when enough has gathered. A crash
+    /// loses at most a tail of such commits, never one of the middle and never a part of one.
+    Buffered,
+}
+
+/// A point in a transaction to go back to. See [`WriteTransaction::savepoint`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Savepoint {
+    id: u64,
+    transaction: u64,
+}
+
+#[derive(Debug)]
+struct Saved {
+    id: u64,
+    mark: Mark,
+    trees: Trees,
+    record_bytes: usize,
+}
+
+/// Changes that become visible and durable together, or never.
+///
+/// There is one at a time; others wait for their turn in order. It can be moved between threads.
+/// Dropping it rolls everything back.
+#[derive(Debug)]
+pub struct WriteTransaction {
+    // Dropped in this order: the pages give their places back before the turn goes on.
+    pages: TxnPages,
+    trees: Trees,
+    first_version: u64,
+    record: Vec<u8>,
+    /// Invariant 3.
+    by_checkpoint: bool,
+    failed: bool,
+    saved: Vec<Saved>,
+    next_savepoint: u64,
+    durability: Durability,
+    turn: Turn,
+    handle: Arc<Handle>,
+}
+
+impl WriteTransaction {
+    pub(crate) fn new(handle: Arc<Handle>, turn: Turn, durability: Durability) -> Result<Self> {
+        let engine = handle.engine.clone();
+        engine.check_writable()?;
+        let (base, version) = engine.next_version();
+        Ok(WriteTransaction {
+            pages: TxnPages::new(engine, version, true),
+            trees: base.trees.clone(),
+            first_version: version,
+            record: Vec::new(),
+            by_checkpoint: false,
+            failed: false,
+            saved: Vec::new(),
+            next_savepoint: 0,
+            durability,
+            turn,
+            handle,
+        })
+    }
+
+    /// What the commit of this transaction promises. Starts as what the database was opened with.
+    pub fn set_durability(&mut self, durability: Durability) {
+        self.durability = durability;
+    }
+
+    /// Keeps no record: the commit will be a checkpoint. For what is sure to be large.
+    pub(crate) fn commit_by_checkpoint(&mut self) {
+        self.by_checkpoint = true;
+        self.record = Vec::new();
+    }
+
+    /// The tree of that name, which is made if there is none.
+    ///
+    /// # Errors
+    /// [`Error::BadTreeName`] for a name that is empty or longer than 255 bytes.
+    pub fn tree(&mut self, name: &str) -> Result<TreeMut<'_>> {
+        let id = match self.trees.id(name) {
+            Some(id) => id,
+            None => self.create(name)?,
+        };
+        Ok(TreeMut { txn: self, id })
+    }
+
+    /// The tree of that name, to read.
+    ///
+    /// # Errors
+    /// [`Error::TreeNotFound`] if there is none.
+    pub fn view(&self, name: &str) -> Result<TreeView<'_>> {
+        let id = self.trees.id(name).ok_or_else(|| not_found(name))?;
+        Ok(self.view_of(id))
+    }
+
+    fn view_of(&self, id: TreeId) -> TreeView<'_> {
+        TreeView {
+            source: Source::Private(&self.pages),
+            root: self.trees.root(id),
+        }
+    }
+
+    /// The names of all trees, in order.
+    pub fn tree_names(&self) -> impl Iterator<Item = &str> {
+        self.trees.names().map(|(name, _)| name)
+    }
+
+    fn create(&mut self, name: &str) -> Result<TreeId> {
+        check_name(name)?;
+        let tree = self.trees.vacant_id();
+        let name = name.as_bytes();
+        self.change(&Operation::CreateTree { tree, name })?;
+        Ok(tree)
+    }
+
+    /// Removes a tree with all its entries. Costs a visit to each of its pages.
+    ///
+    /// # Errors
+    /// [`Error::TreeNotFound`] if there is none of that name.
+    pub fn drop_tree(&mut self, name: &str) -> Result<()> {
+        let tree = self.trees.id(name).ok_or_else(|| not_found(name))?;
+        self.change(&Operation::DropTree { tree }).map(|_| ())
+    }
+
+    /// Gives a tree another name.
+    ///
+    /// # Errors
+    /// [`Error::TreeNotFound`] if there is none, [`Error::BadTreeName`] if the new name is taken.
+    pub fn rename_tree(&mut self, from: &str, to: &str) -> Result<()> {
+        let tree = self.trees.id(from).ok_or_else(|| not_found(from))?;
+        check_name(to)?;
+        if self.trees.id(to).is_some() {
+            return Err(Error::BadTreeName {
+                name: to.to_string(),
+                reason: "another tree has it",
+            });
+        }
+        let name = to.as_bytes();
+        self.change(&Operation::RenameTree { tree, name })
+            .map(|_| ())
+    }
+
+    /// Remembers this point. [`roll_back_to`](Self::roll_back_to) undoes what comes after it.
+    /// Costs nothing now; pages that are changed later are copied once more.
+    pub fn savepoint(&mut self) -> Result<Savepoint> {
+        self.check_usable()?;
+        let id = self.next_savepoint;
+        self.next_savepoint += 1;
+        self.saved.push(Saved {
+            id,
+            mark: self.pages.savepoint(),
+            trees: self.trees.clone(),
+            record_bytes: self.record.len(),
+        });
+        Ok(Savepoint {
+            id,
+            transaction: self.first_version,
+        })
+    }
+
+    /// Undoes everything since the savepoint, which stays and can be rolled back to again. Later
+    /// savepoints are gone. Also mends a transaction in which an operation failed.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSavepoint`] if it is another transaction's, or was itself undone.
+    pub fn roll_back_to(&mut self, savepoint: &Savepoint) -> Result<()> {
+        let index = self
+            .saved
+            .iter()
+            .position(|saved| saved.id == savepoint.id)
+            .filter(|_| savepoint.transaction == self.first_version)
+            .ok_or(Error::UnknownSavepoint)?;
+        self.saved.truncate(index + 1);
+        if let Some(saved) = self.saved.last() {
+            self.pages.roll_back_to(&saved.mark);
+            self.trees = saved.trees.clone();
+            self.record.truncate(saved.record_bytes);
+            self.failed = false;
+        }
+        Ok(())
+    }
+
+    fn check_usable(&self) -> Result<()> {
+        if self.failed {
+            return Err(Error::TransactionFailed);
+        }
+        Ok(())
+    }
+
+    /// Invariants 1 and 2.
+    fn change(&mut self, operation: &Operation<'_>) -> Result<u64> {
+        self.check_usable()?;
+        match apply(&mut self.pages, &mut self.trees, operation) {
+            Ok(affected) => {
+                self.note(operation);
+                Ok(affected)
+            }
+            Err(error) => {
+                // A wrong argument is found before anything changes.
+                self.failed |= !error.is_misuse();
+                Err(error)
+            }
+        }
+    }
+
+    /// Adds the operation to the record, until the record is too long (invariant 3).
+    fn note(&mut self, operation: &Operation<'_>) {
+        if self.by_checkpoint {
+            return;
+        }
+        operation.encode(&mut self.record);
+        let limit = self.handle.engine.settings.log_limit_bytes / 4;
+        if self.record.len() as u64 > limit {
+            self.by_checkpoint = true;
+            self.record = Vec::new();
+        }
+    }
+
+    fn put(&mut self, id: TreeId, key: &[u8], value: &[u8]) -> Result<bool> {
+        self.check_usable()?;
+        let page_size = self.handle.engine.pager.page_size();
+        let is_long = value.len() >= DIRECT_BYTES && !node::is_inline(page_size, key.len(), value.len());
+        if !is_long {
+            let operation = Operation::Put {
+                tree: id,
+                key,
+                value,
+            };
+            return self.change(&operation).map(|replaced| replaced > 0);
+        }
+        tree::check_entry(page_size, key, value.len())?;
+        // Written to its place now, with the record holding only where that is.
+        let run = match self.pages.allocate_run(value) {
+            Ok(run) => run,
+            Err(error) => {
+                self.failed = true;
+                return Err(error);
+            }
+        };
+        let operation = Operation::PutRun { tree: id, key, run };
+        self.change(&operation).map(|replaced| replaced > 0)
+    }
+
+    /// Makes the changes visible and as durable as was asked.
+    ///
+    /// # Errors
+    /// [`Error::TransactionFailed`] after a failed operation; [`Error::DiskFull`] if there is no
+    /// room: nothing has changed then, and the database goes on. After an I/O error while the log
+    /// was written the outcome is not known until the database is reopened, and writes are refused
+    /// until then.
+    pub fn commit(self) -> Result<()> {
+        self.submit()?.wait()
+    }
+
+    /// Hands the changes over and returns at once; the future resolves when they are durable.
+    ///
+    /// The next transaction can begin before that. The future works on any runtime, or on none
+    /// with [`Commit::wait`]. A dropped future does not undo the commit.
+    pub fn commit_async(self) -> Result<Commit> {
+        self.submit()
+    }
+
+    fn submit(mut self) -> Result<Commit> {
+        self.check_usable()?;
+        let engine = self.handle.engine.clone();
+        engine.check_writable()?;
+        if self.pages.is_unchanged() && self.record.is_empty() && !self.by_checkpoint {
+            return Ok(Commit::done(engine));
+        }
+        let state = Arc::new(State {
+            version: self.pages.version(),
+            trees: std::mem::take(&mut self.trees),
+        });
+        let logged = if self.by_checkpoint {
+            None
+        } else {
+            append(&engine, &mut self.pages, &state, &self.record)?
+        };
+        let Some(end) = logged else {
+            return commit_by_checkpoint(&engine, &mut self.pages, state);
+        };
+        let waits = self.durability == Durability::Full;
+        engine.log.publish(state, end, !waits);
+        drop(self); // the next writer can start on top of this state
+        if !waits {
+            relieve_buffer(&engine)?;
+        }
+        if let Err(error) = engine.after_commit() {
+            // The commit itself is as good as it was; the next one will meet the error.
+            tracing::warn!(%error, "a checkpoint after a commit failed");
+        }
+        Ok(Commit {
+            engine,
+            end: waits.then_some(end),
+        })
+    }
+}
+
+/// Appends the record, waiting for checkpoints while the ring is full. `None`: the ring will not
+/// take it at all.
+fn append(
+    engine: &Arc<Engine>,
+    pages: &mut TxnPages,
+    state: &Arc<State>,
+    record: &[u8],
+) -> Result<Option<Lsn>> {
+    if record.len() as u64 > engine.log.max_record_bytes() {
+        let wanted = (record.len() as u64 * 8).next_multiple_of(64 << 10);
+        engine.wanted_ring_bytes.fetch_max(wanted, Ordering::Relaxed);
+        return Ok(None);
+    }
+    // One checkpoint makes room for any record of that size; under load, others may take it.
+    for _ in 0..8 {
+        if let Some(end) = engine.commit_logged(pages, state, record)? {
+            return Ok(Some(end));
+        }
+        engine.await_checkpoint()?;
+    }
+    Ok(None)
+}
+
+fn commit_by_checkpoint(
+    engine: &Arc<Engine>,
+    pages: &mut TxnPages,
+    state: Arc<State>,
+) -> Result<Commit> {
+    let candidate = Candidate {
+        pages,
+        state: state.clone(),
+    };
+    engine.checkpoint_with(Purpose::Routine, Some(candidate))?;
+    engine.log.publish(state, 0, true);
+    Ok(Commit::done(engine.clone()))
+}
+
+/// Buffered commits are written when enough of them have gathered.
+fn relieve_buffer(engine: &Engine) -> Result<()> {
+    const WRITE_ABOVE_BYTES: usize = 256 << 10;
+    const WAIT_ABOVE_BYTES: usize = 4 << 20;
+    let bytes = engine.log.buffered_bytes();
+    if bytes > WAIT_ABOVE_BYTES || (bytes > WRITE_ABOVE_BYTES && !engine.settings.background) {
+        engine.log.flush()
+    } else {
+        if bytes > WRITE_ABOVE_BYTES {
+            engine.log.kick();
+        }
+        Ok(())
+    }
+}
+
+/// A commit on its way to the disk.
+///
+/// As a future it resolves when the commit is durable, without blocking the thread that polls it:
+/// the disk is waited for on a thread of the database's own. (A database opened with
+/// `background(false)` has none, and writes within the poll.)
+#[derive(Debug)]
+#[must_use = "the commit is handed over, but only waiting for it says whether it is durable"]
+pub struct Commit {
+    engine: Arc<Engine>,
+    /// Where the log must be durable; nothing to wait for if it is not set.
+    end: Option<Lsn>,
+}
+
+impl Commit {
+    fn done(engine: Arc<Engine>) -> Self {
+        Commit { engine, end: None }
+    }
+
+    /// Blocks until the commit is durable, writing it if nobody else does. Needs no runtime.
+    pub fn wait(self) -> Result<()> {
+        self.end.map_or(Ok(()), |end| self.engine.log.wait(end))
+    }
+}
+
+impl Future for Commit {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(end) = self.end else {
+            return Poll::Ready(Ok(()));
+        };
+        if !self.engine.settings.background {
+            return Poll::Ready(self.engine.log.wait(end));
+        }
+        match self.engine.log.poll(end, context.waker()) {
+            Some(outcome) => Poll::Ready(outcome),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// A tree within a write transaction: sees the transaction's own changes.
+#[derive(Debug)]
+pub struct TreeMut<'t> {
+    txn: &'t mut WriteTransaction,
+    id: TreeId,
+}
+
+impl TreeMut<'_> {
+    /// Stores a value. Says whether there was one already.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLong`] above a quarter of the page size, [`Error::ValueTooLong`] above 4 GiB;
+    /// nothing has changed then.
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<bool> {
+        self.txn.put(self.id, key.as_ref(), value.as_ref())
+    }
+
+    /// Removes a key. Says whether it was there.
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let operation = Operation::Delete {
+            tree: self.id,
+            key: key.as_ref(),
+        };
+        self.txn.change(&operation).map(|removed| removed > 0)
+    }
+
+    /// Removes all keys of a range and returns how many there were. Whole subtrees are dropped
+    /// without a look at their entries.
+    pub fn delete_range<K: AsRef<[u8]>>(&mut self, range: impl RangeBounds<K>) -> Result<u64> {
+        let operation = Operation::DeleteRange {
+            tree: self.id,
+            lower: as_bytes(range.start_bound()),
+            upper: as_bytes(range.end_bound()),
+        };
+        self.txn.change(&operation)
+    }
+
+    /// Removes everything; the tree stays.
+    pub fn clear(&mut self) -> Result<u64> {
+        self.delete_range::<&[u8]>(..)
+    }
+
+    /// The tree as it is now, to read.
+    pub fn view(&self) -> TreeView<'_> {
+        self.txn.view_of(self.id)
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<ValueRef<'_>>> {
+        self.view().get(key)
+    }
+
+    /// Whether the key is there.
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.view().contains(key)
+    }
+
+    /// The number of entries. O(1).
+    pub fn len(&self) -> u64 {
+        self.view().len()
+    }
+
+    /// Whether there are no entries. O(1).
+    pub fn is_empty(&self) -> bool {
+        self.view().is_empty()
+    }
+
+    /// The entries of a range, from either end.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range<'_> {
+        self.view().range(range)
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let reason = if name.is_empty() {
+        "it is empty"
+    } else if name.len() > MAX_NAME_BYTES {
+        "it is longer than 255 bytes"
+    } else {
+        return Ok(());
+    };
+    Err(Error::BadTreeName {
+        name: name.to_string(),
+        reason,
+    })
+}
+
+/// Applies one operation. Returns how many entries were replaced or removed.
+pub(super) fn apply(
+    pages: &mut TxnPages,
+    trees: &mut Trees,
+    operation: &Operation<'_>,
+) -> Result<u64> {
+    match *operation {
+        Operation::Put { tree, key, value } => edit(pages, trees, tree, |pages, root| {
+            tree::put(pages, root, key, value).map(u64::from)
+        }),
+        Operation::PutRun { tree, key, run } => edit(pages, trees, tree, |pages, root| {
+            tree::put_run(pages, root, key, run).map(u64::from)
+        }),
+        Operation::Delete { tree, key } => edit(pages, trees, tree, |pages, root| {
+            tree::delete(pages, root, key).map(u64::from)
+        }),
+        Operation::DeleteRange { tree, lower, upper } => edit(pages, trees, tree, |pages, root| {
+            if is_empty_range(lower, upper) {
+                return Ok(0);
+            }
+            tree::delete_range(pages, root, lower, upper)
+        }),
+        Operation::CreateTree { tree, name } => {
+            trees.insert(as_name(pages, name)?, tree, TreeRoot::default());
+            Ok(0)
+        }
+        Operation::DropTree { tree } => {
+            let removed = edit(pages, trees, tree, |pages, root| {
+                let count = root.count;
+                tree::drop_tree(pages, root).map(|()| count)
+            })?;
+            trees.remove(tree);
+            Ok(removed)
+        }
+        Operation::RenameTree { tree, name } => {
+            trees.rename(tree, as_name(pages, name)?);
+            Ok(0)
+        }
+    }
+}
+
+fn edit(
+    pages: &mut TxnPages,
+    trees: &mut Trees,
+    id: TreeId,
+    change: impl FnOnce(&mut TxnPages, &mut TreeRoot) -> Result<u64>,
+) -> Result<u64> {
+    let mut root = trees.root(id);
+    let affected = change(pages, &mut root)?;
+    trees.set_root(id, root);
+    Ok(affected)
+}
+
+fn is_empty_range(lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> bool {
+    match (lower, upper) {
+        (Bound::Included(a), Bound::Included(b)) => a > b,
+        (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => {
+            a >= b
+        }
+        _ => false,
+    }
+}
+
+/// Names are checked when they are given; in the log only a forged record holds anything else.
+fn as_name<'n>(pages: &TxnPages, name: &'n [u8]) -> Result<&'n str> {
+    std::str::from_utf8(name).map_err(|error| {
+        let fault = Fault::new(
+            "the name of a tree in the log is not UTF-8",
+            0,
+            name.len() as u64,
+            error.valid_up_to() as u64,
+        );
+        pages.engine().pager.corrupt(0, fault)
+    })
+}
