@@ -12,6 +12,9 @@
 //! ```
 //!
 //! Arrows only point down.
+#![deny(missing_docs)]
+// Never panic on data.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod backup;
 mod compact;

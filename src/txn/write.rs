@@ -72,7 +72,7 @@ pub struct WriteTransaction {
     saved: Vec<Saved>,
     next_savepoint: u64,
     durability: Durability,
-    turn: Turn,
+    _turn: Turn,
     handle: Arc<Handle>,
 }
 
@@ -91,7 +91,7 @@ impl WriteTransaction {
             saved: Vec::new(),
             next_savepoint: 0,
             durability,
-            turn,
+            _turn: turn,
             handle,
         })
     }
