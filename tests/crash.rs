@@ -261,6 +261,8 @@ fn crash_everywhere(seed: u64, steps: u64, stride: u64) -> u64 {
             verify(&image, &history, &format!("seed {seed}, cut {nth}, {variant:?}"));
             images += 1;
         }
+        // Killed there and opened again at once: what was not synced may still be lost later.
+        verify(&disk.kill_image(), &history, &format!("seed {seed}, killed at {nth}"));
         nth += stride;
     }
     images
