@@ -241,11 +241,15 @@ impl<S: Versioned> Log<S> {
         }
     }
 
+    /// The length of the present ring.
+    pub(crate) fn ring_bytes(&self) -> u64 {
+        let ring = self.inner.lock().geometry.current();
+        ring.length_bytes(self.pager.page_size())
+    }
+
     /// The largest record that the present ring takes with room to spare.
     pub(crate) fn max_record_bytes(&self) -> u64 {
-        let inner = self.inner.lock();
-        let ring = inner.geometry.current();
-        ring.length_bytes(self.pager.page_size()) / 4
+        self.ring_bytes() / 4
     }
 
     /// The end of the log, with the checksum that the next record links to.

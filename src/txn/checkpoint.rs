@@ -33,7 +33,7 @@ use crate::tree;
 use crate::{Error, Result};
 
 /// The ring grows by this factor when it fills up, until it reaches the limit.
-const RING_GROWTH: u64 = 4;
+const RING_GROWTH: u64 = 8;
 
 /// Why a checkpoint is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

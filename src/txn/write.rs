@@ -334,6 +334,9 @@ impl WriteTransaction {
     }
 }
 
+/// By how much the ring grows when a commit had to wait for room.
+const STALLED_GROWTH: u64 = 64;
+
 /// Appends the record, waiting for checkpoints while the ring is full. `None`: the ring will not
 /// take it at all.
 fn append(
@@ -352,6 +355,9 @@ fn append(
         if let Some(end) = engine.commit_logged(pages, state, record)? {
             return Ok(Some(end));
         }
+        // A ring that makes commits wait is far too small.
+        let wanted = engine.log.ring_bytes() * STALLED_GROWTH;
+        engine.wanted_ring_bytes.fetch_max(wanted, Ordering::Relaxed);
         engine.await_checkpoint()?;
     }
     Ok(None)
