@@ -1,1 +1,1378 @@
-//! to be written
+//! The layout of the tree's pages: sorted slots in front, cells growing towards them from the end.
+//!
+//! ```text
+//!  0                32                                cells_start      page_size - prefix   page_size
+//!  +----------------+--------+--------+-----+- - - - -+----------------+--------------------+
+//!  | header, 32 B   | slot 0 | slot 1 | ... |  free   | cells, garbage | common key prefix  |
+//!  | (see page.rs)  |  8 B   |  8 B   |     |         |                |                    |
+//!  +----------------+--------+--------+-----+- - - - -+----------------+--------------------+
+//!
+//!  header fields used here: 16 kind u8, 17 level u8, 18 count u16, 20 cells_start u32,
+//!                           24 prefix u16, 26 garbage u16, 28 appends u16
+//!
+//!  slot i, at 32 + 8 * i                       (suffix = the key without the page's prefix)
+//!  +0  u32  head     the first 4 bytes of the suffix as a big-endian number, zero-padded
+//!  +4  u16  offset   of the cell, from the start of the page
+//!  +6  u16  length   bits 0..14: length of the suffix; bit 15: the value is in an overflow run
+//!
+//!  leaf cell, inline        +0 u16 value length | +2 rest | +2+r value
+//!  leaf cell, overflow      +0 rest | +r  u32 first page | u32 length | u32 checksum | u64 birth
+//!  branch cell              +0 u32 child page | +4 u32 child checksum | +8 u64 entries below | +16 rest
+//!                           (rest = the suffix without its first 4 bytes, r = its length; a suffix
+//!                           of up to 4 bytes has no rest: it is all in the head)
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. Slots are in ascending order of their keys, and no two keys are equal.
+//! 2. Slot 0 of a branch has no key: its suffix length and head are 0, it stands for "before
+//!    everything", and it does not count for the prefix. Child `i` holds the keys `k` with
+//!    `key(i) <= k < key(i + 1)`.
+//! 3. Every key of the page starts with the prefix. A page with no keys has the prefix length 0.
+//! 4. Cells lie between `cells_start` and `page_size - prefix` and do not overlap; what they leave
+//!    over there is counted by `garbage`. `32 + 8 * count <= cells_start`.
+//! 5. A key has at most `page_size / 4` bytes (so a suffix length fits 15 bits).
+//! 6. An entry is inline only if `10 + key + value <= (page_size - 32) / 3`. With `U = page_size -
+//!    32`, every entry then costs at most `U / 3 - p` beside a prefix of `p` bytes, and so does an
+//!    overflow entry or a child (at most `28 + page_size / 4`). A page that overflows holds at most
+//!    `p + (U - p) + (U / 3 - p)`; cutting it at the entry nearest to the middle leaves at most
+//!    `5 U / 6` in the larger half: **a split into two pages always works**. A key that does not
+//!    share the prefix sorts before or after all the others, so there it can be cut off alone.
+//! 7. Readers are total: whatever the bytes, they return something and never panic. On a page that
+//!    passed [`validate`] what they return is what the page says.
+
+use std::cmp::Ordering;
+use std::hint::select_unpredictable;
+use std::ops::Range;
+
+use super::page::{
+    self, APPENDS, BRANCH, CELLS_START, COUNT, GARBAGE, HEADER_BYTES, KIND, LEAF, LEVEL, PREFIX,
+};
+use super::{
+    Fault, PageNumber, PageRef, RunRef, get_u16, get_u32, get_u64, put_u16, put_u32, put_u64,
+};
+
+pub(crate) const SLOT_BYTES: usize = 8;
+/// How many bytes of the suffix live in the slot.
+pub(crate) const HEAD_BYTES: usize = 4;
+/// The fixed part of a branch cell: page, checksum, count.
+pub(crate) const CHILD_BYTES: usize = 16;
+const CHILD_CHECKSUM: usize = 4;
+const CHILD_COUNT: usize = 8;
+const VALUE_LENGTH_BYTES: usize = 2;
+const OVERFLOW_FLAG: u16 = 0x8000;
+const FIRST_PAGE: PageNumber = 2;
+/// Where faults about the prefix point.
+pub(crate) const PREFIX_OFFSET: usize = PREFIX;
+
+/// The longest value that a run's reference can describe.
+pub(crate) const MAX_VALUE_BYTES: u64 = u32::MAX as u64;
+
+/// The longest key: a branch always has room for three of them.
+pub(crate) const fn max_key_bytes(page_size: u32) -> usize {
+    page_size as usize / 4
+}
+
+/// What a page has for slots, cells and the prefix together.
+pub(crate) const fn usable_bytes(page_size: usize) -> usize {
+    page_size.saturating_sub(HEADER_BYTES)
+}
+
+/// The bound on slot, lengths, key and value of an inline entry (invariant 6).
+pub(crate) const fn inline_max(page_size: u32) -> usize {
+    usable_bytes(page_size as usize) / 3
+}
+
+/// Whether a value is kept in the leaf, beside its key.
+pub(crate) const fn is_inline(page_size: u32, key_bytes: usize, value_bytes: usize) -> bool {
+    value_bytes < page_size as usize
+        && SLOT_BYTES + VALUE_LENGTH_BYTES + key_bytes + value_bytes <= inline_max(page_size)
+}
+
+/// What a branch knows about one of its children.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Child {
+    pub page: PageRef,
+    /// The number of entries in the leaves below.
+    pub count: u64,
+}
+
+/// Where the value of a leaf's entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ValueAt {
+    /// In the leaf, at these bytes of the page.
+    Inline(Range<usize>),
+    /// In an overflow run.
+    Run(RunRef),
+}
+
+/// What a slot leads to, beside its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Payload<'a> {
+    Inline(&'a [u8]),
+    Run(RunRef),
+    Child(Child),
+}
+
+impl Payload<'_> {
+    /// The bytes of the cell without the rest of the key.
+    #[inline]
+    fn fixed_bytes(&self) -> usize {
+        match self {
+            Payload::Inline(value) => VALUE_LENGTH_BYTES + value.len(),
+            Payload::Run(_) => RunRef::ENCODED_BYTES,
+            Payload::Child(_) => CHILD_BYTES,
+        }
+    }
+
+    #[inline]
+    fn cell_bytes(&self, suffix_bytes: usize) -> usize {
+        self.fixed_bytes() + suffix_bytes.saturating_sub(HEAD_BYTES)
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    head: u32,
+    offset: usize,
+    length: usize,
+    overflow: bool,
+}
+
+impl Slot {
+    #[inline]
+    fn decode(raw: [u8; SLOT_BYTES]) -> Self {
+        let raw = u64::from_le_bytes(raw);
+        let length = (raw >> 48) as u16;
+        Slot {
+            head: raw as u32,
+            offset: usize::from((raw >> 32) as u16),
+            length: usize::from(length & !OVERFLOW_FLAG),
+            overflow: length & OVERFLOW_FLAG != 0,
+        }
+    }
+
+    #[inline]
+    fn encode(self) -> [u8; SLOT_BYTES] {
+        let flag = if self.overflow { OVERFLOW_FLAG } else { 0 };
+        let length = self.length as u16 | flag;
+        let raw = u64::from(self.head) | (self.offset as u64) << 32 | u64::from(length) << 48;
+        raw.to_le_bytes()
+    }
+
+    #[inline]
+    fn rest_bytes(&self) -> usize {
+        self.length.saturating_sub(HEAD_BYTES)
+    }
+}
+
+#[inline]
+fn slot_head(raw: &[u8; SLOT_BYTES]) -> u32 {
+    u64::from_le_bytes(*raw) as u32
+}
+
+/// The first 4 bytes as a number that orders as they do; missing ones count as 0.
+#[inline]
+fn head_of(suffix: &[u8]) -> u32 {
+    match suffix.first_chunk::<HEAD_BYTES>() {
+        Some(chunk) => u32::from_be_bytes(*chunk),
+        None => {
+            let mut chunk = [0; HEAD_BYTES];
+            for (to, from) in chunk.iter_mut().zip(suffix) {
+                *to = *from;
+            }
+            u32::from_be_bytes(chunk)
+        }
+    }
+}
+
+/// How many leading slots satisfy `goes_left`, which holds for a leading part of them. The loop
+/// has no branch that depends on the data, so nothing is mispredicted.
+#[inline]
+fn partition(slots: &[[u8; SLOT_BYTES]], goes_left: impl Fn(u32) -> bool) -> usize {
+    let mut base = 0;
+    let mut size = slots.len();
+    while size > 1 {
+        let half = size / 2;
+        let left = slots
+            .get(base + half)
+            .is_some_and(|slot| goes_left(slot_head(slot)));
+        base = select_unpredictable(left, base + half, base);
+        size -= half;
+    }
+    base + usize::from(
+        slots
+            .get(base)
+            .is_some_and(|slot| goes_left(slot_head(slot))),
+    )
+}
+
+/// How many leading bytes the two have in common.
+#[inline]
+pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(x, y)| x == y).count()
+}
+
+/// The shortest string `s` with `left < s <= right`; wants `left < right`.
+pub(crate) fn shortest_separator(left: &[u8], right: &[u8]) -> Vec<u8> {
+    let length = common_prefix(left, right) + 1;
+    right.get(..length).unwrap_or(right).to_vec()
+}
+
+/// A node, to be read. Copying it is cheap.
+#[derive(Clone, Copy)]
+pub(crate) struct Node<'a> {
+    bytes: &'a [u8],
+    slots: &'a [[u8; SLOT_BYTES]],
+    prefix: &'a [u8],
+}
+
+impl<'a> Node<'a> {
+    #[inline]
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        let slots_end = HEADER_BYTES + SLOT_BYTES * page::count(bytes);
+        let slots = bytes.get(HEADER_BYTES..slots_end).unwrap_or_default();
+        let prefix = usize::from(get_u16(bytes, PREFIX));
+        Node {
+            bytes,
+            slots: slots.as_chunks().0,
+            prefix: bytes
+                .get(bytes.len().saturating_sub(prefix)..)
+                .unwrap_or_default(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_branch(&self) -> bool {
+        page::kind(self.bytes) == BRANCH
+    }
+
+    #[inline]
+    pub(crate) fn level(&self) -> u8 {
+        page::level(self.bytes)
+    }
+
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    #[inline]
+    pub(crate) fn prefix(&self) -> &'a [u8] {
+        self.prefix
+    }
+
+    /// How many of the last inserts went to the end, in a row.
+    pub(crate) fn appends(&self) -> usize {
+        usize::from(get_u16(self.bytes, APPENDS))
+    }
+
+    fn cells_start(&self) -> usize {
+        (get_u32(self.bytes, CELLS_START) as usize).min(self.bytes.len())
+    }
+
+    fn garbage(&self) -> usize {
+        usize::from(get_u16(self.bytes, GARBAGE))
+    }
+
+    fn cells_end(&self) -> usize {
+        self.bytes.len().saturating_sub(self.prefix.len())
+    }
+
+    fn slots_end(&self) -> usize {
+        HEADER_BYTES + SLOT_BYTES * self.count()
+    }
+
+    /// The bytes between the slots and the cells.
+    #[inline]
+    fn gap(&self) -> usize {
+        self.cells_start().saturating_sub(self.slots_end())
+    }
+
+    /// The bytes that slots, cells and prefix take, without garbage.
+    pub(crate) fn used(&self) -> usize {
+        let cells = self.bytes.len().saturating_sub(self.cells_start());
+        (SLOT_BYTES * self.count() + cells).saturating_sub(self.garbage())
+    }
+
+    #[inline]
+    fn slot(&self, i: usize) -> Slot {
+        match self.slots.get(i) {
+            Some(raw) => Slot::decode(*raw),
+            None => Slot::default(),
+        }
+    }
+
+    /// How many leading slots have no key.
+    fn unkeyed(&self) -> usize {
+        usize::from(self.is_branch())
+    }
+
+    #[inline]
+    fn slice(&self, start: usize, length: usize) -> &'a [u8] {
+        self.bytes.get(start..start + length).unwrap_or_default()
+    }
+
+    /// The bytes of the cell in front of the rest of the key.
+    #[inline]
+    fn rest_offset(&self, slot: &Slot) -> usize {
+        if slot.overflow {
+            0
+        } else if self.is_branch() {
+            CHILD_BYTES
+        } else {
+            VALUE_LENGTH_BYTES
+        }
+    }
+
+    #[inline]
+    fn rest(&self, slot: &Slot) -> &'a [u8] {
+        self.slice(slot.offset + self.rest_offset(slot), slot.rest_bytes())
+    }
+
+    /// The bytes of the cell without the rest of the key.
+    #[inline]
+    fn fixed_bytes(&self, slot: &Slot) -> usize {
+        if slot.overflow {
+            RunRef::ENCODED_BYTES
+        } else if self.is_branch() {
+            CHILD_BYTES
+        } else {
+            VALUE_LENGTH_BYTES + usize::from(get_u16(self.bytes, slot.offset))
+        }
+    }
+
+    fn cell_bytes(&self, slot: &Slot) -> usize {
+        self.fixed_bytes(slot) + slot.rest_bytes()
+    }
+
+    /// Compares the suffix in slot `i` with one that has the same head.
+    #[inline]
+    fn settle(&self, i: usize, suffix: &[u8]) -> Ordering {
+        let slot = self.slot(i);
+        if slot.length < HEAD_BYTES || suffix.len() < HEAD_BYTES {
+            // The shorter one is a prefix of the other, which goes on with zeroes.
+            return slot.length.cmp(&suffix.len());
+        }
+        self.rest(&slot)
+            .cmp(suffix.get(HEAD_BYTES..).unwrap_or_default())
+    }
+
+    /// Among slots `range`, which all have the suffix's head: where it is or would be.
+    #[cold]
+    fn search_ties(&self, range: Range<usize>, suffix: &[u8]) -> Result<usize, usize> {
+        let Range { mut start, mut end } = range;
+        while start < end {
+            let middle = start + (end - start) / 2;
+            match self.settle(middle, suffix) {
+                Ordering::Less => start = middle + 1,
+                Ordering::Equal => return Ok(middle),
+                Ordering::Greater => end = middle,
+            }
+        }
+        Err(start)
+    }
+
+    /// In a leaf: the slot of `key`, or the one where it belongs.
+    #[inline]
+    pub(crate) fn search(&self, key: &[u8]) -> Result<usize, usize> {
+        let Some(suffix) = key.strip_prefix(self.prefix) else {
+            return Err(if key < self.prefix { 0 } else { self.count() });
+        };
+        let head = head_of(suffix);
+        let low = partition(self.slots, |other| other < head);
+        let ties = |i: usize| {
+            self.slots
+                .get(i)
+                .is_some_and(|slot| slot_head(slot) == head)
+        };
+        if !ties(low) {
+            return Err(low);
+        }
+        match self.settle(low, suffix) {
+            Ordering::Equal => Ok(low),
+            Ordering::Greater => Err(low),
+            Ordering::Less if !ties(low + 1) => Err(low + 1),
+            Ordering::Less => {
+                let end = partition(self.slots, |other| other <= head);
+                self.search_ties(low + 1..end, suffix)
+            }
+        }
+    }
+
+    /// In a branch: the child whose keys include `key`.
+    #[inline]
+    pub(crate) fn child_index(&self, key: &[u8]) -> usize {
+        let keyed = self.slots.get(1..).unwrap_or_default();
+        let Some(suffix) = key.strip_prefix(self.prefix) else {
+            return if key < self.prefix { 0 } else { keyed.len() };
+        };
+        let head = head_of(suffix);
+        // Slot `i` is `keyed[i - 1]`, so a number of keys passed is a child's index.
+        let index = partition(keyed, |other| other <= head);
+        let ties = |i: usize| {
+            i > 0
+                && self
+                    .slots
+                    .get(i)
+                    .is_some_and(|slot| slot_head(slot) == head)
+        };
+        if !ties(index) || self.settle(index, suffix) != Ordering::Greater {
+            return index;
+        }
+        if !ties(index - 1) {
+            return index - 1;
+        }
+        let start = 1 + partition(keyed, |other| other < head);
+        match self.search_ties(start..index, suffix) {
+            Ok(found) => found,
+            Err(after) => after - 1,
+        }
+    }
+
+    /// The length of the key in slot `i`.
+    pub(crate) fn key_bytes(&self, i: usize) -> usize {
+        if i < self.unkeyed() {
+            return 0;
+        }
+        self.prefix.len() + self.slot(i).length
+    }
+
+    /// Puts the key of slot `i` into `key`, replacing what was there.
+    #[inline]
+    pub(crate) fn key(&self, i: usize, key: &mut Vec<u8>) {
+        key.clear();
+        if i < self.unkeyed() {
+            return;
+        }
+        key.extend_from_slice(self.prefix);
+        self.push_suffix(&self.slot(i), key);
+    }
+
+    #[inline]
+    fn push_suffix(&self, slot: &Slot, key: &mut Vec<u8>) {
+        let head = slot.head.to_be_bytes();
+        key.extend_from_slice(head.get(..slot.length).unwrap_or(&head));
+        key.extend_from_slice(self.rest(slot));
+    }
+
+    /// The key of slot `i`.
+    pub(crate) fn key_vec(&self, i: usize) -> Vec<u8> {
+        let mut key = Vec::with_capacity(self.key_bytes(i));
+        self.key(i, &mut key);
+        key
+    }
+
+    /// In a leaf: where the value of slot `i` is.
+    #[inline]
+    pub(crate) fn value(&self, i: usize) -> ValueAt {
+        let slot = self.slot(i);
+        if slot.overflow {
+            let run = self.slice(slot.offset + slot.rest_bytes(), RunRef::ENCODED_BYTES);
+            return ValueAt::Run(RunRef::decode(run));
+        }
+        let length = usize::from(get_u16(self.bytes, slot.offset));
+        let start = slot.offset + VALUE_LENGTH_BYTES + slot.rest_bytes();
+        if start + length > self.bytes.len() {
+            return ValueAt::Inline(0..0);
+        }
+        ValueAt::Inline(start..start + length)
+    }
+
+    /// In a leaf: the overflow run of slot `i`, if its value is in one.
+    pub(crate) fn run(&self, i: usize) -> Option<RunRef> {
+        if !self.slot(i).overflow {
+            return None;
+        }
+        match self.value(i) {
+            ValueAt::Run(run) => Some(run),
+            ValueAt::Inline(_) => None,
+        }
+    }
+
+    /// In a branch: child `i`.
+    #[inline]
+    pub(crate) fn child(&self, i: usize) -> Child {
+        let cell = self.slice(self.slot(i).offset, CHILD_BYTES);
+        Child {
+            page: PageRef {
+                page: get_u32(cell, 0),
+                checksum: get_u32(cell, CHILD_CHECKSUM),
+            },
+            count: get_u64(cell, CHILD_COUNT),
+        }
+    }
+
+    /// In a branch: all of its children.
+    pub(crate) fn children(&self) -> impl Iterator<Item = Child> + use<'a> {
+        let node = *self;
+        (0..node.count()).map(move |i| node.child(i))
+    }
+
+    fn payload(&self, i: usize) -> Payload<'a> {
+        if self.is_branch() {
+            return Payload::Child(self.child(i));
+        }
+        match self.value(i) {
+            ValueAt::Inline(range) => Payload::Inline(self.slice(range.start, range.len())),
+            ValueAt::Run(run) => Payload::Run(run),
+        }
+    }
+
+    /// Checks what [`validate`] leaves out because reading does not need it: that cells do not
+    /// overlap, that the garbage is counted, that heads are padded with zeroes.
+    pub(crate) fn check_cells(&self) -> Result<(), Fault> {
+        let mut cells: Vec<(usize, usize)> = Vec::with_capacity(self.count());
+        for i in 0..self.count() {
+            let slot = self.slot(i);
+            cells.push((slot.offset, self.cell_bytes(&slot)));
+            let unused_bits = 8 * HEAD_BYTES.saturating_sub(slot.length) as u32;
+            if slot.head & !u32::MAX.checked_shl(unused_bits).unwrap_or(0) != 0 {
+                let at = HEADER_BYTES + SLOT_BYTES * i;
+                return Err(Fault::new(
+                    "the head of a short key is not padded with zeroes",
+                    at,
+                    0,
+                    u64::from(slot.head),
+                ));
+            }
+        }
+        cells.sort_unstable();
+        let mut free_from = self.cells_start();
+        let mut taken = 0;
+        for (offset, length) in cells {
+            if offset < free_from {
+                return Err(Fault::new(
+                    "two cells overlap",
+                    offset,
+                    free_from as u64,
+                    offset as u64,
+                ));
+            }
+            free_from = offset + length;
+            taken += length;
+        }
+        let left_over = self.cells_end().saturating_sub(self.cells_start() + taken);
+        if left_over != self.garbage() {
+            return Err(Fault::new(
+                "the garbage is not what the cells leave over",
+                GARBAGE,
+                left_over as u64,
+                self.garbage() as u64,
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Checks that every offset and length lies inside the page, so that reading it is meaningful.
+/// `page` is the number that the page was found under. The order of the keys is not checked here.
+pub(crate) fn validate(bytes: &[u8], page: PageNumber) -> Result<(), Fault> {
+    let count = validate_header(bytes)?;
+    let node = Node::new(bytes);
+    if node.count() != count {
+        return Err(Fault::new(
+            "the slots reach past the page",
+            COUNT,
+            node.count() as u64,
+            count as u64,
+        ));
+    }
+    let is_branch = node.is_branch();
+    let (cells_start, cells_end) = (node.cells_start(), node.cells_end());
+    let longest_key = max_key_bytes(bytes.len() as u32);
+    for (i, raw) in node.slots.iter().enumerate() {
+        let slot = Slot::decode(*raw);
+        let at = HEADER_BYTES + SLOT_BYTES * i;
+        if slot.offset < cells_start {
+            return Err(Fault::new(
+                "a cell lies before the cells",
+                at + 4,
+                cells_start as u64,
+                slot.offset as u64,
+            ));
+        }
+        let needs_length = usize::from(!is_branch && !slot.overflow) * VALUE_LENGTH_BYTES;
+        if slot.offset + needs_length > cells_end
+            || slot.offset + node.cell_bytes(&slot) > cells_end
+        {
+            return Err(Fault::new(
+                "a cell reaches past the cells",
+                at + 4,
+                cells_end as u64,
+                slot.offset as u64,
+            ));
+        }
+        if node.prefix.len() + slot.length > longest_key {
+            return Err(Fault::new(
+                "a key is too long",
+                at + 6,
+                longest_key as u64,
+                slot.length as u64,
+            ));
+        }
+        if is_branch {
+            validate_child(&node, i, &slot, page)?;
+        } else if let Some(run) = node.run(i)
+            && run.first < FIRST_PAGE
+        {
+            return Err(Fault::new(
+                "a run lies in the header",
+                slot.offset,
+                u64::from(FIRST_PAGE),
+                u64::from(run.first),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn validate_header(bytes: &[u8]) -> Result<usize, Fault> {
+    let size = bytes.len() as u64;
+    if size < u64::from(page::MIN_PAGE_SIZE) || size > u64::from(page::MAX_PAGE_SIZE) {
+        return Err(Fault::new(
+            "a page has an impossible size",
+            0,
+            u64::from(page::MIN_PAGE_SIZE),
+            size,
+        ));
+    }
+    let (kind, level, count) = (page::kind(bytes), page::level(bytes), page::count(bytes));
+    if kind != LEAF && kind != BRANCH {
+        return Err(Fault::new(
+            "the page is not a tree node",
+            KIND,
+            u64::from(LEAF),
+            u64::from(kind),
+        ));
+    }
+    if (kind == LEAF) != (level == 0) {
+        return Err(Fault::new(
+            "the level does not go with the kind of node",
+            LEVEL,
+            u64::from(kind == BRANCH),
+            u64::from(level),
+        ));
+    }
+    if kind == BRANCH && count == 0 {
+        return Err(Fault::new("a branch has no children", COUNT, 1, 0));
+    }
+    let prefix = usize::from(get_u16(bytes, PREFIX));
+    let longest = max_key_bytes(bytes.len() as u32);
+    if prefix > longest {
+        return Err(Fault::new(
+            "the prefix is longer than a key",
+            PREFIX,
+            longest as u64,
+            prefix as u64,
+        ));
+    }
+    let slots_end = HEADER_BYTES + SLOT_BYTES * count;
+    let cells_start = get_u32(bytes, CELLS_START) as usize;
+    let cells_end = bytes.len() - prefix;
+    if slots_end > cells_start || cells_start > cells_end {
+        return Err(Fault::new(
+            "the cells start outside of the page",
+            CELLS_START,
+            slots_end as u64,
+            cells_start as u64,
+        ));
+    }
+    let garbage = usize::from(get_u16(bytes, GARBAGE));
+    if garbage > cells_end - cells_start {
+        return Err(Fault::new(
+            "more garbage than cells",
+            GARBAGE,
+            (cells_end - cells_start) as u64,
+            garbage as u64,
+        ));
+    }
+    Ok(count)
+}
+
+fn validate_child(node: &Node<'_>, i: usize, slot: &Slot, page: PageNumber) -> Result<(), Fault> {
+    let at = HEADER_BYTES + SLOT_BYTES * i;
+    if slot.overflow {
+        return Err(Fault::new(
+            "a branch points to an overflow run",
+            at + 6,
+            0,
+            1,
+        ));
+    }
+    if i == 0 && slot.length != 0 {
+        return Err(Fault::new(
+            "the first child has a key",
+            at + 6,
+            0,
+            slot.length as u64,
+        ));
+    }
+    let child = node.child(i).page.page;
+    if child < FIRST_PAGE || child == page {
+        return Err(Fault::new(
+            "a branch points to the header or to itself",
+            slot.offset,
+            u64::from(FIRST_PAGE),
+            u64::from(child),
+        ));
+    }
+    Ok(())
+}
+
+#[inline]
+fn put_slice(bytes: &mut [u8], offset: usize, source: &[u8]) {
+    debug_assert!(offset + source.len() <= bytes.len());
+    if let Some(target) = bytes.get_mut(offset..offset + source.len()) {
+        target.copy_from_slice(source);
+    }
+}
+
+fn add_garbage(bytes: &mut [u8], more: usize) {
+    let garbage = usize::from(get_u16(bytes, GARBAGE)) + more;
+    put_u16(bytes, GARBAGE, garbage as u16);
+}
+
+fn write_payload(bytes: &mut [u8], offset: usize, rest: &[u8], payload: &Payload<'_>) {
+    match payload {
+        Payload::Inline(value) => {
+            put_u16(bytes, offset, value.len() as u16);
+            put_slice(bytes, offset + VALUE_LENGTH_BYTES, rest);
+            put_slice(bytes, offset + VALUE_LENGTH_BYTES + rest.len(), value);
+        }
+        Payload::Run(run) => {
+            put_slice(bytes, offset, rest);
+            put_slice(bytes, offset + rest.len(), &run.encode());
+        }
+        Payload::Child(child) => {
+            write_child(bytes, offset, child);
+            put_slice(bytes, offset + CHILD_BYTES, rest);
+        }
+    }
+}
+
+fn write_child(bytes: &mut [u8], offset: usize, child: &Child) {
+    put_u32(bytes, offset, child.page.page);
+    put_u32(bytes, offset + CHILD_CHECKSUM, child.page.checksum);
+    put_u64(bytes, offset + CHILD_COUNT, child.count);
+}
+
+/// Writes slot `i` and its cell, which ends where the cells now start. The caller has made room.
+fn place(
+    bytes: &mut [u8],
+    i: usize,
+    cells_start: usize,
+    suffix: &[u8],
+    payload: &Payload<'_>,
+) -> usize {
+    let offset = cells_start.saturating_sub(payload.cell_bytes(suffix.len()));
+    let rest = suffix.get(HEAD_BYTES..).unwrap_or_default();
+    write_payload(bytes, offset, rest, payload);
+    let slot = Slot {
+        head: head_of(suffix),
+        offset,
+        length: suffix.len(),
+        overflow: matches!(payload, Payload::Run(_)),
+    };
+    put_slice(bytes, HEADER_BYTES + SLOT_BYTES * i, &slot.encode());
+    offset
+}
+
+/// Inserts an entry or a child as slot `i`. Squeezes out garbage and changes the prefix if that
+/// makes room. False, and nothing changed, if it does not fit. The key of a branch's slot 0 is
+/// ignored.
+pub(crate) fn insert(bytes: &mut [u8], i: usize, key: &[u8], payload: &Payload<'_>) -> bool {
+    let node = Node::new(bytes);
+    let count = node.count();
+    let (is_branch, cells_start, gap) = (node.is_branch(), node.cells_start(), node.gap());
+    let key = if is_branch && i == 0 { &[] } else { key };
+    let suffix = match key.strip_prefix(node.prefix) {
+        Some(suffix) => suffix,
+        None if is_branch && i == 0 => key,
+        None => return insert_rebuilding(bytes, i, key, payload),
+    };
+    if SLOT_BYTES + payload.cell_bytes(suffix.len()) > gap {
+        return insert_rebuilding(bytes, i, key, payload);
+    }
+    let (from, to) = (
+        HEADER_BYTES + SLOT_BYTES * i,
+        HEADER_BYTES + SLOT_BYTES * count,
+    );
+    if from < to {
+        bytes.copy_within(from..to, from + SLOT_BYTES);
+    }
+    let offset = place(bytes, i, cells_start, suffix, payload);
+    put_u16(bytes, COUNT, count as u16 + 1);
+    put_u32(bytes, CELLS_START, offset as u32);
+    note_insert(bytes, i == count);
+    true
+}
+
+fn note_insert(bytes: &mut [u8], at_end: bool) {
+    if page::kind(bytes) == LEAF {
+        let appends = get_u16(bytes, APPENDS).saturating_add(1);
+        put_u16(bytes, APPENDS, if at_end { appends } else { 0 });
+    }
+}
+
+/// Sets how many of the last inserts went to the end, in a row.
+pub(crate) fn set_appends(bytes: &mut [u8], appends: u16) {
+    put_u16(bytes, APPENDS, appends);
+}
+
+#[cold]
+fn insert_rebuilding(bytes: &mut [u8], i: usize, key: &[u8], payload: &Payload<'_>) -> bool {
+    let old = bytes.to_vec();
+    let node = Node::new(&old);
+    let items = node.items_with(i, key, *payload);
+    if measure(&items, node.is_branch()) > usable_bytes(bytes.len()) {
+        return false;
+    }
+    build(bytes, &items);
+    note_insert(bytes, i == node.count());
+    true
+}
+
+/// Writes another value over that of slot `i`. False, and nothing changed, unless the new one is
+/// of the same sort and no longer.
+pub(crate) fn overwrite(bytes: &mut [u8], i: usize, payload: &Payload<'_>) -> bool {
+    let node = Node::new(bytes);
+    let slot = node.slot(i);
+    let (old, new) = (node.fixed_bytes(&slot), payload.fixed_bytes());
+    let same_sort = slot.overflow == matches!(payload, Payload::Run(_));
+    if i >= node.count() || !same_sort || new > old {
+        return false;
+    }
+    match payload {
+        Payload::Inline(value) => {
+            put_u16(bytes, slot.offset, value.len() as u16);
+            put_slice(
+                bytes,
+                slot.offset + VALUE_LENGTH_BYTES + slot.rest_bytes(),
+                value,
+            );
+        }
+        Payload::Run(run) => put_slice(bytes, slot.offset + slot.rest_bytes(), &run.encode()),
+        Payload::Child(child) => write_child(bytes, slot.offset, child),
+    }
+    add_garbage(bytes, old - new);
+    true
+}
+
+/// Points child `i` of a branch to another page, with another count.
+#[inline]
+pub(crate) fn set_child(bytes: &mut [u8], i: usize, child: &Child) {
+    let node = Node::new(bytes);
+    if i < node.count() {
+        let offset = node.slot(i).offset;
+        write_child(bytes, offset, child);
+    }
+}
+
+/// Removes slot `i`. When a branch loses its slot 0, the next one loses its key and takes its
+/// place.
+pub(crate) fn remove(bytes: &mut [u8], i: usize) {
+    let node = Node::new(bytes);
+    let (count, is_branch, prefix) = (node.count(), node.is_branch(), node.prefix.len());
+    if i >= count {
+        return;
+    }
+    let slot = node.slot(i);
+    let cell = node.cell_bytes(&slot);
+    if slot.offset == node.cells_start() {
+        put_u32(bytes, CELLS_START, (slot.offset + cell) as u32);
+    } else {
+        add_garbage(bytes, cell);
+    }
+    let at = HEADER_BYTES + SLOT_BYTES * i;
+    bytes.copy_within(at + SLOT_BYTES..HEADER_BYTES + SLOT_BYTES * count, at);
+    let count = count - 1;
+    put_u16(bytes, COUNT, count as u16);
+    if is_branch && i == 0 && count > 0 {
+        remove_first_key(bytes);
+    }
+    if count == 0 {
+        let size = bytes.len() as u32;
+        put_u32(bytes, CELLS_START, size);
+        put_u16(bytes, GARBAGE, 0);
+        put_u16(bytes, PREFIX, 0);
+    } else if count <= usize::from(is_branch) && prefix > 0 {
+        put_u16(bytes, PREFIX, 0);
+        add_garbage(bytes, prefix);
+    }
+}
+
+fn remove_first_key(bytes: &mut [u8]) {
+    let slot = Node::new(bytes).slot(0);
+    add_garbage(bytes, slot.rest_bytes());
+    let bare = Slot {
+        offset: slot.offset,
+        ..Slot::default()
+    };
+    put_slice(bytes, HEADER_BYTES, &bare.encode());
+}
+
+/// Fills in the checksums of the children for which `checksum_of` has one.
+pub(crate) fn patch_checksums(
+    bytes: &mut [u8],
+    mut checksum_of: impl FnMut(PageNumber) -> Option<u32>,
+) {
+    for i in 0..page::count(bytes) {
+        let node = Node::new(bytes);
+        let (offset, child) = (node.slot(i).offset, node.child(i));
+        if let Some(checksum) = checksum_of(child.page.page) {
+            put_u32(bytes, offset + CHILD_CHECKSUM, checksum);
+        }
+    }
+}
+
+/// One entry of a page that is to be laid out: from a slot of an old page, or a new one.
+#[derive(Clone, Copy)]
+pub(crate) enum Item<'a> {
+    Kept(Node<'a>, usize),
+    New(&'a [u8], Payload<'a>),
+}
+
+impl<'a> Item<'a> {
+    fn key_bytes(&self) -> usize {
+        match self {
+            Item::Kept(node, i) => node.prefix.len() + node.slot(*i).length,
+            Item::New(key, _) => key.len(),
+        }
+    }
+
+    fn fixed_bytes(&self) -> usize {
+        match self {
+            Item::Kept(node, i) => node.fixed_bytes(&node.slot(*i)),
+            Item::New(_, payload) => payload.fixed_bytes(),
+        }
+    }
+
+    /// The slot and the cell, beside a prefix of `prefix` bytes.
+    fn cost(&self, prefix: usize) -> usize {
+        let rest = self.key_bytes().saturating_sub(prefix + HEAD_BYTES);
+        SLOT_BYTES + self.fixed_bytes() + rest
+    }
+
+    pub(crate) fn key(&self, key: &mut Vec<u8>) {
+        match self {
+            Item::Kept(node, i) => node.key(*i, key),
+            Item::New(new, _) => {
+                key.clear();
+                key.extend_from_slice(new);
+            }
+        }
+    }
+
+    pub(crate) fn key_vec(&self) -> Vec<u8> {
+        let mut key = Vec::new();
+        self.key(&mut key);
+        key
+    }
+
+    /// The number of the tree's entries that it stands for.
+    pub(crate) fn entries(&self) -> u64 {
+        match self {
+            Item::Kept(node, i) if node.is_branch() => node.child(*i).count,
+            Item::New(_, Payload::Child(child)) => child.count,
+            Item::Kept(..) | Item::New(..) => 1,
+        }
+    }
+}
+
+impl<'a> Node<'a> {
+    /// The page's slots, in order.
+    pub(crate) fn items(&self) -> Vec<Item<'a>> {
+        (0..self.count()).map(|i| Item::Kept(*self, i)).collect()
+    }
+
+    /// The page's slots with one more, as slot `i`.
+    pub(crate) fn items_with(
+        &self,
+        i: usize,
+        key: &'a [u8],
+        payload: Payload<'a>,
+    ) -> Vec<Item<'a>> {
+        let mut items = Vec::with_capacity(self.count() + 1);
+        items.extend((0..i.min(self.count())).map(|i| Item::Kept(*self, i)));
+        items.push(Item::New(key, payload));
+        items.extend((i..self.count()).map(|i| Item::Kept(*self, i)));
+        items
+    }
+}
+
+/// The prefix of a page with these entries. The keys are sorted, so the first and the last tell.
+fn prefix_of(items: &[Item<'_>], is_branch: bool) -> Vec<u8> {
+    let keyed = items.get(usize::from(is_branch)..).unwrap_or_default();
+    let (Some(first), Some(last)) = (keyed.first(), keyed.last()) else {
+        return Vec::new();
+    };
+    if keyed.len() < 2 {
+        // The next key would only shorten it.
+        return Vec::new();
+    }
+    let mut prefix = first.key_vec();
+    let length = common_prefix(&prefix, &last.key_vec());
+    prefix.truncate(length);
+    prefix
+}
+
+/// The bytes that a page with these entries uses, without the header.
+pub(crate) fn measure(items: &[Item<'_>], is_branch: bool) -> usize {
+    let prefix = prefix_of(items, is_branch).len();
+    let unkeyed = usize::from(is_branch) * (SLOT_BYTES + CHILD_BYTES);
+    let keyed = items.get(usize::from(is_branch)..).unwrap_or_default();
+    prefix + unkeyed + keyed.iter().map(|item| item.cost(prefix)).sum::<usize>()
+}
+
+/// How many of the entries go to the left page when one page is too small for them. `new` is the
+/// index of the entry that made it so.
+pub(crate) fn split_point(
+    items: &[Item<'_>],
+    new: usize,
+    page_size: usize,
+    is_branch: bool,
+) -> usize {
+    let prefix = prefix_of(items, is_branch).len();
+    let bare = SLOT_BYTES + CHILD_BYTES;
+    let cost_of = |(i, item): (usize, &Item<'_>)| match is_branch && i == 0 {
+        true => bare,
+        false => item.cost(prefix),
+    };
+    let total: usize = items.iter().enumerate().map(cost_of).sum();
+    let (mut left, mut best, mut best_size) = (0, 1, usize::MAX);
+    for (i, item) in items.iter().enumerate() {
+        let cost = cost_of((i, item));
+        let dropped_key = if is_branch { cost - bare } else { 0 };
+        let size = left.max(total - left - dropped_key);
+        if i > 0 && size < best_size {
+            (best, best_size) = (i, size);
+        }
+        left += cost;
+    }
+    if prefix + best_size <= usable_bytes(page_size) {
+        return best;
+    }
+    // Only a key that does not share the page's prefix gets here, and it is the first or the last.
+    let first = usize::from(is_branch);
+    if new <= first {
+        first + 1
+    } else {
+        items.len() - 1
+    }
+}
+
+/// Lays a page out anew with these entries, which fit. The header keeps its page number, birth,
+/// kind, level and run of appends.
+pub(crate) fn build(bytes: &mut [u8], items: &[Item<'_>]) {
+    let is_branch = page::kind(bytes) == BRANCH;
+    let prefix = prefix_of(items, is_branch);
+    let mut cells_start = bytes.len().saturating_sub(prefix.len());
+    put_slice(bytes, cells_start, &prefix);
+    let mut key = Vec::new();
+    for (i, item) in items.iter().enumerate() {
+        if is_branch && i == 0 {
+            let payload = match item {
+                Item::Kept(node, i) => node.payload(*i),
+                Item::New(_, payload) => *payload,
+            };
+            cells_start = place(bytes, i, cells_start, &[], &payload);
+            continue;
+        }
+        cells_start = match item {
+            Item::Kept(node, from)
+                if node.prefix.len() == prefix.len() && *from >= node.unkeyed() =>
+            {
+                copy_cell(bytes, i, cells_start, node, *from)
+            }
+            Item::Kept(node, from) => {
+                node.key(*from, &mut key);
+                let suffix = key.get(prefix.len()..).unwrap_or_default();
+                place(bytes, i, cells_start, suffix, &node.payload(*from))
+            }
+            Item::New(key, payload) => {
+                let suffix = key.get(prefix.len()..).unwrap_or_default();
+                place(bytes, i, cells_start, suffix, payload)
+            }
+        };
+    }
+    put_u16(bytes, COUNT, items.len() as u16);
+    put_u32(bytes, CELLS_START, cells_start as u32);
+    put_u16(bytes, PREFIX, prefix.len() as u16);
+    put_u16(bytes, GARBAGE, 0);
+}
+
+/// Copies slot and cell as they are: the prefix is the same.
+fn copy_cell(
+    bytes: &mut [u8],
+    i: usize,
+    cells_start: usize,
+    node: &Node<'_>,
+    from: usize,
+) -> usize {
+    let slot = node.slot(from);
+    let length = node.cell_bytes(&slot);
+    let offset = cells_start.saturating_sub(length);
+    put_slice(bytes, offset, node.slice(slot.offset, length));
+    put_slice(
+        bytes,
+        HEADER_BYTES + SLOT_BYTES * i,
+        &Slot { offset, ..slot }.encode(),
+    );
+    offset
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn leaf(size: usize) -> Vec<u8> {
+        let mut bytes = vec![0; size];
+        page::init(&mut bytes, 7, 1, LEAF, 0);
+        bytes
+    }
+
+    fn branch(size: usize) -> Vec<u8> {
+        let mut bytes = vec![0; size];
+        page::init(&mut bytes, 7, 1, BRANCH, 1);
+        bytes
+    }
+
+    fn assert_sound(bytes: &[u8]) {
+        validate(bytes, 7).unwrap();
+        Node::new(bytes).check_cells().unwrap();
+    }
+
+    /// Short alphabets and zeroes, so that heads tie and prefixes come and go.
+    fn any_key() -> impl Strategy<Value = Vec<u8>> {
+        let tail = proptest::collection::vec(0u8..3, 0..8);
+        let prefix = prop_oneof![
+            Just(Vec::new()),
+            Just(vec![1; 5]),
+            Just(b"a long shared prefix".to_vec()),
+            Just(b"a long shared".to_vec()),
+        ];
+        (prefix, tail).prop_map(|(prefix, tail)| [prefix, tail].concat())
+    }
+
+    fn child(n: u64) -> Child {
+        let page = PageRef {
+            page: n as u32 + 100,
+            checksum: n as u32 ^ 0x55,
+        };
+        Child { page, count: n }
+    }
+
+    fn read_all(bytes: &[u8]) {
+        let node = Node::new(bytes);
+        let mut key = Vec::new();
+        for i in 0..node.count().min(2000) + 2 {
+            node.key(i, &mut key);
+            let _ = (node.value(i), node.child(i), node.run(i), node.key_bytes(i));
+            let _ = (node.search(&key), node.child_index(&key));
+        }
+        let _ = (
+            node.search(b""),
+            node.child_index(b"zzzzzzzz"),
+            node.used(),
+            node.gap(),
+        );
+        let _ = (node.check_cells(), node.items().len(), node.appends());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_leaf_is_an_ordered_map(
+            steps in proptest::collection::vec((any_key(), 0usize..200, any::<bool>()), 1..150)
+        ) {
+            let mut bytes = leaf(4096);
+            let mut model = BTreeMap::new();
+            for (key, length, adds) in steps {
+                let value = vec![length as u8; length];
+                let found = Node::new(&bytes).search(&key);
+                prop_assert_eq!(found.is_ok(), model.contains_key(&key));
+                let (Ok(i) | Err(i)) = found;
+                prop_assert_eq!(i, model.range(..key.clone()).count());
+                if found.is_ok() && adds && overwrite(&mut bytes, i, &Payload::Inline(&value)) {
+                    model.insert(key, value);
+                } else {
+                    if found.is_ok() {
+                        remove(&mut bytes, i);
+                        model.remove(&key);
+                    }
+                    let before = bytes.clone();
+                    if adds && insert(&mut bytes, i, &key, &Payload::Inline(&value)) {
+                        model.insert(key, value);
+                    } else {
+                        prop_assert_eq!(&bytes, &before);
+                    }
+                }
+                assert_sound(&bytes);
+            }
+            let node = Node::new(&bytes);
+            prop_assert_eq!(node.count(), model.len());
+            for (i, (key, value)) in model.iter().enumerate() {
+                prop_assert_eq!(&node.key_vec(i), key);
+                prop_assert_eq!(node.payload(i), Payload::Inline(value));
+            }
+        }
+
+        #[test]
+        fn a_branch_finds_the_child(
+            keys in proptest::collection::btree_set(any_key(), 1..90),
+            removed in proptest::collection::vec(0usize..90, 0..60),
+            probes in proptest::collection::vec(any_key(), 1..40),
+        ) {
+            let mut bytes = branch(4096);
+            insert(&mut bytes, 0, b"ignored", &Payload::Child(child(0)));
+            let mut model = vec![(Vec::new(), child(0))];
+            for (n, key) in keys.into_iter().filter(|key| !key.is_empty()).enumerate() {
+                let child = child(n as u64 + 1);
+                // From both sides, so that prefixes shrink in front and at the end.
+                let i = if n % 2 == 0 { model.len() } else { 1 + model[1..].partition_point(|(other, _)| *other < key) };
+                if insert(&mut bytes, i, &key, &Payload::Child(child)) {
+                    model.insert(i, (key, child));
+                }
+                assert_sound(&bytes);
+            }
+            for i in removed {
+                if i < model.len() && model.len() > 1 {
+                    remove(&mut bytes, i);
+                    model.remove(i);
+                    model[0].0.clear();
+                    assert_sound(&bytes);
+                }
+            }
+            let node = Node::new(&bytes);
+            for (i, (key, child)) in model.iter().enumerate() {
+                prop_assert_eq!(&node.key_vec(i), key);
+                prop_assert_eq!(node.child(i), *child);
+            }
+            for key in probes.iter().chain(model.iter().map(|(key, _)| key)) {
+                let expected = model[1..].iter().take_while(|(other, _)| other <= key).count();
+                prop_assert_eq!(node.child_index(key), expected);
+            }
+        }
+
+        #[test]
+        fn any_two_halves_fit(
+            entries in proptest::collection::btree_map(
+                proptest::collection::vec(0u8..2, 0..1024), 0usize..1400, 1..60),
+            extra in proptest::collection::vec(0u8..2, 0..1024),
+        ) {
+            let value = vec![1; 1400];
+            let payload = |key: &[u8], length: usize| {
+                if is_inline(4096, key.len(), length) {
+                    Payload::Inline(&value[..length])
+                } else {
+                    Payload::Run(RunRef { first: 9, ..RunRef::default() })
+                }
+            };
+            let mut bytes = leaf(4096);
+            for (key, length) in &entries {
+                let Err(i) = Node::new(&bytes).search(key) else { unreachable!() };
+                insert(&mut bytes, i, key, &payload(key, *length));
+            }
+            let node = Node::new(&bytes);
+            if let Err(i) = node.search(&extra) {
+                let items = node.items_with(i, &extra, payload(&extra, 330));
+                if measure(&items, false) > usable_bytes(4096) {
+                    let at = split_point(&items, i, 4096, false);
+                    prop_assert!(at > 0 && at < items.len());
+                    for half in [&items[..at], &items[at..]] {
+                        prop_assert!(measure(half, false) <= usable_bytes(4096));
+                        let mut page = leaf(4096);
+                        build(&mut page, half);
+                        assert_sound(&page);
+                        for (i, item) in half.iter().enumerate() {
+                            prop_assert_eq!(Node::new(&page).key_vec(i), item.key_vec());
+                        }
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn damaged_pages_are_read_without_panic(
+            flips in proptest::collection::vec((0usize..4096, any::<u8>()), 1..40),
+            in_header in any::<bool>(),
+            is_leaf in any::<bool>(),
+        ) {
+            let mut bytes = if is_leaf { leaf(4096) } else { branch(4096) };
+            for n in 0..60u64 {
+                let key = format!("some prefix {n:04}");
+                let payload = match (is_leaf, n % 5) {
+                    (false, _) => Payload::Child(child(n)),
+                    (true, 0) => Payload::Run(RunRef { first: 5, ..RunRef::default() }),
+                    (true, _) => Payload::Inline(&[1; 30]),
+                };
+                prop_assert!(insert(&mut bytes, n as usize, key.as_bytes(), &payload));
+            }
+            for (at, byte) in flips {
+                let at = if in_header { 16 + at % 500 } else { at };
+                bytes[at] = byte;
+            }
+            read_all(&bytes);
+            if validate(&bytes, 7).is_ok() {
+                // What is valid can be changed, too.
+                let mut changed = bytes.clone();
+                patch_checksums(&mut changed, |page| Some(page));
+                remove(&mut changed, 3);
+                let payload = if is_leaf { Payload::Inline(b"v") } else { Payload::Child(child(1)) };
+                let count = Node::new(&changed).count();
+                insert(&mut changed, count.min(2), b"some key", &payload);
+                read_all(&changed);
+            }
+        }
+
+        #[test]
+        fn noise_is_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..5000)) {
+            let _ = validate(&bytes, 7);
+            read_all(&bytes);
+        }
+    }
+
+    #[test]
+    fn zero_padding_does_not_confuse_keys() {
+        let mut bytes = leaf(4096);
+        let keys: [&[u8]; 7] = [
+            b"",
+            b"\0",
+            b"\0\0\0\0",
+            b"\0\0\0\0\0",
+            b"a",
+            b"a\0",
+            b"a\0\0\0\0",
+        ];
+        for key in keys.iter().rev() {
+            assert!(insert(&mut bytes, 0, key, &Payload::Inline(key)));
+        }
+        for (i, key) in keys.iter().enumerate() {
+            assert_eq!(Node::new(&bytes).search(key), Ok(i));
+        }
+        assert_eq!(Node::new(&bytes).search(b"a\0\0"), Err(6));
+    }
+
+    #[test]
+    fn checksums_are_patched_in_place() {
+        let mut bytes = branch(4096);
+        for n in 0..5 {
+            insert(
+                &mut bytes,
+                n as usize,
+                format!("k{n}").as_bytes(),
+                &Payload::Child(child(n)),
+            );
+        }
+        patch_checksums(&mut bytes, |page| (page == 102).then_some(99));
+        let sums: Vec<u32> = Node::new(&bytes)
+            .children()
+            .map(|c| c.page.checksum)
+            .collect();
+        assert_eq!(sums, [0x55, 0x54, 99, 0x56, 0x51]);
+    }
+}

@@ -1,0 +1,426 @@
+//! Walking over the entries in order, in both directions.
+//!
+//! # Invariants
+//!
+//! 1. A cursor is on an entry inside its bounds, or on nothing. Stepping off either end leaves it
+//!    on nothing; only seeking puts it on an entry again.
+//! 2. The bounds are compared with keys once a leaf, when it is entered; within the leaf, steps
+//!    compare slot numbers.
+//! 3. Only the current leaf is held in place; branches are read again when the walk passes from one
+//!    leaf to the next. A step within a leaf reads nothing and allocates nothing.
+
+use std::ops::{Bound, Deref};
+
+use crate::Result;
+use crate::format::node::{Node, ValueAt};
+use crate::format::{PageNumber, PageRef, TreeRoot};
+
+use super::count::{child_of_nth, wrong_count};
+use super::node_at;
+use super::pages::ReadPages;
+use super::range::slots_between;
+
+/// A branch on the way to the current leaf.
+struct Step {
+    page: PageRef,
+    slot: usize,
+    count: usize,
+}
+
+struct Leaf<B> {
+    bytes: B,
+    page: PageNumber,
+    count: usize,
+    /// The slots inside the bounds.
+    start: usize,
+    end: usize,
+}
+
+/// A value: in the leaf, or read from its overflow run.
+pub(crate) enum ValueBytes<'c, B> {
+    Inline(&'c [u8]),
+    Run(B),
+}
+
+impl<B: Deref<Target = [u8]>> Deref for ValueBytes<'_, B> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            ValueBytes::Inline(value) => value,
+            ValueBytes::Run(value) => value,
+        }
+    }
+}
+
+/// A place in a tree.
+pub(crate) struct Cursor<'p, P: ReadPages> {
+    pages: &'p P,
+    root: TreeRoot,
+    lower: Bound<Vec<u8>>,
+    upper: Bound<Vec<u8>>,
+    /// From the root down; the level of step `i` is `root.level - i`.
+    path: Vec<Step>,
+    leaf: Option<Leaf<P::Bytes<'p>>>,
+    slot: usize,
+    key: Vec<u8>,
+    /// Whether `key` holds the key of `slot`.
+    key_is_current: bool,
+}
+
+fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    bound.as_ref().map(Vec::as_slice)
+}
+
+impl<'p, P: ReadPages> Cursor<'p, P> {
+    /// A cursor on nothing.
+    pub(crate) fn new(pages: &'p P, root: &TreeRoot) -> Self {
+        Cursor {
+            pages,
+            root: *root,
+            lower: Bound::Unbounded,
+            upper: Bound::Unbounded,
+            path: Vec::with_capacity(usize::from(root.level)),
+            leaf: None,
+            slot: 0,
+            key: Vec::new(),
+            key_is_current: false,
+        }
+    }
+
+    /// A cursor that sees only the entries between two bounds. It is on nothing.
+    pub(crate) fn between(
+        pages: &'p P,
+        root: &TreeRoot,
+        lower: Bound<&[u8]>,
+        upper: Bound<&[u8]>,
+    ) -> Self {
+        let mut cursor = Cursor::new(pages, root);
+        cursor.lower = lower.map(<[u8]>::to_vec);
+        cursor.upper = upper.map(<[u8]>::to_vec);
+        cursor
+    }
+
+    /// Whether the cursor is on an entry.
+    #[inline]
+    pub(crate) fn is_on_entry(&self) -> bool {
+        self.leaf.is_some()
+    }
+
+    /// To the first entry inside the bounds.
+    pub(crate) fn first(&mut self) -> Result<bool> {
+        let lower = std::mem::replace(&mut self.lower, Bound::Unbounded);
+        let descended = match &lower {
+            Bound::Included(key) | Bound::Excluded(key) => self.descend_to(key),
+            Bound::Unbounded => self.descend_root(|_| 0),
+        };
+        self.lower = lower;
+        if !descended? {
+            return Ok(false);
+        }
+        self.enter_bounds();
+        self.slot = 0;
+        self.settle_forward()
+    }
+
+    /// To the last entry inside the bounds.
+    pub(crate) fn last(&mut self) -> Result<bool> {
+        let upper = std::mem::replace(&mut self.upper, Bound::Unbounded);
+        let descended = match &upper {
+            Bound::Included(key) | Bound::Excluded(key) => self.descend_to(key),
+            Bound::Unbounded => self.descend_root(|node| node.count().saturating_sub(1)),
+        };
+        self.upper = upper;
+        if !descended? {
+            return Ok(false);
+        }
+        self.enter_bounds();
+        self.slot = usize::MAX;
+        self.settle_backward()
+    }
+
+    /// To the first entry whose key is `key` or greater.
+    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<bool> {
+        if let Bound::Included(low) | Bound::Excluded(low) = &self.lower
+            && key < low.as_slice()
+        {
+            return self.first();
+        }
+        if !self.descend_to(key)? {
+            return Ok(false);
+        }
+        self.slot = self.search(key).unwrap_or_else(|i| i);
+        self.settle_forward()
+    }
+
+    /// To the last entry whose key is less than `key`, or equal to it if `or_equal`.
+    pub(crate) fn seek_for_prev(&mut self, key: &[u8], or_equal: bool) -> Result<bool> {
+        if let Bound::Included(high) | Bound::Excluded(high) = &self.upper
+            && key > high.as_slice()
+        {
+            return self.last();
+        }
+        if !self.descend_to(key)? {
+            return Ok(false);
+        }
+        // One past the entry that is wanted.
+        self.slot = self
+            .search(key)
+            .map_or_else(|i| i, |i| i + usize::from(or_equal));
+        self.settle_backward()
+    }
+
+    /// To the entry of the whole tree that `n` others come before, if it is inside the bounds.
+    pub(crate) fn seek_nth(&mut self, n: u64) -> Result<bool> {
+        let mut left = n;
+        self.leaf = None;
+        self.key_is_current = false;
+        if n >= self.root.count {
+            return Ok(false);
+        }
+        let mut is_broken = false;
+        let descended = self.descend_root(|node| match child_of_nth(node, left) {
+            Some((i, below)) => {
+                left = below;
+                i
+            }
+            None => {
+                is_broken = true;
+                0
+            }
+        })?;
+        let Some(leaf) = self.leaf.as_ref().filter(|_| descended) else {
+            return Ok(false);
+        };
+        if is_broken || left >= leaf.count as u64 {
+            let page = PageRef {
+                page: leaf.page,
+                checksum: 0,
+            };
+            return Err(wrong_count(&leaf.bytes, &page, left));
+        }
+        self.slot = left as usize;
+        let is_inside = (leaf.start..leaf.end).contains(&self.slot);
+        if !is_inside {
+            self.leaf = None;
+        }
+        Ok(is_inside)
+    }
+
+    /// To the next entry. False, and on nothing, at the end.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<bool> {
+        let Some(leaf) = &self.leaf else {
+            return Ok(false);
+        };
+        self.slot += 1;
+        self.key_is_current = false;
+        if self.slot < leaf.end {
+            return Ok(true);
+        }
+        self.settle_forward()
+    }
+
+    /// To the previous entry. False, and on nothing, at the beginning.
+    #[inline]
+    pub(crate) fn prev(&mut self) -> Result<bool> {
+        let Some(leaf) = &self.leaf else {
+            return Ok(false);
+        };
+        self.key_is_current = false;
+        if self.slot > leaf.start {
+            self.slot -= 1;
+            return Ok(true);
+        }
+        self.settle_backward()
+    }
+
+    /// The key that the cursor is on; empty if it is on nothing.
+    #[inline]
+    pub(crate) fn key(&mut self) -> &[u8] {
+        self.assemble_key();
+        &self.key
+    }
+
+    #[inline]
+    fn assemble_key(&mut self) {
+        if self.key_is_current {
+            return;
+        }
+        match &self.leaf {
+            Some(leaf) => Node::new(&leaf.bytes).key(self.slot, &mut self.key),
+            None => self.key.clear(),
+        }
+        self.key_is_current = true;
+    }
+
+    /// The value that the cursor is on; empty if it is on nothing.
+    #[inline]
+    pub(crate) fn value(&self) -> Result<ValueBytes<'_, P::Bytes<'p>>> {
+        let Some(leaf) = &self.leaf else {
+            return Ok(ValueBytes::Inline(&[]));
+        };
+        match Node::new(&leaf.bytes).value(self.slot) {
+            ValueAt::Inline(range) => Ok(ValueBytes::Inline(
+                leaf.bytes.get(range).unwrap_or_default(),
+            )),
+            ValueAt::Run(run) => self.pages.read_run(&run).map(ValueBytes::Run),
+        }
+    }
+
+    /// Key and value at once.
+    #[inline]
+    pub(crate) fn entry(&mut self) -> Result<(&[u8], ValueBytes<'_, P::Bytes<'p>>)> {
+        self.assemble_key();
+        Ok((&self.key, self.value()?))
+    }
+
+    /// The leaf, its page number and where in it (or outside of it) the value is.
+    pub(crate) fn value_at(&self) -> Option<(&P::Bytes<'p>, PageNumber, ValueAt)> {
+        let leaf = self.leaf.as_ref()?;
+        Some((
+            &leaf.bytes,
+            leaf.page,
+            Node::new(&leaf.bytes).value(self.slot),
+        ))
+    }
+
+    fn search(&self, key: &[u8]) -> Result<usize, usize> {
+        match &self.leaf {
+            Some(leaf) => Node::new(&leaf.bytes).search(key),
+            None => Err(0),
+        }
+    }
+
+    fn descend_to(&mut self, key: &[u8]) -> Result<bool> {
+        self.descend_root(|node| node.child_index(key))
+    }
+
+    fn descend_root(&mut self, pick: impl FnMut(&Node<'_>) -> usize) -> Result<bool> {
+        self.path.clear();
+        self.leaf = None;
+        self.key_is_current = false;
+        if self.root.is_empty() {
+            return Ok(false);
+        }
+        self.descend(self.root.root, self.root.level, pick)?;
+        Ok(true)
+    }
+
+    /// From a page down to a leaf, which becomes the current one.
+    fn descend(
+        &mut self,
+        mut page: PageRef,
+        level: u8,
+        mut pick: impl FnMut(&Node<'_>) -> usize,
+    ) -> Result<()> {
+        for level in (1..=level).rev() {
+            let bytes = self.pages.read(&page)?;
+            let node = node_at(&bytes, page.page, level)?;
+            let slot = pick(&node);
+            let count = node.count();
+            self.path.push(Step { page, slot, count });
+            page = node.child(slot).page;
+        }
+        let bytes = self.pages.read(&page)?;
+        let count = node_at(&bytes, page.page, 0)?.count();
+        self.leaf = Some(Leaf {
+            bytes,
+            page: page.page,
+            count,
+            start: 0,
+            end: count,
+        });
+        self.enter_bounds();
+        Ok(())
+    }
+
+    /// Finds out which slots of the current leaf are inside the bounds.
+    fn enter_bounds(&mut self) {
+        if let Some(leaf) = &mut self.leaf {
+            let node = Node::new(&leaf.bytes);
+            (leaf.start, leaf.end) =
+                slots_between(&node, as_slice(&self.lower), as_slice(&self.upper));
+        }
+    }
+
+    /// From a slot that may be past the last one: to it, or to the next leaf's first, or off.
+    fn settle_forward(&mut self) -> Result<bool> {
+        self.key_is_current = false;
+        loop {
+            let Some(leaf) = &self.leaf else {
+                return Ok(false);
+            };
+            self.slot = self.slot.max(leaf.start);
+            if self.slot < leaf.end {
+                return Ok(true);
+            }
+            let at_bound = leaf.end < leaf.count;
+            self.leaf = None;
+            if at_bound || !self.next_leaf()? {
+                return Ok(false);
+            }
+            self.slot = 0;
+        }
+    }
+
+    /// To the entry before the current slot: in this leaf, or the last one before it, or off.
+    fn settle_backward(&mut self) -> Result<bool> {
+        self.key_is_current = false;
+        loop {
+            let Some(leaf) = &self.leaf else {
+                return Ok(false);
+            };
+            self.slot = self.slot.min(leaf.end);
+            if self.slot > leaf.start {
+                self.slot -= 1;
+                return Ok(true);
+            }
+            let at_bound = leaf.start > 0;
+            self.leaf = None;
+            if at_bound || !self.previous_leaf()? {
+                return Ok(false);
+            }
+            self.slot = usize::MAX;
+        }
+    }
+
+    fn next_leaf(&mut self) -> Result<bool> {
+        while let Some(step) = self.path.pop() {
+            if step.slot + 1 < step.count {
+                self.enter_sibling(&step, step.slot + 1, |_| 0)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn previous_leaf(&mut self) -> Result<bool> {
+        while let Some(step) = self.path.pop() {
+            if step.slot > 0 {
+                self.enter_sibling(&step, step.slot - 1, |node| node.count().saturating_sub(1))?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Descends into another child of a branch that was just popped off the path.
+    fn enter_sibling(
+        &mut self,
+        step: &Step,
+        slot: usize,
+        pick: impl FnMut(&Node<'_>) -> usize,
+    ) -> Result<()> {
+        let level = self.root.level.saturating_sub(self.path.len() as u8);
+        let bytes = self.pages.read(&step.page)?;
+        let child = node_at(&bytes, step.page.page, level)?.child(slot);
+        drop(bytes);
+        self.path.push(Step {
+            page: step.page,
+            slot,
+            count: step.count,
+        });
+        self.descend(child.page, level.saturating_sub(1), pick)
+    }
+}

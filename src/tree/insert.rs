@@ -1,0 +1,290 @@
+//! Storing entries: path copy, split, growth of the root.
+//!
+//! # Invariants
+//!
+//! 1. `KeyTooLong` and `ValueTooLong` are returned before anything has changed.
+//! 2. On the way down each page becomes private; on the way up its parent learns its new number,
+//!    its new count and, after a split, its new sibling.
+//! 3. A page splits in the middle of its bytes, except where entries arrive in ascending order:
+//!    there the new one goes alone into a new page on the right, so that the page on the left stays
+//!    full. That is at the right end of the tree, and in leaves of whose entries a third or more
+//!    were just added at their end, one after the other. (Not half of them: that is how many a
+//!    leaf that came from a split in the middle takes until it is full.)
+
+use crate::format::node::{self, Child, Item, Node, Payload};
+use crate::format::page::{BRANCH, LEAF};
+use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
+use crate::{Error, Result};
+
+use super::pages::WritePages;
+use super::{node_at, private};
+
+/// Stores an entry. True if there was one with this key, which it replaces.
+pub(crate) fn put<P: WritePages>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    key: &[u8],
+    value: &[u8],
+) -> Result<bool> {
+    check_key(pages.page_size(), key)?;
+    if value.len() as u64 > node::MAX_VALUE_BYTES {
+        return Err(Error::ValueTooLong {
+            length: value.len() as u64,
+            limit: node::MAX_VALUE_BYTES,
+        });
+    }
+    if node::is_inline(pages.page_size(), key.len(), value.len()) {
+        return store(pages, root, key, &Payload::Inline(value));
+    }
+    let run = pages.allocate_run(value)?;
+    store(pages, root, key, &Payload::Run(run))
+}
+
+/// Stores an entry whose value is in a run already. True if it replaces one.
+pub(crate) fn put_run<P: WritePages>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    key: &[u8],
+    run: RunRef,
+) -> Result<bool> {
+    check_key(pages.page_size(), key)?;
+    store(pages, root, key, &Payload::Run(run))
+}
+
+fn check_key(page_size: u32, key: &[u8]) -> Result<()> {
+    let limit = node::max_key_bytes(page_size);
+    if key.len() > limit {
+        return Err(Error::KeyTooLong {
+            length: key.len(),
+            limit,
+        });
+    }
+    Ok(())
+}
+
+/// What became of a page that something was stored below.
+struct Stored {
+    page: PageNumber,
+    replaced: bool,
+    split: Option<Split>,
+}
+
+/// The right half of a page that was split.
+struct Split {
+    separator: Vec<u8>,
+    right: PageNumber,
+    right_count: u64,
+}
+
+fn store<P: WritePages>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    key: &[u8],
+    payload: &Payload<'_>,
+) -> Result<bool> {
+    if root.is_empty() {
+        let page = pages.allocate(LEAF, 0)?;
+        node::insert(pages.bytes_mut(page)?, 0, key, payload);
+        *root = TreeRoot {
+            root: private(page),
+            count: 1,
+            level: 0,
+        };
+        return Ok(false);
+    }
+    let stored = store_below(pages, &root.root, root.level, true, key, payload)?;
+    let mut grown = TreeRoot {
+        root: private(stored.page),
+        count: root.count.saturating_add(u64::from(!stored.replaced)),
+        level: root.level,
+    };
+    if let Some(split) = stored.split {
+        grow(pages, &mut grown, &split)?;
+    }
+    *root = grown;
+    Ok(stored.replaced)
+}
+
+/// Puts a new root above the two halves of the old one.
+fn grow<P: WritePages>(pages: &mut P, root: &mut TreeRoot, split: &Split) -> Result<()> {
+    let level = root.level.saturating_add(1);
+    let page = pages.allocate(BRANCH, level)?;
+    let bytes = pages.bytes_mut(page)?;
+    let left = Child {
+        page: root.root,
+        count: root.count.saturating_sub(split.right_count),
+    };
+    node::insert(bytes, 0, &[], &Payload::Child(left));
+    node::insert(bytes, 1, &split.separator, &Payload::Child(split.child()));
+    root.root = private(page);
+    root.level = level;
+    Ok(())
+}
+
+impl Split {
+    fn child(&self) -> Child {
+        Child {
+            page: private(self.right),
+            count: self.right_count,
+        }
+    }
+}
+
+/// Stores below `at`, which is the last of its level if `rightmost`.
+fn store_below<P: WritePages>(
+    pages: &mut P,
+    at: &PageRef,
+    level: u8,
+    rightmost: bool,
+    key: &[u8],
+    payload: &Payload<'_>,
+) -> Result<Stored> {
+    let page = pages.make_private(at)?;
+    let bytes = pages.bytes_mut(page)?;
+    let node = node_at(bytes, page, level)?;
+    if level == 0 {
+        return store_in_leaf(pages, page, rightmost, key, payload);
+    }
+    let i = node.child_index(key);
+    let is_last = i + 1 == node.count();
+    let child = node.child(i);
+    let below = store_below(
+        pages,
+        &child.page,
+        level - 1,
+        rightmost && is_last,
+        key,
+        payload,
+    )?;
+    let mut changed = Child {
+        page: private(below.page),
+        count: child.count.saturating_add(u64::from(!below.replaced)),
+    };
+    let mut split = None;
+    if let Some(lower) = below.split {
+        changed.count = changed.count.saturating_sub(lower.right_count);
+        let bytes = pages.bytes_mut(page)?;
+        node::set_child(bytes, i, &changed);
+        let sibling = Payload::Child(lower.child());
+        if !node::insert(bytes, i + 1, &lower.separator, &sibling) {
+            let append = rightmost && is_last;
+            split = Some(split_page(
+                pages,
+                page,
+                i + 1,
+                &lower.separator,
+                &sibling,
+                append,
+            )?);
+        }
+    } else if changed != child {
+        node::set_child(pages.bytes_mut(page)?, i, &changed);
+    }
+    Ok(Stored {
+        page,
+        replaced: below.replaced,
+        split,
+    })
+}
+
+fn store_in_leaf<P: WritePages>(
+    pages: &mut P,
+    page: PageNumber,
+    rightmost: bool,
+    key: &[u8],
+    payload: &Payload<'_>,
+) -> Result<Stored> {
+    let bytes = pages.bytes_mut(page)?;
+    let node = Node::new(bytes);
+    let found = node.search(key);
+    let old_run = found.ok().and_then(|i| node.run(i));
+    let i = match found {
+        Ok(i) | Err(i) => i,
+    };
+    let mut stored = found.is_ok() && node::overwrite(bytes, i, payload);
+    if !stored {
+        if found.is_ok() {
+            node::remove(bytes, i);
+        }
+        stored = node::insert(bytes, i, key, payload);
+    }
+    let mut split = None;
+    if !stored {
+        let node = Node::new(bytes);
+        let append = i == node.count() && (rightmost || node.appends() * 3 >= node.count().max(6));
+        split = Some(split_page(pages, page, i, key, payload, append)?);
+    }
+    if let Some(run) = old_run
+        && *payload != Payload::Run(run)
+    {
+        pages.free_run(&run);
+    }
+    Ok(Stored {
+        page,
+        replaced: found.is_ok(),
+        split,
+    })
+}
+
+/// Splits a page that has no room for a new slot `i`. If `append`, only that one moves.
+fn split_page<P: WritePages>(
+    pages: &mut P,
+    page: PageNumber,
+    i: usize,
+    key: &[u8],
+    payload: &Payload<'_>,
+    append: bool,
+) -> Result<Split> {
+    let left = Node::new(pages.bytes_mut(page)?);
+    let (is_branch, level) = (left.is_branch(), left.level());
+    let kind = if is_branch { BRANCH } else { LEAF };
+    if !append {
+        let right = pages.allocate(kind, level)?;
+        return split_in_two(pages, page, right, i, key, payload);
+    }
+    let separator = if is_branch {
+        key.to_vec()
+    } else {
+        node::shortest_separator(&left.key_vec(i.saturating_sub(1)), key)
+    };
+    let right = pages.allocate(kind, level)?;
+    node::insert(pages.bytes_mut(right)?, 0, key, payload);
+    Ok(Split {
+        separator,
+        right,
+        right_count: Item::New(key, *payload).entries(),
+    })
+}
+
+fn split_in_two<P: WritePages>(
+    pages: &mut P,
+    page: PageNumber,
+    right: PageNumber,
+    i: usize,
+    key: &[u8],
+    payload: &Payload<'_>,
+) -> Result<Split> {
+    let old = pages.bytes_mut(page)?.to_vec();
+    let node = Node::new(&old);
+    let items = node.items_with(i, key, *payload);
+    let at = node::split_point(&items, i, old.len(), node.is_branch());
+    let (low, high) = items.split_at(at.min(items.len()));
+    let (Some(last_low), Some(first_high)) = (low.last(), high.first()) else {
+        return Err(super::wrong_level(&old, page, node.level()));
+    };
+    let separator = if node.is_branch() {
+        first_high.key_vec()
+    } else {
+        node::shortest_separator(&last_low.key_vec(), &first_high.key_vec())
+    };
+    node::build(pages.bytes_mut(page)?, low);
+    node::build(pages.bytes_mut(right)?, high);
+    node::set_appends(pages.bytes_mut(page)?, 0);
+    Ok(Split {
+        separator,
+        right,
+        right_count: high
+            .iter()
+            .fold(0, |sum: u64, item| sum.saturating_add(item.entries())),
+    })
+}

@@ -1,0 +1,174 @@
+//! Moving pages for online compaction, a few leaves at a time.
+//!
+//! # Invariants
+//!
+//! 1. What the tree holds does not change, only where.
+//! 2. A page moves by being made private: a page that is private already keeps its number. Pages
+//!    and runs of this very transaction are for the caller to place where they may stay.
+//! 3. Neighbouring leaves below the same branch are merged when one page holds both without being
+//!    more than [`PACKED_AT_MOST`] full, which saves a page.
+
+use crate::Result;
+use crate::format::node::{self, Child, Node, Payload};
+use crate::format::{PageNumber, PageRef, RunRef, TreeRoot, page};
+
+use super::delete::{TOO_EMPTY, collapse, merge_near, merge_pair, percent};
+use super::pages::{ReadPages, WritePages};
+use super::{node_at, private};
+
+/// In percent: a little room is left, so that the next insert does not split the page again.
+const PACKED_AT_MOST: usize = 95;
+
+/// Moves every page that `wants_move` names on the way to `budget_leaves` leaves, beginning with
+/// the one for `from_key`. Returns the key to go on from; `None` at the end of the tree.
+pub(crate) fn relocate<P: WritePages>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    from_key: &[u8],
+    budget_leaves: usize,
+    wants_move: &dyn Fn(PageNumber) -> bool,
+) -> Result<Option<Vec<u8>>> {
+    let mut from = from_key.to_vec();
+    for _ in 0..budget_leaves {
+        if root.is_empty() {
+            return Ok(None);
+        }
+        let moved = move_below(pages, &root.root, root.level, &from, wants_move)?;
+        let mut rest = TreeRoot {
+            root: moved.page,
+            ..*root
+        };
+        collapse(pages, &mut rest)?;
+        *root = rest;
+        match moved.next {
+            Some(next) => from = next,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(from))
+}
+
+struct Moved {
+    page: PageRef,
+    /// The separator after the leaf that was visited.
+    next: Option<Vec<u8>>,
+}
+
+fn move_below<P: WritePages>(
+    pages: &mut P,
+    at: &PageRef,
+    level: u8,
+    key: &[u8],
+    wants_move: &dyn Fn(PageNumber) -> bool,
+) -> Result<Moved> {
+    if level == 0 {
+        let page = move_leaf(pages, at, wants_move)?;
+        return Ok(Moved { page, next: None });
+    }
+    let mut at = *at;
+    let bytes = pages.read(&at)?;
+    let i = node_at(&bytes, at.page, level)?.child_index(key);
+    drop(bytes);
+    if level == 1 {
+        let limit = percent(pages.page_size(), PACKED_AT_MOST);
+        while can_merge(pages, &at, i, limit)? {
+            at = private(pages.make_private(&at)?);
+            if !merge_pair(pages, at.page, i, limit)? {
+                break;
+            }
+        }
+    }
+    let bytes = pages.read(&at)?;
+    let node = node_at(&bytes, at.page, level)?;
+    let child = node.child(i);
+    let next = (i + 1 < node.count()).then(|| node.key_vec(i + 1));
+    drop(bytes);
+    let below = move_below(pages, &child.page, level - 1, key, wants_move)?;
+    if below.page != child.page || wants_move(at.page) {
+        at = private(pages.make_private(&at)?);
+        let moved = Child {
+            page: below.page,
+            ..child
+        };
+        node::set_child(pages.bytes_mut(at.page)?, i, &moved);
+    }
+    if level > 1 {
+        at = merge_thin(pages, &at, i)?;
+    }
+    Ok(Moved {
+        page: at,
+        next: below.next.or(next),
+    })
+}
+
+/// Whether the leaves `i` and `i + 1` below a branch look as if one page could hold both. Nothing is copied to
+/// find out.
+fn can_merge<P: ReadPages>(pages: &P, at: &PageRef, i: usize, limit: usize) -> Result<bool> {
+    let bytes = pages.read(at)?;
+    let node = node_at(&bytes, at.page, 1)?;
+    if i + 1 >= node.count() {
+        return Ok(false);
+    }
+    let (left, right) = (node.child(i).page, node.child(i + 1).page);
+    let left_bytes = pages.read(&left)?;
+    let right_bytes = pages.read(&right)?;
+    let left_node = node_at(&left_bytes, left.page, 0)?;
+    let right_node = node_at(&right_bytes, right.page, 0)?;
+    if left_node.used() + right_node.used() > limit + left_node.prefix().len() {
+        return Ok(false);
+    }
+    let mut items = left_node.items();
+    items.append(&mut right_node.items());
+    Ok(node::measure(&items, false) <= limit)
+}
+
+/// Merges child `i`, a branch that lost children to merges, with a sibling if it is thin.
+fn merge_thin<P: WritePages>(pages: &mut P, at: &PageRef, i: usize) -> Result<PageRef> {
+    let limit = percent(pages.page_size(), TOO_EMPTY);
+    let bytes = pages.read(at)?;
+    let node = Node::new(&bytes);
+    let (child, level) = (node.child(i).page, node.level());
+    let child_bytes = pages.read(&child)?;
+    let is_thin = node_at(&child_bytes, child.page, level.saturating_sub(1))?.used() < limit;
+    let is_private = page::birth(&child_bytes) == pages.version();
+    drop(child_bytes);
+    drop(bytes);
+    // A thin branch that nobody has touched is left alone: looking at it would copy its parent.
+    if !is_thin || !is_private {
+        return Ok(*at);
+    }
+    let page = pages.make_private(at)?;
+    merge_near(pages, page, i)?;
+    Ok(private(page))
+}
+
+/// Moves a leaf and the overflow runs of its entries.
+fn move_leaf<P: WritePages>(
+    pages: &mut P,
+    at: &PageRef,
+    wants_move: &dyn Fn(PageNumber) -> bool,
+) -> Result<PageRef> {
+    let page_size = pages.page_size();
+    let bytes = pages.read(at)?;
+    let node = node_at(&bytes, at.page, 0)?;
+    let wanted = |run: &RunRef| {
+        let end = run.first.saturating_add(run.pages(page_size));
+        (run.first..end).any(wants_move)
+    };
+    let runs: Vec<(usize, RunRef)> = (0..node.count())
+        .filter_map(|i| Some((i, node.run(i)?)))
+        .filter(|(_, run)| wanted(run))
+        .collect();
+    drop(bytes);
+    if runs.is_empty() && !wants_move(at.page) {
+        return Ok(*at);
+    }
+    let page = pages.make_private(at)?;
+    for (i, run) in runs {
+        let value = pages.read_run(&run)?.to_vec();
+        let copy = pages.allocate_run(&value)?;
+        node::overwrite(pages.bytes_mut(page)?, i, &Payload::Run(copy));
+        pages.free_run(&run);
+    }
+    Ok(private(page))
+}

@@ -1,0 +1,544 @@
+//! The tree against an ordered map, over strict pages.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use proptest::prelude::*;
+
+use super::testing::TestPages;
+use super::*;
+use crate::Error;
+use crate::format::node;
+use pages::WritePages;
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// A small generator, so that big tests run the same each time.
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.next() as u8).collect()
+    }
+}
+
+fn value_of(pages: &TestPages, found: &Found<&[u8]>) -> Vec<u8> {
+    match &found.value {
+        ValueAt::Inline(_) => found.inline().unwrap().to_vec(),
+        ValueAt::Run(run) => pages.read_run(run).unwrap().to_vec(),
+    }
+}
+
+fn get(pages: &TestPages, root: &TreeRoot, key: &[u8]) -> Option<Vec<u8>> {
+    let found = find(pages, root, key).unwrap()?;
+    Some(value_of(pages, &found))
+}
+
+fn contents(pages: &TestPages, root: &TreeRoot) -> Model {
+    let mut cursor = Cursor::new(pages, root);
+    let mut all = Model::new();
+    let mut more = cursor.first().unwrap();
+    while more {
+        let (key, value) = cursor.entry().unwrap();
+        all.insert(key.to_vec(), value.to_vec());
+        more = cursor.next().unwrap();
+    }
+    all
+}
+
+/// Keys of every awkward sort; few enough that they meet again.
+fn make_key(random: &mut Random, page_size: u32) -> Vec<u8> {
+    let longest = node::max_key_bytes(page_size);
+    let n = random.below(400);
+    match random.below(10) {
+        0 => Vec::new(),
+        1 => vec![0; random.below(9) as usize],
+        2 => {
+            let mut key = vec![b'p'; (longest - 8).min(900)];
+            key.extend(n.to_be_bytes());
+            key
+        }
+        3 => {
+            let mut key = n.to_be_bytes().to_vec();
+            key.resize(longest - (n as usize % 3), n as u8);
+            key
+        }
+        4 | 5 => format!("user/{n}").into_bytes(),
+        6 => format!("a/quite/long/common/prefix/of/many/keys/{n:08}").into_bytes(),
+        7 => vec![b'a'; n as usize % 40],
+        _ => (n as u32).wrapping_mul(0x9e37_79b9).to_be_bytes().to_vec(),
+    }
+}
+
+fn make_value(random: &mut Random, page_size: u32) -> Vec<u8> {
+    let length = match random.below(12) {
+        0 => 0,
+        1 => random.below(u64::from(page_size) * 3),
+        2 | 3 => random.below(node::inline_max(page_size) as u64 + 20),
+        _ => random.below(120),
+    };
+    let byte = random.next() as u8;
+    vec![byte; length as usize]
+}
+
+fn make_bound(random: &mut Random, page_size: u32) -> Bound<Vec<u8>> {
+    match random.below(5) {
+        0 => Bound::Unbounded,
+        1 | 2 => Bound::Excluded(make_key(random, page_size)),
+        _ => Bound::Included(make_key(random, page_size)),
+    }
+}
+
+fn slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    bound.as_ref().map(Vec::as_slice)
+}
+
+fn is_inside(key: &[u8], lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> bool {
+    let above = match lower {
+        Bound::Unbounded => true,
+        Bound::Included(low) => key >= low,
+        Bound::Excluded(low) => key > low,
+    };
+    let below = match upper {
+        Bound::Unbounded => true,
+        Bound::Included(high) => key <= high,
+        Bound::Excluded(high) => key < high,
+    };
+    above && below
+}
+
+struct World {
+    pages: TestPages,
+    root: TreeRoot,
+    model: Model,
+    random: Random,
+    snapshots: Vec<(TreeRoot, Model)>,
+}
+
+impl World {
+    fn new(page_size: u32, seed: u64) -> Self {
+        World {
+            pages: TestPages::new(page_size),
+            root: TreeRoot::default(),
+            model: Model::new(),
+            random: Random(seed),
+            snapshots: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, removals: u64) {
+        let page_size = self.pages.page_size();
+        let key = make_key(&mut self.random, page_size);
+        let action = self.random.below(100);
+        if action < removals {
+            let removed = delete(&mut self.pages, &mut self.root, &key).unwrap();
+            assert_eq!(removed, self.model.remove(&key).is_some());
+        } else if action == 98 && self.random.below(4) == 0 {
+            self.remove_range();
+        } else if action == 99 {
+            self.compact();
+        } else {
+            let value = make_value(&mut self.random, page_size);
+            let replaced = put(&mut self.pages, &mut self.root, &key, &value).unwrap();
+            assert_eq!(replaced, self.model.insert(key, value).is_some());
+        }
+    }
+
+    fn remove_range(&mut self) {
+        let page_size = self.pages.page_size();
+        let lower = make_bound(&mut self.random, page_size);
+        let upper = make_bound(&mut self.random, page_size);
+        let (low, high) = (slice(&lower), slice(&upper));
+        let before = self.model.len();
+        self.model.retain(|key, _| !is_inside(key, low, high));
+        let removed = delete_range(&mut self.pages, &mut self.root, low, high).unwrap();
+        assert_eq!(removed, (before - self.model.len()) as u64);
+    }
+
+    fn compact(&mut self) {
+        let from = make_key(&mut self.random, self.pages.page_size());
+        let limit = self.random.next() as PageNumber % (self.pages.live_pages() as u32 * 4 + 1);
+        let budget = self.random.below(20) as usize;
+        relocate(&mut self.pages, &mut self.root, &from, budget, &|page| {
+            page > limit
+        })
+        .unwrap();
+    }
+
+    fn commit(&mut self) {
+        self.pages.check(&self.root);
+        if self.snapshots.len() < 4 {
+            self.snapshots.push((self.root, self.model.clone()));
+        }
+        self.pages.next_version();
+    }
+
+    fn compare(&mut self) {
+        assert_eq!(self.root.count, self.model.len() as u64);
+        assert!(contents(&self.pages, &self.root) == self.model);
+        for (root, model) in &self.snapshots {
+            assert!(contents(&self.pages, root) == *model, "a snapshot changed");
+        }
+        for _ in 0..20 {
+            let key = make_key(&mut self.random, self.pages.page_size());
+            assert!(get(&self.pages, &self.root, &key) == self.model.get(&key).cloned());
+        }
+        for _ in 0..6 {
+            self.compare_range();
+        }
+    }
+
+    fn compare_range(&mut self) {
+        let page_size = self.pages.page_size();
+        let (pages, root) = (&self.pages, &self.root);
+        let lower = make_bound(&mut self.random, page_size);
+        let upper = make_bound(&mut self.random, page_size);
+        let (low, high) = (slice(&lower), slice(&upper));
+        let expected: Vec<&Vec<u8>> = self
+            .model
+            .keys()
+            .filter(|key| is_inside(key, low, high))
+            .collect();
+        let count = count_range(pages, root, low, high).unwrap();
+        assert_eq!(count, expected.len() as u64);
+
+        let mut cursor = Cursor::between(pages, root, low, high);
+        let mut forward = Vec::new();
+        let mut more = cursor.first().unwrap();
+        while more {
+            forward.push(cursor.key().to_vec());
+            more = cursor.next().unwrap();
+        }
+        assert!(forward.iter().eq(expected.iter().copied()));
+        let mut more = cursor.last().unwrap();
+        while more {
+            assert_eq!(Some(cursor.key().to_vec()), forward.pop());
+            more = cursor.prev().unwrap();
+        }
+        assert!(forward.is_empty());
+
+        let key = make_key(&mut self.random, page_size);
+        let after = expected.iter().find(|other| ***other >= key);
+        assert_eq!(cursor.seek(&key).unwrap(), after.is_some());
+        assert_eq!(cursor.key(), after.map_or(&[][..], |key| key.as_slice()));
+        let or_equal = self.random.below(2) == 0;
+        let before = expected
+            .iter()
+            .rfind(|other| ***other < key || (or_equal && ***other == key));
+        let found = cursor.seek_for_prev(&key, or_equal).unwrap();
+        assert_eq!(found, before.is_some());
+        assert_eq!(cursor.key(), before.map_or(&[][..], |key| key.as_slice()));
+
+        let n = self.random.below(self.model.len() as u64 + 2);
+        let nth_key = self.model.keys().nth(n as usize);
+        let found = nth(pages, root, n).unwrap().map(|found| {
+            let mut key = Vec::new();
+            found.key(&mut key);
+            key
+        });
+        assert_eq!(found.as_ref(), nth_key);
+        let visible = nth_key.is_some_and(|key| is_inside(key, low, high));
+        assert_eq!(cursor.seek_nth(n).unwrap(), visible);
+        if visible {
+            assert_eq!(Some(&cursor.key().to_vec()), nth_key);
+        }
+    }
+}
+
+fn run_world(page_size: u32, seed: u64, batches: usize, batch: usize) {
+    let mut world = World::new(page_size, seed);
+    for round in 0..batches {
+        // Growing and shrinking phases.
+        let removals = if (round / 4) % 2 == 0 { 25 } else { 70 };
+        for _ in 0..batch {
+            world.step(removals);
+        }
+        world.commit();
+        world.compare();
+    }
+    drop_tree(&mut world.pages, &mut world.root).unwrap();
+    assert_eq!(world.pages.live_pages(), 0);
+    assert_eq!(world.root, TreeRoot::default());
+}
+
+#[test]
+fn a_tree_behaves_like_an_ordered_map() {
+    for seed in 0..12 {
+        run_world(4096, seed, 12, 150);
+    }
+}
+
+#[test]
+fn with_large_pages_too() {
+    for seed in 100..104 {
+        run_world(65536, seed, 8, 250);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_the_order_of_operations(seed: u64, batch in 1usize..120) {
+        run_world(4096, seed, 8, batch);
+    }
+}
+
+fn filled(n: u64, key: impl Fn(u64) -> Vec<u8>, value: usize) -> (TestPages, TreeRoot) {
+    let mut pages = TestPages::new(4096);
+    let mut root = TreeRoot::default();
+    for i in 0..n {
+        put(&mut pages, &mut root, &key(i), &vec![i as u8; value]).unwrap();
+        if i % 1000 == 999 {
+            pages.next_version();
+        }
+    }
+    (pages, root)
+}
+
+#[test]
+fn a_sequential_load_is_packed() {
+    let (pages, root) = filled(20_000, |i| format!("key{i:013}").into_bytes(), 60);
+    let fill = pages.check(&root).fill(4096);
+    assert!(fill >= 0.95, "only {fill:.3} full");
+}
+
+#[test]
+fn interleaved_ascending_streams_are_packed_too() {
+    let key = |i: u64| format!("{:03}/{:010}", i % 7, i / 7).into_bytes();
+    let (pages, root) = filled(20_000, key, 60);
+    let fill = pages.check(&root).fill(4096);
+    assert!(fill >= 0.9, "only {fill:.3} full");
+}
+
+#[test]
+fn a_random_load_is_two_thirds_full() {
+    let (pages, root) = filled(20_000, |i| Random(i).bytes(16), 60);
+    let fill = pages.check(&root).fill(4096);
+    assert!(fill >= 0.62, "only {fill:.3} full");
+}
+
+#[test]
+fn removals_leave_no_thin_tree_behind() {
+    let (mut pages, mut root) = filled(20_000, |i| Random(i).bytes(16), 60);
+    for i in (0..20_000).filter(|i| i % 10 != 0) {
+        assert!(delete(&mut pages, &mut root, &Random(i).bytes(16)).unwrap());
+    }
+    let shape = pages.check(&root);
+    assert_eq!(shape.entries, 2000);
+    assert!(
+        shape.fill(4096) >= 0.45,
+        "only {:.3} full",
+        shape.fill(4096)
+    );
+    for i in (0..20_000).filter(|i| i % 10 == 0) {
+        assert!(delete(&mut pages, &mut root, &Random(i).bytes(16)).unwrap());
+    }
+    assert_eq!((root, pages.live_pages()), (TreeRoot::default(), 0));
+}
+
+#[test]
+fn a_range_goes_without_touching_its_entries() {
+    let key = |i: u64| format!("key{i:013}").into_bytes();
+    let (mut pages, mut root) = filled(50_000, key, 60);
+    pages.next_version();
+    let (low, high) = (key(10_007), key(40_011));
+    let bounds = (Bound::Included(&low[..]), Bound::Excluded(&high[..]));
+    assert_eq!(
+        delete_range(&mut pages, &mut root, bounds.0, bounds.1).unwrap(),
+        30_004
+    );
+    let shape = pages.check(&root);
+    assert_eq!(shape.entries, 19_996);
+    assert!(shape.fill(4096) > 0.94);
+    assert_eq!(get(&pages, &root, &low), None);
+    assert!(get(&pages, &root, &high).is_some());
+}
+
+#[test]
+fn compaction_moves_everything_and_packs_it() {
+    let (mut pages, mut root) = filled(20_000, |i| Random(i).bytes(16), 60);
+    put(&mut pages, &mut root, b"long", &vec![7; 50_000]).unwrap();
+    pages.next_version();
+    let before = contents(&pages, &root);
+    let limit = pages.allocate(crate::format::page::LEAF, 0).unwrap();
+    pages.free(limit, pages.version());
+    let mut from = Some(Vec::new());
+    while let Some(key) = from {
+        from = relocate(&mut pages, &mut root, &key, 16, &|page| page <= limit).unwrap();
+    }
+    let shape = pages.check(&root);
+    assert!(shape.fill(4096) > 0.72, "only {:.3} full", shape.fill(4096));
+    assert!(contents(&pages, &root) == before);
+    check(&pages, &root, &mut |_, page, _| {
+        assert!(page > limit, "page {page} stayed");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_key_that_is_too_long_changes_nothing() {
+    let mut pages = TestPages::new(4096);
+    let mut root = TreeRoot::default();
+    let error = put(&mut pages, &mut root, &[0; 1025], b"").unwrap_err();
+    assert!(matches!(
+        error,
+        Error::KeyTooLong {
+            length: 1025,
+            limit: 1024
+        }
+    ));
+    assert_eq!((root, pages.live_pages()), (TreeRoot::default(), 0));
+}
+
+#[test]
+fn an_existing_run_can_be_stored_again() {
+    let mut pages = TestPages::new(4096);
+    let mut root = TreeRoot::default();
+    let run = pages.allocate_run(&[5; 9000]).unwrap();
+    assert!(!put_run(&mut pages, &mut root, b"k", run).unwrap());
+    assert!(put_run(&mut pages, &mut root, b"k", run).unwrap());
+    assert_eq!(find(&pages, &root, b"k").unwrap().unwrap().run(), Some(run));
+    pages.check(&root);
+    assert!(put(&mut pages, &mut root, b"k", b"short").unwrap());
+    pages.check(&root);
+}
+
+#[test]
+fn deleting_a_missing_key_copies_nothing() {
+    let (mut pages, mut root) = filled(2_000, |i| i.to_be_bytes().to_vec(), 20);
+    pages.next_version();
+    let before = root;
+    assert!(!delete(&mut pages, &mut root, b"nothing").unwrap());
+    let bounds = (Bound::Included(&b"n"[..]), Bound::Unbounded);
+    assert_eq!(
+        delete_range(&mut pages, &mut root, bounds.0, bounds.1).unwrap(),
+        0
+    );
+    assert_eq!(root, before);
+}
+
+#[test]
+fn a_page_of_the_wrong_level_is_damage() {
+    let (pages, mut root) = filled(2_000, |i| i.to_be_bytes().to_vec(), 20);
+    root.level += 1;
+    assert!(find(&pages, &root, b"x").is_err_and(|error| error.is_corruption()));
+    let error = check(&pages, &root, &mut |_, _, _| Ok(())).unwrap_err();
+    assert!(error.is_corruption());
+    root.level -= 1;
+    root.count += 1;
+    assert!(check(&pages, &root, &mut |_, _, _| Ok(())).is_err());
+}
+
+/// `cargo test --release --lib -- --ignored --nocapture speed`
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_a_million_entries() {
+    use std::time::Instant;
+    const ENTRIES: u64 = 1_000_000;
+    for page_size in [4096, 8192] {
+        let mut pages = TestPages::new(page_size);
+        pages.strict = false;
+        let mut root = TreeRoot::default();
+        let value = [9; 150];
+        let key = |i: u64| {
+            let mut random = Random(i.wrapping_mul(77));
+            let mut key = [0; 24];
+            for chunk in key.chunks_exact_mut(8) {
+                chunk.copy_from_slice(&random.next().to_le_bytes());
+            }
+            key
+        };
+        let per = |start: Instant, n: u64| start.elapsed().as_nanos() / u128::from(n);
+        let start = Instant::now();
+        for i in 0..ENTRIES {
+            put(&mut pages, &mut root, &key(i), &value).unwrap();
+        }
+        let load = per(start, ENTRIES);
+        let mut random = Random(1);
+        let start = Instant::now();
+        let mut sum = 0;
+        for _ in 0..ENTRIES {
+            let found = find(&pages, &root, &key(random.below(ENTRIES))).unwrap();
+            sum += found
+                .unwrap()
+                .inline()
+                .unwrap()
+                .iter()
+                .map(|b| usize::from(*b))
+                .take(8)
+                .sum::<usize>();
+        }
+        let read = per(start, ENTRIES);
+        let start = Instant::now();
+        let mut cursor = Cursor::new(&pages, &root);
+        for _ in 0..200_000 {
+            let mut more = cursor.seek(&key(random.below(ENTRIES))).unwrap();
+            for _ in 0..10 {
+                if !more {
+                    break;
+                }
+                let (key, value) = cursor.entry().unwrap();
+                sum += key.len() + value.len();
+                more = cursor.next().unwrap();
+            }
+        }
+        let scan = per(start, 200_000);
+        let start = Instant::now();
+        let mut more = cursor.first().unwrap();
+        while more {
+            let (key, value) = cursor.entry().unwrap();
+            sum += key.len() + value.len();
+            more = cursor.next().unwrap();
+        }
+        let walk = per(start, ENTRIES);
+        let shape = check(&pages, &root, &mut |_, _, _| Ok(())).unwrap();
+        let start = Instant::now();
+        for i in 0..ENTRIES / 4 {
+            put(&mut pages, &mut root, &key(i), &value).unwrap();
+        }
+        let replace = per(start, ENTRIES / 4);
+        let start = Instant::now();
+        for i in 0..ENTRIES / 10 {
+            pages.next_version();
+            put(&mut pages, &mut root, &key(i + ENTRIES), &value).unwrap();
+        }
+        let single = per(start, ENTRIES / 10);
+        let start = Instant::now();
+        pages.next_version();
+        for i in 0..ENTRIES / 2 {
+            delete(&mut pages, &mut root, &key(i * 2)).unwrap();
+        }
+        let remove = per(start, ENTRIES / 2);
+        let start = Instant::now();
+        let mut ordered = TestPages::new(page_size);
+        ordered.strict = false;
+        let mut ordered_root = TreeRoot::default();
+        for i in 0..ENTRIES {
+            let mut key = [1; 24];
+            key[16..].copy_from_slice(&i.to_be_bytes());
+            put(&mut ordered, &mut ordered_root, &key, &value).unwrap();
+        }
+        let append = per(start, ENTRIES);
+        println!(
+            "page {page_size}: load {load} ns, read {read} ns, seek + 10 {scan} ns, walk {walk} ns, \
+             replace {replace} ns, one-put transactions {single} ns, delete {remove} ns, \
+             sequential load {append} ns; depth {}, fill {:.3} ({sum})",
+            shape.depth,
+            shape.fill(page_size)
+        );
+    }
+}
