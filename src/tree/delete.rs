@@ -161,7 +161,9 @@ pub(super) fn merge_pair<P: WritePages>(
     let page = pages.make_private(&left.page)?;
     let bytes = pages.bytes_mut(page)?;
     node::build(bytes, &items);
-    node::set_appends(bytes, 0);
+    if level == 0 {
+        node::set_ascent(bytes, false, 0);
+    }
     pages.free(right.page.page, page::birth(&right_bytes));
     let merged = Child {
         page: private(page),
