@@ -832,7 +832,11 @@ pub(crate) fn set_ascent(bytes: &mut [u8], is_ascending: bool, i: usize) {
 fn note_insert(bytes: &mut [u8], i: usize) {
     if page::kind(bytes) == LEAF {
         let (run, last) = ascent(bytes);
-        let run = if last + 1 == i { LONGEST_ASCENT.min(run + 1) } else { 0 };
+        let run = if last + 1 == i {
+            LONGEST_ASCENT.min(run + 1)
+        } else {
+            0
+        };
         put_u16(bytes, APPENDS, run << ASCENT_SHIFT | i as u16 & ASCENT_SLOT);
     }
 }
@@ -1112,11 +1116,30 @@ pub(crate) fn split_point(
 
 /// Like [`split_point`], for an entry in the middle of a leaf that goes on with ascending inserts:
 /// it becomes the last of the left page, where the next ones can follow it.
-pub(crate) fn ascending_split_point(items: &[Item<'_>], new: usize, page_size: usize) -> Option<usize> {
+pub(crate) fn ascending_split_point(
+    items: &[Item<'_>],
+    new: usize,
+    page_size: usize,
+) -> Option<usize> {
     let (low, high) = items.split_at_checked(new + 1)?;
     let room = usable_bytes(page_size);
     let fits = |half: &[Item<'_>]| !half.is_empty() && measure(half, false) <= room;
     (fits(low) && fits(high)).then_some(new + 1)
+}
+
+/// How many of the entries of a leaf fill a page up to `limit` bytes.
+pub(crate) fn fill_point(items: &[Item<'_>], limit: usize) -> usize {
+    let (mut fits, mut too_many) = (0, items.len() + 1);
+    while fits + 1 < too_many {
+        let middle = fits + (too_many - fits) / 2;
+        let part = items.get(..middle).unwrap_or_default();
+        if measure(part, false) <= limit {
+            fits = middle;
+        } else {
+            too_many = middle;
+        }
+    }
+    fits
 }
 
 /// Asks for the lines of a page that a search is about to read, all at once: without this the
@@ -1387,7 +1410,7 @@ mod tests {
             if validate(&bytes, 7).is_ok() {
                 // What is valid can be changed, too.
                 let mut changed = bytes.clone();
-                patch_checksums(&mut changed, |page| Some(page));
+                patch_checksums(&mut changed, Some);
                 remove(&mut changed, 3);
                 let payload = if is_leaf { Payload::Inline(b"v") } else { Payload::Child(child(1)) };
                 let count = Node::new(&changed).count();
