@@ -12,7 +12,7 @@
 use std::ops::{Bound, Deref};
 
 use crate::Result;
-use crate::format::node::{Node, ValueAt};
+use crate::format::node::{self, Node, ValueAt};
 use crate::format::{PageNumber, PageRef, TreeRoot};
 
 use super::count::{child_of_nth, wrong_count};
@@ -323,6 +323,7 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
             page = node.child(slot).page;
         }
         let bytes = self.pages.read(&page)?;
+        node::warm(&bytes);
         let count = node_at(&bytes, page.page, 0)?.count();
         self.leaf = Some(Leaf {
             bytes,

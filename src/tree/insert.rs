@@ -140,6 +140,7 @@ fn store_below<P: WritePages>(
 ) -> Result<Stored> {
     let page = pages.make_private(at)?;
     let bytes = pages.bytes_mut(page)?;
+    node::warm(bytes);
     let node = node_at(bytes, page, level)?;
     if level == 0 {
         return store_in_leaf(pages, page, rightmost, key, payload);
