@@ -222,7 +222,8 @@ fn durable_commit(db: &Aurora, directory: &Path) -> f64 {
         offset = (offset + 256) % (4 << 20);
         let (key, value) = entry(n | 1 << 42);
         let start = Instant::now();
-        db.write(|tx| tx.tree("data")?.put(key, value)).expect("put");
+        db.write(|tx| tx.tree("data")?.put(key, value))
+            .expect("put");
         commits.push(start.elapsed());
     }
     let (commit, overwrite) = (median(&mut commits), median(&mut overwrites));
@@ -249,7 +250,8 @@ fn commits_per_second(db: &Aurora, threads: u64) -> f64 {
             scope.spawn(move || {
                 for n in 0..each {
                     let (key, value) = entry(n | (43 + thread) << 50);
-                    db.write(|tx| tx.tree("data")?.put(key, value)).expect("put");
+                    db.write(|tx| tx.tree("data")?.put(key, value))
+                        .expect("put");
                 }
             });
         }
@@ -266,8 +268,7 @@ fn open_after_crash(directory: &Path) {
     load(&db, 100_000);
     // The log is as full as it gets; the copy is what a killed process leaves.
     let mut n = 0;
-    let mut fullest = 0;
-    loop {
+    let fullest = loop {
         let (key, value) = entry(n | 1 << 45);
         let mut tx = db.begin_write().expect("begin");
         tx.set_durability(Durability::Buffered);
@@ -278,11 +279,10 @@ fn open_after_crash(directory: &Path) {
             let stats = db.stats().expect("stats");
             let full = stats.log_used_bytes * 100 / stats.log_bytes.max(1);
             if stats.log_bytes >= 32 << 20 && full >= 45 || n > 400_000 {
-                fullest = stats.log_used_bytes;
-                break;
+                break stats.log_used_bytes;
             }
         }
-    }
+    };
     db.flush().expect("flush");
     let copy = directory.join("copy.db");
     std::fs::copy(path.with_extension("db"), &copy).expect("copy");
@@ -348,7 +348,10 @@ fn main() {
 
     let mut failed = false;
     for (holds, what) in [
-        (ratio <= 1.25, "a durable commit within 1.25 x of a synced overwrite"),
+        (
+            ratio <= 1.25,
+            "a durable commit within 1.25 x of a synced overwrite",
+        ),
         (gain >= 4.0, "8 threads at 4 x the commits of one"),
     ] {
         println!("{} {what}", if holds { "ok    " } else { "MISSED" });

@@ -134,8 +134,6 @@ pub(crate) enum Refusal {
 pub(crate) struct LogUse {
     pub ring_bytes: u64,
     pub used_bytes: u64,
-    pub end: Lsn,
-    pub durable: Lsn,
     pub records: u64,
     pub batches: u64,
 }
@@ -271,8 +269,6 @@ impl<S: Versioned> Log<S> {
         LogUse {
             ring_bytes: ring.length_bytes(self.pager.page_size()),
             used_bytes: inner.end - inner.geometry.base(),
-            end: inner.end,
-            durable: inner.durable,
             records: inner.records,
             batches: inner.batches,
         }

@@ -183,7 +183,12 @@ impl Unique {
     pub(crate) fn tagged(length: usize, birth: Version, is_run: bool) -> Self {
         let head = allocate(length);
         // SAFETY: the allocation has `length` bytes behind the head.
-        unsafe { head.as_ptr().cast::<u8>().add(HEAD_BYTES).write_bytes(0, length) };
+        unsafe {
+            head.as_ptr()
+                .cast::<u8>()
+                .add(HEAD_BYTES)
+                .write_bytes(0, length)
+        };
         Self::from_parts(head, length, birth, is_run)
     }
 
