@@ -1,0 +1,209 @@
+//! Recovery in the cases that have names: what must be dropped, what must be refused, and what
+//! others got wrong.
+
+mod common;
+
+use aurora::storage::{SimCrash, SimDisk};
+use aurora::{Aurora, Durability, Error};
+use common::{Model, contents, open, repeatable};
+
+fn put(db: &Aurora, key: &str, value: &[u8]) {
+    db.tree("a").unwrap().put(key, value).unwrap();
+}
+
+fn model(entries: &[(&str, &[u8])]) -> Model {
+    let tree = entries
+        .iter()
+        .map(|(key, value)| (key.as_bytes().to_vec(), value.to_vec()))
+        .collect();
+    Model([("a".to_string(), tree)].into())
+}
+
+fn state_of(db: &Aurora) -> Model {
+    contents(&db.begin_read().unwrap()).unwrap()
+}
+
+/// Twenty acknowledged commits in the log, and the process is gone.
+fn killed() -> (SimDisk, Model) {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    for n in 0..20u8 {
+        put(&db, &format!("key{n}"), &[n; 40]);
+    }
+    let expected = state_of(&db);
+    let image = disk.kill_image();
+    drop(db);
+    (image, expected)
+}
+
+/// Flips one bit of each byte in turn: the database opens with everything in it, or says what is
+/// wrong. Returns how many flips were noticed.
+fn flip_each(image: &SimDisk, expected: &Model, bytes: std::ops::Range<u64>) -> u64 {
+    let pristine = image.image();
+    let mut noticed = 0;
+    for offset in bytes {
+        let disk = SimDisk::from_image(pristine.clone(), 1);
+        assert!(disk.flip_bit(offset, (offset % 8) as u8));
+        let read = open(disk.storage()).and_then(|db| {
+            db.check()?;
+            contents(&db.begin_read()?)
+        });
+        match read {
+            Ok(found) => assert_eq!(&found, expected, "byte {offset}"),
+            Err(error) => {
+                assert!(error.is_corruption() || is_foreign(&error), "byte {offset}: {error}");
+                noticed += 1;
+            }
+        }
+    }
+    noticed
+}
+
+fn is_foreign(error: &Error) -> bool {
+    matches!(error, Error::NotADatabase { .. })
+}
+
+#[test]
+fn rot_in_acknowledged_records_is_an_error_and_never_a_silent_cut() {
+    let (image, expected) = killed();
+    let db = open(image.reopen().storage()).unwrap();
+    let used = db.stats().unwrap().log_used_bytes;
+    drop(db);
+    let (image, _) = killed();
+    let log = 2 * 4096;
+    // Every byte of every record is noticed; what is behind the last one has no meaning.
+    assert_eq!(flip_each(&image, &expected, log..log + used), used);
+    assert_eq!(flip_each(&image, &expected, log + used..log + 4096), 0);
+}
+
+#[test]
+fn rot_in_the_last_acknowledged_record_is_noticed_too() {
+    let (image, expected) = killed();
+    let bytes = image.image();
+    let last = (2 * 4096..3 * 4096)
+        .rev()
+        .find(|at| bytes[*at..].starts_with(&[19; 40]))
+        .unwrap() as u64;
+    let disk = SimDisk::from_image(bytes, 1);
+    disk.flip_bit(last, 0);
+    let error = open(disk.storage()).unwrap_err();
+    assert!(matches!(error, Error::LogDamaged { .. }), "{error}");
+    drop(expected);
+}
+
+#[test]
+fn a_damaged_header_slot_is_never_replaced_by_an_older_state() {
+    // After a kill, after a checkpoint, after a commit by checkpoint that left no record, and
+    // after a clean close.
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    put(&db, "one", b"1");
+    db.checkpoint().unwrap();
+    put(&db, "two", b"2");
+    let after_checkpoint = (disk.kill_image(), state_of(&db));
+    db.write(|tx| {
+        let mut tree = tx.tree("a")?;
+        for n in 0..1000u32 {
+            tree.put(n.to_be_bytes(), [5; 100])?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    let after_large = (disk.kill_image(), state_of(&db));
+    let last = state_of(&db);
+    db.close().unwrap();
+    let after_close = (disk.kill_image(), last);
+    for (image, expected) in [killed(), after_checkpoint, after_large, after_close] {
+        flip_each(&image, &expected, 0..256);
+        flip_each(&image, &expected, 4096..4096 + 256);
+    }
+}
+
+#[test]
+fn a_record_of_a_dropped_tail_never_comes_back() {
+    // B1 and B2 are in one batch that a power cut tears: B1 is lost, B2 is not. What is committed
+    // next has the length of B1, so that B2 stands exactly behind it, intact.
+    let mut tried = 0;
+    for seed in 0..400 {
+        let disk = SimDisk::new(seed);
+        let db = open(disk.storage()).unwrap();
+        put(&db, "a", &[1; 1990]);
+        for key in ["b", "c"] {
+            let mut tx = db.begin_write().unwrap();
+            tx.set_durability(Durability::Buffered);
+            tx.tree("a").unwrap().put(key, [2; 1200]).unwrap();
+            tx.commit().unwrap();
+        }
+        disk.crash_after(0);
+        db.flush().unwrap_err();
+        let torn = disk.crash_image(SimCrash::Sectors { seed });
+        drop(db);
+        let db = open(torn.storage()).unwrap();
+        if state_of(&db) != model(&[("a", &[1; 1990])]) {
+            continue;
+        }
+        tried += 1;
+        put(&db, "d", &[3; 1200]);
+        let cut = torn.crash_image(SimCrash::LoseAll);
+        drop(db);
+        let expected = model(&[("a", &[1; 1990]), ("d", &[3; 1200])]);
+        let db = open(cut.storage()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(state_of(&db), expected, "seed {seed}");
+    }
+    assert!(tried > 50, "only {tried} tears were of use");
+}
+
+#[test]
+fn a_value_that_looks_like_a_record_is_a_value() {
+    // The log of one database, stored as a value in another with the same salt, at the same
+    // position in the file as far as that can be arranged.
+    let (image, _) = killed();
+    let log = image.image()[2 * 4096..3 * 4096].to_vec();
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    for shift in 0..8 {
+        put(&db, &format!("key{shift}"), &log[shift..]);
+    }
+    let expected = state_of(&db);
+    for crash in [SimCrash::LoseAll, SimCrash::KeepAll] {
+        let db = open(disk.crash_image(crash).storage()).unwrap();
+        assert_eq!(state_of(&db), expected);
+        db.check().unwrap();
+    }
+}
+
+#[test]
+fn records_of_earlier_laps_are_not_replayed() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    for n in 0..3000u32 {
+        put(&db, &format!("key{:03}", n % 100), &n.to_le_bytes());
+        if n % 37 == 0 {
+            let image = disk.crash_image(SimCrash::LoseAll);
+            assert_eq!(state_of(&open(image.storage()).unwrap()), state_of(&db), "after {n}");
+        }
+    }
+    assert!(db.stats().unwrap().checkpoints > 3);
+}
+
+#[test]
+fn opening_after_a_crash_does_not_read_the_whole_file() {
+    let disk = SimDisk::new(1);
+    let db = repeatable().memory_limit(64 << 20).open_storage(disk.storage()).unwrap();
+    db.write(|tx| {
+        let mut tree = tx.tree("a")?;
+        for n in 0..100_000u32 {
+            tree.put(n.to_be_bytes(), [7; 100])?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    put(&db, "last", b"one");
+    let image = disk.kill_image();
+    let file_bytes = image.image().len() as u64;
+    let before = image.counters().bytes(aurora::storage::SimOperation::Read);
+    let db = open(image.storage()).unwrap();
+    let read = image.counters().bytes(aurora::storage::SimOperation::Read) - before;
+    assert!(read < file_bytes / 20, "{read} bytes of {file_bytes} were read");
+    assert_eq!(db.tree("a").unwrap().len().unwrap(), 100_001);
+}
