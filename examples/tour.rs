@@ -76,11 +76,18 @@ fn main() -> Result<()> {
         let users = snapshot.tree("users")?;
         for entry in users.prefix("user:0000").rev().take(3) {
             let (key, value) = entry?;
-            let (key, value) = (String::from_utf8_lossy(&key), String::from_utf8_lossy(&value));
+            let (key, value) = (
+                String::from_utf8_lossy(&key),
+                String::from_utf8_lossy(&value),
+            );
             println!("{key}: {value}");
         }
         let (key, _) = users.nth(5_000)?.unwrap_or_default();
-        println!("The 5,001st of {}: {}", users.len(), String::from_utf8_lossy(&key));
+        println!(
+            "The 5,001st of {}: {}",
+            users.len(),
+            String::from_utf8_lossy(&key)
+        );
         Ok(())
     })?;
 
@@ -107,14 +114,19 @@ fn main() -> Result<()> {
     })?;
 
     println!("\n=== Care ===");
-    step("a value of 5 MB", || users.put("portrait", vec![7; 5_000_000]))?;
+    step("a value of 5 MB", || {
+        users.put("portrait", vec![7; 5_000_000])
+    })?;
     step("remove it", || users.delete("portrait"))?;
     let freed = step("compact, while the database is open", || db.compact())?;
     println!("Given back: {freed} bytes");
     let backup = directory.path().join("backup");
     step("backup", || db.backup_to(&backup))?;
     let report = step("check the structure", || db.check())?;
-    println!("{} entries in {} trees are sound", report.entries, report.trees);
+    println!(
+        "{} entries in {} trees are sound",
+        report.entries, report.trees
+    );
     step("close", || db.close())?;
 
     let copy = step("open the backup", || Aurora::open(&backup))?;

@@ -26,6 +26,7 @@ mod inspect;
 mod log;
 mod pager;
 pub mod storage;
+mod sync;
 mod tree;
 mod txn;
 

@@ -51,7 +51,10 @@ fn flip_each(image: &SimDisk, expected: &Model, bytes: std::ops::Range<u64>) -> 
         match read {
             Ok(found) => assert_eq!(&found, expected, "byte {offset}"),
             Err(error) => {
-                assert!(error.is_corruption() || is_foreign(&error), "byte {offset}: {error}");
+                assert!(
+                    error.is_corruption() || is_foreign(&error),
+                    "byte {offset}: {error}"
+                );
                 noticed += 1;
             }
         }
@@ -180,7 +183,11 @@ fn records_of_earlier_laps_are_not_replayed() {
         put(&db, &format!("key{:03}", n % 100), &n.to_le_bytes());
         if n % 37 == 0 {
             let image = disk.crash_image(SimCrash::LoseAll);
-            assert_eq!(state_of(&open(image.storage()).unwrap()), state_of(&db), "after {n}");
+            assert_eq!(
+                state_of(&open(image.storage()).unwrap()),
+                state_of(&db),
+                "after {n}"
+            );
         }
     }
     assert!(db.stats().unwrap().checkpoints > 3);
@@ -189,7 +196,10 @@ fn records_of_earlier_laps_are_not_replayed() {
 #[test]
 fn opening_after_a_crash_does_not_read_the_whole_file() {
     let disk = SimDisk::new(1);
-    let db = repeatable().memory_limit(64 << 20).open_storage(disk.storage()).unwrap();
+    let db = repeatable()
+        .memory_limit(64 << 20)
+        .open_storage(disk.storage())
+        .unwrap();
     db.write(|tx| {
         let mut tree = tx.tree("a")?;
         for n in 0..100_000u32 {
@@ -204,6 +214,9 @@ fn opening_after_a_crash_does_not_read_the_whole_file() {
     let before = image.counters().bytes(aurora::storage::SimOperation::Read);
     let db = open(image.storage()).unwrap();
     let read = image.counters().bytes(aurora::storage::SimOperation::Read) - before;
-    assert!(read < file_bytes / 20, "{read} bytes of {file_bytes} were read");
+    assert!(
+        read < file_bytes / 20,
+        "{read} bytes of {file_bytes} were read"
+    );
     assert_eq!(db.tree("a").unwrap().len().unwrap(), 100_001);
 }

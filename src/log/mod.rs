@@ -25,8 +25,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use arc_swap::ArcSwap;
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 pub(crate) use self::replay::{Scan, scan};
 use crate::format::header::LogRegion;

@@ -24,8 +24,8 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::sync::Mutex;
 use crossbeam_epoch::Guard;
-use parking_lot::Mutex;
 
 use self::cache::Cache;
 use self::frame::{Frame, Pinned, Unique};

@@ -1,0 +1,126 @@
+//! The engine under a scheduler that tries many interleavings of its locks: readers, writers,
+//! group commit, checkpoints and page reuse.
+//!
+//! `RUSTFLAGS="--cfg shuttle" cargo test --release --target-dir target/shuttle --test shuttle`
+#![cfg(shuttle)]
+
+mod common;
+
+use std::sync::Arc;
+
+use aurora::storage::{MemoryStorage, SimCrash, SimDisk};
+use aurora::{Aurora, Durability};
+use common::{budget, contents, repeatable};
+use shuttle::thread;
+
+fn explore(test: impl Fn() + Send + Sync + 'static) {
+    shuttle::check_pct(test, budget(2_000) as usize, 3);
+}
+
+/// Two accounts in two trees; their sum never changes.
+fn transfer(db: &Aurora, amount: u8, durability: Durability) {
+    let mut tx = db.begin_write().unwrap();
+    tx.set_durability(durability);
+    for (name, change) in [("a", amount), ("b", 0u8.wrapping_sub(amount))] {
+        let mut tree = tx.tree(name).unwrap();
+        let old = tree.get("balance").unwrap().map_or(0, |value| value[0]);
+        tree.put("balance", [old.wrapping_add(change)]).unwrap();
+        // Enough pages that some are freed and used again.
+        tree.put([amount], vec![amount; 900]).unwrap();
+    }
+    tx.commit().unwrap();
+}
+
+fn assert_balanced(db: &Aurora) {
+    let snapshot = db.begin_read().unwrap();
+    let first = contents(&snapshot).unwrap();
+    let sum = first.0.values().fold(0u8, |sum, tree| {
+        sum.wrapping_add(tree.get(&b"balance"[..]).map_or(0, |value| value[0]))
+    });
+    assert_eq!(sum, 0);
+    thread::yield_now();
+    assert_eq!(contents(&snapshot).unwrap(), first, "the snapshot changed");
+}
+
+#[test]
+fn readers_see_whole_commits_while_pages_are_reused() {
+    explore(|| {
+        let db = repeatable()
+            .open_storage(Arc::new(MemoryStorage::new()))
+            .unwrap();
+        let writers: Vec<_> = [Durability::Full, Durability::Buffered]
+            .into_iter()
+            .enumerate()
+            .map(|(n, durability)| {
+                let db = db.clone();
+                thread::spawn(move || {
+                    for round in 0..3 {
+                        transfer(&db, (10 * n + round + 1) as u8, durability);
+                    }
+                })
+            })
+            .collect();
+        let checkpoints = {
+            let db = db.clone();
+            thread::spawn(move || (0..2).for_each(|_| db.checkpoint().unwrap()))
+        };
+        let reader = {
+            let db = db.clone();
+            thread::spawn(move || (0..3).for_each(|_| assert_balanced(&db)))
+        };
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
+        checkpoints.join().unwrap();
+        reader.join().unwrap();
+        assert_balanced(&db);
+        db.check().unwrap();
+    });
+}
+
+#[test]
+fn an_acknowledged_group_commit_is_on_the_disk() {
+    explore(|| {
+        let disk = SimDisk::new(5);
+        let db = repeatable().open_storage(disk.storage()).unwrap();
+        let writers: Vec<_> = (0..3u8)
+            .map(|n| {
+                let (db, disk) = (db.clone(), disk.clone());
+                thread::spawn(move || {
+                    db.tree("t").unwrap().put([n], [n]).unwrap();
+                    let image = disk.crash_image(SimCrash::LoseAll);
+                    let found = repeatable().open_storage(image.storage()).unwrap();
+                    let value = found.tree("t").unwrap().get([n]).unwrap();
+                    assert_eq!(value.as_deref(), Some(&[n][..]));
+                })
+            })
+            .collect();
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
+        assert_eq!(db.tree("t").unwrap().len().unwrap(), 3);
+    });
+}
+
+#[test]
+fn a_failed_sync_reaches_every_waiting_commit() {
+    explore(|| {
+        let disk = SimDisk::new(5);
+        let db = repeatable().open_storage(disk.storage()).unwrap();
+        db.tree("t").unwrap().put("before", "1").unwrap();
+        disk.crash_after(0);
+        let writers: Vec<_> = (0..3u8)
+            .map(|n| {
+                let db = db.clone();
+                thread::spawn(move || db.tree("t").unwrap().put([n], [n]).unwrap_err())
+            })
+            .collect();
+        for writer in writers {
+            let error = writer.join().unwrap();
+            assert!(error.is_io() || error.is_poisoned(), "{error}");
+        }
+        let before = db.tree("t").unwrap().get("before").unwrap();
+        assert_eq!(before.as_deref(), Some(&b"1"[..]));
+        assert_eq!(db.tree("t").unwrap().len().unwrap(), 1);
+    });
+}
