@@ -15,6 +15,8 @@ pub(crate) mod node;
 pub(crate) mod page;
 pub(crate) mod record;
 pub(crate) mod space;
+#[cfg(test)]
+mod spec_tests;
 
 /// The number of a page: its offset in the file divided by the page size. 0 and 1 are the header
 /// slots, so 0 also means "no page".
