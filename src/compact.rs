@@ -5,14 +5,13 @@
 //! 1. A step is a transaction that changes no entry: it only makes pages private, which gives them
 //!    a lower place, because the lowest free page is always allocated first. It needs no record in
 //!    the log; a crash that loses it loses no data.
-//! 2. Steps are taken only while there are more free pages below the cutoff than a step can need,
-//!    so the file does not grow on the way.
+//! 2. A step allocates nothing behind the present end, and is taken only while enough free pages
+//!    are left for the checkpoints that follow; so the file does not grow on the way.
 //! 3. The tail comes free when a checkpoint has made the new places durable, and is cut only as
 //!    far as no snapshot sees it.
 
 use std::sync::Arc;
 
-use crate::Result;
 use crate::format::PageNumber;
 use crate::handle::Handle;
 use crate::tree;
@@ -21,6 +20,7 @@ use crate::txn::checkpoint::Purpose;
 use crate::txn::engine::Engine;
 use crate::txn::pages::TxnPages;
 use crate::txn::state::{State, TreeId};
+use crate::{Error, Result};
 
 /// How far a compaction has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Compaction {
         self.engine().checkpoint()?;
         for _ in 0..MAX_PASSES {
             let (end, free) = self.engine().end_and_free();
-            if free <= end / WORTH_SHARE {
+            if free <= (end / WORTH_SHARE).max(self.engine().checkpoint_reserve()) {
                 break;
             }
             let cutoff = end - free;
@@ -122,16 +122,23 @@ impl Compaction {
         let Some((name, id, from)) = resume(&current, &name, from) else {
             return Ok(None);
         };
-        // Invariant 2: leaves, the branches above them, and as much again for the checkpoint.
-        let (_, free) = engine.end_and_free();
-        if free < 4 * STEP_LEAVES as u32 && free < cutoff / 16 {
+        let (end, free) = engine.end_and_free();
+        let spare = free.saturating_sub(engine.checkpoint_reserve());
+        let leaves = STEP_LEAVES.min(spare as usize / 2); // a leaf, and its share of the branches
+        if leaves < 2 {
             return Ok(None);
         }
         let mut pages = TxnPages::new(engine.clone(), version, true);
+        pages.confine(end);
         let mut trees = current.trees.clone();
         let mut root = trees.root(id);
         let wants_move = |page| page >= cutoff;
-        let next = tree::relocate(&mut pages, &mut root, &from, STEP_LEAVES, &wants_move)?;
+        let next = match tree::relocate(&mut pages, &mut root, &from, leaves, &wants_move) {
+            Ok(next) => next,
+            // Deeper trees need more branches than was thought: the pass ends, nothing has moved.
+            Err(Error::FileFull { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         trees.set_root(id, root);
         if !pages.is_unchanged() {
             let version = pages.version();

@@ -970,11 +970,12 @@ impl<'a> Item<'a> {
         key
     }
 
-    pub(crate) fn child_count(&self) -> u64 {
+    /// The number of the tree's entries that it stands for.
+    pub(crate) fn entries(&self) -> u64 {
         match self {
-            Item::Kept(node, i) => node.child(*i).count,
+            Item::Kept(node, i) if node.is_branch() => node.child(*i).count,
             Item::New(_, Payload::Child(child)) => child.count,
-            Item::New(..) => 1,
+            Item::Kept(..) | Item::New(..) => 1,
         }
     }
 }
@@ -1158,7 +1159,7 @@ mod tests {
 
     fn child(n: u64) -> Child {
         let page = PageRef {
-            page: n as u32 + 2,
+            page: n as u32 + 100,
             checksum: n as u32 ^ 0x55,
         };
         Child { page, count: n }
@@ -1367,7 +1368,7 @@ mod tests {
                 &Payload::Child(child(n)),
             );
         }
-        patch_checksums(&mut bytes, |page| (page == 4).then_some(99));
+        patch_checksums(&mut bytes, |page| (page == 102).then_some(99));
         let sums: Vec<u32> = Node::new(&bytes)
             .children()
             .map(|c| c.page.checksum)

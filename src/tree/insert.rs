@@ -7,8 +7,9 @@
 //!    its new count and, after a split, its new sibling.
 //! 3. A page splits in the middle of its bytes, except where entries arrive in ascending order:
 //!    there the new one goes alone into a new page on the right, so that the page on the left stays
-//!    full. That is at the right end of the tree, and in leaves most of whose entries were added
-//!    at their end without another insert in between.
+//!    full. That is at the right end of the tree, and in leaves of whose entries a third or more
+//!    were just added at their end, one after the other. (Not half of them: that is how many a
+//!    leaf that came from a split in the middle takes until it is full.)
 
 use crate::format::node::{self, Child, Item, Node, Payload};
 use crate::format::page::{BRANCH, LEAF};
@@ -215,7 +216,7 @@ fn store_in_leaf<P: WritePages>(
     let mut split = None;
     if !stored {
         let node = Node::new(bytes);
-        let append = i == node.count() && (rightmost || node.appends() * 2 >= node.count().max(4));
+        let append = i == node.count() && (rightmost || node.appends() * 3 >= node.count().max(6));
         split = Some(split_page(pages, page, i, key, payload, append)?);
     }
     if let Some(run) = old_run
@@ -256,7 +257,7 @@ fn split_page<P: WritePages>(
     Ok(Split {
         separator,
         right,
-        right_count: Item::New(key, *payload).child_count(),
+        right_count: Item::New(key, *payload).entries(),
     })
 }
 
@@ -289,6 +290,6 @@ fn split_in_two<P: WritePages>(
         right,
         right_count: high
             .iter()
-            .fold(0, |sum: u64, item| sum.saturating_add(item.child_count())),
+            .fold(0, |sum: u64, item| sum.saturating_add(item.entries())),
     })
 }

@@ -8,7 +8,7 @@
 //! 3. Neighbouring leaves below the same branch are merged when one page holds both without being
 //!    more than [`PACKED_AT_MOST`] full, which saves a page.
 
-use crate::Result;
+use crate::{Error, Result};
 use crate::format::node::{self, Child, Node, Payload};
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot, page};
 
@@ -166,7 +166,12 @@ fn move_leaf<P: WritePages>(
     let page = pages.make_private(at)?;
     for (i, run) in runs {
         let value = pages.read_run(&run)?.to_vec();
-        let copy = pages.allocate_run(&value)?;
+        let copy = match pages.allocate_run(&value) {
+            Ok(copy) => copy,
+            // No gap is long enough: the run stays where it is.
+            Err(Error::FileFull { .. }) => continue,
+            Err(error) => return Err(error),
+        };
         node::overwrite(pages.bytes_mut(page)?, i, &Payload::Run(copy));
         pages.free_run(&run);
     }

@@ -252,6 +252,13 @@ impl Engine {
         (space.end(), space.free())
     }
 
+    /// Pages that the next two checkpoints may need for themselves.
+    pub(crate) fn checkpoint_reserve(&self) -> u32 {
+        let catalog = self.core.lock().header.catalog.count / 16;
+        let space = self.space.lock().tree().pages().count();
+        2 * (8 + u32::try_from(catalog).unwrap_or(u32::MAX / 4) + space as u32)
+    }
+
     /// The version that the next transaction starts with. Called with the turn.
     pub(crate) fn next_version(&self) -> (Arc<State>, Version) {
         let current = self.core.lock().current.clone();

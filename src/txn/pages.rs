@@ -57,6 +57,8 @@ pub(crate) struct TxnPages {
     spill_above_bytes: usize,
     can_spill: bool,
     has_direct_runs: bool,
+    /// Nothing is allocated at this page or behind it.
+    ceiling: PageNumber,
 }
 
 /// What a finished transaction hands over.
@@ -85,7 +87,27 @@ impl TxnPages {
             spill_above_bytes: budget / 2,
             can_spill,
             has_direct_runs: false,
+            ceiling: PageNumber::MAX,
         }
+    }
+
+    /// Makes allocations fail with [`Error::FileFull`] rather than reach page `ceiling`: for a
+    /// transaction that must not make the file larger.
+    pub(crate) fn confine(&mut self, ceiling: PageNumber) {
+        self.ceiling = ceiling;
+    }
+
+    fn allocate_below_ceiling(&self, pages: u32) -> Result<PageNumber> {
+        let pager = &self.engine.pager;
+        let mut space = self.engine.space.lock();
+        let first = space.allocate_run(pager, pages)?;
+        if first.saturating_add(pages) > self.ceiling {
+            space.release(pager, first, pages)?;
+            return Err(Error::FileFull {
+                pages: u64::from(self.ceiling),
+            });
+        }
+        Ok(first)
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -196,7 +218,7 @@ impl TxnPages {
         if let Some(page) = self.recycled.pop() {
             return Ok(page);
         }
-        let page = self.engine.space.lock().allocate(&self.engine.pager)?;
+        let page = self.allocate_below_ceiling(1)?;
         self.allocated.push((page, 1));
         Ok(page)
     }
@@ -468,10 +490,7 @@ impl WritePages for TxnPages {
         if self.slab_bytes > self.spill_above_bytes {
             self.spill()?;
         }
-        let first = {
-            let mut space = self.engine.space.lock();
-            space.allocate_run(&self.engine.pager, pages)?
-        };
+        let first = self.allocate_below_ceiling(pages)?;
         self.allocated.push((first, pages));
         self.store_run(first, value)?;
         Ok(RunRef { first, ..run })

@@ -300,7 +300,10 @@ impl WriteTransaction {
         let engine = self.handle.engine.clone();
         engine.check_writable()?;
         if self.pages.is_unchanged() && self.record.is_empty() && !self.by_checkpoint {
-            return Ok(Commit::done(engine));
+            // A full commit makes the buffered ones before it durable, even if it is empty.
+            let waits = self.durability == Durability::Full;
+            let end = waits.then(|| engine.log.position().lsn);
+            return Ok(Commit { engine, end });
         }
         let state = Arc::new(State {
             version: self.pages.version(),
