@@ -74,7 +74,10 @@ pub fn value(random: &mut Random) -> Vec<u8> {
     };
     let fill = random.next() as u8;
     let mut value = vec![fill; length as usize];
-    value.iter_mut().step_by(97).for_each(|b| *b = random.next() as u8);
+    value
+        .iter_mut()
+        .step_by(97)
+        .for_each(|b| *b = random.next() as u8);
     value
 }
 
