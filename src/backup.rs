@@ -38,7 +38,9 @@ pub(crate) fn backup(snapshot: &Snapshot, path: &Path) -> Result<()> {
         return copied;
     }
     std::fs::rename(&partial, path).map_err(refused)?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
     if cfg!(unix) {
         let synced = std::fs::File::open(directory).and_then(|directory| directory.sync_all());

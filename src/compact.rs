@@ -69,8 +69,10 @@ impl Compaction {
             let finished = self.pass(cutoff, &mut progress)?;
             // The first makes the new places durable; the second, with the old ones free, records
             // the shorter length.
-            self.engine().checkpoint_with(Purpose::Compact(cutoff), None)?;
-            self.engine().checkpoint_with(Purpose::Compact(cutoff), None)?;
+            self.engine()
+                .checkpoint_with(Purpose::Compact(cutoff), None)?;
+            self.engine()
+                .checkpoint_with(Purpose::Compact(cutoff), None)?;
             let (now, _) = self.engine().end_and_free();
             tracing::debug!(from = end, to = now, "compaction pass");
             if !finished || end.saturating_sub(now) <= end / WORTH_SHARE {

@@ -395,12 +395,14 @@ impl Tree {
 
     /// Whether the key is there.
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.db.read(|snapshot| snapshot.tree(&self.name)?.contains(key))
+        self.db
+            .read(|snapshot| snapshot.tree(&self.name)?.contains(key))
     }
 
     /// The number of entries. O(1).
     pub fn len(&self) -> Result<u64> {
-        self.db.read(|snapshot| Ok(snapshot.tree(&self.name)?.len()))
+        self.db
+            .read(|snapshot| Ok(snapshot.tree(&self.name)?.len()))
     }
 
     /// Whether there are no entries. O(1).

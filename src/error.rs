@@ -41,7 +41,9 @@ pub enum Error {
     },
 
     /// Another handle, in this process or in another, has the file open.
-    #[error("the database is open elsewhere; close the other handle, or clone it instead of opening the file twice")]
+    #[error(
+        "the database is open elsewhere; close the other handle, or clone it instead of opening the file twice"
+    )]
     Locked,
 
     /// There is no file at the path, and the options say not to make one.
@@ -59,7 +61,9 @@ pub enum Error {
     },
 
     /// The file was written by a newer version than this program understands.
-    #[error("the file has format version {found}, this program reads up to {supported}; open it with a newer release; the file was not changed")]
+    #[error(
+        "the file has format version {found}, this program reads up to {supported}; open it with a newer release; the file was not changed"
+    )]
     NewerFormat {
         /// The version in the file.
         found: u32,
@@ -68,14 +72,18 @@ pub enum Error {
     },
 
     /// The file needs a feature that this program does not know.
-    #[error("the file uses features {flags:#x} that this program does not know; open it with a newer release; the file was not changed")]
+    #[error(
+        "the file uses features {flags:#x} that this program does not know; open it with a newer release; the file was not changed"
+    )]
     UnknownFeatures {
         /// The unknown bits.
         flags: u64,
     },
 
     /// Bytes in the file are not what was written there.
-    #[error("damage at page {page}, byte {offset}: {what}: expected {expected:#x}, found {found:#x}; restore a backup, or salvage the file with aurora-inspect")]
+    #[error(
+        "damage at page {page}, byte {offset}: {what}: expected {expected:#x}, found {found:#x}; restore a backup, or salvage the file with aurora-inspect"
+    )]
     Corrupt {
         /// Which rule is broken.
         what: &'static str,
@@ -90,7 +98,9 @@ pub enum Error {
     },
 
     /// The file is shorter than its header says.
-    #[error("the file is cut off: it has {found} bytes, its header says {expected}; restore a backup, or salvage the file with aurora-inspect")]
+    #[error(
+        "the file is cut off: it has {found} bytes, its header says {expected}; restore a backup, or salvage the file with aurora-inspect"
+    )]
     Truncated {
         /// The length that the header records.
         expected: u64,
@@ -99,7 +109,9 @@ pub enum Error {
     },
 
     /// Acknowledged commits in the log are damaged, and later ones prove that they were durable.
-    #[error("the log is damaged at position {lsn} (byte {offset}): a later record at {later_lsn} proves that it was durable; restore a backup, or salvage the file with aurora-inspect")]
+    #[error(
+        "the log is damaged at position {lsn} (byte {offset}): a later record at {later_lsn} proves that it was durable; restore a backup, or salvage the file with aurora-inspect"
+    )]
     LogDamaged {
         /// The log position of the first record that cannot be read.
         lsn: u64,
@@ -110,7 +122,9 @@ pub enum Error {
     },
 
     /// No space is left on the device.
-    #[error("the disk is full ({operation} at byte {offset}); nothing that was acknowledged is lost; free some space and try again")]
+    #[error(
+        "the disk is full ({operation} at byte {offset}); nothing that was acknowledged is lost; free some space and try again"
+    )]
     DiskFull {
         /// What was being done.
         operation: &'static str,
@@ -126,7 +140,9 @@ pub enum Error {
     },
 
     /// An earlier write or sync failed, so what is on the disk is not known.
-    #[error("writes are refused since an earlier failure ({cause}); reads go on; close and reopen the database to recover every acknowledged commit")]
+    #[error(
+        "writes are refused since an earlier failure ({cause}); reads go on; close and reopen the database to recover every acknowledged commit"
+    )]
     Poisoned {
         /// The first failure.
         cause: Arc<Error>,
@@ -141,7 +157,9 @@ pub enum Error {
     Closed,
 
     /// An earlier operation of this transaction failed half-way, so it cannot be committed.
-    #[error("an earlier operation of this transaction failed, so it can only be dropped; start it again")]
+    #[error(
+        "an earlier operation of this transaction failed, so it can only be dropped; start it again"
+    )]
     TransactionFailed,
 
     /// The savepoint belongs to another transaction or was rolled back already.
@@ -149,7 +167,9 @@ pub enum Error {
     UnknownSavepoint,
 
     /// A key is longer than a page can hold.
-    #[error("the key has {length} bytes, the limit is {limit}; use a shorter key, or create the file with a larger page size")]
+    #[error(
+        "the key has {length} bytes, the limit is {limit}; use a shorter key, or create the file with a larger page size"
+    )]
     KeyTooLong {
         /// The length of the key.
         length: usize,

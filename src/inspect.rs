@@ -149,7 +149,10 @@ pub(crate) fn stats(engine: &Arc<Engine>) -> Result<Stats> {
     for (name, id) in state.trees.names() {
         let root = state.trees.root(id);
         let shape = tree::check(&*engine.pager, &root, &mut |_, _, _| Ok(()))?;
-        trees.insert(name.to_string(), TreeStats::new(&shape, engine.pager.page_size()));
+        trees.insert(
+            name.to_string(),
+            TreeStats::new(&shape, engine.pager.page_size()),
+        );
     }
     let written = &engine.pager.written;
     let log = engine.log.usage();
@@ -195,10 +198,14 @@ pub(crate) fn stats(engine: &Arc<Engine>) -> Result<Stats> {
 
 fn catalog_pages(engine: &Engine, core: &Core) -> Result<Vec<PageNumber>> {
     let mut pages = Vec::new();
-    tree::check(&*engine.pager, &core.header.catalog, &mut |_, first, count| {
-        pages.extend(first..first.saturating_add(count));
-        Ok(())
-    })?;
+    tree::check(
+        &*engine.pager,
+        &core.header.catalog,
+        &mut |_, first, count| {
+            pages.extend(first..first.saturating_add(count));
+            Ok(())
+        },
+    )?;
     Ok(pages)
 }
 

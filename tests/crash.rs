@@ -89,7 +89,9 @@ impl History {
     /// Notes a commit before it is tried: from then on it may be on the disk.
     fn push(&mut self, changes: &[Change]) {
         let mut model = self.last();
-        changes.iter().for_each(|change| change.apply_to(&mut model));
+        changes
+            .iter()
+            .for_each(|change| change.apply_to(&mut model));
         self.states.push(model);
     }
 
@@ -183,9 +185,10 @@ fn run(disk: &SimDisk, steps: &[Step], history: &mut History) -> aurora::Result<
 /// Opens what a crash left and holds it against the history. Returns the number of the state.
 fn verify(image: &SimDisk, history: &History, what: &str) -> usize {
     let db = open(image.reopen().storage()).unwrap_or_else(|error| panic!("{what}: open: {error}"));
-    db.check().unwrap_or_else(|error| panic!("{what}: check: {error}"));
-    let found = contents(&db.begin_read().unwrap())
-        .unwrap_or_else(|error| panic!("{what}: read: {error}"));
+    db.check()
+        .unwrap_or_else(|error| panic!("{what}: check: {error}"));
+    let found =
+        contents(&db.begin_read().unwrap()).unwrap_or_else(|error| panic!("{what}: read: {error}"));
     let state = (history.acknowledged..history.states.len())
         .rev()
         .find(|index| history.states[*index] == found)
@@ -210,8 +213,13 @@ fn verify(image: &SimDisk, history: &History, what: &str) -> usize {
     drop(db);
     let after = image.crash_image(SimCrash::LoseAll);
     let db = open(after.storage()).unwrap_or_else(|error| panic!("{what}: again: {error}"));
-    db.check().unwrap_or_else(|error| panic!("{what}: check again: {error}"));
-    assert_eq!(contents(&db.begin_read().unwrap()).unwrap(), next.last(), "{what}");
+    db.check()
+        .unwrap_or_else(|error| panic!("{what}: check again: {error}"));
+    assert_eq!(
+        contents(&db.begin_read().unwrap()).unwrap(),
+        next.last(),
+        "{what}"
+    );
     state
 }
 
@@ -258,11 +266,19 @@ fn crash_everywhere(seed: u64, steps: u64, stride: u64) -> u64 {
         let (disk, history) = cut(&steps, nth);
         for variant in variants(seed ^ nth) {
             let image = disk.crash_image(variant);
-            verify(&image, &history, &format!("seed {seed}, cut {nth}, {variant:?}"));
+            verify(
+                &image,
+                &history,
+                &format!("seed {seed}, cut {nth}, {variant:?}"),
+            );
             images += 1;
         }
         // Killed there and opened again at once: what was not synced may still be lost later.
-        verify(&disk.kill_image(), &history, &format!("seed {seed}, killed at {nth}"));
+        verify(
+            &disk.kill_image(),
+            &history,
+            &format!("seed {seed}, killed at {nth}"),
+        );
         nth += stride;
     }
     images
@@ -301,7 +317,9 @@ fn recovery_can_be_cut_and_cut_again() {
         let mut random = Random(seed);
         for _ in 0..4 {
             let (disk, history) = cut(&steps, random.below(length));
-            let image = disk.crash_image(SimCrash::Sectors { seed: random.next() });
+            let image = disk.crash_image(SimCrash::Sectors {
+                seed: random.next(),
+            });
             let before = image.counters().mutating_calls();
             open(image.crash_image(SimCrash::KeepAll).storage()).unwrap();
             let _ = before;
@@ -311,7 +329,11 @@ fn recovery_can_be_cut_and_cut_again() {
                 let _ = open(second.reopen().storage());
                 for variant in variants(random.next()) {
                     let third = second.crash_image(variant);
-                    verify(&third, &history, &format!("seed {seed}, recovery cut {nth}, {variant:?}"));
+                    verify(
+                        &third,
+                        &history,
+                        &format!("seed {seed}, recovery cut {nth}, {variant:?}"),
+                    );
                 }
             }
         }

@@ -205,7 +205,10 @@ impl World {
         self.disk = image;
         self.reopen();
         let found = contents(&self.db().begin_read().unwrap()).unwrap();
-        assert!(self.possible.contains(&found), "not a state that a crash may leave");
+        assert!(
+            self.possible.contains(&found),
+            "not a state that a crash may leave"
+        );
         self.possible = vec![found];
         self.check();
     }
@@ -214,7 +217,10 @@ impl World {
         if self.open.is_none() {
             self.db().check().unwrap();
         }
-        assert_eq!(&contents(&self.db().begin_read().unwrap()).unwrap(), self.last());
+        assert_eq!(
+            &contents(&self.db().begin_read().unwrap()).unwrap(),
+            self.last()
+        );
     }
 
     fn check_snapshots(&self) {
@@ -234,13 +240,19 @@ fn query<'a>(view: impl Fn(&str) -> Option<TreeView<'a>>, model: &Model, seed: u
     };
     let tree: &Tree = &model.0[name];
     let key = common::key(&mut random);
-    assert_eq!(view.get(&key).unwrap().as_deref(), tree.get(&key).map(Vec::as_slice));
+    assert_eq!(
+        view.get(&key).unwrap().as_deref(),
+        tree.get(&key).map(Vec::as_slice)
+    );
     assert_eq!(view.len(), tree.len() as u64);
     let entry = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
     assert_eq!(view.first().unwrap(), tree.first_key_value().map(entry));
     assert_eq!(view.last().unwrap(), tree.last_key_value().map(entry));
     let nth = random.below(tree.len() as u64 + 2);
-    assert_eq!(view.nth(nth).unwrap(), tree.iter().nth(nth as usize).map(entry));
+    assert_eq!(
+        view.nth(nth).unwrap(),
+        tree.iter().nth(nth as usize).map(entry)
+    );
     let (a, b) = (common::key(&mut random), common::key(&mut random));
     let (low, high) = if a <= b { (a, b) } else { (b, a) };
     let bound = |key: Vec<u8>, kind: u64| match kind {
@@ -258,7 +270,11 @@ fn query<'a>(view: impl Fn(&str) -> Option<TreeView<'a>>, model: &Model, seed: u
     let expected: Vec<_> = tree.range(range.clone()).map(entry).collect();
     let found: Vec<_> = view.range(range.clone()).map(Result::unwrap).collect();
     assert_eq!(found, expected);
-    let mut backwards: Vec<_> = view.range(range.clone()).rev().map(Result::unwrap).collect();
+    let mut backwards: Vec<_> = view
+        .range(range.clone())
+        .rev()
+        .map(Result::unwrap)
+        .collect();
     backwards.reverse();
     assert_eq!(backwards, expected);
     assert_eq!(view.count(range.clone()).unwrap(), expected.len() as u64);
@@ -267,13 +283,19 @@ fn query<'a>(view: impl Fn(&str) -> Option<TreeView<'a>>, model: &Model, seed: u
     let mut ends = expected.iter();
     for step in 0..expected.len() + 1 {
         if step % 3 == 0 {
-            assert_eq!(both.next_back().transpose().unwrap().as_ref(), ends.next_back());
+            assert_eq!(
+                both.next_back().transpose().unwrap().as_ref(),
+                ends.next_back()
+            );
         } else {
             assert_eq!(both.next().transpose().unwrap().as_ref(), ends.next());
         }
     }
     let prefix = &b"key0012"[..4 + random.below(4) as usize];
-    let expected = tree.iter().filter(|(key, _)| key.starts_with(prefix)).map(entry);
+    let expected = tree
+        .iter()
+        .filter(|(key, _)| key.starts_with(prefix))
+        .map(entry);
     let found = view.prefix(prefix).map(Result::unwrap);
     assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }

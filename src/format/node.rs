@@ -8,7 +8,9 @@
 //!  +----------------+--------+--------+-----+- - - - -+----------------+--------------------+
 //!
 //!  header fields used here: 16 kind u8, 17 level u8, 18 count u16, 20 cells_start u32,
-//!                           24 prefix u16, 26 garbage u16, 28 appends u16
+//!                           24 prefix u16, 26 garbage u16, 28 appends u16 (leaves: bits 13..15
+//!                           how many inserts in a row, up to 7, each went right behind the one
+//!                           before; bits 0..12 the slot of the last one: a hint for splits)
 //!
 //!  slot i, at 32 + 8 * i                       (suffix = the key without the page's prefix)
 //!  +0  u32  head     the first 4 bytes of the suffix as a big-endian number, zero-padded
@@ -61,6 +63,11 @@ const CHILD_CHECKSUM: usize = 4;
 const CHILD_COUNT: usize = 8;
 const VALUE_LENGTH_BYTES: usize = 2;
 const OVERFLOW_FLAG: u16 = 0x8000;
+/// The `appends` field: how many inserts in a row (up to this) each went right behind the one
+/// before, in bits 13..15, and the slot of the last one in bits 0..12.
+const LONGEST_ASCENT: u16 = 7;
+const ASCENT_SHIFT: u32 = 13;
+const ASCENT_SLOT: u16 = (1 << ASCENT_SHIFT) - 1;
 const FIRST_PAGE: PageNumber = 2;
 /// Where faults about the prefix point.
 pub(crate) const PREFIX_OFFSET: usize = PREFIX;
@@ -262,9 +269,11 @@ impl<'a> Node<'a> {
         self.prefix
     }
 
-    /// How many of the last inserts went to the end, in a row.
-    pub(crate) fn appends(&self) -> usize {
-        usize::from(get_u16(self.bytes, APPENDS))
+    /// In a leaf: whether the last inserts came in ascending order, each right behind the one
+    /// before, and the one that is to be slot `i` goes on with that.
+    pub(crate) fn is_ascending(&self, i: usize) -> bool {
+        let (run, last) = ascent(self.bytes);
+        run == LONGEST_ASCENT && last + 1 == i
     }
 
     fn cells_start(&self) -> usize {
@@ -804,32 +813,44 @@ pub(crate) fn insert(bytes: &mut [u8], i: usize, key: &[u8], payload: &Payload<'
     let offset = place(bytes, i, cells_start, suffix, payload);
     put_u16(bytes, COUNT, count as u16 + 1);
     put_u32(bytes, CELLS_START, offset as u32);
-    note_insert(bytes, i == count);
+    note_insert(bytes, i);
     true
 }
 
-fn note_insert(bytes: &mut [u8], at_end: bool) {
-    if page::kind(bytes) == LEAF {
-        let appends = get_u16(bytes, APPENDS).saturating_add(1);
-        put_u16(bytes, APPENDS, if at_end { appends } else { 0 });
-    }
+/// The run of ascending inserts, and the slot of the last one.
+fn ascent(bytes: &[u8]) -> (u16, usize) {
+    let raw = get_u16(bytes, APPENDS);
+    (raw >> ASCENT_SHIFT, usize::from(raw & ASCENT_SLOT))
 }
 
-/// Sets how many of the last inserts went to the end, in a row.
-pub(crate) fn set_appends(bytes: &mut [u8], appends: u16) {
-    put_u16(bytes, APPENDS, appends);
+/// Notes that inserts come in ascending order, the last one at slot `i`; or that they do not.
+pub(crate) fn set_ascent(bytes: &mut [u8], is_ascending: bool, i: usize) {
+    let run = if is_ascending { LONGEST_ASCENT } else { 0 };
+    put_u16(bytes, APPENDS, run << ASCENT_SHIFT | i as u16 & ASCENT_SLOT);
+}
+
+fn note_insert(bytes: &mut [u8], i: usize) {
+    if page::kind(bytes) == LEAF {
+        let (run, last) = ascent(bytes);
+        let run = if last + 1 == i {
+            LONGEST_ASCENT.min(run + 1)
+        } else {
+            0
+        };
+        put_u16(bytes, APPENDS, run << ASCENT_SHIFT | i as u16 & ASCENT_SLOT);
+    }
 }
 
 #[cold]
 fn insert_rebuilding(bytes: &mut [u8], i: usize, key: &[u8], payload: &Payload<'_>) -> bool {
-    let old = bytes.to_vec();
+    let old = Scratch::copy(bytes);
     let node = Node::new(&old);
     let items = node.items_with(i, key, *payload);
     if measure(&items, node.is_branch()) > usable_bytes(bytes.len()) {
         return false;
     }
     build(bytes, &items);
-    note_insert(bytes, i == node.count());
+    note_insert(bytes, i);
     true
 }
 
@@ -923,6 +944,37 @@ pub(crate) fn patch_checksums(
         if let Some(checksum) = checksum_of(child.page.page) {
             put_u32(bytes, offset + CHILD_CHECKSUM, checksum);
         }
+    }
+}
+
+/// A copy of a page for the time of a rebuild. Its memory is kept for the next one: allocating and
+/// freeing a page at a time makes some allocators hand it back to the system each time.
+pub(crate) struct Scratch(Vec<u8>);
+
+thread_local! {
+    static SPARE: std::cell::Cell<Vec<u8>> = const { std::cell::Cell::new(Vec::new()) };
+}
+
+impl Scratch {
+    pub(crate) fn copy(bytes: &[u8]) -> Self {
+        let mut spare = SPARE.take();
+        spare.clear();
+        spare.extend_from_slice(bytes);
+        Scratch(spare)
+    }
+}
+
+impl std::ops::Deref for Scratch {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        SPARE.set(std::mem::take(&mut self.0));
     }
 }
 
@@ -1062,6 +1114,44 @@ pub(crate) fn split_point(
     }
 }
 
+/// Like [`split_point`], for an entry in the middle of a leaf that goes on with ascending inserts:
+/// it becomes the last of the left page, where the next ones can follow it.
+pub(crate) fn ascending_split_point(
+    items: &[Item<'_>],
+    new: usize,
+    page_size: usize,
+) -> Option<usize> {
+    let (low, high) = items.split_at_checked(new + 1)?;
+    let room = usable_bytes(page_size);
+    let fits = |half: &[Item<'_>]| !half.is_empty() && measure(half, false) <= room;
+    (fits(low) && fits(high)).then_some(new + 1)
+}
+
+/// How many of the entries of a leaf fill a page up to `limit` bytes.
+pub(crate) fn fill_point(items: &[Item<'_>], limit: usize) -> usize {
+    let (mut fits, mut too_many) = (0, items.len() + 1);
+    while fits + 1 < too_many {
+        let middle = fits + (too_many - fits) / 2;
+        let part = items.get(..middle).unwrap_or_default();
+        if measure(part, false) <= limit {
+            fits = middle;
+        } else {
+            too_many = middle;
+        }
+    }
+    fits
+}
+
+/// Asks for the lines of a page that a search is about to read, all at once: without this the
+/// first one, which tells the number of slots, would have to arrive before the others are asked
+/// for. (Measured: 5% to 10% of a random read.)
+#[inline]
+pub(crate) fn warm(bytes: &[u8]) {
+    for line in [64, 128, 192] {
+        std::hint::black_box(bytes.get(line).copied());
+    }
+}
+
 /// Lays a page out anew with these entries, which fit. The header keeps its page number, birth,
 /// kind, level and run of appends.
 pub(crate) fn build(bytes: &mut [u8], items: &[Item<'_>]) {
@@ -1179,7 +1269,7 @@ mod tests {
             node.used(),
             node.gap(),
         );
-        let _ = (node.check_cells(), node.items().len(), node.appends());
+        let _ = (node.check_cells(), node.items().len(), node.is_ascending(1));
     }
 
     proptest! {
@@ -1320,7 +1410,7 @@ mod tests {
             if validate(&bytes, 7).is_ok() {
                 // What is valid can be changed, too.
                 let mut changed = bytes.clone();
-                patch_checksums(&mut changed, |page| Some(page));
+                patch_checksums(&mut changed, Some);
                 remove(&mut changed, 3);
                 let payload = if is_leaf { Payload::Inline(b"v") } else { Payload::Child(child(1)) };
                 let count = Node::new(&changed).count();

@@ -10,7 +10,8 @@
 //! 20  u32  cells_start  nodes: offset of the lowest cell (the page size if there is none)
 //! 24  u16  prefix       nodes: length of the common key prefix, kept in the page's last bytes
 //! 26  u16  garbage      nodes: bytes between cells_start and the prefix that no cell uses
-//! 28  u16  appends      leaves: how many of the last inserts went to the end, in a row
+//! 28  u16  appends      leaves, a hint: bits 13 to 15, how many of the last inserts came right
+//!                       behind the one before, up to 7; bits 0 to 12, the slot of the last one
 //! 30  u16  reserved     0
 //! ```
 

@@ -134,8 +134,6 @@ pub(crate) enum Refusal {
 pub(crate) struct LogUse {
     pub ring_bytes: u64,
     pub used_bytes: u64,
-    pub end: Lsn,
-    pub durable: Lsn,
     pub records: u64,
     pub batches: u64,
 }
@@ -241,11 +239,15 @@ impl<S: Versioned> Log<S> {
         }
     }
 
+    /// The length of the present ring.
+    pub(crate) fn ring_bytes(&self) -> u64 {
+        let ring = self.inner.lock().geometry.current();
+        ring.length_bytes(self.pager.page_size())
+    }
+
     /// The largest record that the present ring takes with room to spare.
     pub(crate) fn max_record_bytes(&self) -> u64 {
-        let inner = self.inner.lock();
-        let ring = inner.geometry.current();
-        ring.length_bytes(self.pager.page_size()) / 4
+        self.ring_bytes() / 4
     }
 
     /// The end of the log, with the checksum that the next record links to.
@@ -267,8 +269,6 @@ impl<S: Versioned> Log<S> {
         LogUse {
             ring_bytes: ring.length_bytes(self.pager.page_size()),
             used_bytes: inner.end - inner.geometry.base(),
-            end: inner.end,
-            durable: inner.durable,
             records: inner.records,
             batches: inner.batches,
         }

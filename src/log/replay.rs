@@ -140,7 +140,8 @@ impl Ring {
             let Some(header) = record::decode_header(bytes) else {
                 continue;
             };
-            let in_place = header.lsn >= end && header.lsn % length == (self.base + index as u64) % length;
+            let in_place =
+                header.lsn >= end && header.lsn % length == (self.base + index as u64) % length;
             let proves = header.durable > end || header.checkpoint > checkpoint;
             if in_place && proves && record::is_intact(bytes, &header, salt) {
                 return Some(header);

@@ -113,7 +113,7 @@ impl Cache {
         let Some(frame) = entry.frame.load(pin).filter(|frame| frame.is_clean()) else {
             return;
         };
-        if frame.take_touched() {
+        if entry.take_touched() {
             clock.push_back(page);
         } else if entry.frame.clear_if(frame, pin) {
             self.forget(frame.bytes().len());

@@ -185,7 +185,7 @@ impl Pager {
         let entry = self.table.entry(target.page);
         loop {
             if let Some(frame) = entry.frame.load(pin) {
-                frame.touch();
+                entry.touch();
                 return Ok(PinnedBytes::Frame(frame));
             }
             if entry.is_verified()
@@ -205,7 +205,7 @@ impl Pager {
         let entry = self.table.entry(target.page);
         loop {
             if let Some(frame) = entry.frame.load(&pin) {
-                frame.touch();
+                entry.touch();
                 return Ok(PageBytes::Held(frame.hold(), self.page_size as usize));
             }
             if entry.is_verified()
@@ -276,7 +276,7 @@ impl Pager {
         let length = run.length_bytes as usize;
         let pin = crossbeam_epoch::pin();
         if let Some(frame) = entry.frame.load(&pin) {
-            frame.touch();
+            entry.touch();
             return Ok(PageBytes::Held(frame.hold(), length));
         }
         if entry.is_verified()

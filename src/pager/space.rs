@@ -581,12 +581,7 @@ impl Space {
         Ok(())
     }
 
-    fn drop_node(
-        &mut self,
-        pager: &Pager,
-        plan: &mut SpacePlan,
-        page: PageNumber,
-    ) -> Result<()> {
+    fn drop_node(&mut self, pager: &Pager, plan: &mut SpacePlan, page: PageNumber) -> Result<()> {
         if page != 0 {
             plan.freed.push(page);
             self.set_used_in(pager, &mut plan.image, page, false)?;
@@ -628,7 +623,11 @@ impl Space {
     ) -> Result<()> {
         let page = self.allocate(pager)?;
         self.set_used_in(pager, &mut plan.image, page, true)?;
-        let entry = plan.tree.levels.get_mut(level).and_then(|l| l.get_mut(index));
+        let entry = plan
+            .tree
+            .levels
+            .get_mut(level)
+            .and_then(|l| l.get_mut(index));
         let old = entry.map(|entry| {
             let old = entry.page.page;
             entry.page = PageRef { page, checksum: 0 };

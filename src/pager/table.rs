@@ -20,8 +20,11 @@ const CHECKSUM_MASK: u64 = 0xffff_ffff;
 const VERIFIED: u64 = 1 << 32;
 /// The page stands in the list of dirty pages (so that it is not put there twice).
 const LISTED: u64 = 1 << 33;
+/// The page's frame was used since the clock of the cache last came by. Here and not in the frame,
+/// because a reader has this line at hand.
+const TOUCHED: u64 = 1 << 34;
 /// Index + 1 of the page in the slab of the transaction that owns it.
-const SLAB_SHIFT: u32 = 34;
+const SLAB_SHIFT: u32 = 35;
 const SLAB_MASK: u64 = !0 << SLAB_SHIFT;
 
 /// What is known of one page.
@@ -63,6 +66,20 @@ impl Entry {
     pub(crate) fn set_slab_index(&self, index: Option<usize>) {
         let bits = index.map_or(0, |index| (index as u64 + 1) << SLAB_SHIFT);
         self.update(|meta| (meta & !SLAB_MASK) | bits);
+    }
+
+    /// Remembers for eviction that the frame was used.
+    #[inline]
+    pub(crate) fn touch(&self) {
+        // Read first: the line of a hot page stays shared between the cores.
+        if self.meta.load(Ordering::Relaxed) & TOUCHED == 0 {
+            self.meta.fetch_or(TOUCHED, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was used since the last call.
+    pub(crate) fn take_touched(&self) -> bool {
+        self.meta.fetch_and(!TOUCHED, Ordering::Relaxed) & TOUCHED != 0
     }
 
     /// Sets the mark and says whether it was new.

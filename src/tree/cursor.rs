@@ -12,7 +12,7 @@
 use std::ops::{Bound, Deref};
 
 use crate::Result;
-use crate::format::node::{Node, ValueAt};
+use crate::format::node::{self, Node, ValueAt};
 use crate::format::{PageNumber, PageRef, TreeRoot};
 
 use super::count::{child_of_nth, wrong_count};
@@ -109,12 +109,6 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
         cursor.lower = lower.map(<[u8]>::to_vec);
         cursor.upper = upper.map(<[u8]>::to_vec);
         cursor
-    }
-
-    /// Whether the cursor is on an entry.
-    #[inline]
-    pub(crate) fn is_on_entry(&self) -> bool {
-        self.leaf.is_some()
     }
 
     /// To the first entry inside the bounds.
@@ -285,16 +279,6 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
         Ok((&self.key, self.value()?))
     }
 
-    /// The leaf, its page number and where in it (or outside of it) the value is.
-    pub(crate) fn value_at(&self) -> Option<(&P::Bytes<'p>, PageNumber, ValueAt)> {
-        let leaf = self.leaf.as_ref()?;
-        Some((
-            &leaf.bytes,
-            leaf.page,
-            Node::new(&leaf.bytes).value(self.slot),
-        ))
-    }
-
     fn search(&self, key: &[u8]) -> Result<usize, usize> {
         match &self.leaf {
             Some(leaf) => Node::new(&leaf.bytes).search(key),
@@ -333,6 +317,7 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
             page = node.child(slot).page;
         }
         let bytes = self.pages.read(&page)?;
+        node::warm(&bytes);
         let count = node_at(&bytes, page.page, 0)?.count();
         self.leaf = Some(Leaf {
             bytes,

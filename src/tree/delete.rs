@@ -10,7 +10,7 @@
 //! 3. A page without entries leaves the tree at once.
 
 use crate::Result;
-use crate::format::node::{self, Child, Node, Payload};
+use crate::format::node::{self, Child, Node, Payload, Scratch};
 use crate::format::{PageNumber, PageRef, TreeRoot, page};
 
 use super::pages::{ReadPages, WritePages};
@@ -161,7 +161,9 @@ pub(super) fn merge_pair<P: WritePages>(
     let page = pages.make_private(&left.page)?;
     let bytes = pages.bytes_mut(page)?;
     node::build(bytes, &items);
-    node::set_appends(bytes, 0);
+    if level == 0 {
+        node::set_ascent(bytes, false, 0);
+    }
     pages.free(right.page.page, page::birth(&right_bytes));
     let merged = Child {
         page: private(page),
@@ -180,7 +182,7 @@ fn read_mergeable<P: ReadPages>(
     right: &Child,
     level: u8,
     limit: usize,
-) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+) -> Result<Option<(Scratch, Scratch)>> {
     let left_bytes = pages.read(&left.page)?;
     let right_bytes = pages.read(&right.page)?;
     let left_node = node_at(&left_bytes, left.page.page, level)?;
@@ -199,7 +201,10 @@ fn read_mergeable<P: ReadPages>(
     if at_least(&left_node) + at_least(&right_node) > limit {
         return Ok(None);
     }
-    Ok(Some((left_bytes.to_vec(), right_bytes.to_vec())))
+    Ok(Some((
+        Scratch::copy(&left_bytes),
+        Scratch::copy(&right_bytes),
+    )))
 }
 
 /// Brings a root in order after removals: no root for no entries, no root with a single child.

@@ -6,12 +6,11 @@
 //! 2. On the way down each page becomes private; on the way up its parent learns its new number,
 //!    its new count and, after a split, its new sibling.
 //! 3. A page splits in the middle of its bytes, except where entries arrive in ascending order:
-//!    there the new one goes alone into a new page on the right, so that the page on the left stays
-//!    full. That is at the right end of the tree, and in leaves of whose entries a third or more
-//!    were just added at their end, one after the other. (Not half of them: that is how many a
-//!    leaf that came from a split in the middle takes until it is full.)
+//!    there the page splits right behind the new entry, or if that is at the end, the new one goes
+//!    alone into a new page. So the page on the left gets and stays full. That is so at the right
+//!    end of the tree, and in leaves whose last inserts each went right behind the one before.
 
-use crate::format::node::{self, Child, Item, Node, Payload};
+use crate::format::node::{self, Child, Item, Node, Payload, Scratch};
 use crate::format::page::{BRANCH, LEAF};
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
 use crate::{Error, Result};
@@ -146,6 +145,7 @@ fn store_below<P: WritePages>(
 ) -> Result<Stored> {
     let page = pages.make_private(at)?;
     let bytes = pages.bytes_mut(page)?;
+    node::warm(bytes);
     let node = node_at(bytes, page, level)?;
     if level == 0 {
         return store_in_leaf(pages, page, rightmost, key, payload);
@@ -216,7 +216,7 @@ fn store_in_leaf<P: WritePages>(
     let mut split = None;
     if !stored {
         let node = Node::new(bytes);
-        let append = i == node.count() && (rightmost || node.appends() * 3 >= node.count().max(6));
+        let append = i == node.count() && (rightmost || node.is_ascending(i));
         split = Some(split_page(pages, page, i, key, payload, append)?);
     }
     if let Some(run) = old_run
@@ -242,6 +242,7 @@ fn split_page<P: WritePages>(
 ) -> Result<Split> {
     let left = Node::new(pages.bytes_mut(page)?);
     let (is_branch, level) = (left.is_branch(), left.level());
+    let is_ascending = left.is_ascending(i);
     let kind = if is_branch { BRANCH } else { LEAF };
     if !append {
         let right = pages.allocate(kind, level)?;
@@ -253,7 +254,11 @@ fn split_page<P: WritePages>(
         node::shortest_separator(&left.key_vec(i.saturating_sub(1)), key)
     };
     let right = pages.allocate(kind, level)?;
-    node::insert(pages.bytes_mut(right)?, 0, key, payload);
+    let bytes = pages.bytes_mut(right)?;
+    node::insert(bytes, 0, key, payload);
+    if !is_branch {
+        node::set_ascent(bytes, is_ascending, 0);
+    }
     Ok(Split {
         separator,
         right,
@@ -269,10 +274,14 @@ fn split_in_two<P: WritePages>(
     key: &[u8],
     payload: &Payload<'_>,
 ) -> Result<Split> {
-    let old = pages.bytes_mut(page)?.to_vec();
+    let old = Scratch::copy(pages.bytes_mut(page)?);
     let node = Node::new(&old);
     let items = node.items_with(i, key, *payload);
-    let at = node::split_point(&items, i, old.len(), node.is_branch());
+    let is_ascending = !node.is_branch() && node.is_ascending(i);
+    let behind = is_ascending
+        .then(|| node::ascending_split_point(&items, i, old.len()))
+        .flatten();
+    let at = behind.unwrap_or_else(|| node::split_point(&items, i, old.len(), node.is_branch()));
     let (low, high) = items.split_at(at.min(items.len()));
     let (Some(last_low), Some(first_high)) = (low.last(), high.first()) else {
         return Err(super::wrong_level(&old, page, node.level()));
@@ -284,7 +293,12 @@ fn split_in_two<P: WritePages>(
     };
     node::build(pages.bytes_mut(page)?, low);
     node::build(pages.bytes_mut(right)?, high);
-    node::set_appends(pages.bytes_mut(page)?, 0);
+    if !node.is_branch() {
+        // In which half the next one of the run belongs is told by where this one went.
+        let (home, slot) = if i < at { (page, i) } else { (right, i - at) };
+        node::set_ascent(pages.bytes_mut(page)?, false, 0);
+        node::set_ascent(pages.bytes_mut(home)?, is_ascending, slot);
+    }
     Ok(Split {
         separator,
         right,

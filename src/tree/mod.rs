@@ -38,6 +38,8 @@ pub(crate) mod range;
 pub(crate) mod relocate;
 
 #[cfg(test)]
+mod speed;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
@@ -51,7 +53,7 @@ pub(crate) use range::{delete_range, drop_tree};
 pub(crate) use relocate::relocate;
 
 use crate::Result;
-use crate::format::node::{Node, ValueAt};
+use crate::format::node::{self, Node, ValueAt};
 use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot, page};
 use pages::ReadPages;
 
@@ -125,6 +127,7 @@ pub(crate) fn find<'p, P: ReadPages>(
         page = node.child(node.child_index(key)).page;
     }
     let leaf = pages.read(&page)?;
+    node::warm(&leaf);
     let node = node_at(&leaf, page.page, 0)?;
     let Ok(slot) = node.search(key) else {
         return Ok(None);

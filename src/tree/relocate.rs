@@ -5,12 +5,12 @@
 //! 1. What the tree holds does not change, only where.
 //! 2. A page moves by being made private: a page that is private already keeps its number. Pages
 //!    and runs of this very transaction are for the caller to place where they may stay.
-//! 3. Neighbouring leaves below the same branch are merged when one page holds both without being
-//!    more than [`PACKED_AT_MOST`] full, which saves a page.
+//! 3. A leaf that is less than [`LOOSE_BELOW`] full takes entries from the next ones below the same
+//!    branch until it is [`PACKED_AT_MOST`] full; a leaf that is emptied that way is freed.
 
-use crate::{Error, Result};
-use crate::format::node::{self, Child, Node, Payload};
+use crate::format::node::{self, Child, Node, Payload, Scratch};
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot, page};
+use crate::{Error, Result};
 
 use super::delete::{TOO_EMPTY, collapse, merge_near, merge_pair, percent};
 use super::pages::{ReadPages, WritePages};
@@ -18,6 +18,8 @@ use super::{node_at, private};
 
 /// In percent: a little room is left, so that the next insert does not split the page again.
 const PACKED_AT_MOST: usize = 95;
+/// In percent: a leaf fuller than that is not worth writing again.
+const LOOSE_BELOW: usize = 85;
 
 /// Moves every page that `wants_move` names on the way to `budget_leaves` leaves, beginning with
 /// the one for `from_key`. Returns the key to go on from; `None` at the end of the tree.
@@ -70,10 +72,9 @@ fn move_below<P: WritePages>(
     let i = node_at(&bytes, at.page, level)?.child_index(key);
     drop(bytes);
     if level == 1 {
-        let limit = percent(pages.page_size(), PACKED_AT_MOST);
-        while can_merge(pages, &at, i, limit)? {
+        while is_loose(pages, &at, i)? {
             at = private(pages.make_private(&at)?);
-            if !merge_pair(pages, at.page, i, limit)? {
+            if !pack(pages, at.page, i)? {
                 break;
             }
         }
@@ -101,25 +102,59 @@ fn move_below<P: WritePages>(
     })
 }
 
-/// Whether the leaves `i` and `i + 1` below a branch look as if one page could hold both. Nothing is copied to
-/// find out.
-fn can_merge<P: ReadPages>(pages: &P, at: &PageRef, i: usize, limit: usize) -> Result<bool> {
+/// Whether leaf `i` below a branch has room to take entries from a leaf after it.
+fn is_loose<P: ReadPages>(pages: &P, at: &PageRef, i: usize) -> Result<bool> {
     let bytes = pages.read(at)?;
     let node = node_at(&bytes, at.page, 1)?;
     if i + 1 >= node.count() {
         return Ok(false);
     }
-    let (left, right) = (node.child(i).page, node.child(i + 1).page);
-    let left_bytes = pages.read(&left)?;
-    let right_bytes = pages.read(&right)?;
-    let left_node = node_at(&left_bytes, left.page, 0)?;
-    let right_node = node_at(&right_bytes, right.page, 0)?;
-    if left_node.used() + right_node.used() > limit + left_node.prefix().len() {
+    let left = node.child(i).page;
+    let used = node_at(&pages.read(&left)?, left.page, 0)?.used();
+    Ok(used < percent(pages.page_size(), LOOSE_BELOW))
+}
+
+/// Fills leaf `i` below a private branch from the next one. False if nothing could be moved.
+fn pack<P: WritePages>(pages: &mut P, parent: PageNumber, i: usize) -> Result<bool> {
+    let limit = percent(pages.page_size(), PACKED_AT_MOST);
+    if merge_pair(pages, parent, i, limit)? {
+        return Ok(true);
+    }
+    let node = Node::new(pages.bytes_mut(parent)?);
+    let (left, right) = (node.child(i), node.child(i + 1));
+    let old_separator = node.key_vec(i + 1);
+    let left_bytes = Scratch::copy(&pages.read(&left.page)?);
+    let right_bytes = Scratch::copy(&pages.read(&right.page)?);
+    let left_node = node_at(&left_bytes, left.page.page, 0)?;
+    let mut items = left_node.items();
+    items.append(&mut node_at(&right_bytes, right.page.page, 0)?.items());
+    let (low, high) = items.split_at(node::fill_point(&items, limit));
+    let (Some(last_low), Some(first_high)) = (low.last(), high.first()) else {
+        return Ok(false);
+    };
+    if low.len() <= left_node.count() || node::measure(high, false) > limit {
         return Ok(false);
     }
-    let mut items = left_node.items();
-    items.append(&mut right_node.items());
-    Ok(node::measure(&items, false) <= limit)
+    let separator = node::shortest_separator(&last_low.key_vec(), &first_high.key_vec());
+    let bytes = pages.bytes_mut(parent)?;
+    node::remove(bytes, i + 1);
+    if !node::insert(bytes, i + 1, &separator, &Payload::Child(right)) {
+        // A longer separator than the old one, for which the branch has room.
+        node::insert(bytes, i + 1, &old_separator, &Payload::Child(right));
+        return Ok(false);
+    }
+    for (at, page, part) in [(i, left.page, low), (i + 1, right.page, high)] {
+        let page = pages.make_private(&page)?;
+        let bytes = pages.bytes_mut(page)?;
+        node::build(bytes, part);
+        node::set_ascent(bytes, false, 0);
+        let child = Child {
+            page: private(page),
+            count: part.len() as u64,
+        };
+        node::set_child(pages.bytes_mut(parent)?, at, &child);
+    }
+    Ok(true)
 }
 
 /// Merges child `i`, a branch that lost children to merges, with a sibling if it is thin.

@@ -37,10 +37,6 @@ impl TestPages {
         self.version += 1;
     }
 
-    pub(crate) fn page_bytes(&self, page: PageNumber) -> &[u8] {
-        self.pages[page as usize].as_deref().expect("page is there")
-    }
-
     /// The structural check; and the pages in use are exactly those reachable.
     pub(crate) fn check(&self, root: &TreeRoot) -> TreeShape {
         let mut seen = HashMap::new();

@@ -14,7 +14,7 @@ use pages::WritePages;
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A small generator, so that big tests run the same each time.
-pub(super) struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     pub(super) fn next(&mut self) -> u64 {
@@ -25,7 +25,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 
@@ -380,7 +380,7 @@ fn compaction_moves_everything_and_packs_it() {
         from = relocate(&mut pages, &mut root, &key, 16, &|page| page <= limit).unwrap();
     }
     let shape = pages.check(&root);
-    assert!(shape.fill(4096) > 0.72, "only {:.3} full", shape.fill(4096));
+    assert!(shape.fill(4096) > 0.92, "only {:.3} full", shape.fill(4096));
     assert!(contents(&pages, &root) == before);
     check(&pages, &root, &mut |_, page, _| {
         assert!(page > limit, "page {page} stayed");
@@ -441,104 +441,4 @@ fn a_page_of_the_wrong_level_is_damage() {
     root.level -= 1;
     root.count += 1;
     assert!(check(&pages, &root, &mut |_, _, _| Ok(())).is_err());
-}
-
-/// `cargo test --release --lib -- --ignored --nocapture speed`
-#[test]
-#[ignore = "a measurement"]
-fn speed_of_a_million_entries() {
-    use std::time::Instant;
-    const ENTRIES: u64 = 1_000_000;
-    for page_size in [4096, 8192] {
-        let mut pages = TestPages::new(page_size);
-        pages.strict = false;
-        let mut root = TreeRoot::default();
-        let value = [9; 150];
-        let key = |i: u64| {
-            let mut random = Random(i.wrapping_mul(77));
-            let mut key = [0; 24];
-            for chunk in key.chunks_exact_mut(8) {
-                chunk.copy_from_slice(&random.next().to_le_bytes());
-            }
-            key
-        };
-        let per = |start: Instant, n: u64| start.elapsed().as_nanos() / u128::from(n);
-        let start = Instant::now();
-        for i in 0..ENTRIES {
-            put(&mut pages, &mut root, &key(i), &value).unwrap();
-        }
-        let load = per(start, ENTRIES);
-        let mut random = Random(1);
-        let start = Instant::now();
-        let mut sum = 0;
-        for _ in 0..ENTRIES {
-            let found = find(&pages, &root, &key(random.below(ENTRIES))).unwrap();
-            sum += found
-                .unwrap()
-                .inline()
-                .unwrap()
-                .iter()
-                .map(|b| usize::from(*b))
-                .take(8)
-                .sum::<usize>();
-        }
-        let read = per(start, ENTRIES);
-        let start = Instant::now();
-        let mut cursor = Cursor::new(&pages, &root);
-        for _ in 0..200_000 {
-            let mut more = cursor.seek(&key(random.below(ENTRIES))).unwrap();
-            for _ in 0..10 {
-                if !more {
-                    break;
-                }
-                let (key, value) = cursor.entry().unwrap();
-                sum += key.len() + value.len();
-                more = cursor.next().unwrap();
-            }
-        }
-        let scan = per(start, 200_000);
-        let start = Instant::now();
-        let mut more = cursor.first().unwrap();
-        while more {
-            let (key, value) = cursor.entry().unwrap();
-            sum += key.len() + value.len();
-            more = cursor.next().unwrap();
-        }
-        let walk = per(start, ENTRIES);
-        let shape = check(&pages, &root, &mut |_, _, _| Ok(())).unwrap();
-        let start = Instant::now();
-        for i in 0..ENTRIES / 4 {
-            put(&mut pages, &mut root, &key(i), &value).unwrap();
-        }
-        let replace = per(start, ENTRIES / 4);
-        let start = Instant::now();
-        for i in 0..ENTRIES / 10 {
-            pages.next_version();
-            put(&mut pages, &mut root, &key(i + ENTRIES), &value).unwrap();
-        }
-        let single = per(start, ENTRIES / 10);
-        let start = Instant::now();
-        pages.next_version();
-        for i in 0..ENTRIES / 2 {
-            delete(&mut pages, &mut root, &key(i * 2)).unwrap();
-        }
-        let remove = per(start, ENTRIES / 2);
-        let start = Instant::now();
-        let mut ordered = TestPages::new(page_size);
-        ordered.strict = false;
-        let mut ordered_root = TreeRoot::default();
-        for i in 0..ENTRIES {
-            let mut key = [1; 24];
-            key[16..].copy_from_slice(&i.to_be_bytes());
-            put(&mut ordered, &mut ordered_root, &key, &value).unwrap();
-        }
-        let append = per(start, ENTRIES);
-        println!(
-            "page {page_size}: load {load} ns, read {read} ns, seek + 10 {scan} ns, walk {walk} ns, \
-             replace {replace} ns, one-put transactions {single} ns, delete {remove} ns, \
-             sequential load {append} ns; depth {}, fill {:.3} ({sum})",
-            shape.depth,
-            shape.fill(page_size)
-        );
-    }
 }

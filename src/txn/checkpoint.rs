@@ -33,7 +33,7 @@ use crate::tree;
 use crate::{Error, Result};
 
 /// The ring grows by this factor when it fills up, until it reaches the limit.
-const RING_GROWTH: u64 = 4;
+const RING_GROWTH: u64 = 8;
 
 /// Why a checkpoint is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +144,9 @@ impl Engine {
             self.install(&mut core, &Outcome::default(), state.clone())?;
             self.log.publish(state, position.lsn, false);
         }
-        let version = candidate.as_ref().map_or(core.current.version, |c| c.state.version);
+        let version = candidate
+            .as_ref()
+            .map_or(core.current.version, |c| c.state.version);
         core.reclaimer.begin_checkpoint(version);
         let candidate = match candidate {
             Some(candidate) => {
@@ -219,7 +221,11 @@ impl Engine {
                 continue;
             };
             let is_node = !frame.is_run();
-            let level = if is_node { page::level(frame.bytes()) } else { 0 };
+            let level = if is_node {
+                page::level(frame.bytes())
+            } else {
+                0
+            };
             levels.entry(level).or_default().push((*number, is_node));
         }
         levels.values_mut().for_each(|pages| pages.sort_unstable());
@@ -361,8 +367,8 @@ impl Engine {
             crate::format::put_u32(&mut bytes, page::CHECKSUM, checksum);
             plan.seal(node, checksum);
             let length = self.pager.ensure_pages(u64::from(plan.pages));
-            let written = length
-                .and_then(|()| self.pager.write_at(node.2, &bytes, Cause::Checkpoint));
+            let written =
+                length.and_then(|()| self.pager.write_at(node.2, &bytes, Cause::Checkpoint));
             if let Err(error) = written {
                 self.space.lock().abandon(&self.pager, &plan)?;
                 return Err(error);
@@ -441,8 +447,7 @@ impl Engine {
     fn settle(self: &Arc<Self>, job: Job, written: Written, header: Header) -> Result<()> {
         let next = (header.next_log.pages > 0).then_some(header.next_log);
         let given_up = self.rings_given_up(&job);
-        self.log
-            .checkpointed(header.checkpoint, job.position, next);
+        self.log.checkpointed(header.checkpoint, job.position, next);
         let of_trees = written.levels.values().flatten().map(|(page, _)| *page);
         self.set_clean(of_trees, true);
         let of_catalog = written.catalog.dirty.iter().map(|(page, _)| *page);
@@ -465,10 +470,7 @@ impl Engine {
             core.reclaimer.retire(retire(*page, 1));
         }
         for retired in written.catalog.freed {
-            core.reclaimer.retire(Retired {
-                death,
-                ..retired
-            });
+            core.reclaimer.retire(Retired { death, ..retired });
         }
         {
             let mut space = self.space.lock();

@@ -143,7 +143,9 @@ impl TxnPages {
     pub(crate) fn roll_back_to(&mut self, mark: &Mark) {
         self.version += 1;
         self.freed.truncate(mark.freed);
-        let later: Vec<_> = self.allocated.split_off(mark.allocated.min(self.allocated.len()));
+        let later: Vec<_> = self
+            .allocated
+            .split_off(mark.allocated.min(self.allocated.len()));
         self.recycled.clone_from(&mark.recycled);
         // Pages that were recycled before the savepoint and used again after it go back too.
         for page in mark.recycled.clone() {
@@ -254,7 +256,9 @@ impl TxnPages {
                 let pages = self.spillable(level, ignore_touched, self.slab_bytes - target);
                 if !pages.is_empty() {
                     let source = SlabSource { pages: self };
-                    self.engine.pager.write_pages(&pages, &source, Cause::Spill)?;
+                    self.engine
+                        .pager
+                        .write_pages(&pages, &source, Cause::Spill)?;
                     for (page, _) in pages {
                         self.drop_slot(page);
                     }
@@ -282,7 +286,11 @@ impl TxnPages {
         let version = self.version;
         let pager = &self.engine.pager;
         for slot in self.slab.iter_mut().flatten() {
-            let slot_level = if slot.frame.is_run() { 0 } else { page::level(&slot.frame) };
+            let slot_level = if slot.frame.is_run() {
+                0
+            } else {
+                page::level(&slot.frame)
+            };
             let touched = std::mem::take(&mut slot.touched) && !ignore_touched;
             if slot_level != level || touched || bytes >= wanted_bytes {
                 continue;
@@ -501,10 +509,12 @@ impl WritePages for TxnPages {
         if Self::is_direct(run) {
             // Pinned by the durable checkpoint, though it does not hold it (invariant 4).
             let checkpoint = self.engine.checkpoint_version.load(Ordering::Acquire);
-            self.freed.push((run.first, pages, run.birth.min(checkpoint)));
+            self.freed
+                .push((run.first, pages, run.birth.min(checkpoint)));
         } else if run.birth == self.version {
             self.discard(run.first);
-            self.recycled.extend(run.first..run.first.saturating_add(pages));
+            self.recycled
+                .extend(run.first..run.first.saturating_add(pages));
         } else {
             self.freed.push((run.first, pages, run.birth));
         }

@@ -101,7 +101,9 @@ fn read_slots(storage: &dyn Storage, length: u64) -> Result<Slots> {
     let mut found = first.into_iter().collect::<Vec<_>>();
     for size in sizes {
         let second = read_slot(storage, u64::from(size), length)?;
-        found.extend(second.filter(|slot| slot.as_ref().is_ok_and(|h| h.page_size == size) || slot.is_err()));
+        found.extend(
+            second.filter(|slot| slot.as_ref().is_ok_and(|h| h.page_size == size) || slot.is_err()),
+        );
     }
     for slot in found {
         match slot {
@@ -131,11 +133,7 @@ fn read_slots(storage: &dyn Storage, length: u64) -> Result<Slots> {
     }
 }
 
-fn read_slot(
-    storage: &dyn Storage,
-    offset: u64,
-    length: u64,
-) -> Result<Option<Result<Header>>> {
+fn read_slot(storage: &dyn Storage, offset: u64, length: u64) -> Result<Option<Result<Header>>> {
     if offset + SLOT_BYTES as u64 > length {
         return Ok(None);
     }
@@ -451,4 +449,3 @@ fn for_each_operation(
     }
     Ok(())
 }
-

@@ -10,7 +10,7 @@ use crate::format::node::ValueAt;
 use crate::format::{PageRef, RunRef, TreeRoot};
 use crate::handle::Handle;
 use crate::pager::{PageBytes, Pager, PinnedBytes};
-use crate::tree::{self, Cursor, ValueBytes, pages::ReadPages};
+use crate::tree::{self, Cursor, Found, ValueBytes, pages::ReadPages};
 use crate::{Error, Result};
 
 /// A consistent view of the whole database at one moment.
@@ -53,10 +53,6 @@ impl Snapshot {
     /// The names of all trees, in order.
     pub fn tree_names(&self) -> impl Iterator<Item = &str> {
         self.state.trees.names().map(|(name, _)| name)
-    }
-
-    pub(crate) fn state(&self) -> &Arc<State> {
-        &self.state
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -124,23 +120,37 @@ impl<'a> TreeView<'a> {
         }
     }
 
+    /// The number of entries whose keys are below `key`, which need not be there itself. O(log n).
+    pub fn rank(&self, key: impl AsRef<[u8]>) -> Result<u64> {
+        let below = Bound::Excluded(key.as_ref());
+        match self.source {
+            Source::Shared(pager) => tree::rank(pager, &self.root, below),
+            Source::Private(pages) => tree::rank(pages, &self.root, below),
+        }
+    }
+
     /// The entry with the lowest key.
     pub fn first(&self) -> Result<Option<Entry>> {
-        self.iter().next().transpose()
+        match self.source {
+            Source::Shared(pager) => copied(pager, tree::first(pager, &self.root)?),
+            Source::Private(pages) => copied(pages, tree::first(pages, &self.root)?),
+        }
     }
 
     /// The entry with the highest key.
     pub fn last(&self) -> Result<Option<Entry>> {
-        self.iter().next_back().transpose()
+        match self.source {
+            Source::Shared(pager) => copied(pager, tree::last(pager, &self.root)?),
+            Source::Private(pages) => copied(pages, tree::last(pages, &self.root)?),
+        }
     }
 
     /// The entry with exactly `index` entries before it. O(log n).
     pub fn nth(&self, index: u64) -> Result<Option<Entry>> {
-        let mut cursor = self.cursor();
-        if index >= self.len() || !cursor.seek_nth(index)? {
-            return Ok(None);
+        match self.source {
+            Source::Shared(pager) => copied(pager, tree::nth(pager, &self.root, index)?),
+            Source::Private(pages) => copied(pages, tree::nth(pages, &self.root, index)?),
         }
-        cursor.entry().map(Some)
     }
 
     /// The entries of a range, from either end.
@@ -182,6 +192,17 @@ impl<'a> TreeView<'a> {
     }
 }
 
+fn copied<P: ReadPages>(pages: &P, found: Option<Found<P::Bytes<'_>>>) -> Result<Option<Entry>> {
+    let Some(found) = found else { return Ok(None) };
+    let mut key = Vec::new();
+    found.key(&mut key);
+    let value = match found.run() {
+        Some(run) => pages.read_run(&run)?.to_vec(),
+        None => found.inline().unwrap_or_default().to_vec(),
+    };
+    Ok(Some((key, value)))
+}
+
 /// The lowest key above all that begin with `prefix`, if there is one.
 pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let kept = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
@@ -199,11 +220,7 @@ pub(crate) fn as_bytes<K: AsRef<[u8]>>(bound: Bound<&K>) -> Bound<&[u8]> {
 /// The hot path: the descent holds one pin and counts nothing; only the value that is returned
 /// takes a count, and only if it is in a frame.
 #[inline]
-fn get_shared<'a>(
-    pager: &'a Pager,
-    root: &TreeRoot,
-    key: &[u8],
-) -> Result<Option<ValueRef<'a>>> {
+fn get_shared<'a>(pager: &'a Pager, root: &TreeRoot, key: &[u8]) -> Result<Option<ValueRef<'a>>> {
     let pin = crossbeam_epoch::pin();
     let pages = PinnedPages { pager, pin: &pin };
     let Some(found) = tree::find(&pages, root, key)? else {
@@ -348,16 +365,9 @@ pub struct TreeCursor<'a> {
 }
 
 impl<'a> TreeCursor<'a> {
-    fn new(
-        source: Source<'a>,
-        root: &TreeRoot,
-        lower: Bound<&[u8]>,
-        upper: Bound<&[u8]>,
-    ) -> Self {
+    fn new(source: Source<'a>, root: &TreeRoot, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Self {
         let inner = match source {
-            Source::Shared(pager) => {
-                AnyCursor::Shared(Cursor::between(pager, root, lower, upper))
-            }
+            Source::Shared(pager) => AnyCursor::Shared(Cursor::between(pager, root, lower, upper)),
             Source::Private(pages) => {
                 AnyCursor::Private(Cursor::between(pages, root, lower, upper))
             }
@@ -418,7 +428,7 @@ impl<'a> TreeCursor<'a> {
     }
 
     fn entry(&mut self) -> Result<Entry> {
-        Ok((self.key().to_vec(), self.value()?.to_vec()))
+        either!(self, c => c.entry().map(|(key, value)| (key.to_vec(), value.to_vec())))
     }
 }
 

@@ -41,14 +41,13 @@ impl Trees {
         self.names.iter().map(|(name, id)| (&**name, *id))
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.names.len()
-    }
-
     pub(crate) fn root(&self, id: TreeId) -> TreeRoot {
         let id = id as usize;
         let chunk = self.roots.get(id / CHUNK);
-        chunk.and_then(|c| c.get(id % CHUNK)).copied().unwrap_or_default()
+        chunk
+            .and_then(|c| c.get(id % CHUNK))
+            .copied()
+            .unwrap_or_default()
     }
 
     pub(crate) fn set_root(&mut self, id: TreeId, root: TreeRoot) {
@@ -68,7 +67,10 @@ impl Trees {
     pub(crate) fn vacant_id(&self) -> TreeId {
         let mut taken: Vec<TreeId> = self.names.values().copied().collect();
         taken.sort_unstable();
-        let gap = taken.iter().zip(0..).find(|(id, expected)| **id != *expected);
+        let gap = taken
+            .iter()
+            .zip(0..)
+            .find(|(id, expected)| **id != *expected);
         gap.map_or(taken.len() as TreeId, |(_, expected)| expected)
     }
 

@@ -64,7 +64,8 @@ pub struct WriteTransaction {
     // Dropped in this order: the pages give their places back before the turn goes on.
     pages: TxnPages,
     trees: Trees,
-    first_version: u64,
+    /// Tells this transaction's savepoints from those of others.
+    number: u64,
     record: Vec<u8>,
     /// Invariant 3.
     by_checkpoint: bool,
@@ -81,10 +82,11 @@ impl WriteTransaction {
         let engine = handle.engine.clone();
         engine.check_writable()?;
         let (base, version) = engine.next_version();
+        let number = engine.transactions.fetch_add(1, Ordering::Relaxed);
         Ok(WriteTransaction {
             pages: TxnPages::new(engine, version, true),
             trees: base.trees.clone(),
-            first_version: version,
+            number,
             record: Vec::new(),
             by_checkpoint: false,
             failed: false,
@@ -189,7 +191,7 @@ impl WriteTransaction {
         });
         Ok(Savepoint {
             id,
-            transaction: self.first_version,
+            transaction: self.number,
         })
     }
 
@@ -203,7 +205,7 @@ impl WriteTransaction {
             .saved
             .iter()
             .position(|saved| saved.id == savepoint.id)
-            .filter(|_| savepoint.transaction == self.first_version)
+            .filter(|_| savepoint.transaction == self.number)
             .ok_or(Error::UnknownSavepoint)?;
         self.saved.truncate(index + 1);
         if let Some(saved) = self.saved.last() {
@@ -254,7 +256,8 @@ impl WriteTransaction {
     fn put(&mut self, id: TreeId, key: &[u8], value: &[u8]) -> Result<bool> {
         self.check_usable()?;
         let page_size = self.handle.engine.pager.page_size();
-        let is_long = value.len() >= DIRECT_BYTES && !node::is_inline(page_size, key.len(), value.len());
+        let is_long =
+            value.len() >= DIRECT_BYTES && !node::is_inline(page_size, key.len(), value.len());
         if !is_long {
             let operation = Operation::Put {
                 tree: id,
@@ -334,6 +337,9 @@ impl WriteTransaction {
     }
 }
 
+/// By how much the ring grows when a commit had to wait for room.
+const STALLED_GROWTH: u64 = 64;
+
 /// Appends the record, waiting for checkpoints while the ring is full. `None`: the ring will not
 /// take it at all.
 fn append(
@@ -344,7 +350,9 @@ fn append(
 ) -> Result<Option<Lsn>> {
     if record.len() as u64 > engine.log.max_record_bytes() {
         let wanted = (record.len() as u64 * 8).next_multiple_of(64 << 10);
-        engine.wanted_ring_bytes.fetch_max(wanted, Ordering::Relaxed);
+        engine
+            .wanted_ring_bytes
+            .fetch_max(wanted, Ordering::Relaxed);
         return Ok(None);
     }
     // One checkpoint makes room for any record of that size; under load, others may take it.
@@ -352,6 +360,11 @@ fn append(
         if let Some(end) = engine.commit_logged(pages, state, record)? {
             return Ok(Some(end));
         }
+        // A ring that makes commits wait is far too small.
+        let wanted = engine.log.ring_bytes() * STALLED_GROWTH;
+        engine
+            .wanted_ring_bytes
+            .fetch_max(wanted, Ordering::Relaxed);
         engine.await_checkpoint()?;
     }
     Ok(None)
