@@ -67,12 +67,12 @@ impl Compaction {
             }
             let cutoff = end - free;
             let finished = self.pass(cutoff, &mut progress)?;
-            // The first makes the new places durable; the second, with the old ones free, records
-            // the shorter length.
-            self.engine()
-                .checkpoint_with(Purpose::Compact(cutoff), None)?;
-            self.engine()
-                .checkpoint_with(Purpose::Compact(cutoff), None)?;
+            // Most is written without keeping writers waiting. Then, each with little to write: one
+            // that moves the log, the catalog and the space map; and one that, with the old places
+            // free, records the shorter length.
+            self.engine().checkpoint()?;
+            self.checkpoint_moving(cutoff)?;
+            self.checkpoint_moving(cutoff)?;
             let (now, _) = self.engine().end_and_free();
             tracing::debug!(from = end, to = now, "compaction pass");
             if !finished || end.saturating_sub(now) <= end / WORTH_SHARE {
@@ -81,6 +81,12 @@ impl Compaction {
         }
         self.engine().cut_tail();
         Ok(before.saturating_sub(self.engine().file_bytes()))
+    }
+
+    fn checkpoint_moving(&self, cutoff: PageNumber) -> Result<()> {
+        let _turn = self.engine().turns.wait();
+        self.engine()
+            .checkpoint_with(Purpose::Compact(cutoff), None)
     }
 
     /// Visits all leaves of all trees once. Says whether it got to the end.

@@ -9,7 +9,6 @@ use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::handle::Handle;
 use crate::inspect::{CheckReport, Stats};
 use crate::storage::{FileStorage, MemoryStorage, Storage};
-use crate::txn::checkpoint::Purpose;
 use crate::txn::engine::{Engine, Settings};
 use crate::txn::snapshot::{Entry, Range, Snapshot};
 use crate::txn::write::{Commit, Durability, WriteTransaction};
@@ -343,13 +342,6 @@ impl Aurora {
     /// Dropping the last handle does the same, but cannot report errors.
     pub fn close(self) -> Result<()> {
         self.handle.engine.close()
-    }
-
-    /// A checkpoint that also moves what lies at `page` or behind it, for tests.
-    #[doc(hidden)]
-    pub fn checkpoint_moving(&self, page: u32) -> Result<()> {
-        let engine = &self.handle.engine;
-        engine.checkpoint_with(Purpose::Compact(page), None)
     }
 }
 

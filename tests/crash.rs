@@ -210,8 +210,9 @@ fn verify(image: &SimDisk, history: &History, what: &str) -> usize {
         commit(&db, &mut next, &changes(&mut random), Durability::Full)
             .unwrap_or_else(|error| panic!("{what}: going on: {error}"));
     }
-    drop(db);
+    // Before the handle is dropped, which would close the database cleanly.
     let after = image.crash_image(SimCrash::LoseAll);
+    drop(db);
     let db = open(after.storage()).unwrap_or_else(|error| panic!("{what}: again: {error}"));
     db.check()
         .unwrap_or_else(|error| panic!("{what}: check again: {error}"));

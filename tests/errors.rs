@@ -488,8 +488,6 @@ fn bad_tree_names_and_missing_trees_are_refused() {
 /// The transaction before changed nothing, or was dropped, or is of another database: a savepoint
 /// of it is no savepoint of this one.
 #[test]
-#[ignore = "bug: a transaction is known by its version, which the next one has again after a \
-            transaction that committed nothing, and which other databases have too"]
 fn a_savepoint_of_a_transaction_that_changed_nothing_or_of_another_database_is_refused() {
     let db = Aurora::in_memory().unwrap();
     let mut tx = db.begin_write().unwrap();

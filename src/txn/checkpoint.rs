@@ -40,7 +40,8 @@ const RING_GROWTH: u64 = 8;
 pub(crate) enum Purpose {
     /// To make room in the log and in memory.
     Routine,
-    /// To move what lies at page `0` or behind it: the log, the catalog, the space map.
+    /// To move what lies at this page or behind it: the log, the catalog, the space map. Made even
+    /// if there is nothing new, so the caller must have the turn.
     Compact(PageNumber),
     /// To leave nothing to recover.
     Close,
@@ -130,13 +131,14 @@ impl Engine {
         self.sweep_or_poison(&mut core)?;
         let position = self.log.position();
         let before = core.header;
-        let is_new = core.current.version > before.version || position.lsn > before.log_start;
+        let is_new = core.current.version > before.version;
         if !is_new && candidate.is_none() && matches!(purpose, Purpose::Routine | Purpose::Close) {
             self.truncate(&mut core);
             return Ok(None);
         }
-        if core.current.version == before.version && candidate.is_none() {
-            // A checkpoint of its own version could not be told from the one before it.
+        if !is_new && candidate.is_none() {
+            // A checkpoint of its own version could not be told from the one before it. The caller
+            // has the turn, so no transaction is under way with the next version.
             let state = Arc::new(State {
                 version: before.version + 1,
                 trees: core.current.trees.clone(),

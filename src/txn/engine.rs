@@ -79,8 +79,6 @@ pub(crate) struct Engine {
     /// The ring should grow to this size: a record did not fit.
     pub wanted_ring_bytes: AtomicU64,
     pub closed: AtomicBool,
-    /// Write transactions begun.
-    pub transactions: AtomicU64,
     desk: Mutex<Desk>,
     desk_changed: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -105,7 +103,6 @@ impl Engine {
             checkpointing: Mutex::new(()),
             wanted_ring_bytes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            transactions: AtomicU64::new(0),
             desk: Mutex::new(Desk::default()),
             desk_changed: Condvar::new(),
             threads: Mutex::new(Vec::new()),
