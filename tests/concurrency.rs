@@ -330,7 +330,7 @@ fn a_snapshot_outlives_the_handle_and_can_be_read_by_many_threads() {
     }
     db.close().unwrap();
     thread::scope(|scope| {
-        for round in 0..8 {
+        for _ in 0..4 {
             let clone = snapshot.clone();
             scope.spawn(move || assert_eq!(audit(&clone), 0));
             scope.spawn(|| assert_eq!(audit(&snapshot), 0));
