@@ -816,7 +816,7 @@ fn fail_inside(target: SimTarget, nth: u64) -> Option<(SimDisk, Aurora, Error)> 
         matches!(outcome, Err(Error::TransactionFailed)),
         "{outcome:?}"
     );
-    if nth % 2 == 0 {
+    if nth.is_multiple_of(2) {
         let outcome = refused(tx.commit(), "start it again");
         assert!(matches!(outcome, Error::TransactionFailed));
         let tree = db.tree("t").unwrap();
