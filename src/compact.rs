@@ -66,6 +66,8 @@ impl Compaction {
                 break;
             }
             let cutoff = end - free;
+            // The log needs one long gap, of which packing the leaves leaves none.
+            self.checkpoint_moving(cutoff)?;
             let finished = self.pass(cutoff, &mut progress)?;
             // Most is written without keeping writers waiting. Then, each with little to write: one
             // that moves the log, the catalog and the space map; and one that, with the old places

@@ -875,9 +875,6 @@ fn compact_as_far_as_it_goes(db: &Aurora) {
 }
 
 #[test]
-#[ignore = "bug: the log at the end of the file holds the tail: a ring that is laid out and not yet \
-            turned to never moves, and one that is in use moves only if there is a free run of its \
-            length below the cutoff, else the whole compaction gives nothing back"]
 fn compaction_gives_the_tail_back_when_the_log_is_in_it() {
     for commits in [false, true] {
         let disk = SimDisk::new(3);

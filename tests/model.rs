@@ -312,7 +312,7 @@ fn run(page_size: u32, actions: &[Action]) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: budget(96) as u32,
+        cases: budget(256) as u32,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -157,6 +157,39 @@ fn a_record_of_a_dropped_tail_never_comes_back() {
 }
 
 #[test]
+fn places_of_long_values_are_not_reused_while_the_log_refers_to_them() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    put(&db, "other", b"value");
+    db.checkpoint().unwrap();
+    for n in 0..12u8 {
+        put(&db, "long", &vec![n; 40_000]);
+        if n % 3 == 0 {
+            db.tree("a").unwrap().delete("long").unwrap();
+        }
+        let image = disk.crash_image(SimCrash::LoseAll);
+        let again = open(image.storage()).unwrap();
+        assert_eq!(state_of(&again), state_of(&db), "after {n}");
+        again.check().unwrap();
+    }
+}
+
+#[test]
+fn the_ring_grows_for_commits_that_do_not_fit_it() {
+    let disk = SimDisk::new(1);
+    let db = repeatable()
+        .log_limit(4 << 20)
+        .open_storage(disk.storage())
+        .unwrap();
+    for n in 0..60u8 {
+        put(&db, &format!("key{n}"), &[n; 10_000]);
+    }
+    let stats = db.stats().unwrap();
+    assert!(stats.log_bytes > 64 << 10, "{} bytes", stats.log_bytes);
+    assert!(stats.checkpoints < 30, "{} checkpoints", stats.checkpoints);
+}
+
+#[test]
 fn a_value_that_looks_like_a_record_is_a_value() {
     // The log of one database, stored as a value in another with the same salt, at the same
     // position in the file as far as that can be arranged.

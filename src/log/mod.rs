@@ -239,10 +239,21 @@ impl<S: Versioned> Log<S> {
         }
     }
 
-    /// The length of the present ring.
+    /// The length of the ring that the next record goes to.
     pub(crate) fn ring_bytes(&self) -> u64 {
-        let ring = self.inner.lock().geometry.current();
+        let geometry = self.inner.lock().geometry;
+        let pending = geometry.next.filter(|_| geometry.switched.is_none());
+        let ring = pending.unwrap_or(geometry.current());
         ring.length_bytes(self.pager.page_size())
+    }
+
+    /// Goes on in the ring that waits for the next record, so that a checkpoint can give up the
+    /// present one.
+    pub(crate) fn switch(&self, version: Version) {
+        let mut inner = self.inner.lock();
+        if inner.failed.is_none() {
+            self.switch_if_due(&mut inner, version);
+        }
     }
 
     /// The largest record that the present ring takes with room to spare.

@@ -25,7 +25,7 @@ use super::engine::{Core, Engine};
 use super::pages::{Levels, Outcome, TxnPages};
 use super::reclaim::Retired;
 use super::state::{State, catalog};
-use crate::format::header::{Header, LogRegion};
+use crate::format::header::{Header, LogRegion, SLOT_BYTES};
 use crate::format::{PageNumber, TreeRoot, page, record};
 use crate::log::Position;
 use crate::pager::{Cause, PageSource, Pager, SpaceImage, SpacePlan};
@@ -34,6 +34,12 @@ use crate::{Error, Result};
 
 /// The ring grows by this factor when it fills up, until it reaches the limit.
 const RING_GROWTH: u64 = 8;
+
+/// A compaction makes the ring this part of the file, if it is larger.
+const COMPACT_RING_SHARE: u64 = 32;
+
+/// The ring of a new file: an empty database stays below 64 KiB.
+pub(crate) const FIRST_RING_BYTES: u32 = 32 << 10;
 
 /// Why a checkpoint is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +135,9 @@ impl Engine {
     ) -> Result<Option<Job>> {
         let mut core = self.core.lock();
         self.sweep_or_poison(&mut core)?;
+        if matches!(purpose, Purpose::Compact(_)) {
+            self.log.switch(core.current.version);
+        }
         let position = self.log.position();
         let before = core.header;
         let is_new = core.current.version > before.version;
@@ -280,40 +289,28 @@ impl Engine {
         Ok(root)
     }
 
-    /// Lays out a larger ring for the log if the present one is too small, or one further to the
-    /// front. It is filled with zeros, so that later syncs overwrite and change no metadata.
+    /// Lays out a larger ring for the log if the present one is too small; for a compaction, one
+    /// further to the front, and smaller if the file is. It is filled with zeros, so that later
+    /// syncs overwrite and change no metadata.
     fn write_new_ring(&self, job: &Job) -> Result<Option<LogRegion>> {
-        let geometry = self.log.geometry();
-        let page_size = u64::from(self.pager.page_size());
-        let now = geometry.first.length_bytes(self.pager.page_size());
-        if geometry.switched.is_some() || geometry.next.is_some() {
+        // With the position of the checkpoint behind a switch, the log is in one ring again.
+        let (present, next) = self.log.geometry().regions_from(job.position.lsn);
+        if next.is_some() {
             return Ok(None);
         }
-        let (bytes, below) = match job.purpose {
-            Purpose::Compact(cutoff) => {
-                let end = geometry.first.first + geometry.first.pages;
-                if end <= cutoff {
-                    return Ok(None);
-                }
-                (now, Some(cutoff))
-            }
-            Purpose::Close => return Ok(None),
-            Purpose::Routine => {
-                let wanted = self.wanted_ring_bytes.load(Ordering::Relaxed);
-                let grown = (now * RING_GROWTH).max(wanted);
-                let limit = self.settings.log_limit_bytes.max(now);
-                let grown = grown.min(limit);
-                if grown <= now || !(self.log.is_half_full() || wanted > now) {
-                    return Ok(None);
-                }
-                (grown, None)
-            }
+        let wanted = match job.purpose {
+            Purpose::Compact(cutoff) => self.compact_ring_bytes(present, cutoff),
+            Purpose::Close => None,
+            Purpose::Routine => self.grown_ring_bytes(present),
         };
-        let pages = u32::try_from(bytes.div_ceil(page_size)).unwrap_or(u32::MAX);
+        let Some(bytes) = wanted else { return Ok(None) };
+        let pages = bytes.div_ceil(u64::from(self.pager.page_size()));
+        let pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let first = {
             let mut space = self.space.lock();
             let first = space.allocate_run(&self.pager, pages)?;
-            if below.is_some_and(|cutoff| first + pages > cutoff) {
+            // A compaction must not make the file larger.
+            if job.purpose != Purpose::Routine && first > present.first {
                 space.release(&self.pager, first, pages)?;
                 return Ok(None);
             }
@@ -324,7 +321,25 @@ impl Engine {
             self.undo_ring(Some(ring))?;
             return Err(error);
         }
+        self.wanted_ring_bytes.store(0, Ordering::Relaxed);
         Ok(Some(ring))
+    }
+
+    fn grown_ring_bytes(&self, present: LogRegion) -> Option<u64> {
+        let now = present.length_bytes(self.pager.page_size());
+        let wanted = self.wanted_ring_bytes.load(Ordering::Relaxed);
+        let limit = self.settings.log_limit_bytes.max(now);
+        let grown = (now * RING_GROWTH).max(wanted).min(limit);
+        let is_small = self.log.is_half_full() || wanted > now;
+        (is_small && grown > now).then_some(grown)
+    }
+
+    fn compact_ring_bytes(&self, present: LogRegion, cutoff: PageNumber) -> Option<u64> {
+        let now = present.length_bytes(self.pager.page_size());
+        let share = self.pager.offset(cutoff) / COMPACT_RING_SHARE;
+        let enough = share.max(u64::from(FIRST_RING_BYTES)).min(now);
+        let is_in_tail = present.first + present.pages > cutoff;
+        (is_in_tail || now > 2 * enough).then_some(enough)
     }
 
     fn zero_fill(&self, ring: LogRegion) -> Result<()> {
@@ -441,7 +456,7 @@ impl Engine {
             ..job.before
         };
         self.pager.sync_all()?;
-        write_slot(&self.pager, &header)?;
+        write_slot(&self.pager, header.checkpoint, &header.encode())?;
         Ok(header)
     }
 
@@ -616,15 +631,14 @@ impl Engine {
 }
 
 /// Writes a header slot and makes it durable.
-pub(crate) fn write_slot(pager: &Pager, header: &Header) -> Result<()> {
-    let slot = (header.checkpoint % 2) as PageNumber;
-    let bytes = header.encode();
+pub(crate) fn write_slot(pager: &Pager, checkpoint: u64, bytes: &[u8; SLOT_BYTES]) -> Result<()> {
+    let slot = (checkpoint % 2) as PageNumber;
     let offset = pager.offset(slot);
     pager.written.add(Cause::Header, bytes.len() as u64);
     pager.written.count_sync();
     pager
         .storage()
-        .write_sync_at(offset, &bytes)
+        .write_sync_at(offset, bytes)
         .map_err(|error| Error::io("write the header", offset, error))
 }
 

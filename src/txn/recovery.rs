@@ -23,6 +23,7 @@
 
 use std::sync::Arc;
 
+use super::checkpoint::FIRST_RING_BYTES;
 use super::engine::{Core, Engine, Settings};
 use super::pages::TxnPages;
 use super::reclaim::Reclaimer;
@@ -38,9 +39,6 @@ use crate::storage::{MemoryStorage, Storage};
 use crate::tree;
 use crate::{Error, Result};
 
-/// The ring of a new file: an empty database stays below 64 KiB.
-const FIRST_RING_BYTES: u32 = 32 << 10;
-
 impl Engine {
     /// Opens the database in `storage`, or makes one if it is empty and `create` says so.
     pub(crate) fn start(
@@ -54,9 +52,9 @@ impl Engine {
             .map_err(|error| Error::io("read the length of the file", 0, error))?;
         let slots = read_slots(&*storage, length)?;
         let engine = match slots {
-            Slots::Found(header) => open(storage, settings, header, length)?,
-            Slots::Nothing if create && !settings.read_only => make(storage, settings)?,
-            Slots::Nothing => {
+            Some(slot) => open(storage, settings, &slot, length)?,
+            None if create && !settings.read_only => make(storage, settings)?,
+            None => {
                 return Err(Error::NotADatabase {
                     reason: "the file is empty",
                 });
@@ -77,40 +75,33 @@ fn lock(storage: &dyn Storage, settings: &Settings) -> Result<()> {
     })
 }
 
-enum Slots {
-    Found(Header),
-    /// Not a byte was ever made durable: an empty file, or one whose creation was cut short.
-    Nothing,
+/// A valid slot: what it says, and the very bytes (invariant 2).
+struct Slot {
+    header: Header,
+    bytes: [u8; SLOT_BYTES],
 }
 
-/// Finds the newest valid slot. The second one is where the page size says, which only the slots
-/// know; if the first is damaged, every size is tried.
-fn read_slots(storage: &dyn Storage, length: u64) -> Result<Slots> {
+/// Finds the newest valid slot. `None`: not a byte was ever made durable, the file is empty or its
+/// creation was cut short.
+fn read_slots(storage: &dyn Storage, length: u64) -> Result<Option<Slot>> {
     if length == 0 {
-        return Ok(Slots::Nothing);
+        return Ok(None);
     }
     let first = read_slot(storage, 0, length)?;
-    let sizes = match &first {
-        Some(Ok(header)) => vec![header.page_size],
-        _ => (MIN_PAGE_SIZE.ilog2()..=MAX_PAGE_SIZE.ilog2())
-            .map(|log2| 1 << log2)
-            .collect(),
+    let second = match &first {
+        Some(Ok(slot)) => read_slot(storage, u64::from(slot.header.page_size), length)?,
+        _ => search_second(storage, length)?,
     };
-    let mut newest: Option<Header> = None;
+    let mut newest: Option<Slot> = None;
     let mut refusal = None;
-    let mut found = first.into_iter().collect::<Vec<_>>();
-    for size in sizes {
-        let second = read_slot(storage, u64::from(size), length)?;
-        found.extend(
-            second.filter(|slot| slot.as_ref().is_ok_and(|h| h.page_size == size) || slot.is_err()),
-        );
-    }
-    for slot in found {
+    for slot in [first, second].into_iter().flatten() {
         match slot {
-            Ok(header) if newest.is_none_or(|n| header.checkpoint > n.checkpoint) => {
-                newest = Some(header);
+            Ok(slot) => {
+                let is_newer = |n: &Slot| slot.header.checkpoint > n.header.checkpoint;
+                if newest.as_ref().is_none_or(is_newer) {
+                    newest = Some(slot);
+                }
             }
-            Ok(_) => {}
             // What a newer program wrote is never taken for damage.
             Err(error @ (Error::NewerFormat { .. } | Error::UnknownFeatures { .. })) => {
                 return Err(error);
@@ -124,8 +115,8 @@ fn read_slots(storage: &dyn Storage, length: u64) -> Result<Slots> {
         }
     }
     match (newest, refusal) {
-        (Some(header), _) => Ok(Slots::Found(header)),
-        (None, _) if is_unborn(storage, length)? => Ok(Slots::Nothing),
+        (Some(slot), _) => Ok(Some(slot)),
+        (None, _) if is_unborn(storage, length)? => Ok(None),
         (None, Some(error)) => Err(error),
         (None, None) => Err(Error::NotADatabase {
             reason: "it is too short",
@@ -133,7 +124,26 @@ fn read_slots(storage: &dyn Storage, length: u64) -> Result<Slots> {
     }
 }
 
-fn read_slot(storage: &dyn Storage, offset: u64, length: u64) -> Result<Option<Result<Header>>> {
+/// The second slot is where the page size says, which only the slots know. If the first is
+/// damaged, the sizes are tried from the smallest up: up to the right one, all that is read lies in
+/// page 0, where nobody else's bytes are.
+fn search_second(storage: &dyn Storage, length: u64) -> Result<Option<Result<Slot>>> {
+    let mut damaged = None;
+    for log2 in MIN_PAGE_SIZE.ilog2()..=MAX_PAGE_SIZE.ilog2() {
+        let size = 1u32 << log2;
+        match read_slot(storage, u64::from(size), length)? {
+            Some(Ok(slot)) if slot.header.page_size == size => return Ok(Some(Ok(slot))),
+            Some(Err(error)) if error.is_corruption() => {
+                damaged = damaged.or(Some(Err(error)));
+            }
+            Some(Err(Error::NotADatabase { .. })) | Some(Ok(_)) | None => {}
+            Some(Err(error)) => return Ok(Some(Err(error))),
+        }
+    }
+    Ok(damaged)
+}
+
+fn read_slot(storage: &dyn Storage, offset: u64, length: u64) -> Result<Option<Result<Slot>>> {
     if offset + SLOT_BYTES as u64 > length {
         return Ok(None);
     }
@@ -141,7 +151,8 @@ fn read_slot(storage: &dyn Storage, offset: u64, length: u64) -> Result<Option<R
     storage
         .read_at(offset, &mut bytes)
         .map_err(|error| Error::io("read the header", offset, error))?;
-    Ok(Some(Header::decode(&bytes, offset)))
+    let decoded = Header::decode(&bytes, offset);
+    Ok(Some(decoded.map(|header| Slot { header, bytes })))
 }
 
 /// The header is the last thing that the creation of a file writes, and nothing is acknowledged
@@ -271,7 +282,7 @@ fn make(storage: Arc<dyn Storage>, settings: Settings) -> Result<Arc<Engine>> {
         .set_length(0)
         .map_err(|error| Error::io("set the length of the file", 0, error))?;
     let made = lay_out(storage, settings.page_size, salt, settings.memory_bytes)?;
-    super::checkpoint::write_slot(&made.pager, &made.header)?;
+    super::checkpoint::write_slot(&made.pager, made.header.checkpoint, &made.header.encode())?;
     tracing::info!(page_size = settings.page_size, "created a database");
     let position = Position { lsn: 0, crc: 0 };
     let geometry = Geometry {
@@ -323,9 +334,10 @@ fn assemble(
 fn open(
     storage: Arc<dyn Storage>,
     settings: Settings,
-    header: Header,
+    slot: &Slot,
     length: u64,
 ) -> Result<Arc<Engine>> {
+    let header = slot.header;
     let expected = u64::from(header.pages) * u64::from(header.page_size);
     if length < expected {
         return Err(Error::Truncated {
@@ -347,7 +359,7 @@ fn open(
     )?);
     let scanned = scan(&pager, &header)?;
     if !read_only {
-        renew(&pager, &header, &scanned)?;
+        renew(&pager, slot, &scanned)?;
     }
     let space = Space::open(&pager, &header)?;
     let state = read_catalog(&pager, &header)?;
@@ -374,8 +386,8 @@ fn open(
 }
 
 /// Invariants 1 and 2.
-fn renew(pager: &Pager, header: &Header, scanned: &Scan) -> Result<()> {
-    super::checkpoint::write_slot(pager, header)?;
+fn renew(pager: &Pager, slot: &Slot, scanned: &Scan) -> Result<()> {
+    super::checkpoint::write_slot(pager, slot.header.checkpoint, &slot.bytes)?;
     scanned.rewrite(pager)
 }
 
