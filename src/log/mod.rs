@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard, yield_now};
 use arc_swap::ArcSwap;
 
 pub(crate) use self::replay::{Scan, scan};
@@ -37,6 +37,9 @@ use crate::{Error, Result};
 
 /// Kept free in the ring: a switch record and a mark.
 const RESERVE_BYTES: u64 = 2 * record::RECORD_HEADER_BYTES as u64;
+
+/// How often a leader gives way without anybody appending, before it writes what there is.
+const MAX_IDLE_YIELDS: u32 = 8;
 
 /// A state that the log can publish.
 pub(crate) trait Versioned: Send + Sync {
@@ -116,6 +119,10 @@ struct Inner<S> {
     /// Someone wants the background thread to lead.
     kicked: bool,
     stopping: bool,
+    /// Commits in the last batch.
+    last_batch: u64,
+    /// `records` when it was written.
+    batched: u64,
     records: u64,
     batches: u64,
 }
@@ -173,6 +180,8 @@ impl<S: Versioned> Log<S> {
                 failed: None,
                 kicked: false,
                 stopping: false,
+                last_batch: 0,
+                batched: 0,
                 records: 0,
                 batches: 0,
             }),
@@ -381,7 +390,10 @@ impl<S: Versioned> Log<S> {
     /// Writes and syncs what is in the buffer, publishes, wakes (invariants 3 to 6).
     fn lead<'a>(&'a self, mut inner: MutexGuard<'a, Inner<S>>) -> MutexGuard<'a, Inner<S>> {
         inner.leading = true;
+        inner = self.gather(inner);
         let bytes = std::mem::take(&mut inner.buffer);
+        inner.last_batch = inner.records - inner.batched;
+        inner.batched = inner.records;
         let from = inner.written;
         let to = inner.end;
         inner.written = to;
@@ -414,6 +426,23 @@ impl<S: Versioned> Log<S> {
         self.wake(&mut inner);
         if inner.kicked {
             self.work.notify_one();
+        }
+        inner
+    }
+
+    /// Lets the threads run that the last batch has just woken, until they have appended their next
+    /// commits or have nothing to do. Without this the thread that led goes on alone, and every
+    /// second batch is a single commit: measured at 8 threads, half of the commits a second. A lone
+    /// writer never comes here.
+    fn gather<'a>(&'a self, mut inner: MutexGuard<'a, Inner<S>>) -> MutexGuard<'a, Inner<S>> {
+        let expected = inner.batched + inner.last_batch;
+        let mut idle = 0;
+        while inner.last_batch > 1 && inner.records < expected && idle < MAX_IDLE_YIELDS {
+            let before = inner.records;
+            drop(inner);
+            yield_now();
+            inner = self.inner.lock();
+            idle = if inner.records > before { 0 } else { idle + 1 };
         }
         inner
     }

@@ -1,13 +1,18 @@
-//! Whose turn it is to write: one writer at a time, in the order in which they came.
+//! Whose turn it is to write: one writer at a time, nobody kept waiting for ever.
 //!
 //! The right to write is a value that can move between threads, so a write transaction is `Send`.
 //! Waiting is possible for threads and for tasks.
 //!
+//! A strict hand-over, each writer to the next in line, was measured at a context switch for each
+//! small commit: eight threads reached 2.5 times the durable commits of one. So a writer that is
+//! running may go before those that sleep, but only [`OVERTAKE_LIMIT`] times in a row.
+//!
 //! # Invariants
 //!
-//! 1. Whoever gives up the turn hands it to the one who has waited longest; it is never up for
-//!    grabs while anyone waits.
-//! 2. A waiter that goes away (a dropped future) passes on a turn that it was handed.
+//! 1. After [`OVERTAKE_LIMIT`] writers went before the one that waits longest, the turn is handed to
+//!    that one and to nobody else. So each waiter gets its turn after a bounded number of others.
+//! 2. Whenever the turn comes free, the one that waits longest is woken.
+//! 3. A waiter that goes away (a dropped future) passes on a turn that it was handed, or a wake.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -17,38 +22,57 @@ use std::task::{Context, Poll, Waker};
 
 use crate::sync::{Condvar, Mutex};
 
+/// How many may go before one that waits.
+const OVERTAKE_LIMIT: u32 = 16;
+/// How often a thread looks again before it goes to sleep: a small transaction takes a few
+/// microseconds, waking a thread takes tens.
+const LOOKS: u32 = 40;
+
 #[derive(Debug)]
 enum Waiter {
-    Thread,
-    Task(Option<Waker>),
+    Thread(Arc<Condvar>),
+    Task(Waker),
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     taken: bool,
-    /// Ticket of the one whose turn it became, until it notices.
+    /// The ticket that the turn was handed to (invariant 1).
     handed: Option<u64>,
+    overtaken: u32,
     next_ticket: u64,
     waiting: VecDeque<(u64, Waiter)>,
 }
 
 impl Queue {
-    fn pass_on(&mut self, arrived: &Condvar) {
-        match self.waiting.pop_front() {
-            None => {
-                self.taken = false;
-                self.handed = None;
-            }
-            Some((ticket, waiter)) => {
-                self.handed = Some(ticket);
-                match waiter {
-                    Waiter::Thread => {
-                        arrived.notify_all();
-                    }
-                    Waiter::Task(waker) => waker.into_iter().for_each(Waker::wake),
-                }
-            }
+    /// The turn is given back.
+    fn pass_on(&mut self) {
+        self.taken = false;
+        if self.overtaken >= OVERTAKE_LIMIT
+            && let Some((ticket, _)) = self.waiting.front()
+        {
+            self.taken = true;
+            self.handed = Some(*ticket);
         }
+        match self.waiting.front() {
+            Some((_, Waiter::Thread(arrived))) => {
+                arrived.notify_one();
+            }
+            Some((_, Waiter::Task(waker))) => waker.wake_by_ref(),
+            None => {}
+        }
+    }
+
+    /// Takes the turn without having waited, if nobody minds.
+    fn barge(&mut self) -> bool {
+        if self.taken {
+            return false;
+        }
+        if !self.waiting.is_empty() {
+            self.overtaken += 1;
+        }
+        self.taken = true;
+        true
     }
 
     fn enqueue(&mut self, waiter: Waiter) -> u64 {
@@ -58,10 +82,18 @@ impl Queue {
         ticket
     }
 
+    /// Takes the turn as the one that waits with this ticket.
     fn accept(&mut self, ticket: u64) -> bool {
-        let mine = self.handed == Some(ticket);
+        let is_first = self
+            .waiting
+            .front()
+            .is_some_and(|(first, _)| *first == ticket);
+        let mine = self.handed == Some(ticket) || (is_first && !self.taken);
         if mine {
+            self.taken = true;
             self.handed = None;
+            self.overtaken = 0;
+            self.waiting.pop_front();
         }
         mine
     }
@@ -71,7 +103,6 @@ impl Queue {
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     queue: Mutex<Queue>,
-    arrived: Condvar,
 }
 
 /// The right to write, until dropped.
@@ -82,24 +113,36 @@ pub(crate) struct Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.queue.lock().pass_on(&self.turns.arrived);
+        self.turns.queue.lock().pass_on();
     }
 }
 
 impl Turns {
     /// Blocks until it is this thread's turn.
     pub(crate) fn wait(self: &Arc<Self>) -> Turn {
-        let mut queue = self.queue.lock();
-        if queue.taken {
-            let ticket = queue.enqueue(Waiter::Thread);
+        if !self.look() {
+            let arrived = Arc::new(Condvar::new());
+            let mut queue = self.queue.lock();
+            let ticket = queue.enqueue(Waiter::Thread(arrived.clone()));
             while !queue.accept(ticket) {
-                self.arrived.wait(&mut queue);
+                arrived.wait(&mut queue);
             }
         }
-        queue.taken = true;
         Turn {
             turns: self.clone(),
         }
+    }
+
+    fn look(&self) -> bool {
+        for _ in 0..LOOKS {
+            if self.queue.lock().barge() {
+                return true;
+            }
+            for _ in 0..64 {
+                std::hint::spin_loop();
+            }
+        }
+        false
     }
 
     /// A future that resolves when it is the task's turn.
@@ -107,7 +150,6 @@ impl Turns {
         TurnFuture {
             turns: self.clone(),
             ticket: None,
-            done: false,
         }
     }
 }
@@ -116,8 +158,8 @@ impl Turns {
 #[derive(Debug)]
 pub(crate) struct TurnFuture {
     turns: Arc<Turns>,
+    /// Set while it waits.
     ticket: Option<u64>,
-    done: bool,
 }
 
 impl Future for TurnFuture {
@@ -126,39 +168,40 @@ impl Future for TurnFuture {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Turn> {
         let turns = self.turns.clone();
         let mut queue = turns.queue.lock();
+        let taken = match self.ticket {
+            None => queue.barge(),
+            Some(ticket) => queue.accept(ticket),
+        };
+        if taken {
+            self.ticket = None;
+            drop(queue);
+            return Poll::Ready(Turn { turns });
+        }
+        let waiter = Waiter::Task(context.waker().clone());
         match self.ticket {
-            None if !queue.taken => queue.taken = true,
-            None => {
-                let waiter = Waiter::Task(Some(context.waker().clone()));
-                self.ticket = Some(queue.enqueue(waiter));
-                return Poll::Pending;
-            }
+            None => self.ticket = Some(queue.enqueue(waiter)),
             Some(ticket) => {
-                if !queue.accept(ticket) {
-                    for (known, waiter) in &mut queue.waiting {
-                        if *known == ticket {
-                            *waiter = Waiter::Task(Some(context.waker().clone()));
-                        }
-                    }
-                    return Poll::Pending;
+                let mut known = queue.waiting.iter_mut();
+                if let Some((_, place)) = known.find(|(known, _)| *known == ticket) {
+                    *place = waiter;
                 }
             }
         }
-        self.done = true;
-        drop(queue);
-        Poll::Ready(Turn { turns })
+        Poll::Pending
     }
 }
 
 impl Drop for TurnFuture {
     fn drop(&mut self) {
-        let Some(ticket) = self.ticket.filter(|_| !self.done) else {
-            return;
-        };
+        let Some(ticket) = self.ticket else { return };
         let mut queue = self.turns.queue.lock();
         queue.waiting.retain(|(known, _)| *known != ticket);
-        if queue.accept(ticket) {
-            queue.pass_on(&self.turns.arrived);
+        if queue.handed == Some(ticket) {
+            queue.handed = None;
+            queue.overtaken = 0;
+            queue.pass_on();
+        } else if !queue.taken {
+            queue.pass_on(); // the wake may have been for this one
         }
     }
 }
@@ -169,33 +212,38 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     #[test]
-    fn turns_are_exclusive_and_in_order() {
+    fn turns_are_exclusive_and_nobody_starves() {
         let turns = Arc::new(Turns::default());
-        let first = turns.wait();
-        let order = Arc::new(Mutex::new(Vec::new()));
         let inside = Arc::new(AtomicU32::new(0));
-        let threads: Vec<_> = (0..4)
-            .map(|i| {
-                let (turns, order, inside) = (turns.clone(), order.clone(), inside.clone());
-                let waiting = turns.queue.lock().waiting.len();
-                let thread = std::thread::spawn({
-                    let turns = turns.clone();
-                    move || {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
                         let _turn = turns.wait();
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
-                        order.lock().push(i);
                         inside.fetch_sub(1, Ordering::SeqCst);
                     }
                 });
-                while turns.queue.lock().waiting.len() == waiting {
-                    std::thread::yield_now();
-                }
-                thread
-            })
-            .collect();
+            }
+        });
+        assert!(!turns.queue.lock().taken);
+        assert!(turns.queue.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn one_that_waits_is_overtaken_a_bounded_number_of_times() {
+        let turns = Arc::new(Turns::default());
+        let mut context = Context::from_waker(Waker::noop());
+        let first = turns.wait();
+        let mut patient = turns.queue_up();
+        assert!(Pin::new(&mut patient).poll(&mut context).is_pending());
         drop(first);
-        threads.into_iter().for_each(|t| t.join().unwrap());
-        assert_eq!(*order.lock(), [0, 1, 2, 3]);
+        for _ in 0..OVERTAKE_LIMIT {
+            assert!(turns.queue.lock().barge());
+            turns.queue.lock().pass_on();
+        }
+        assert!(!turns.queue.lock().barge());
+        assert!(Pin::new(&mut patient).poll(&mut context).is_ready());
     }
 
     #[test]
@@ -207,6 +255,7 @@ mod tests {
         assert!(Pin::new(&mut abandoned).poll(&mut context).is_pending());
         let mut patient = turns.queue_up();
         assert!(Pin::new(&mut patient).poll(&mut context).is_pending());
+        turns.queue.lock().overtaken = OVERTAKE_LIMIT;
         drop(first); // handed to the first in line
         assert!(Pin::new(&mut patient).poll(&mut context).is_pending());
         drop(abandoned);
