@@ -4,12 +4,12 @@
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 #[cfg(not(shuttle))]
-pub(crate) use std::thread::yield_now;
+pub(crate) use std::thread::{Thread, current, park, yield_now};
 
 #[cfg(shuttle)]
 pub(crate) use self::scheduled::{Condvar, Mutex, MutexGuard};
 #[cfg(shuttle)]
-pub(crate) use shuttle::thread::yield_now;
+pub(crate) use shuttle::thread::{Thread, current, park, yield_now};
 
 /// Shuttle's locks with the interface of `parking_lot`'s.
 #[cfg(shuttle)]

@@ -23,9 +23,10 @@ mod replay;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
-use crate::sync::{Condvar, Mutex, MutexGuard, yield_now};
+use crate::sync::{Condvar, Mutex, MutexGuard, Thread, current, park, yield_now};
 use arc_swap::ArcSwap;
 
 pub(crate) use self::replay::{Scan, scan};
@@ -39,7 +40,7 @@ use crate::{Error, Result};
 const RESERVE_BYTES: u64 = 2 * record::RECORD_HEADER_BYTES as u64;
 
 /// How often a leader gives way without anybody appending, before it writes what there is.
-const MAX_IDLE_YIELDS: u32 = 8;
+const MAX_IDLE_YIELDS: u32 = 150;
 
 /// A state that the log can publish.
 pub(crate) trait Versioned: Send + Sync {
@@ -115,6 +116,8 @@ struct Inner<S> {
     unsynced_runs: bool,
     pending: VecDeque<Pending<S>>,
     wakers: Vec<(Lsn, Waker)>,
+    /// Threads that wait for the log to be durable up to a position.
+    sleepers: Vec<(Lsn, Thread)>,
     failed: Option<Arc<Error>>,
     /// Someone wants the background thread to lead.
     kicked: bool,
@@ -150,6 +153,9 @@ pub(crate) struct LogUse {
 pub(crate) struct Log<S> {
     pager: Arc<Pager>,
     inner: Mutex<Inner<S>>,
+    /// `durable` again, for threads that wake up: taking the lock to look would line them all up,
+    /// which cost as much as the sync itself with eight of them.
+    durable: AtomicU64,
     progress: Condvar,
     work: Condvar,
     published: ArcSwap<S>,
@@ -177,6 +183,7 @@ impl<S: Versioned> Log<S> {
                 unsynced_runs: false,
                 pending: VecDeque::new(),
                 wakers: Vec::new(),
+                sleepers: Vec::new(),
                 failed: None,
                 kicked: false,
                 stopping: false,
@@ -185,6 +192,7 @@ impl<S: Versioned> Log<S> {
                 records: 0,
                 batches: 0,
             }),
+            durable: AtomicU64::new(position.lsn),
             progress: Condvar::new(),
             work: Condvar::new(),
             published: ArcSwap::new(state),
@@ -333,11 +341,20 @@ impl<S: Versioned> Log<S> {
             if let Some(result) = inner.outcome(lsn) {
                 return result;
             }
-            if inner.leading {
-                self.progress.wait(&mut inner);
-            } else {
+            if !inner.leading {
                 inner = self.lead(inner);
+                continue;
             }
+            inner.sleepers.push((lsn, current()));
+            drop(inner);
+            park();
+            if self.durable.load(Ordering::Acquire) >= lsn {
+                return Ok(());
+            }
+            inner = self.inner.lock();
+            // Woken to lead, or for no reason at all.
+            let me = current().id();
+            inner.sleepers.retain(|(_, thread)| thread.id() != me);
         }
     }
 
@@ -423,16 +440,19 @@ impl<S: Versioned> Log<S> {
             inner.buffer = bytes;
             inner.buffer.clear();
         }
-        self.wake(&mut inner);
+        let sleepers = self.wake_tasks(&mut inner);
         if inner.kicked {
             self.work.notify_one();
         }
-        inner
+        drop(inner);
+        sleepers.into_iter().for_each(|thread| thread.unpark());
+        self.inner.lock()
     }
 
     /// Lets the threads run that the last batch has just woken, until they have appended their next
     /// commits or have nothing to do. Without this the thread that led goes on alone, and every
-    /// second batch is a single commit: measured at 8 threads, half of the commits a second. A lone
+    /// second batch is nearly empty: measured at 8 threads, 12,000 commits a second instead of 20,000
+    /// (16,000 with 40 idle yields instead of 150). A lone
     /// writer never comes here.
     fn gather<'a>(&'a self, mut inner: MutexGuard<'a, Inner<S>>) -> MutexGuard<'a, Inner<S>> {
         let expected = inner.batched + inner.last_batch;
@@ -511,7 +531,15 @@ impl<S: Versioned> Log<S> {
     }
 
     fn wake(&self, inner: &mut Inner<S>) {
+        let sleepers = self.wake_tasks(inner);
+        sleepers.into_iter().for_each(|thread| thread.unpark());
+    }
+
+    /// Wakes the tasks that need not wait any more, and returns the threads that are to be woken:
+    /// those, and one of the others, to lead.
+    fn wake_tasks(&self, inner: &mut Inner<S>) -> Vec<Thread> {
         let durable = inner.durable;
+        self.durable.store(durable, Ordering::Release);
         let failed = inner.failed.is_some();
         let mut still = Vec::new();
         for (lsn, waker) in inner.wakers.drain(..) {
@@ -523,6 +551,20 @@ impl<S: Versioned> Log<S> {
         }
         inner.wakers = still;
         self.progress.notify_all();
+        let mut ready = Vec::new();
+        let mut has_leader = false;
+        inner.sleepers.retain(|(lsn, thread)| {
+            let wakes = failed || *lsn <= durable || !has_leader;
+            has_leader |= *lsn > durable;
+            if wakes && *lsn > durable {
+                // First, so that the next write is under way while the others wake.
+                ready.insert(0, thread.clone());
+            } else if wakes {
+                ready.push(thread.clone());
+            }
+            !wakes
+        });
+        ready
     }
 
     /// A checkpoint of the state at `position` is durable: the window starts there, and everything
