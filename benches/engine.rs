@@ -243,6 +243,8 @@ fn durable_commit(db: &Aurora, directory: &Path) -> f64 {
 }
 
 fn commits_per_second(db: &Aurora, threads: u64) -> f64 {
+    // Not beside the checkpoint that the phase before may have left to do.
+    db.checkpoint().expect("checkpoint");
     let each = 2_000 / threads.min(4);
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -340,9 +342,21 @@ fn main() {
     counts(&db);
     small_commits(&db);
     let ratio = durable_commit(&db, directory.path());
-    let rates = [1, 2, 4, 8, 16].map(|threads| commits_per_second(&db, threads));
-    let gain = rates[3] / rates[0];
-    println!("{:<44} {gain:>10.1} x of one", "  8 threads");
+    for threads in [2, 4, 16] {
+        commits_per_second(&db, threads);
+    }
+    let mut gains: Vec<f64> = (0..5)
+        .map(|_| {
+            let one = commits_per_second(&db, 1);
+            commits_per_second(&db, 8) / one
+        })
+        .collect();
+    gains.sort_by(f64::total_cmp);
+    let gain = gains[gains.len() / 2];
+    println!(
+        "{:<44} {gain:>10.1} x of one, median of five turns",
+        "  8 threads"
+    );
     removal_and_size(&db, entries);
     open_after_crash(directory.path());
 

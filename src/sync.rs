@@ -4,12 +4,53 @@
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 #[cfg(not(shuttle))]
-pub(crate) use std::thread::{Thread, current, park, yield_now};
+pub(crate) use std::thread::{Thread, current, park};
 
 #[cfg(shuttle)]
 pub(crate) use self::scheduled::{Condvar, Mutex, MutexGuard};
 #[cfg(shuttle)]
-pub(crate) use shuttle::thread::{Thread, current, park, yield_now};
+pub(crate) use shuttle::thread::{Thread, current, park};
+
+/// Gives way to other threads for a while. The only place in the engine that reads a clock, and
+/// nothing but speed depends on it.
+#[cfg(not(shuttle))]
+pub(crate) struct Patience {
+    start: std::time::Instant,
+    limit: std::time::Duration,
+}
+
+#[cfg(not(shuttle))]
+impl Patience {
+    pub(crate) fn new(limit_micros: u64) -> Self {
+        Patience {
+            start: std::time::Instant::now(),
+            limit: std::time::Duration::from_micros(limit_micros),
+        }
+    }
+
+    /// Gives way once. Says whether there is time left.
+    pub(crate) fn give_way(&self) -> bool {
+        std::thread::yield_now();
+        self.start.elapsed() < self.limit
+    }
+}
+
+/// Under the scheduler, time is a number of turns.
+#[cfg(shuttle)]
+pub(crate) struct Patience(std::cell::Cell<u64>);
+
+#[cfg(shuttle)]
+impl Patience {
+    pub(crate) fn new(limit_micros: u64) -> Self {
+        Patience(std::cell::Cell::new(limit_micros / 40))
+    }
+
+    pub(crate) fn give_way(&self) -> bool {
+        shuttle::thread::yield_now();
+        self.0.set(self.0.get().saturating_sub(1));
+        self.0.get() > 0
+    }
+}
 
 /// Shuttle's locks with the interface of `parking_lot`'s.
 #[cfg(shuttle)]
