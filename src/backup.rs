@@ -14,7 +14,8 @@ use crate::db::Aurora;
 use crate::txn::snapshot::Snapshot;
 use crate::{Error, Result};
 
-/// Copies in transactions of about this many bytes, so that memory stays small.
+/// Writes the copy as one transaction that commits by checkpoint: pages beyond the memory limit go
+/// straight to their place, so memory stays small.
 pub(crate) fn backup(snapshot: &Snapshot, path: &Path) -> Result<()> {
     if path.exists() {
         return Err(Error::AlreadyExists {

@@ -157,7 +157,7 @@ impl Compaction {
         }
         Ok(Some(match next {
             Some(key) => (name, key),
-            // A name cannot contain this, so the next tree is the one that follows.
+            // The lowest name above this one, so the next tree is the one that follows.
             None => (name + "\0", Vec::new()),
         }))
     }

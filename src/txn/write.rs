@@ -60,7 +60,8 @@ static TRANSACTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// Changes that become visible and durable together, or never.
 ///
-/// There is one at a time; others wait for their turn in order. It can be moved between threads.
+/// There is one at a time; each of the others waits for a bounded number of those before it. It can
+/// be moved between threads.
 /// Dropping it rolls everything back.
 #[derive(Debug)]
 pub struct WriteTransaction {
@@ -295,7 +296,8 @@ impl WriteTransaction {
 
     /// Hands the changes over and returns at once; the future resolves when they are durable.
     ///
-    /// The next transaction can begin before that. The future works on any runtime, or on none
+    /// The next transaction can begin before that, and sees the changes; snapshots see them when they
+    /// are durable. The future works on any runtime, or on none
     /// with [`Commit::wait`]. A dropped future does not undo the commit.
     pub fn commit_async(self) -> Result<Commit> {
         self.submit()
