@@ -24,7 +24,7 @@ use crate::sync::{Condvar, Mutex};
 
 /// How many may go before one that waits. Zero, a strict hand-over: with four, one of four busy
 /// writers got less than half of the turns of another in some runs.
-const OVERTAKE_LIMIT: u32 = 0;
+const OVERTAKE_LIMIT: usize = 0;
 #[derive(Debug)]
 enum Waiter {
     Thread(Arc<Condvar>),
@@ -36,7 +36,7 @@ struct Queue {
     taken: bool,
     /// The ticket that the turn was handed to (invariant 1).
     handed: Option<u64>,
-    overtaken: u32,
+    overtaken: usize,
     next_ticket: u64,
     waiting: VecDeque<(u64, Waiter)>,
 }
@@ -45,7 +45,7 @@ impl Queue {
     /// The turn is given back.
     fn pass_on(&mut self) {
         self.taken = false;
-        if self.overtaken + 1 > OVERTAKE_LIMIT
+        if self.overtaken.checked_sub(OVERTAKE_LIMIT).is_some()
             && let Some((ticket, _)) = self.waiting.front()
         {
             self.taken = true;
