@@ -225,7 +225,7 @@ mod tests {
         let mut patient = turns.queue_up();
         assert!(Pin::new(&mut patient).poll(&mut context).is_pending());
         drop(first);
-        for _ in 0..OVERTAKE_LIMIT {
+        for _ in std::iter::repeat_n((), OVERTAKE_LIMIT) {
             assert!(turns.queue.lock().barge());
             turns.queue.lock().pass_on();
         }
