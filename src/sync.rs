@@ -11,9 +11,10 @@ pub(crate) use self::scheduled::{Condvar, Mutex, MutexGuard};
 #[cfg(shuttle)]
 pub(crate) use shuttle::thread::{Thread, current, park};
 
-/// Gives way to other threads for a while. The only place in the engine that reads a clock, and
+/// A bounded wait. The only place in the engine that reads a clock, and
 /// nothing but speed depends on it.
 #[cfg(not(shuttle))]
+#[derive(Debug)]
 pub(crate) struct Patience {
     start: std::time::Instant,
     limit: std::time::Duration,
@@ -28,15 +29,20 @@ impl Patience {
         }
     }
 
-    /// Gives way once. Says whether there is time left.
+    /// Gives way to other threads once. Says whether there is time left.
     pub(crate) fn give_way(&self) -> bool {
         std::thread::yield_now();
-        self.start.elapsed() < self.limit
+        !self.is_over()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.start.elapsed() >= self.limit
     }
 }
 
-/// Under the scheduler, time is a number of turns.
+/// Under the scheduler, time is a number of looks at it.
 #[cfg(shuttle)]
+#[derive(Debug)]
 pub(crate) struct Patience(std::cell::Cell<u64>);
 
 #[cfg(shuttle)]
@@ -47,8 +53,12 @@ impl Patience {
 
     pub(crate) fn give_way(&self) -> bool {
         shuttle::thread::yield_now();
+        !self.is_over()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
         self.0.set(self.0.get().saturating_sub(1));
-        self.0.get() > 0
+        self.0.get() == 0
     }
 }
 
