@@ -4,6 +4,7 @@ use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::clock::{Clock, Forward, SystemClock};
 use crate::compact::{Compaction, Progress};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::handle::Handle;
@@ -11,7 +12,7 @@ use crate::inspect::{CheckReport, Stats};
 use crate::storage::{FileStorage, MemoryStorage, Storage};
 use crate::txn::engine::{Engine, Settings};
 use crate::txn::snapshot::{Entry, Range, Snapshot};
-use crate::txn::write::{Commit, Durability, WriteTransaction};
+use crate::txn::write::{Commit, Durability, WriteTransaction, check_not_system};
 use crate::{Error, Result};
 
 /// An open database. Clones are handles on the same one; it is closed when the last is dropped.
@@ -46,6 +47,7 @@ pub struct Builder {
     settings: Settings,
     create: bool,
     durability: Durability,
+    clock: Arc<dyn Clock>,
 }
 
 impl Default for Builder {
@@ -61,6 +63,7 @@ impl Default for Builder {
             },
             create: true,
             durability: Durability::Full,
+            clock: Arc::new(SystemClock),
         }
     }
 }
@@ -125,6 +128,13 @@ impl Builder {
         self
     }
 
+    /// The clock that says what has expired. The operating system's if not set. Time does not go
+    /// back in a database: when the clock does, the latest time that was seen stays.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Opens the database at a path. `.db` is added unless the path ends in it.
     ///
     /// After a crash the log is replayed, which takes time in proportion to the log and not to
@@ -167,7 +177,10 @@ impl Builder {
         self.check()?;
         let engine = Engine::start(storage, self.settings, self.create)?;
         Ok(Aurora {
-            handle: Arc::new(Handle { engine }),
+            handle: Arc::new(Handle {
+                engine,
+                clock: Forward::new(self.clock),
+            }),
             durability: self.durability,
         })
     }
@@ -267,12 +280,15 @@ impl Aurora {
     /// by the first write to it.
     ///
     /// # Errors
-    /// [`Error::Closed`] after [`close`](Self::close).
+    /// [`Error::Closed`] after [`close`](Self::close), [`Error::BadTreeName`] for a name that begins
+    /// with `aurora/`: those are the database's own.
     pub fn tree(&self, name: impl Into<String>) -> Result<Tree> {
         self.handle.engine.check_open()?;
+        let name = name.into();
+        check_not_system(&name)?;
         Ok(Tree {
             db: self.clone(),
-            name: name.into(),
+            name,
         })
     }
 

@@ -213,6 +213,160 @@ pub enum Error {
         reason: &'static str,
     },
 
+    /// A future was polled, or waited for, after it had given its result.
+    #[error("this work was done already; start it again")]
+    WorkDone,
+
+    /// The key holds a blob where a value was asked for, or the other way round.
+    #[error("the key {key:?} holds a {found}, not a {wanted}; use the calls for it")]
+    WrongKind {
+        /// The key, as text.
+        key: String,
+        /// What it holds: `blob` or `value`.
+        found: &'static str,
+        /// What the call is for.
+        wanted: &'static str,
+    },
+
+    /// There is no blob under the key.
+    #[error("there is no blob under the key {key:?}; check the key, or put one first")]
+    BlobNotFound {
+        /// The key, as text.
+        key: String,
+    },
+
+    /// A value that should be a number is not.
+    #[error("the value of the key {key:?} is not a number that can be incremented: {reason}")]
+    NotANumber {
+        /// The key, as text.
+        key: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+
+    /// There is no collection of that name.
+    #[error("there is no collection named {collection:?}; make it with `new_collection`")]
+    CollectionNotFound {
+        /// The name that was asked for.
+        collection: String,
+    },
+
+    /// There is a collection of that name already, with another schema.
+    #[error("there is a collection named {collection:?} already; use it, or delete it first")]
+    CollectionExists {
+        /// The name.
+        collection: String,
+    },
+
+    /// The schema of a collection cannot be.
+    #[error("the collection {collection:?} cannot have this schema: {reason}")]
+    BadSchema {
+        /// The name of the collection.
+        collection: String,
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// There is no document of that id in the collection.
+    #[error("there is no document {id} in {collection:?}; check the id")]
+    DocumentNotFound {
+        /// The name of the collection.
+        collection: String,
+        /// The id, as text.
+        id: String,
+    },
+
+    /// A value is not of the type that the schema declares for its field.
+    #[error(
+        "the field {field:?} of {collection:?} takes {expected}, not {found} ({value}); change the value or the schema"
+    )]
+    WrongType {
+        /// The name of the collection.
+        collection: String,
+        /// The field, with dots for nested ones.
+        field: String,
+        /// The declared type.
+        expected: &'static str,
+        /// The type that was given.
+        found: &'static str,
+        /// The value, cut to a readable length.
+        value: String,
+    },
+
+    /// The schema is strict and does not have the field.
+    #[error(
+        "the collection {collection:?} has no field {field:?} (value {value}), and its schema is strict"
+    )]
+    UnknownField {
+        /// The name of the collection.
+        collection: String,
+        /// The field.
+        field: String,
+        /// The value, cut to a readable length.
+        value: String,
+    },
+
+    /// A required field is missing, or null.
+    #[error("the field {field:?} of {collection:?} is required; give it a value")]
+    MissingField {
+        /// The name of the collection.
+        collection: String,
+        /// The field.
+        field: String,
+    },
+
+    /// Another document has this value in a unique field.
+    #[error("another document of {collection:?} ({id}) has {value} in the unique field {field:?}")]
+    Duplicate {
+        /// The name of the collection.
+        collection: String,
+        /// The field, or the fields of a compound index with commas between.
+        field: String,
+        /// The value, cut to a readable length.
+        value: String,
+        /// The id of the document that has it.
+        id: String,
+    },
+
+    /// An index of that name does not exist, or exists already.
+    #[error("the collection {collection:?} cannot do this with the index {index:?}: {reason}")]
+    BadIndex {
+        /// The name of the collection.
+        collection: String,
+        /// The name of the index.
+        index: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+
+    /// A query that cannot be run.
+    #[error("this query cannot be run: {reason}")]
+    BadQuery {
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// A value cannot be turned into a document, or a document into a value of that type.
+    #[error("cannot convert {what}: {reason}")]
+    Conversion {
+        /// What was to be converted.
+        what: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// A file beside the database, to import or export, cannot be read or written.
+    #[error("cannot {operation} {}: {source}", path.display())]
+    OtherFile {
+        /// What was being done, as a verb.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's own error.
+        #[source]
+        source: Arc<io::Error>,
+    },
+
     /// The target of a backup exists.
     #[error("{} exists; choose another path, or remove it first", path.display())]
     AlreadyExists {
@@ -268,6 +422,21 @@ impl Error {
                 | Error::Closed
                 | Error::TransactionFailed
                 | Error::AlreadyExists { .. }
+                | Error::WorkDone
+                | Error::WrongKind { .. }
+                | Error::BlobNotFound { .. }
+                | Error::NotANumber { .. }
+                | Error::CollectionNotFound { .. }
+                | Error::CollectionExists { .. }
+                | Error::BadSchema { .. }
+                | Error::DocumentNotFound { .. }
+                | Error::WrongType { .. }
+                | Error::UnknownField { .. }
+                | Error::MissingField { .. }
+                | Error::Duplicate { .. }
+                | Error::BadIndex { .. }
+                | Error::BadQuery { .. }
+                | Error::Conversion { .. }
         )
     }
 

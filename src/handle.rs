@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::clock::Forward;
 use crate::txn::engine::Engine;
 
 /// Closes the database when the last one who holds it is gone.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub engine: Arc<Engine>,
+    pub clock: Forward,
 }
 
 impl Drop for Handle {

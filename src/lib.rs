@@ -17,6 +17,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod backup;
+mod clock;
 mod compact;
 mod db;
 mod error;
@@ -24,15 +25,19 @@ mod format;
 mod handle;
 mod inspect;
 mod log;
+mod moment;
 mod pager;
 pub mod storage;
 mod sync;
 mod tree;
 mod txn;
+mod work;
 
+pub use clock::{Clock, SystemClock};
 pub use compact::Progress;
 pub use db::{Aurora, Builder, Tree};
 pub use error::{Error, Result};
 pub use inspect::{CheckReport, Stats, TreeStats, WrittenBytes};
 pub use txn::snapshot::{Entry, Range, Snapshot, TreeCursor, TreeView, ValueRef};
 pub use txn::write::{Commit, Durability, Savepoint, TreeMut, WriteTransaction};
+pub use work::Work;

@@ -9,8 +9,10 @@ use super::state::State;
 use crate::format::node::ValueAt;
 use crate::format::{PageRef, RunRef, TreeRoot};
 use crate::handle::Handle;
+use crate::moment::SYSTEM_PREFIX;
 use crate::pager::{PageBytes, Pager, PinnedBytes};
 use crate::tree::{self, Cursor, Found, ValueBytes, pages::ReadPages};
+use crate::txn::write::check_not_system;
 use crate::{Error, Result};
 
 /// A consistent view of the whole database at one moment.
@@ -24,13 +26,19 @@ use crate::{Error, Result};
 pub struct Snapshot {
     state: Arc<State>,
     handle: Arc<Handle>,
+    taken_ms: u64,
 }
 
 impl Snapshot {
     pub(crate) fn new(handle: Arc<Handle>) -> Result<Self> {
         handle.engine.check_open()?;
         let state = handle.engine.log.published();
-        Ok(Snapshot { state, handle })
+        let taken_ms = handle.clock.now_ms();
+        Ok(Snapshot {
+            state,
+            handle,
+            taken_ms,
+        })
     }
 
     /// The number of the state that this snapshot sees. It grows with every commit.
@@ -43,16 +51,30 @@ impl Snapshot {
     /// # Errors
     /// [`Error::TreeNotFound`] if there was none at this moment.
     pub fn tree(&self, name: &str) -> Result<TreeView<'_>> {
-        let id = self.state.trees.id(name).ok_or_else(|| not_found(name))?;
-        Ok(TreeView {
+        check_not_system(name)?;
+        self.find(name).ok_or_else(|| not_found(name))
+    }
+
+    /// A tree of any name, the database's own included.
+    pub(crate) fn find(&self, name: &str) -> Option<TreeView<'_>> {
+        Some(TreeView {
             source: Source::Shared(&self.handle.engine.pager),
-            root: self.state.trees.root(id),
+            root: self.state.trees.root(self.state.trees.id(name)?),
         })
     }
 
     /// The names of all trees, in order.
     pub fn tree_names(&self) -> impl Iterator<Item = &str> {
-        self.state.trees.names().map(|(name, _)| name)
+        let names = self.state.trees.names().map(|(name, _)| name);
+        names.filter(|name| !name.starts_with(SYSTEM_PREFIX))
+    }
+
+    pub(crate) fn taken_ms(&self) -> u64 {
+        self.taken_ms
+    }
+
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {

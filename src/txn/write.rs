@@ -24,6 +24,7 @@ use super::turn::Turn;
 use crate::format::record::Operation;
 use crate::format::{Fault, Lsn, TreeRoot, node};
 use crate::handle::Handle;
+use crate::moment::SYSTEM_PREFIX;
 use crate::tree::{self, pages::WritePages};
 use crate::{Error, Result};
 
@@ -77,6 +78,7 @@ pub struct WriteTransaction {
     saved: Vec<Saved>,
     next_savepoint: u64,
     durability: Durability,
+    begun_ms: u64,
     _turn: Turn,
     handle: Arc<Handle>,
 }
@@ -97,6 +99,7 @@ impl WriteTransaction {
             saved: Vec::new(),
             next_savepoint: 0,
             durability,
+            begun_ms: handle.clock.now_ms(),
             _turn: turn,
             handle,
         })
@@ -118,6 +121,12 @@ impl WriteTransaction {
     /// # Errors
     /// [`Error::BadTreeName`] for a name that is empty or longer than 255 bytes.
     pub fn tree(&mut self, name: &str) -> Result<TreeMut<'_>> {
+        check_not_system(name)?;
+        self.system_tree(name)
+    }
+
+    /// A tree of any name, the database's own included.
+    pub(crate) fn system_tree(&mut self, name: &str) -> Result<TreeMut<'_>> {
         let id = match self.trees.id(name) {
             Some(id) => id,
             None => self.create(name)?,
@@ -130,8 +139,20 @@ impl WriteTransaction {
     /// # Errors
     /// [`Error::TreeNotFound`] if there is none.
     pub fn view(&self, name: &str) -> Result<TreeView<'_>> {
-        let id = self.trees.id(name).ok_or_else(|| not_found(name))?;
-        Ok(self.view_of(id))
+        check_not_system(name)?;
+        self.find(name).ok_or_else(|| not_found(name))
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<TreeView<'_>> {
+        Some(self.view_of(self.trees.id(name)?))
+    }
+
+    pub(crate) fn begun_ms(&self) -> u64 {
+        self.begun_ms
+    }
+
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
     }
 
     fn view_of(&self, id: TreeId) -> TreeView<'_> {
@@ -143,7 +164,8 @@ impl WriteTransaction {
 
     /// The names of all trees, in order.
     pub fn tree_names(&self) -> impl Iterator<Item = &str> {
-        self.trees.names().map(|(name, _)| name)
+        let names = self.trees.names().map(|(name, _)| name);
+        names.filter(|name| !name.starts_with(SYSTEM_PREFIX))
     }
 
     fn create(&mut self, name: &str) -> Result<TreeId> {
@@ -159,6 +181,11 @@ impl WriteTransaction {
     /// # Errors
     /// [`Error::TreeNotFound`] if there is none of that name.
     pub fn drop_tree(&mut self, name: &str) -> Result<()> {
+        check_not_system(name)?;
+        self.drop_system_tree(name)
+    }
+
+    pub(crate) fn drop_system_tree(&mut self, name: &str) -> Result<()> {
         let tree = self.trees.id(name).ok_or_else(|| not_found(name))?;
         self.change(&Operation::DropTree { tree }).map(|_| ())
     }
@@ -168,6 +195,8 @@ impl WriteTransaction {
     /// # Errors
     /// [`Error::TreeNotFound`] if there is none, [`Error::BadTreeName`] if the new name is taken.
     pub fn rename_tree(&mut self, from: &str, to: &str) -> Result<()> {
+        check_not_system(from)?;
+        check_not_system(to)?;
         let tree = self.trees.id(from).ok_or_else(|| not_found(from))?;
         check_name(to)?;
         if self.trees.id(to).is_some() {
@@ -516,6 +545,17 @@ impl TreeMut<'_> {
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range<'_> {
         self.view().range(range)
     }
+}
+
+/// Refuses the names of the database's own trees.
+pub(crate) fn check_not_system(name: &str) -> Result<()> {
+    if name.starts_with(SYSTEM_PREFIX) {
+        return Err(Error::BadTreeName {
+            name: name.to_string(),
+            reason: "names that begin with `aurora/` are the database's own",
+        });
+    }
+    Ok(())
 }
 
 fn check_name(name: &str) -> Result<()> {
