@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     /// Awaits: polls once, then waits for the rest.
-    fn awaited<T: Send>(mut work: Work<'_, T>) -> Result<T> {
+    fn awaited<'a, T: Send + 'a>(mut work: Work<'a, T>) -> Result<T> {
         let mut context = Context::from_waker(Waker::noop());
         match Pin::new(&mut work).poll(&mut context) {
             Poll::Ready(result) => result,
