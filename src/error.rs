@@ -355,6 +355,16 @@ pub enum Error {
         reason: String,
     },
 
+    /// A record of the database's own cannot be read although its page is whole: the program that
+    /// wrote it was wrong.
+    #[error("a record of {what} cannot be read: {reason}; salvage the file with aurora-inspect")]
+    BadRecord {
+        /// What the record belongs to.
+        what: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+
     /// A file beside the database, to import or export, cannot be read or written.
     #[error("cannot {operation} {}: {source}", path.display())]
     OtherFile {
@@ -380,7 +390,10 @@ impl Error {
     pub fn is_corruption(&self) -> bool {
         matches!(
             self,
-            Error::Corrupt { .. } | Error::Truncated { .. } | Error::LogDamaged { .. }
+            Error::Corrupt { .. }
+                | Error::BadRecord { .. }
+                | Error::Truncated { .. }
+                | Error::LogDamaged { .. }
         )
     }
 

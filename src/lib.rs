@@ -31,6 +31,7 @@ pub mod storage;
 mod sync;
 mod tree;
 mod txn;
+mod value;
 mod work;
 
 pub use clock::{Clock, SystemClock};
@@ -40,4 +41,5 @@ pub use error::{Error, Result};
 pub use inspect::{CheckReport, Stats, TreeStats, WrittenBytes};
 pub use txn::snapshot::{Entry, Range, Snapshot, TreeCursor, TreeView, ValueRef};
 pub use txn::write::{Commit, Durability, Savepoint, TreeMut, WriteTransaction};
+pub use value::{Document, DocumentId, FieldType, MAX_DEPTH, Object, Timestamp, Uuid, Value};
 pub use work::Work;

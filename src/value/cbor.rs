@@ -1,0 +1,225 @@
+//! Documents as CBOR (RFC 8949), as `format-spec.md` describes them.
+//!
+//! A document is a map. Fields that the collection knows by name have small numbers as keys, so
+//! that names are stored once for a collection; others have their names.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use minicbor::data::Tag;
+use minicbor::{Decoder, Encoder};
+
+use super::raw::{Fault, Raw};
+use super::{MAX_DEPTH, Object, Timestamp, Value};
+
+/// RFC 8943 and RFC 9581: a UUID, whole seconds since 1970, and seconds with nanoseconds.
+pub(super) const TAG_UUID: u64 = 37;
+pub(super) const TAG_SECONDS: u64 = 1;
+pub(super) const TAG_EXTENDED_TIME: u64 = 1001;
+pub(super) const KEY_SECONDS: i64 = 1;
+pub(super) const KEY_NANOSECONDS: i64 = -9;
+
+/// The names of a collection's fields by their numbers. A number never gets another name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FieldNames {
+    names: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, u32>,
+}
+
+impl FieldNames {
+    pub(crate) fn new(names: impl IntoIterator<Item = Arc<str>>) -> Self {
+        let names: Vec<Arc<str>> = names.into_iter().collect();
+        let numbers = names.iter().cloned().zip(0..).collect();
+        FieldNames { names, numbers }
+    }
+
+    pub(crate) fn name(&self, number: u64) -> Option<&Arc<str>> {
+        self.names.get(usize::try_from(number).ok()?)
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name).copied()
+    }
+}
+
+/// The bytes of a document.
+pub(crate) fn encode_fields(fields: &Object, names: &FieldNames) -> Vec<u8> {
+    let mut encoder = Encoder::new(Vec::with_capacity(64));
+    // Writing to a vector cannot fail.
+    let _ = encoder.map(fields.len() as u64);
+    for (name, value) in fields.iter() {
+        let _ = match names.number(name) {
+            Some(number) => encoder.u32(number),
+            None => encoder.str(name),
+        };
+        encode_value(value, &mut encoder);
+    }
+    encoder.into_writer()
+}
+
+/// Invariant 3 of the module holds because values are checked before they are stored.
+fn encode_value(value: &Value, encoder: &mut Encoder<Vec<u8>>) {
+    let _ = match value {
+        Value::Null => encoder.null(),
+        Value::Bool(value) => encoder.bool(*value),
+        Value::Int(value) => encoder.i64(*value),
+        Value::Float(value) => encoder.f64(*value),
+        Value::String(value) => encoder.str(value),
+        Value::Bytes(value) => encoder.bytes(value),
+        Value::Uuid(value) => {
+            let _ = encoder.tag(Tag::new(TAG_UUID));
+            encoder.bytes(value.as_bytes())
+        }
+        Value::DateTime(time) => {
+            encode_time(*time, encoder);
+            return;
+        }
+        Value::Array(values) => {
+            let _ = encoder.array(values.len() as u64);
+            values.iter().for_each(|value| encode_value(value, encoder));
+            return;
+        }
+        Value::Object(object) => {
+            let _ = encoder.map(object.len() as u64);
+            for (name, value) in object.iter() {
+                let _ = encoder.str(name);
+                encode_value(value, encoder);
+            }
+            return;
+        }
+    };
+}
+
+fn encode_time(time: Timestamp, encoder: &mut Encoder<Vec<u8>>) {
+    let nanos = time.as_nanosecond();
+    let second = nanos.div_euclid(1_000_000_000) as i64;
+    let within = nanos.rem_euclid(1_000_000_000) as u32;
+    if within == 0 {
+        let _ = encoder.tag(Tag::new(TAG_SECONDS));
+        let _ = encoder.i64(second);
+        return;
+    }
+    let _ = encoder.tag(Tag::new(TAG_EXTENDED_TIME));
+    let _ = encoder.map(2);
+    let _ = encoder.i64(KEY_SECONDS);
+    let _ = encoder.i64(second);
+    let _ = encoder.i64(KEY_NANOSECONDS);
+    let _ = encoder.u32(within);
+}
+
+/// The fields of a document.
+pub(crate) fn decode_document(bytes: &[u8], names: &FieldNames) -> Result<Object, Fault> {
+    let mut decoder = Decoder::new(bytes);
+    let fields = decoder.map()?.ok_or(Fault::INDEFINITE)?;
+    let mut object = Object::with_capacity(fields.min(bytes.len() as u64) as usize);
+    for _ in 0..fields {
+        let name = match Raw::read(&mut decoder)? {
+            Raw::Int(number) => {
+                let number = u64::try_from(number).unwrap_or(u64::MAX);
+                names.name(number).ok_or(Fault::UNKNOWN_NUMBER)?.clone()
+            }
+            Raw::String(name) => Arc::from(name),
+            _ => return Err(Fault::BAD_KEY),
+        };
+        let value = Raw::read(&mut decoder)?.to_value(MAX_DEPTH)?;
+        object.push(name, value);
+    }
+    Ok(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::order::tests::any_value;
+    use super::super::raw::Path;
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Equal, and of the same types all the way down, with the sign of zero.
+    fn is_same(a: &Value, b: &Value) -> bool {
+        match (a, b) {
+            (Value::Float(a), Value::Float(b)) => {
+                a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+            }
+            (Value::Array(a), Value::Array(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b))
+            }
+            (Value::Object(a), Value::Object(b)) => {
+                let names = a.iter().zip(b.iter());
+                a.len() == b.len() && { names }.all(|(a, b)| a.0 == b.0 && is_same(a.1, b.1))
+            }
+            _ => a.type_name() == b.type_name() && a == b,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn documents_read_back(values in proptest::collection::vec(any_value(), 0..5)) {
+            let names = FieldNames::new(["f0", "f2", "f3"].map(Arc::from));
+            let fields: Object =
+                values.iter().enumerate().map(|(i, v)| (format!("f{i}"), v.clone())).collect();
+            let bytes = encode_fields(&fields, &names);
+            let read = decode_document(&bytes, &names).unwrap();
+            prop_assert!(is_same(&Value::Object(fields.clone()), &Value::Object(read)));
+            for (i, value) in values.iter().enumerate() {
+                let path = Path::new(&format!("f{i}"), &names);
+                let raw = path.find(&bytes).unwrap();
+                prop_assert!(is_same(&raw.to_value(MAX_DEPTH).unwrap(), value));
+                for other in &values {
+                    prop_assert_eq!(raw.compare(other).unwrap(), value.cmp(other));
+                }
+            }
+        }
+
+        #[test]
+        fn damaged_documents_are_errors(
+            value in any_value(), at in any::<prop::sample::Index>(), byte in any::<u8>(),
+        ) {
+            let names = FieldNames::new(["a"].map(Arc::from));
+            let mut bytes = encode_fields(&Object::from([("a", value)]), &names);
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            // Whatever comes out, nothing panics and nothing runs away.
+            let _ = decode_document(&bytes, &names);
+            let _ = Path::new("a.b.c", &names).find(&bytes);
+            let _ = decode_document(&bytes[..at], &names);
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let names = FieldNames::default();
+        let mut bytes = vec![0xa1, 0x61, b'a'];
+        bytes.extend([0x81; 100_000]);
+        bytes.push(0);
+        assert!(decode_document(&bytes, &names).is_err());
+    }
+
+    #[test]
+    fn paths_go_through_objects_and_prefer_whole_names() {
+        let names = FieldNames::new(["address".into()]);
+        let fields = Object::from([
+            ("address", Value::Object([("city", "Zürich")].into())),
+            ("a.b", Value::from(1)),
+            ("a", Value::Object([("b", 2)].into())),
+        ]);
+        let bytes = encode_fields(&fields, &names);
+        let find = |path: &str| {
+            let raw = Path::new(path, &names).find(&bytes).unwrap();
+            (!matches!(raw, Raw::Missing)).then(|| raw.to_value(MAX_DEPTH).unwrap())
+        };
+        assert_eq!(find("address.city"), Some("Zürich".into()));
+        assert_eq!(find("a.b"), Some(1.into()));
+        for path in [
+            "address.city",
+            "a.b",
+            "a",
+            "address.zip",
+            "x",
+            "x.y",
+            "a.b.c",
+        ] {
+            assert_eq!(find(path).as_ref(), fields.get_path(path), "{path}");
+        }
+    }
+}

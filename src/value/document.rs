@@ -1,0 +1,114 @@
+//! A document: an id and its fields.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::{Object, Value, to_serde};
+use crate::Result;
+
+/// Which document of which collection. Prints as the id alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DocumentId {
+    collection: Arc<str>,
+    value: Value,
+}
+
+impl DocumentId {
+    /// The id of a document in a collection: a UUID, a string or a whole number.
+    pub fn new(collection: impl Into<Arc<str>>, id: impl Into<Value>) -> Self {
+        DocumentId {
+            collection: collection.into(),
+            value: id.into(),
+        }
+    }
+
+    /// The name of the collection.
+    pub fn collection(&self) -> &str {
+        &self.collection
+    }
+
+    /// The id within the collection.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+}
+
+impl fmt::Display for DocumentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl fmt::Debug for DocumentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.collection, self.value)
+    }
+}
+
+/// A document as it was read: its id, and its fields, which it dereferences to.
+///
+/// Its `Debug` form is for people: `{ title: Fantasy Book, year: 2020 }`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Which document it is.
+    pub id: DocumentId,
+    fields: Object,
+}
+
+impl Document {
+    pub(crate) fn new(id: DocumentId, fields: Object) -> Self {
+        Document { id, fields }
+    }
+
+    /// The value of a field, or at a path of names with dots between: `address.city`.
+    pub fn get(&self, path: &str) -> Option<&Value> {
+        self.fields.get_path(path)
+    }
+
+    /// The fields.
+    pub fn fields(&self) -> &Object {
+        &self.fields
+    }
+
+    /// The fields, without the id.
+    pub fn into_fields(self) -> Object {
+        self.fields
+    }
+
+    /// The document as a type of the program's own.
+    ///
+    /// # Errors
+    /// [`Error::Conversion`](crate::Error::Conversion) if the fields do not fit the type.
+    pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
+        to_serde(&self.fields)
+    }
+}
+
+impl Deref for Document {
+    type Target = Object;
+
+    fn deref(&self) -> &Object {
+        &self.fields
+    }
+}
+
+impl DerefMut for Document {
+    fn deref_mut(&mut self) -> &mut Object {
+        &mut self.fields
+    }
+}
+
+impl fmt::Display for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fields.fmt(f)
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.fields, f)
+    }
+}

@@ -1,0 +1,181 @@
+//! Named values, in the order in which they were put in.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Value;
+
+/// Named values. Iterates in the order in which names were first put in; that order does not count
+/// when objects are compared.
+#[derive(Clone, Default)]
+pub struct Object {
+    /// Names are shared: the documents of a query hold the schema's.
+    fields: Vec<(Arc<str>, Value)>,
+}
+
+impl Object {
+    /// An object with nothing in it.
+    pub fn new() -> Self {
+        Object::default()
+    }
+
+    pub(crate) fn with_capacity(fields: usize) -> Self {
+        Object {
+            fields: Vec::with_capacity(fields),
+        }
+    }
+
+    /// The value of a name.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        let mut fields = self.fields.iter();
+        fields.find(|(known, _)| **known == *name).map(|(_, v)| v)
+    }
+
+    /// The value of a name, to change.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Value> {
+        let mut fields = self.fields.iter_mut();
+        fields.find(|(known, _)| **known == *name).map(|(_, v)| v)
+    }
+
+    /// The value at a path of names with dots between. A name that holds dots itself comes first.
+    pub fn get_path(&self, path: &str) -> Option<&Value> {
+        if let Some(value) = self.get(path) {
+            return Some(value);
+        }
+        let (first, rest) = path.split_once('.')?;
+        self.get(first)?.as_object()?.get_path(rest)
+    }
+
+    /// Sets the value at a path of names with dots between, making objects on the way where there
+    /// is nothing. `false` if something that is not an object is in the way.
+    pub(crate) fn set_path(&mut self, path: &str, value: Value) -> bool {
+        let (first, rest) = match path.split_once('.') {
+            Some(parts) if self.get(path).is_none() => parts,
+            _ => {
+                self.insert(path, value);
+                return true;
+            }
+        };
+        if self.get(first).is_none_or(Value::is_null) {
+            self.insert(first, Value::Object(Object::new()));
+        }
+        match self.get_mut(first) {
+            Some(Value::Object(inner)) => inner.set_path(rest, value),
+            _ => false,
+        }
+    }
+
+    /// Removes the value at a path of names with dots between.
+    pub(crate) fn remove_path(&mut self, path: &str) -> Option<Value> {
+        if let Some(value) = self.remove(path) {
+            return Some(value);
+        }
+        let (first, rest) = path.split_once('.')?;
+        match self.get_mut(first)? {
+            Value::Object(inner) => inner.remove_path(rest),
+            _ => None,
+        }
+    }
+
+    /// Sets the value of a name. Returns the one that it had.
+    pub fn insert(&mut self, name: impl Into<Arc<str>>, value: impl Into<Value>) -> Option<Value> {
+        let name = name.into();
+        let value = value.into();
+        if let Some(known) = self.get_mut(&name) {
+            return Some(std::mem::replace(known, value));
+        }
+        self.fields.push((name, value));
+        None
+    }
+
+    /// Adds a name that is known to be new.
+    pub(super) fn push(&mut self, name: Arc<str>, value: Value) {
+        self.fields.push((name, value));
+    }
+
+    /// Removes a name.
+    pub fn remove(&mut self, name: &str) -> Option<Value> {
+        let index = self.fields.iter().position(|(known, _)| **known == *name)?;
+        Some(self.fields.remove(index).1)
+    }
+
+    /// The number of names.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// The names with their values.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &Value)> + ExactSizeIterator {
+        self.fields.iter().map(|(name, value)| (&**name, value))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Value)> {
+        self.fields.iter_mut().map(|(name, value)| (&**name, value))
+    }
+
+    pub(crate) fn into_fields(self) -> Vec<(Arc<str>, Value)> {
+        self.fields
+    }
+
+    /// The fields by name, which is how objects compare.
+    pub(super) fn sorted(&self) -> Vec<(&str, &Value)> {
+        let mut sorted: Vec<_> = self.iter().collect();
+        sorted.sort_unstable_by_key(|(name, _)| *name);
+        sorted
+    }
+}
+
+impl PartialEq for Object {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len()
+            && self
+                .iter()
+                .all(|(name, value)| other.get(name) == Some(value))
+    }
+}
+
+impl Eq for Object {}
+
+impl<N: Into<Arc<str>>, V: Into<Value>> FromIterator<(N, V)> for Object {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {
+        let mut object = Object::new();
+        for (name, value) in fields {
+            object.insert(name, value);
+        }
+        object
+    }
+}
+
+impl<N: Into<Arc<str>>, V: Into<Value>> From<Vec<(N, V)>> for Object {
+    fn from(fields: Vec<(N, V)>) -> Self {
+        fields.into_iter().collect()
+    }
+}
+
+impl<N: Into<Arc<str>>, V: Into<Value>, const L: usize> From<[(N, V); L]> for Object {
+    fn from(fields: [(N, V); L]) -> Self {
+        fields.into_iter().collect()
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (i, (name, value)) in self.iter().enumerate() {
+            let comma = if i > 0 { "," } else { "" };
+            write!(f, "{comma} {name}: {value}")?;
+        }
+        f.write_str(if self.is_empty() { "}" } else { " }" })
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
