@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::{Clock, Forward, SystemClock};
+use crate::collection::catalog::Catalog;
+use crate::collection::documents::Ids;
 use crate::compact::{Compaction, Progress};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::handle::Handle;
@@ -180,6 +182,8 @@ impl Builder {
             handle: Arc::new(Handle {
                 engine,
                 clock: Forward::new(self.clock),
+                catalog: Catalog::default(),
+                ids: Ids::default(),
             }),
             durability: self.durability,
         })

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::clock::Forward;
+use crate::collection::catalog::Catalog;
+use crate::collection::documents::Ids;
 use crate::txn::engine::Engine;
 
 /// Closes the database when the last one who holds it is gone.
@@ -10,6 +12,8 @@ use crate::txn::engine::Engine;
 pub(crate) struct Handle {
     pub engine: Arc<Engine>,
     pub clock: Forward,
+    pub catalog: Catalog,
+    pub ids: Ids,
 }
 
 impl Drop for Handle {

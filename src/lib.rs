@@ -18,6 +18,7 @@
 
 mod backup;
 mod clock;
+mod collection;
 mod compact;
 mod db;
 mod error;
@@ -27,6 +28,7 @@ mod inspect;
 mod log;
 mod moment;
 mod pager;
+mod query;
 pub mod storage;
 mod sync;
 mod tree;
@@ -35,11 +37,18 @@ mod value;
 mod work;
 
 pub use clock::{Clock, SystemClock};
+pub use collection::{
+    BuildProgress, Collection, CollectionMut, CollectionView, Field, Index, IndexInfo, Patch,
+    Schema,
+};
 pub use compact::Progress;
 pub use db::{Aurora, Builder, Tree};
 pub use error::{Error, Result};
 pub use inspect::{CheckReport, Stats, TreeStats, WrittenBytes};
+pub use query::{Cursor, Explanation, Fields, Filter, Group, Grouped, Page, Query, Rows};
 pub use txn::snapshot::{Entry, Range, Snapshot, TreeCursor, TreeView, ValueRef};
 pub use txn::write::{Commit, Durability, Savepoint, TreeMut, WriteTransaction};
-pub use value::{Document, DocumentId, FieldType, MAX_DEPTH, Object, Timestamp, Uuid, Value};
+pub use value::{
+    Comparand, Document, DocumentId, FieldType, MAX_DEPTH, Object, Operand, Timestamp, Uuid, Value,
+};
 pub use work::Work;

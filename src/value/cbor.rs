@@ -130,7 +130,7 @@ pub(crate) fn decode_document(bytes: &[u8], names: &FieldNames) -> Result<Object
 #[cfg(test)]
 mod tests {
     use super::super::order::tests::any_value;
-    use super::super::raw::Path;
+    use super::super::raw::{Comparand, Path};
     use super::*;
     use proptest::prelude::*;
 
@@ -166,7 +166,7 @@ mod tests {
                 let raw = path.find(&bytes).unwrap();
                 prop_assert!(is_same(&raw.to_value(MAX_DEPTH).unwrap(), value));
                 for other in &values {
-                    prop_assert_eq!(raw.compare(other).unwrap(), value.cmp(other));
+                    prop_assert_eq!(raw.compare(other.operand()).unwrap(), value.cmp(other));
                 }
             }
         }

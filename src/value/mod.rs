@@ -23,8 +23,11 @@ pub(crate) use self::cbor::{FieldNames, decode_document, encode_fields};
 pub(crate) use self::convert::{from_serde, to_serde};
 pub use self::document::{Document, DocumentId};
 pub use self::object::Object;
-pub(crate) use self::order::{compare, encode, encode_missing, key_class, string_prefix};
-pub(crate) use self::raw::{Path, Raw};
+pub(crate) use self::order::{
+    compare, decode_id, encode, encode_missing, key_class, string_prefix,
+};
+pub use self::raw::{Comparand, Operand};
+pub(crate) use self::raw::{Fault, Path, Raw};
 
 /// How deep arrays and objects may be nested in a document.
 pub const MAX_DEPTH: usize = 64;

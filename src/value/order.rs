@@ -135,6 +135,45 @@ pub(crate) fn encode(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
+/// The id of a document from its encoding: a UUID, a string or a whole number.
+pub(crate) fn decode_id(bytes: &[u8]) -> Option<Value> {
+    let (class, rest) = bytes.split_first()?;
+    match *class {
+        UUID => super::Uuid::from_slice(rest).ok().map(Value::Uuid),
+        STRING => {
+            let escaped = rest.strip_suffix(&[0, 0])?;
+            let mut text = Vec::with_capacity(escaped.len());
+            let mut bytes = escaped.iter();
+            while let Some(byte) = bytes.next() {
+                text.push(*byte);
+                if *byte == 0 && bytes.next() != Some(&u8::MAX) {
+                    return None;
+                }
+            }
+            String::from_utf8(text).ok().map(Value::String)
+        }
+        NUMBER => {
+            let (sortable, above) = rest.split_first_chunk::<8>()?;
+            let sortable = u64::from_be_bytes(*sortable);
+            let is_positive = sortable >> 63 == 1;
+            let bits = if is_positive {
+                sortable & !(1 << 63)
+            } else {
+                !sortable
+            };
+            let above = match above {
+                [] => 0,
+                [high, low] => i128::from(u16::from_be_bytes([*high, *low])),
+                _ => return None,
+            };
+            let floor = f64::from_bits(bits);
+            let whole = floor.is_finite().then_some(floor as i128 + above)?;
+            i64::try_from(whole).ok().map(Value::Int)
+        }
+        _ => None,
+    }
+}
+
 /// Appends what stands for a field that is not there. It sorts before null.
 pub(crate) fn encode_missing(out: &mut Vec<u8>) {
     out.push(MISSING);
@@ -226,6 +265,21 @@ pub(super) mod tests {
             }
             if a != b {
                 prop_assert!(!encoded(&a).starts_with(&encoded(&b)));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ids_read_back(number in any::<i64>(), text in "[a\0ü]{0,5}", uuid in any::<u128>()) {
+            for id in [
+                Value::Int(number),
+                Value::Int(number >> 40),
+                Value::String(text),
+                Value::Uuid(super::super::Uuid::from_u128(uuid)),
+            ] {
+                let read = decode_id(&encoded(&id)).unwrap();
+                prop_assert_eq!(format!("{read:?}"), format!("{id:?}"));
             }
         }
     }

@@ -10,7 +10,7 @@ use super::cbor::{
     FieldNames, KEY_NANOSECONDS, KEY_SECONDS, TAG_EXTENDED_TIME, TAG_SECONDS, TAG_UUID,
 };
 use super::order::{compare, compare_floats, compare_int, key_class};
-use super::{MAX_DEPTH, Object, Timestamp, Uuid, Value};
+use super::{DocumentId, MAX_DEPTH, Object, Timestamp, Uuid, Value};
 
 /// Why bytes are not a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,21 +99,21 @@ impl<'b> Raw<'b> {
     }
 
     /// Compares with a value; what is missing comes first.
-    pub(crate) fn compare(&self, value: &Value) -> Result<Ordering, Fault> {
+    pub(crate) fn compare(&self, value: Operand<'_>) -> Result<Ordering, Fault> {
         Ok(match (self, value) {
-            (Raw::Bool(a), Value::Bool(b)) => a.cmp(b),
-            (Raw::Int(a), Value::Int(b)) => a.cmp(b),
-            (Raw::Int(a), Value::Float(b)) => compare_int(*a, *b),
-            (Raw::Float(a), Value::Float(b)) => compare_floats(*a, *b),
-            (Raw::Float(a), Value::Int(b)) => compare_int(*b, *a).reverse(),
-            (Raw::String(a), Value::String(b)) => (*a).cmp(b.as_str()),
-            (Raw::Bytes(a), Value::Bytes(b)) => (*a).cmp(b.as_slice()),
-            (Raw::Uuid(a), Value::Uuid(b)) => a.cmp(b),
-            (Raw::Time(a), Value::DateTime(b)) => a.cmp(b),
-            (Raw::Array(_), Value::Array(_)) | (Raw::Object(_), Value::Object(_)) => {
-                compare(&self.to_value(MAX_DEPTH)?, value)
+            (Raw::Bool(a), Operand::Bool(b)) => a.cmp(&b),
+            (Raw::Int(a), Operand::Int(b)) => a.cmp(&b),
+            (Raw::Int(a), Operand::Float(b)) => compare_int(*a, b),
+            (Raw::Float(a), Operand::Float(b)) => compare_floats(*a, b),
+            (Raw::Float(a), Operand::Int(b)) => compare_int(b, *a).reverse(),
+            (Raw::String(a), Operand::String(b)) => (*a).cmp(b),
+            (Raw::Bytes(a), Operand::Bytes(b)) => (*a).cmp(b),
+            (Raw::Uuid(a), Operand::Uuid(b)) => a.cmp(&b),
+            (Raw::Time(a), Operand::Time(b)) => a.cmp(&b),
+            (Raw::Array(_) | Raw::Object(_), Operand::Nested(b)) => {
+                compare(&self.to_value(MAX_DEPTH)?, b)
             }
-            _ => self.class().cmp(&key_class(value)),
+            _ => self.class().cmp(&value.class()),
         })
     }
 
@@ -191,6 +191,133 @@ fn time<'b>(second: i64, within: u32) -> Result<Raw<'b>, Fault> {
     let nanos = i128::from(second) * 1_000_000_000 + i128::from(within);
     let time = Timestamp::from_nanosecond(nanos).map_err(|_| Fault::BAD_TIME)?;
     Ok(Raw::Time(time))
+}
+
+/// A value to compare with, without a copy of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Operand<'v> {
+    #[doc(hidden)]
+    Null,
+    #[doc(hidden)]
+    Bool(bool),
+    #[doc(hidden)]
+    Int(i64),
+    #[doc(hidden)]
+    Float(f64),
+    #[doc(hidden)]
+    String(&'v str),
+    #[doc(hidden)]
+    Bytes(&'v [u8]),
+    #[doc(hidden)]
+    Uuid(Uuid),
+    #[doc(hidden)]
+    Time(Timestamp),
+    /// An array or an object.
+    #[doc(hidden)]
+    Nested(&'v Value),
+}
+
+impl Operand<'_> {
+    fn class(&self) -> u8 {
+        let raw = match *self {
+            Operand::Null => Raw::Null,
+            Operand::Bool(value) => Raw::Bool(value),
+            Operand::Int(value) => Raw::Int(value),
+            Operand::Float(value) => Raw::Float(value),
+            Operand::String(value) => Raw::String(value),
+            Operand::Bytes(value) => Raw::Bytes(value),
+            Operand::Uuid(value) => Raw::Uuid(value),
+            Operand::Time(value) => Raw::Time(value),
+            Operand::Nested(value) => return key_class(value),
+        };
+        raw.class()
+    }
+
+    /// Whether the field's value is of the type of this one, numbers being one type.
+    pub(crate) fn is_of_type(&self, raw: &Raw<'_>) -> bool {
+        raw.class() == self.class()
+    }
+
+    /// The value itself.
+    pub(crate) fn to_value(self) -> Value {
+        match self {
+            Operand::Null => Value::Null,
+            Operand::Bool(value) => Value::Bool(value),
+            Operand::Int(value) => Value::Int(value),
+            Operand::Float(value) => Value::Float(value),
+            Operand::String(value) => value.into(),
+            Operand::Bytes(value) => value.into(),
+            Operand::Uuid(value) => Value::Uuid(value),
+            Operand::Time(value) => Value::DateTime(value),
+            Operand::Nested(value) => value.clone(),
+        }
+    }
+}
+
+/// What a field can be compared with: everything that becomes a [`Value`].
+pub trait Comparand {
+    #[doc(hidden)]
+    fn operand(&self) -> Operand<'_>;
+}
+
+impl Comparand for Value {
+    fn operand(&self) -> Operand<'_> {
+        match self {
+            Value::Null => Operand::Null,
+            Value::Bool(value) => Operand::Bool(*value),
+            Value::Int(value) => Operand::Int(*value),
+            Value::Float(value) => Operand::Float(*value),
+            Value::String(value) => Operand::String(value),
+            Value::Bytes(value) => Operand::Bytes(value),
+            Value::Uuid(value) => Operand::Uuid(*value),
+            Value::DateTime(value) => Operand::Time(*value),
+            Value::Array(_) | Value::Object(_) => Operand::Nested(self),
+        }
+    }
+}
+
+impl<T: Comparand + ?Sized> Comparand for &T {
+    fn operand(&self) -> Operand<'_> {
+        (**self).operand()
+    }
+}
+
+impl<T: Comparand> Comparand for Option<T> {
+    fn operand(&self) -> Operand<'_> {
+        self.as_ref().map_or(Operand::Null, T::operand)
+    }
+}
+
+macro_rules! comparands {
+    ($($type:ty => $value:ident => $operand:expr;)*) => {
+        $(impl Comparand for $type {
+            fn operand(&self) -> Operand<'_> {
+                let $value = self;
+                $operand
+            }
+        })*
+    };
+}
+
+comparands! {
+    bool => value => Operand::Bool(*value);
+    i8 => value => Operand::Int((*value).into());
+    i16 => value => Operand::Int((*value).into());
+    i32 => value => Operand::Int((*value).into());
+    i64 => value => Operand::Int(*value);
+    u8 => value => Operand::Int((*value).into());
+    u16 => value => Operand::Int((*value).into());
+    u32 => value => Operand::Int((*value).into());
+    f32 => value => Operand::Float((*value).into());
+    f64 => value => Operand::Float(*value);
+    str => value => Operand::String(value);
+    String => value => Operand::String(value);
+    Arc<str> => value => Operand::String(value);
+    [u8] => value => Operand::Bytes(value);
+    Vec<u8> => value => Operand::Bytes(value);
+    Uuid => value => Operand::Uuid(*value);
+    Timestamp => value => Operand::Time(*value);
+    DocumentId => value => value.value().operand();
 }
 
 /// The elements of an array, one after the other.

@@ -1,0 +1,448 @@
+//! Collections as users hold them.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::build::{self, BuildProgress};
+use super::catalog;
+use super::documents::{self, IfThere};
+use super::meta::Meta;
+use super::patch::Patch;
+use super::schema::{Index, Schema};
+use crate::Result;
+use crate::db::Aurora;
+use crate::moment::Moment;
+use crate::query::Query;
+use crate::txn::snapshot::Snapshot;
+use crate::txn::write::WriteTransaction;
+use crate::value::{Document, DocumentId, Object, Value, from_serde};
+use crate::work::Work;
+
+impl Aurora {
+    /// Makes a collection. If there is one of that name with the same schema, it is left as it is.
+    ///
+    /// # Errors
+    /// [`Error::CollectionExists`](crate::Error::CollectionExists) if it has another schema,
+    /// [`Error::BadSchema`](crate::Error::BadSchema) for one that cannot be.
+    pub fn new_collection(&self, name: impl AsRef<str>, schema: impl Into<Schema>) -> Result<()> {
+        self.write(|tx| tx.new_collection(name, schema))
+    }
+
+    /// A collection by its name.
+    ///
+    /// # Errors
+    /// [`Error::CollectionNotFound`](crate::Error::CollectionNotFound) if there is none.
+    pub fn collection(&self, name: impl Into<String>) -> Result<Collection> {
+        let name = name.into();
+        self.read(|snapshot| catalog::load(snapshot, &name).map(|_| ()))?;
+        Ok(Collection {
+            db: self.clone(),
+            name,
+        })
+    }
+
+    /// The names of all collections, in order.
+    pub fn collections(&self) -> Result<Vec<String>> {
+        self.read(catalog::names)
+    }
+
+    /// Stores a document in a collection, durably. It gets an id unless it has a field `id`.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`](crate::Error::WrongType),
+    /// [`Error::MissingField`](crate::Error::MissingField),
+    /// [`Error::UnknownField`](crate::Error::UnknownField) if it does not fit the schema,
+    /// [`Error::Duplicate`](crate::Error::Duplicate) if another has its id or the value of a unique
+    /// field. Nothing has changed then.
+    pub fn insert_into(
+        &self,
+        collection: impl AsRef<str>,
+        fields: impl Into<Object>,
+    ) -> Result<DocumentId> {
+        let fields = fields.into();
+        self.write(|tx| tx.collection(collection)?.insert_fields(fields))
+    }
+
+    /// Removes a collection with all its documents and indexes.
+    pub fn delete_collection(&self, name: impl Into<String>) -> Work<'static, ()> {
+        let name = name.into();
+        Work::transaction(self.clone(), move |tx| tx.delete_collection(&name))
+    }
+
+    /// Gives a collection another schema, in one transaction: every document is checked against it
+    /// and gets the defaults of new fields; indexes come and go as it says. Fields that a strict
+    /// schema no longer has must have been unset before.
+    ///
+    /// # Errors
+    /// What is wrong with the first document that does not fit. Nothing has changed then.
+    pub fn alter_collection(
+        &self,
+        name: impl Into<String>,
+        schema: impl Into<Schema>,
+    ) -> Work<'static, ()> {
+        let (name, schema) = (name.into(), schema.into());
+        Work::transaction(self.clone(), move |tx| build::alter(tx, &name, schema))
+    }
+
+    /// Adds an index to a collection, filled or not, in steps between which others read and write.
+    /// Queries use it when it is complete. After a crash, call it again: it goes on from where it
+    /// was.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`](crate::Error::Duplicate) if it is unique and two documents have the
+    /// same value: the index is removed again.
+    pub fn create_index(&self, collection: impl Into<String>, index: Index) -> Work<'static, ()> {
+        self.create_index_with(collection, index, |_| {})
+    }
+
+    /// Like [`create_index`](Self::create_index); the closure is told the progress after each step.
+    pub fn create_index_with(
+        &self,
+        collection: impl Into<String>,
+        index: Index,
+        mut progress: impl FnMut(BuildProgress) + Send + 'static,
+    ) -> Work<'static, ()> {
+        let (db, collection) = (self.clone(), collection.into());
+        Work::on_thread(move || {
+            let name = index.name();
+            db.write(|tx| build::begin_index(tx, &collection, index))?;
+            loop {
+                match db.write(|tx| build::build_step(tx, &collection, &name)) {
+                    Ok((is_done, step)) => {
+                        progress(step);
+                        if is_done {
+                            return Ok(());
+                        }
+                    }
+                    Err(error @ crate::Error::Duplicate { .. }) => {
+                        db.write(|tx| build::drop_index(tx, &collection, &name))?;
+                        return Err(error);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        })
+    }
+
+    /// Removes an index.
+    pub fn drop_index(
+        &self,
+        collection: impl Into<String>,
+        index: impl Into<String>,
+    ) -> Work<'static, ()> {
+        let (collection, index) = (collection.into(), index.into());
+        Work::transaction(self.clone(), move |tx| {
+            build::drop_index(tx, &collection, &index)
+        })
+    }
+}
+
+impl Snapshot {
+    /// A collection as it was at this moment.
+    pub fn collection(&self, name: impl AsRef<str>) -> Result<CollectionView<'_>> {
+        Ok(CollectionView {
+            meta: catalog::load(self, name.as_ref())?,
+            snapshot: self,
+        })
+    }
+
+    /// The names of all collections at this moment, in order.
+    pub fn collections(&self) -> Result<Vec<String>> {
+        catalog::names(self)
+    }
+}
+
+impl WriteTransaction {
+    /// Makes a collection. See [`Aurora::new_collection`].
+    pub fn new_collection(
+        &mut self,
+        name: impl AsRef<str>,
+        schema: impl Into<Schema>,
+    ) -> Result<()> {
+        build::create(self, name.as_ref(), schema.into())
+    }
+
+    /// Removes a collection with all its documents and indexes.
+    pub fn delete_collection(&mut self, name: &str) -> Result<()> {
+        build::delete(self, name)
+    }
+
+    /// A collection, to read and to change as part of this transaction.
+    pub fn collection(&mut self, name: impl AsRef<str>) -> Result<CollectionMut<'_>> {
+        Ok(CollectionMut {
+            meta: catalog::load(self, name.as_ref())?,
+            tx: self,
+        })
+    }
+}
+
+/// An index as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IndexInfo {
+    /// What it is an index of.
+    pub index: Index,
+    /// Whether it is complete, and used by queries.
+    pub is_ready: bool,
+    /// The number of its entries.
+    pub entries: u64,
+}
+
+fn index_infos(moment: &impl Moment, meta: &Meta) -> Vec<IndexInfo> {
+    let indexes = meta.indexes.iter().map(|index| IndexInfo {
+        index: index.index.clone(),
+        is_ready: index.is_ready(),
+        entries: moment.system_view(&index.tree).map_or(0, |view| view.len()),
+    });
+    indexes.collect()
+}
+
+fn get(moment: &impl Moment, meta: &Meta, id: &Value) -> Result<Option<Document>> {
+    let key = documents::key_of(meta, id)?;
+    match documents::find(moment, meta, &key)? {
+        Some(bytes) => documents::decode(meta, &key, &bytes).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// A collection of an open database. Each call is a transaction of its own; to do several things at
+/// once use [`Aurora::write`] and [`WriteTransaction::collection`].
+///
+/// ```
+/// use aurora::{Aurora, Patch, Schema};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Book { title: String, year: u16 }
+///
+/// let db = Aurora::in_memory()?;
+/// db.new_collection("books", Schema::schemaless())?;
+/// let books = db.collection("books")?;
+/// let id = books.insert(&Book { title: "Dune".into(), year: 1965 })?;
+/// books.update(&id, Patch::new().inc("year", 1))?;
+/// assert_eq!(books.get_as::<Book>(&id)?.unwrap().year, 1966);
+/// assert!(books.delete(&id)?);
+/// # Ok::<(), aurora::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Collection {
+    db: Aurora,
+    name: String,
+}
+
+impl Collection {
+    /// The collection's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Stores a document of the program's own type, durably. See [`Aurora::insert_into`].
+    pub fn insert<T: Serialize + ?Sized>(&self, document: &T) -> Result<DocumentId> {
+        let fields = from_serde(document)?;
+        self.change(|collection| collection.insert_fields(fields))
+    }
+
+    /// Stores a document, durably. See [`Aurora::insert_into`].
+    pub fn insert_fields(&self, fields: impl Into<Object>) -> Result<DocumentId> {
+        let fields = fields.into();
+        self.change(|collection| collection.insert_fields(fields))
+    }
+
+    /// Stores many documents in one transaction: all of them, or none if one is refused.
+    pub fn insert_many<O: Into<Object>>(
+        &self,
+        documents: impl IntoIterator<Item = O>,
+    ) -> Result<Vec<DocumentId>> {
+        self.change(|collection| collection.insert_many(documents))
+    }
+
+    /// The document of that id.
+    pub fn get(&self, id: impl Into<Value>) -> Result<Option<Document>> {
+        self.db
+            .read(|snapshot| snapshot.collection(&self.name)?.get(id))
+    }
+
+    /// The document of that id, as the program's own type.
+    pub fn get_as<T: DeserializeOwned>(&self, id: impl Into<Value>) -> Result<Option<T>> {
+        self.get(id)?.map(|document| document.to()).transpose()
+    }
+
+    /// Changes single fields of a document.
+    ///
+    /// # Errors
+    /// [`Error::DocumentNotFound`](crate::Error::DocumentNotFound) if there is none of that id,
+    /// and those of [`Aurora::insert_into`].
+    pub fn update(&self, id: impl Into<Value>, patch: Patch) -> Result<()> {
+        self.change(|collection| collection.update(id, &patch))
+    }
+
+    /// Puts other fields in the place of all those of a document. Its id stays.
+    pub fn replace(&self, id: impl Into<Value>, fields: impl Into<Object>) -> Result<()> {
+        self.change(|collection| collection.replace(id, fields))
+    }
+
+    /// Stores a document, in the place of the one with its id if there is one.
+    pub fn upsert(&self, fields: impl Into<Object>) -> Result<DocumentId> {
+        self.change(|collection| collection.upsert(fields))
+    }
+
+    /// Removes a document with its index entries. Says whether it was there.
+    pub fn delete(&self, id: impl Into<Value>) -> Result<bool> {
+        self.change(|collection| collection.delete(id))
+    }
+
+    /// A query on the documents.
+    pub fn query<'q>(&self) -> Query<'q> {
+        self.db.query(&self.name)
+    }
+
+    /// The number of documents, those that have expired and are not yet removed included. O(1).
+    pub fn len(&self) -> Result<u64> {
+        self.db
+            .read(|snapshot| Ok(snapshot.collection(&self.name)?.len()))
+    }
+
+    /// Whether there are no documents. O(1).
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// The schema, and the number of its version, which grows with every change.
+    pub fn schema(&self) -> Result<(Schema, u32)> {
+        self.db.read(|snapshot| {
+            let meta = catalog::load(snapshot, &self.name)?;
+            Ok((meta.schema.clone(), meta.version))
+        })
+    }
+
+    /// The indexes.
+    pub fn indexes(&self) -> Result<Vec<IndexInfo>> {
+        self.db.read(|snapshot| {
+            let meta = catalog::load(snapshot, &self.name)?;
+            Ok(index_infos(snapshot, &meta))
+        })
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut CollectionMut<'_>) -> Result<T>) -> Result<T> {
+        self.db.write(|tx| change(&mut tx.collection(&self.name)?))
+    }
+}
+
+/// A collection at one moment.
+#[derive(Debug)]
+pub struct CollectionView<'s> {
+    snapshot: &'s Snapshot,
+    meta: std::sync::Arc<Meta>,
+}
+
+impl CollectionView<'_> {
+    /// The document of that id.
+    pub fn get(&self, id: impl Into<Value>) -> Result<Option<Document>> {
+        get(self.snapshot, &self.meta, &id.into())
+    }
+
+    /// The number of documents, those that have expired and are not yet removed included. O(1).
+    pub fn len(&self) -> u64 {
+        let view = self.snapshot.find(&self.meta.documents_tree);
+        view.map_or(0, |view| view.len())
+    }
+
+    /// Whether there are no documents. O(1).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A query on the documents of this moment.
+    pub fn query<'q>(&self) -> Query<'q> {
+        self.snapshot.query(&*self.meta.name)
+    }
+}
+
+/// A collection within a write transaction: sees the transaction's own changes. What it is told to
+/// do happens when the transaction commits, or never.
+#[derive(Debug)]
+pub struct CollectionMut<'t> {
+    tx: &'t mut WriteTransaction,
+    meta: std::sync::Arc<Meta>,
+}
+
+impl CollectionMut<'_> {
+    fn id(&self, id: Value) -> DocumentId {
+        DocumentId::new(self.meta.name.clone(), id)
+    }
+
+    /// Stores a document of the program's own type. See [`Aurora::insert_into`].
+    pub fn insert<T: Serialize + ?Sized>(&mut self, document: &T) -> Result<DocumentId> {
+        self.insert_fields(from_serde(document)?)
+    }
+
+    /// Stores a document. See [`Aurora::insert_into`].
+    pub fn insert_fields(&mut self, fields: impl Into<Object>) -> Result<DocumentId> {
+        let id = documents::insert(self.tx, &self.meta, fields.into(), IfThere::Refuse)?;
+        Ok(self.id(id))
+    }
+
+    /// Stores many documents. If one is refused, those before it are stored.
+    pub fn insert_many<O: Into<Object>>(
+        &mut self,
+        documents: impl IntoIterator<Item = O>,
+    ) -> Result<Vec<DocumentId>> {
+        let all = documents.into_iter().map(|fields| Ok(fields.into()));
+        let ids = documents::insert_many(self.tx, &self.meta, all)?;
+        Ok(ids.into_iter().map(|id| self.id(id)).collect())
+    }
+
+    /// The document of that id.
+    pub fn get(&self, id: impl Into<Value>) -> Result<Option<Document>> {
+        get(self.tx, &self.meta, &id.into())
+    }
+
+    /// Changes single fields of a document. See [`Collection::update`].
+    pub fn update(&mut self, id: impl Into<Value>, patch: &Patch) -> Result<()> {
+        let key = documents::key_of(&self.meta, &id.into())?;
+        documents::update(self.tx, &self.meta, &key, patch)
+    }
+
+    /// Puts other fields in the place of all those of a document. Its id stays.
+    pub fn replace(&mut self, id: impl Into<Value>, fields: impl Into<Object>) -> Result<()> {
+        let key = documents::key_of(&self.meta, &id.into())?;
+        documents::replace(self.tx, &self.meta, &key, fields.into())
+    }
+
+    /// Stores a document, in the place of the one with its id if there is one.
+    pub fn upsert(&mut self, fields: impl Into<Object>) -> Result<DocumentId> {
+        let id = documents::insert(self.tx, &self.meta, fields.into(), IfThere::Replace)?;
+        Ok(self.id(id))
+    }
+
+    /// Removes a document with its index entries. Says whether it was there.
+    pub fn delete(&mut self, id: impl Into<Value>) -> Result<bool> {
+        let key = documents::key_of(&self.meta, &id.into())?;
+        documents::delete(self.tx, &self.meta, &key)
+    }
+
+    /// The number of documents, those that have expired and are not yet removed included. O(1).
+    pub fn len(&self) -> u64 {
+        { self.tx.find(&self.meta.documents_tree) }.map_or(0, |view| view.len())
+    }
+
+    /// Whether there are no documents. O(1).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds an index and fills it, as part of this transaction.
+    pub fn create_index(&mut self, index: Index) -> Result<()> {
+        let name = index.name();
+        build::begin_index(self.tx, &self.meta.name, index)?;
+        while !build::build_step(self.tx, &self.meta.name, &name)?.0 {}
+        self.meta = catalog::load(self.tx, &self.meta.name)?;
+        Ok(())
+    }
+
+    /// Removes an index.
+    pub fn drop_index(&mut self, name: &str) -> Result<()> {
+        build::drop_index(self.tx, &self.meta.name, name)?;
+        self.meta = catalog::load(self.tx, &self.meta.name)?;
+        Ok(())
+    }
+}

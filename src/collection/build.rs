@@ -1,0 +1,355 @@
+//! Making, changing and removing collections and their indexes.
+//!
+//! # Invariants
+//!
+//! 1. From the moment an index is in the catalog, every change of a document keeps its entries, so
+//!    that the builder only has to go once through the documents, in the order of their ids.
+//! 2. No query uses an index before it is built. How far that has come is in the catalog, in the
+//!    same transaction as the entries: after a crash it goes on from there.
+
+use std::sync::Arc;
+
+use super::catalog;
+use super::documents::{check_unique, expiry_of, refit, set_expiry, some_after};
+use super::index::{entry, values_of};
+use super::meta::{CATALOG_TREE, IndexMeta, Meta, NumberedIndex};
+use super::schema::{Index, Schema};
+use crate::txn::write::WriteTransaction;
+use crate::{Error, Result};
+
+/// Documents that a step of building an index takes in.
+const STEP_DOCUMENTS: usize = 1024;
+
+/// How far the building of an index has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuildProgress {
+    /// Documents that are in the index.
+    pub done: u64,
+    /// Documents of the collection.
+    pub total: u64,
+}
+
+/// Makes a collection. One that is there already with the same schema is left as it is.
+pub(crate) fn create(tx: &mut WriteTransaction, name: &str, schema: Schema) -> Result<()> {
+    let bad = |reason: String| Error::BadSchema {
+        collection: name.to_string(),
+        reason,
+    };
+    if name.is_empty() || name.len() > MAX_NAME_BYTES {
+        return Err(bad("its name must have 1 to 255 bytes".to_string()));
+    }
+    if let Some(reason) = schema.fault() {
+        return Err(bad(reason));
+    }
+    if let Some(known) = catalog::find(tx, name)? {
+        if known.schema == schema {
+            return Ok(());
+        }
+        return Err(Error::CollectionExists {
+            collection: name.to_string(),
+        });
+    }
+    let number = catalog::next_number(tx)?;
+    let indexes = numbered(schema.indexes(), 1);
+    let next_index = indexes.len() as u32 + 1;
+    let names = names_of(&schema, &[]);
+    let meta = Meta::assemble(
+        Arc::from(name),
+        number,
+        1,
+        schema,
+        names,
+        next_index,
+        indexes,
+    );
+    catalog::store(tx, &meta)
+}
+
+const MAX_NAME_BYTES: usize = 255;
+
+fn numbered(indexes: Vec<Index>, first: u32) -> Vec<NumberedIndex> {
+    let numbered = indexes
+        .into_iter()
+        .zip(first..)
+        .map(|(index, number)| NumberedIndex {
+            number,
+            index,
+            built_to: None,
+        });
+    numbered.collect()
+}
+
+/// The names that get numbers: those known before, then the new first names of paths.
+fn names_of(schema: &Schema, known: &[Arc<str>]) -> Vec<Arc<str>> {
+    let mut names = known.to_vec();
+    let paths = schema.fields.iter().map(|field| field.path.as_str());
+    for path in paths.chain(["id"]) {
+        let first = path.split('.').next().unwrap_or(path);
+        if !names.iter().any(|name| **name == *first) {
+            names.push(Arc::from(first));
+        }
+    }
+    names
+}
+
+/// Removes a collection with all its documents and indexes.
+pub(crate) fn delete(tx: &mut WriteTransaction, name: &str) -> Result<()> {
+    let meta = catalog::load(tx, name)?;
+    drop_if_there(tx, &meta.documents_tree)?;
+    for index in &meta.indexes {
+        drop_if_there(tx, &index.tree)?;
+    }
+    // What it leaves in the index of what expires is removed when its time comes.
+    tx.system_tree(CATALOG_TREE)?.delete(name)?;
+    Ok(())
+}
+
+fn drop_if_there(tx: &mut WriteTransaction, tree: &str) -> Result<()> {
+    match tx.drop_system_tree(tree) {
+        Err(Error::TreeNotFound { .. }) => Ok(()),
+        dropped => dropped,
+    }
+}
+
+/// The collection with one index more, to be built.
+pub(super) fn begin_index(tx: &mut WriteTransaction, name: &str, index: Index) -> Result<()> {
+    let meta = catalog::load(tx, name)?;
+    let bad = |reason| {
+        Err(Error::BadIndex {
+            collection: name.to_string(),
+            index: index.name(),
+            reason,
+        })
+    };
+    if let Some(known) = meta.indexes.iter().find(|known| known.name == index.name()) {
+        return match known.index == index {
+            true => Ok(()), // it is there, or goes on to be built
+            false => bad("there is another index of that name"),
+        };
+    }
+    let mut schema = meta.schema.clone();
+    schema.indexes.push(index.clone());
+    if let Some(reason) = schema.fault() {
+        return Err(Error::BadSchema {
+            collection: name.to_string(),
+            reason,
+        });
+    }
+    let mut indexes = meta.numbered_indexes();
+    indexes.push(NumberedIndex {
+        number: meta.next_index,
+        index,
+        built_to: Some(Vec::new()),
+    });
+    let next = meta.next_index + 1;
+    catalog::store(
+        tx,
+        &changed(&meta, schema, meta.known_names.clone(), next, indexes),
+    )
+}
+
+fn changed(
+    meta: &Meta,
+    schema: Schema,
+    names: Vec<Arc<str>>,
+    next_index: u32,
+    indexes: Vec<NumberedIndex>,
+) -> Meta {
+    let version = meta.version.saturating_add(1);
+    Meta::assemble(
+        meta.name.clone(),
+        meta.number,
+        version,
+        schema,
+        names,
+        next_index,
+        indexes,
+    )
+}
+
+/// Takes some more documents into an index. Says whether that was all.
+pub(super) fn build_step(
+    tx: &mut WriteTransaction,
+    collection: &str,
+    index: &str,
+) -> Result<(bool, BuildProgress)> {
+    let meta = catalog::load(tx, collection)?;
+    let (position, building) = position_of(&meta, index)?;
+    let documents = { tx.find(&meta.documents_tree) }.map_or(0, |view| view.len());
+    let finished = BuildProgress {
+        done: documents,
+        total: documents,
+    };
+    let Some(built_to) = building.built_to.clone() else {
+        return Ok((true, finished));
+    };
+    let some = some_after(tx, &meta, &built_to, STEP_DOCUMENTS)?;
+    let last = some.last().map(|(key, _)| key.clone());
+    add_entries(tx, &meta, building, &some)?;
+    let is_done = some.len() < STEP_DOCUMENTS;
+    let mut indexes = meta.numbered_indexes();
+    if let Some(index) = indexes.get_mut(position) {
+        index.built_to = if is_done { None } else { last.clone() };
+    }
+    let (schema, names) = (meta.schema.clone(), meta.known_names.clone());
+    catalog::store(tx, &changed(&meta, schema, names, meta.next_index, indexes))?;
+    let done = match (&last, tx.find(&meta.documents_tree)) {
+        (Some(last), Some(view)) if !is_done => view.rank(last)? + 1,
+        _ => documents,
+    };
+    let progress = BuildProgress {
+        done,
+        total: documents,
+    };
+    Ok((is_done, progress))
+}
+
+fn position_of<'m>(meta: &'m Meta, index: &str) -> Result<(usize, &'m IndexMeta)> {
+    let found = meta
+        .indexes
+        .iter()
+        .enumerate()
+        .find(|(_, known)| known.name == index);
+    found.ok_or_else(|| Error::BadIndex {
+        collection: meta.name.to_string(),
+        index: index.to_string(),
+        reason: "there is none of that name",
+    })
+}
+
+fn add_entries(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    index: &IndexMeta,
+    documents: &[(Vec<u8>, Vec<u8>)],
+) -> Result<()> {
+    let mut entries = Vec::with_capacity(documents.len());
+    for (key, document) in documents {
+        let own = values_of(meta, index, document)?;
+        let own = own.iter().map(|values| entry(values, key));
+        if index.index.unique {
+            // One by one: the next may have the same value.
+            check_unique(tx, meta, index, key, document)?;
+            let mut tree = tx.system_tree(&index.tree)?;
+            for entry in own {
+                tree.put(entry, [])?;
+            }
+        } else {
+            entries.extend(own);
+        }
+    }
+    if entries.is_empty() {
+        return Ok(());
+    }
+    entries.sort_unstable();
+    let mut tree = tx.system_tree(&index.tree)?;
+    for entry in entries {
+        tree.put(entry, [])?;
+    }
+    Ok(())
+}
+
+/// Removes an index.
+pub(super) fn drop_index(tx: &mut WriteTransaction, collection: &str, name: &str) -> Result<()> {
+    let meta = catalog::load(tx, collection)?;
+    let (position, index) = position_of(&meta, name)?;
+    let mut schema = meta.schema.clone();
+    schema.indexes.retain(|index| index.name() != name);
+    for field in &mut schema.fields {
+        if field.path == name {
+            field.indexed = false;
+            field.unique = false;
+        }
+    }
+    let mut indexes = meta.numbered_indexes();
+    indexes.remove(position);
+    drop_if_there(tx, &index.tree)?;
+    let names = meta.known_names.clone();
+    catalog::store(tx, &changed(&meta, schema, names, meta.next_index, indexes))
+}
+
+/// Gives a collection another schema: every document is checked against it and gets its defaults,
+/// indexes come and go.
+pub(super) fn alter(tx: &mut WriteTransaction, name: &str, schema: Schema) -> Result<()> {
+    let old = catalog::load(tx, name)?;
+    if let Some(reason) = schema.fault() {
+        return Err(Error::BadSchema {
+            collection: name.to_string(),
+            reason,
+        });
+    }
+    let mut next_index = old.next_index;
+    let mut indexes = Vec::new();
+    let mut kept = Vec::new();
+    for index in schema.indexes() {
+        let known = old
+            .indexes
+            .iter()
+            .find(|known| known.index == index && known.is_ready());
+        let number = known.map_or(next_index, |known| known.number);
+        match known {
+            Some(_) => kept.push(number),
+            None => next_index += 1,
+        }
+        indexes.push(NumberedIndex {
+            number,
+            index,
+            built_to: None,
+        });
+    }
+    for index in old
+        .indexes
+        .iter()
+        .filter(|index| !kept.contains(&index.number))
+    {
+        drop_if_there(tx, &index.tree)?;
+    }
+    let names = names_of(&schema, &old.known_names);
+    let new = changed(&old, schema, names, next_index, indexes);
+    let mut after = Vec::new();
+    loop {
+        let some = some_after(tx, &old, &after, STEP_DOCUMENTS)?;
+        let Some((last, _)) = some.last() else { break };
+        after = last.clone();
+        for (key, document) in &some {
+            refit_one(tx, &old, &new, &kept, key, document)?;
+        }
+    }
+    catalog::store(tx, &new)
+}
+
+fn refit_one(
+    tx: &mut WriteTransaction,
+    old: &Meta,
+    new: &Meta,
+    kept: &[u32],
+    key: &[u8],
+    document: &[u8],
+) -> Result<()> {
+    let fitted = refit(new, key, document)?;
+    for index in &new.indexes {
+        let is_kept = kept.contains(&index.number);
+        if is_kept && fitted == document {
+            continue;
+        }
+        let before = match is_kept {
+            true => values_of(new, index, document)?,
+            false => Vec::new(),
+        };
+        check_unique(tx, new, index, key, &fitted)?;
+        let after = values_of(new, index, &fitted)?;
+        let mut tree = tx.system_tree(&index.tree)?;
+        for values in before.iter().filter(|values| !after.contains(values)) {
+            tree.delete(entry(values, key))?;
+        }
+        for values in &after {
+            tree.put(entry(values, key), [])?;
+        }
+    }
+    let (before, after) = (expiry_of(old, document)?, expiry_of(new, &fitted)?);
+    set_expiry(tx, new.number, key, before, after)?;
+    if fitted != document {
+        tx.system_tree(&new.documents_tree)?.put(key, fitted)?;
+    }
+    Ok(())
+}

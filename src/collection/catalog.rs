@@ -1,0 +1,98 @@
+//! The catalog: which collections there are.
+//!
+//! # Invariants
+//!
+//! 1. Whoever reads a collection's documents uses its record of the same moment. Records are
+//!    decoded once: the bytes that a moment sees say whether the decoded form is the right one.
+//! 2. The number of a collection is never used again, so what a deleted one leaves behind (entries
+//!    in the index of what expires) cannot be taken for another's.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::meta::{CATALOG_TREE, Meta};
+use crate::moment::Moment;
+use crate::sync::Mutex;
+use crate::txn::write::WriteTransaction;
+use crate::{Error, Result};
+
+/// Decoded records with their bytes (invariant 1). Small: one for each name that was used.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    decoded: Mutex<HashMap<String, (Vec<u8>, Arc<Meta>)>>,
+}
+
+impl Catalog {
+    fn decode(&self, name: &str, bytes: &[u8]) -> Result<Arc<Meta>> {
+        let mut decoded = self.decoded.lock();
+        if let Some((known, meta)) = decoded.get(name)
+            && known == bytes
+        {
+            return Ok(meta.clone());
+        }
+        let meta = Meta::decode(name, bytes).ok_or_else(|| Error::BadRecord {
+            what: format!("the collection {name:?}"),
+            reason: "its schema does not decode",
+        })?;
+        let meta = Arc::new(meta);
+        decoded.insert(name.to_string(), (bytes.to_vec(), meta.clone()));
+        Ok(meta)
+    }
+}
+
+/// The collection of that name, at this moment.
+pub(crate) fn find(moment: &impl Moment, name: &str) -> Result<Option<Arc<Meta>>> {
+    let Some(view) = moment.system_view(CATALOG_TREE) else {
+        return Ok(None);
+    };
+    match view.get(name)? {
+        Some(bytes) => moment.handle().catalog.decode(name, &bytes).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Like [`find`]; an error if there is none.
+pub(crate) fn load(moment: &impl Moment, name: &str) -> Result<Arc<Meta>> {
+    find(moment, name)?.ok_or_else(|| Error::CollectionNotFound {
+        collection: name.to_string(),
+    })
+}
+
+/// The names of all collections, in order.
+pub(crate) fn names(moment: &impl Moment) -> Result<Vec<String>> {
+    let Some(view) = moment.system_view(CATALOG_TREE) else {
+        return Ok(Vec::new());
+    };
+    let mut names = Vec::new();
+    for entry in view.iter() {
+        names.push(String::from_utf8_lossy(&entry?.0).into_owned());
+    }
+    Ok(names)
+}
+
+/// Writes the record of a collection.
+pub(crate) fn store(tx: &mut WriteTransaction, meta: &Meta) -> Result<()> {
+    let record = meta.encode();
+    tx.system_tree(CATALOG_TREE)?.put(&*meta.name, record)?;
+    Ok(())
+}
+
+/// Name of the tree of small facts, and of the one that counts collections.
+const META_TREE: &str = "aurora/meta";
+const COUNTER_KEY: &str = "collection";
+
+/// A number that no collection had (invariant 2).
+pub(crate) fn next_number(tx: &mut WriteTransaction) -> Result<u32> {
+    let mut facts = tx.system_tree(META_TREE)?;
+    let last = match facts.get(COUNTER_KEY)? {
+        Some(bytes) => bytes.as_ref().try_into().map(u32::from_le_bytes).ok(),
+        None => Some(0),
+    };
+    let next = last.and_then(|last| last.checked_add(1));
+    let next = next.ok_or_else(|| Error::BadRecord {
+        what: "the counter of collections".to_string(),
+        reason: "it is not a number, or has reached its end",
+    })?;
+    facts.put(COUNTER_KEY, next.to_le_bytes())?;
+    Ok(next)
+}

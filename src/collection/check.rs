@@ -1,0 +1,78 @@
+//! What a collection promises, checked: documents against the schema, indexes against documents
+//! both ways, what expires.
+
+use super::catalog;
+use super::documents::{EXPIRY_TREE, entries, expiry_key, expiry_of, refit, some_after};
+use super::meta::Meta;
+use crate::moment::Moment;
+use crate::{Error, Result};
+
+const STEP_DOCUMENTS: usize = 1024;
+
+/// Checks all collections. Reads everything.
+pub(crate) fn check(moment: &impl Moment) -> Result<()> {
+    for name in catalog::names(moment)? {
+        let meta = catalog::load(moment, &name)?;
+        check_one(moment, &meta)?;
+    }
+    Ok(())
+}
+
+fn fault(meta: &Meta, reason: &'static str) -> Error {
+    Error::BadRecord {
+        what: format!("the collection {:?}", meta.name),
+        reason,
+    }
+}
+
+fn check_one(moment: &impl Moment, meta: &Meta) -> Result<()> {
+    let mut counts = vec![0u64; meta.indexes.len()];
+    let mut after = Vec::new();
+    loop {
+        let some = some_after(moment, meta, &after, STEP_DOCUMENTS)?;
+        let Some((last, _)) = some.last() else { break };
+        after = last.clone();
+        for (key, document) in &some {
+            check_document(moment, meta, key, document, &mut counts)?;
+        }
+    }
+    for (index, count) in meta.indexes.iter().zip(counts) {
+        let found = { moment.system_view(&index.tree) }.map_or(0, |view| view.len());
+        // Every entry that belongs there was found, so others are too many.
+        if found != count && index.is_ready() {
+            return Err(fault(meta, "an index has entries of no document"));
+        }
+    }
+    Ok(())
+}
+
+fn check_document(
+    moment: &impl Moment,
+    meta: &Meta,
+    key: &[u8],
+    document: &[u8],
+    counts: &mut [u64],
+) -> Result<()> {
+    refit(meta, key, document)?;
+    for (index, count) in meta.indexes.iter().zip(counts) {
+        let view = moment.system_view(&index.tree);
+        for entry in entries(meta, index, key, Some(document))? {
+            let is_there = match &view {
+                Some(view) => view.contains(&entry)?,
+                None => false,
+            };
+            if !is_there && index.is_ready() {
+                return Err(fault(meta, "a document is not in an index"));
+            }
+            *count += u64::from(is_there);
+        }
+    }
+    if let Some(expiry) = expiry_of(meta, document)? {
+        let entry = expiry_key(expiry, meta.number, key);
+        let view = moment.system_view(EXPIRY_TREE);
+        if !view.map_or(Ok(false), |view| view.contains(&entry))? {
+            return Err(fault(meta, "a document that expires is not listed so"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,610 @@
+//! Documents within a transaction: checked against the schema, stored with their index entries.
+//!
+//! # Invariants
+//!
+//! 1. A document, its index entries and its entry in the index of what expires change in one
+//!    transaction.
+//! 2. A document that breaks the schema or a unique index changes nothing.
+//! 3. The key of a document is the encoding of its id, and if it has a field `id`, that is the id.
+
+use super::index::{self, MAX_ID_BYTES, agree, cut, entry, split, unique_values, unreadable};
+use super::meta::{IndexMeta, Meta};
+use super::patch::Patch;
+use super::schema::takes;
+use crate::moment::Moment;
+use crate::txn::write::WriteTransaction;
+use crate::value::{
+    Document, DocumentId, FieldType, MAX_DEPTH, Object, Raw, Uuid, Value, decode_document,
+    decode_id, encode, encode_fields,
+};
+use crate::{Error, Result};
+
+/// Name of the tree that says what expires when.
+pub(super) const EXPIRY_TREE: &str = "aurora/expiry";
+/// Marks documents there.
+pub(crate) const EXPIRES_DOCUMENT: u8 = 1;
+
+/// The key of a document.
+pub(crate) fn key_of(meta: &Meta, id: &Value) -> Result<Vec<u8>> {
+    let bad = |expected| Error::WrongType {
+        collection: meta.name.to_string(),
+        field: "id".to_string(),
+        expected,
+        found: id.type_name(),
+        value: id.brief(),
+    };
+    if !matches!(id, Value::Uuid(_) | Value::String(_) | Value::Int(_)) {
+        return Err(bad("a Uuid, a String or an Int"));
+    }
+    let mut key = Vec::new();
+    encode(id, &mut key);
+    if key.len() > MAX_ID_BYTES {
+        return Err(bad("at most 250 bytes"));
+    }
+    Ok(key)
+}
+
+/// The document of these bytes.
+pub(crate) fn decode(meta: &Meta, key: &[u8], bytes: &[u8]) -> Result<Document> {
+    let fields = decode_document(bytes, &meta.names);
+    let fields = fields.map_err(|fault| unreadable(meta, fault.0))?;
+    let id = decode_id(key).ok_or_else(|| unreadable(meta, "its id does not decode"))?;
+    Ok(Document::new(
+        DocumentId::new(meta.name.clone(), id),
+        fields,
+    ))
+}
+
+/// When a document expires.
+pub(super) fn expiry_of(meta: &Meta, document: &[u8]) -> Result<Option<u64>> {
+    let Some((path, after_ms)) = &meta.expires else {
+        return Ok(None);
+    };
+    let found = path.find(document);
+    match found.map_err(|fault| unreadable(meta, fault.0))? {
+        Raw::Time(time) => {
+            let start = u64::try_from(time.as_millisecond()).unwrap_or(0);
+            Ok(start.checked_add(*after_ms))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Whether a document is gone although it is still there.
+pub(crate) fn is_expired(meta: &Meta, document: &[u8], now_ms: u64) -> Result<bool> {
+    Ok(expiry_of(meta, document)?.is_some_and(|expiry| expiry <= now_ms))
+}
+
+/// The bytes of a document that is there and has not expired.
+pub(crate) fn find(moment: &impl Moment, meta: &Meta, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    let Some(view) = moment.system_view(&meta.documents_tree) else {
+        return Ok(None);
+    };
+    match view.get(key)? {
+        Some(bytes) if !is_expired(meta, &bytes, moment.now_ms())? => Ok(Some(bytes.to_vec())),
+        _ => Ok(None),
+    }
+}
+
+fn not_found(meta: &Meta, key: &[u8]) -> Error {
+    Error::DocumentNotFound {
+        collection: meta.name.to_string(),
+        id: decode_id(key).unwrap_or_default().to_string(),
+    }
+}
+
+/// What to do when there is a document of that id already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfThere {
+    Refuse,
+    Replace,
+}
+
+/// Stores a document. Gives it an id if it has none.
+pub(crate) fn insert(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    fields: Object,
+    if_there: IfThere,
+) -> Result<Value> {
+    let (id, fields) = checked(tx, meta, fields)?;
+    let key = key_of(meta, &id)?;
+    let old = stored(tx, meta, &key)?;
+    if let Some(old) = &old
+        && if_there == IfThere::Refuse
+        && !is_expired(meta, old, tx.now_ms())?
+    {
+        return Err(Error::Duplicate {
+            collection: meta.name.to_string(),
+            field: "id".to_string(),
+            value: id.brief(),
+            id: id.to_string(),
+        });
+    }
+    let document = encode_fields(&fields, &meta.names);
+    change(tx, meta, &key, old.as_deref(), Some(&document))?;
+    Ok(id)
+}
+
+/// Stores many documents that come without ids of documents that are there. Entries of indexes are
+/// added in their order, some thousand documents at a time, which touches each page once.
+///
+/// If one is refused, those before it are stored.
+pub(crate) fn insert_many(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    all: impl IntoIterator<Item = Result<Object>>,
+) -> Result<Vec<Value>> {
+    const BATCH_DOCUMENTS: usize = 16 << 10;
+    let mut ids = Vec::new();
+    let mut waiting: Vec<Vec<Vec<u8>>> = meta.indexes.iter().map(|_| Vec::new()).collect();
+    for fields in all {
+        let stored = fields.and_then(|fields| insert_waiting(tx, meta, fields, &mut waiting));
+        match stored {
+            Ok(id) => ids.push(id),
+            Err(error) => {
+                add_waiting(tx, meta, &mut waiting)?;
+                return Err(error);
+            }
+        }
+        if ids.len().is_multiple_of(BATCH_DOCUMENTS) {
+            add_waiting(tx, meta, &mut waiting)?;
+        }
+    }
+    add_waiting(tx, meta, &mut waiting)?;
+    Ok(ids)
+}
+
+/// Stores a document, its entries in unique indexes and its expiry; other entries wait.
+fn insert_waiting(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    fields: Object,
+    waiting: &mut [Vec<Vec<u8>>],
+) -> Result<Value> {
+    let (id, fields) = checked(tx, meta, fields)?;
+    let key = key_of(meta, &id)?;
+    if stored(tx, meta, &key)?.is_some() {
+        // Rare: what waits has to be there first.
+        add_waiting(tx, meta, waiting)?;
+        return insert(tx, meta, with_id(fields, &id), IfThere::Refuse);
+    }
+    let document = encode_fields(&fields, &meta.names);
+    for index in &meta.indexes {
+        check_unique(tx, meta, index, &key, &document)?;
+    }
+    for (index, waiting) in meta.indexes.iter().zip(waiting) {
+        let own = entries(meta, index, &key, Some(&document))?;
+        if index.index.unique {
+            let mut tree = tx.system_tree(&index.tree)?;
+            for entry in own {
+                tree.put(entry, [])?;
+            }
+        } else {
+            waiting.extend(own);
+        }
+    }
+    change_expiry(tx, meta, &key, None, Some(&document))?;
+    tx.system_tree(&meta.documents_tree)?.put(&key, document)?;
+    Ok(id)
+}
+
+fn with_id(mut fields: Object, id: &Value) -> Object {
+    fields.insert("id", id);
+    fields
+}
+
+fn add_waiting(tx: &mut WriteTransaction, meta: &Meta, waiting: &mut [Vec<Vec<u8>>]) -> Result<()> {
+    for (index, waiting) in meta.indexes.iter().zip(waiting) {
+        if waiting.is_empty() {
+            continue;
+        }
+        waiting.sort_unstable();
+        let mut tree = tx.system_tree(&index.tree)?;
+        for entry in waiting.drain(..) {
+            tree.put(entry, [])?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts other fields in the place of a document's. The id stays.
+pub(crate) fn replace(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    key: &[u8],
+    mut fields: Object,
+) -> Result<()> {
+    let old = find(tx, meta, key)?.ok_or_else(|| not_found(meta, key))?;
+    let id = decode_id(key).ok_or_else(|| unreadable(meta, "its id does not decode"))?;
+    let names_id = meta.schema.fields.iter().any(|field| field.path == "id");
+    let had_id =
+        names_id || matches!(meta.id_path.find(&old), Ok(raw) if !matches!(raw, Raw::Missing));
+    match fields.get("id") {
+        Some(own) if *own != id && !own.is_null() => {
+            return Err(Error::WrongType {
+                collection: meta.name.to_string(),
+                field: "id".to_string(),
+                expected: "the id that it has",
+                found: own.type_name(),
+                value: own.brief(),
+            });
+        }
+        _ if had_id => {
+            fields.insert("id", id);
+        }
+        _ => {}
+    }
+    let fields = checked_fields(meta, fields)?;
+    let document = encode_fields(&fields, &meta.names);
+    change(tx, meta, key, Some(&old), Some(&document))
+}
+
+/// Changes single fields of a document.
+pub(crate) fn update(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    key: &[u8],
+    patch: &Patch,
+) -> Result<()> {
+    let old = find(tx, meta, key)?.ok_or_else(|| not_found(meta, key))?;
+    let mut fields = decode(meta, key, &old)?.into_fields();
+    patch
+        .apply(&mut fields)
+        .map_err(|(path, reason)| Error::Conversion {
+            what: "a document as the patch says",
+            reason: format!("{path:?}: {reason}"),
+        })?;
+    replace(tx, meta, key, fields)
+}
+
+/// Removes a document. Says whether it was there.
+pub(crate) fn delete(tx: &mut WriteTransaction, meta: &Meta, key: &[u8]) -> Result<bool> {
+    let Some(old) = stored(tx, meta, key)? else {
+        return Ok(false);
+    };
+    let was_there = !is_expired(meta, &old, tx.now_ms())?;
+    change(tx, meta, key, Some(&old), None)?;
+    Ok(was_there)
+}
+
+/// The bytes of a document, expired or not.
+fn stored(tx: &WriteTransaction, meta: &Meta, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    let Some(view) = tx.system_view(&meta.documents_tree) else {
+        return Ok(None);
+    };
+    Ok(view.get(key)?.map(|bytes| bytes.to_vec()))
+}
+
+/// The fields as they are stored, and the id.
+fn checked(tx: &WriteTransaction, meta: &Meta, mut fields: Object) -> Result<(Value, Object)> {
+    let declared = meta.schema.fields.iter().find(|field| field.path == "id");
+    let given = fields.get("id").filter(|id| !id.is_null());
+    let id = match (given, declared) {
+        (Some(id), Some(field)) => id.clone().fitted(field.kind),
+        (Some(id), None) => id.clone(),
+        (None, declared) => new_id(tx, meta, declared.map(|field| field.kind))?,
+    };
+    // A strict schema without a field `id` still takes an id; it is kept in the key alone.
+    if declared.is_some() || (!meta.schema.strict && fields.get("id").is_some()) {
+        fields.insert("id", id.clone());
+    } else {
+        fields.remove("id");
+    }
+    Ok((id, checked_fields(meta, fields)?))
+}
+
+/// Ids of documents that came without one: in the order of their making, so that they are added
+/// at the end of the tree.
+fn new_id(tx: &WriteTransaction, meta: &Meta, kind: Option<FieldType>) -> Result<Value> {
+    if kind == Some(FieldType::Int) {
+        return next_number(tx, meta);
+    }
+    let id = tx.handle().ids.next(tx.now_ms());
+    Ok(match kind {
+        Some(FieldType::String) => Value::String(id.to_string()),
+        _ => Value::Uuid(id),
+    })
+}
+
+fn next_number(tx: &WriteTransaction, meta: &Meta) -> Result<Value> {
+    let Some(view) = tx.system_view(&meta.documents_tree) else {
+        return Ok(Value::Int(1));
+    };
+    let mut cursor = view.cursor();
+    let greatest = key_of(meta, &Value::Int(i64::MAX))?;
+    let last = match cursor.seek_back(&greatest)? {
+        true => decode_id(cursor.key()).and_then(|id| id.as_int()),
+        false => None,
+    };
+    let next = last.unwrap_or(0).max(0).checked_add(1);
+    next.map(Value::Int).ok_or_else(|| Error::BadQuery {
+        reason: "the greatest number is taken as an id; give the document one".to_string(),
+    })
+}
+
+/// Checks fields against the schema, and fills in defaults.
+fn checked_fields(meta: &Meta, mut fields: Object) -> Result<Object> {
+    for field in &meta.schema.fields {
+        let value = fields.get_path(&field.path);
+        let fitted = match (value, &field.default) {
+            (None, Some(default)) => Some(default.clone()),
+            (Some(value), _) if !takes(field.kind, value) => Some(value.clone().fitted(field.kind)),
+            (Some(value), _) if field.kind == FieldType::Float => {
+                Some(value.clone().fitted(field.kind))
+            }
+            _ => None,
+        };
+        if let Some(fitted) = fitted {
+            fields.set_path(&field.path, fitted);
+        }
+        let value = fields.get_path(&field.path);
+        if field.required && value.is_none_or(Value::is_null) {
+            return Err(Error::MissingField {
+                collection: meta.name.to_string(),
+                field: field.path.clone(),
+            });
+        }
+        if let Some(value) = value
+            && !takes(field.kind, value)
+        {
+            return Err(Error::WrongType {
+                collection: meta.name.to_string(),
+                field: field.path.clone(),
+                expected: field.kind.name(),
+                found: value.type_name(),
+                value: value.brief(),
+            });
+        }
+    }
+    for (name, value) in fields.iter() {
+        if meta.schema.strict && !is_declared(meta, name) {
+            return Err(Error::UnknownField {
+                collection: meta.name.to_string(),
+                field: name.to_string(),
+                value: value.brief(),
+            });
+        }
+        if !value.is_shallow(MAX_DEPTH - 1) {
+            return Err(Error::WrongType {
+                collection: meta.name.to_string(),
+                field: name.to_string(),
+                expected: "values nested at most 64 levels deep",
+                found: value.type_name(),
+                value: "…".to_string(),
+            });
+        }
+    }
+    Ok(fields)
+}
+
+fn is_declared(meta: &Meta, name: &str) -> bool {
+    let mut fields = meta.schema.fields.iter();
+    fields.any(|field| {
+        let rest = field.path.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+/// Invariant 1: the document, its index entries, its expiry.
+fn change(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    key: &[u8],
+    old: Option<&[u8]>,
+    new: Option<&[u8]>,
+) -> Result<()> {
+    let mut changes = Vec::with_capacity(meta.indexes.len());
+    for index in &meta.indexes {
+        if let Some(new) = new {
+            check_unique(tx, meta, index, key, new)?;
+        }
+        let before = entries(meta, index, key, old)?;
+        let after = entries(meta, index, key, new)?;
+        changes.push((index, before, after));
+    }
+    for (index, before, after) in changes {
+        if before == after {
+            continue;
+        }
+        let mut tree = tx.system_tree(&index.tree)?;
+        for gone in before.iter().filter(|entry| !after.contains(entry)) {
+            tree.delete(gone)?;
+        }
+        for added in after.iter().filter(|entry| !before.contains(entry)) {
+            tree.put(added, [])?;
+        }
+    }
+    change_expiry(tx, meta, key, old, new)?;
+    let mut documents = tx.system_tree(&meta.documents_tree)?;
+    match new {
+        Some(new) => documents.put(key, new).map(|_| ()),
+        None => documents.delete(key).map(|_| ()),
+    }
+}
+
+pub(super) fn entries(
+    meta: &Meta,
+    index: &IndexMeta,
+    key: &[u8],
+    document: Option<&[u8]>,
+) -> Result<Vec<Vec<u8>>> {
+    let Some(document) = document else {
+        return Ok(Vec::new());
+    };
+    let values = index::values_of(meta, index, document)?;
+    Ok(values.iter().map(|values| entry(values, key)).collect())
+}
+
+fn change_expiry(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    key: &[u8],
+    old: Option<&[u8]>,
+    new: Option<&[u8]>,
+) -> Result<()> {
+    if meta.expires.is_none() {
+        return Ok(());
+    }
+    let expiry = |document: Option<&[u8]>| match document {
+        Some(document) => expiry_of(meta, document),
+        None => Ok(None),
+    };
+    set_expiry(tx, meta.number, key, expiry(old)?, expiry(new)?)
+}
+
+/// Changes the time at which a document expires.
+pub(super) fn set_expiry(
+    tx: &mut WriteTransaction,
+    collection: u32,
+    key: &[u8],
+    before: Option<u64>,
+    after: Option<u64>,
+) -> Result<()> {
+    if before == after {
+        return Ok(());
+    }
+    let mut tree = tx.system_tree(EXPIRY_TREE)?;
+    if let Some(before) = before {
+        tree.delete(expiry_key(before, collection, key))?;
+    }
+    if let Some(after) = after {
+        tree.put(expiry_key(after, collection, key), [])?;
+    }
+    Ok(())
+}
+
+/// The bytes of a document under another schema: with its defaults, and checked against it.
+pub(super) fn refit(meta: &Meta, key: &[u8], document: &[u8]) -> Result<Vec<u8>> {
+    let fields = decode(meta, key, document)?.into_fields();
+    Ok(encode_fields(&checked_fields(meta, fields)?, &meta.names))
+}
+
+/// An entry in the index of what expires.
+pub(crate) fn expiry_key(expiry_ms: u64, collection: u32, key: &[u8]) -> Vec<u8> {
+    let mut entry = expiry_ms.to_be_bytes().to_vec();
+    entry.push(EXPIRES_DOCUMENT);
+    entry.extend_from_slice(&collection.to_be_bytes());
+    entry.extend_from_slice(key);
+    entry
+}
+
+/// Finds another document with the same values in a unique index.
+pub(super) fn check_unique(
+    tx: &WriteTransaction,
+    meta: &Meta,
+    index: &IndexMeta,
+    key: &[u8],
+    document: &[u8],
+) -> Result<()> {
+    let Some(view) = tx.system_view(&index.tree) else {
+        return Ok(());
+    };
+    for values in unique_values(meta, index, document)? {
+        let mut values = values;
+        cut(&mut values);
+        for found in view.prefix(&values) {
+            let (found, _) = found?;
+            let Some((own, other)) = split(&found) else {
+                return Err(unreadable(meta, "an index entry is too short"));
+            };
+            if own != values {
+                break; // a longer value that begins the same: only where both were cut
+            }
+            if other == key || !is_same(tx, meta, index, &values, other, document)? {
+                continue;
+            }
+            return Err(Error::Duplicate {
+                collection: meta.name.to_string(),
+                field: index.index.paths.join(","),
+                value: index::shown(index, document),
+                id: decode_id(other).unwrap_or_default().to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the other document is alive and really has the value.
+fn is_same(
+    tx: &WriteTransaction,
+    meta: &Meta,
+    index: &IndexMeta,
+    values: &[u8],
+    other: &[u8],
+    document: &[u8],
+) -> Result<bool> {
+    if !index::is_cut(values) && meta.expires.is_none() {
+        return Ok(true);
+    }
+    Ok(match find(tx, meta, other)? {
+        Some(other) => !index::is_cut(values) || agree(index, &other, document),
+        None => false, // expired
+    })
+}
+
+/// Makes ids that grow: UUIDs of version 7, with the time of the transaction in front.
+#[derive(Debug, Default)]
+pub(crate) struct Ids {
+    last: crate::sync::Mutex<Last>,
+}
+
+#[derive(Debug, Default)]
+struct Last {
+    millisecond: u64,
+    /// The 74 bits behind the time.
+    rest: u128,
+}
+
+impl Ids {
+    pub(crate) fn next(&self, now_ms: u64) -> Uuid {
+        const REST_BITS: u32 = 74;
+        let random = Uuid::new_v4().as_u128() >> (128 - 48);
+        let mut last = self.last.lock();
+        if now_ms > last.millisecond {
+            last.millisecond = now_ms;
+            last.rest = random << 25;
+        } else {
+            // In the same millisecond a random step: in order, and hard to guess.
+            last.rest += (random & 0xffff_ffff) + 1;
+        }
+        if last.rest >> REST_BITS > 0 {
+            last.millisecond += 1;
+            last.rest = random;
+        }
+        let time = u128::from(last.millisecond) & ((1 << 48) - 1);
+        let (high, low) = (last.rest >> 62, last.rest & ((1 << 62) - 1));
+        Uuid::from_u128(time << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
+    }
+}
+
+/// All documents, one by one, in the order of their ids: used to build indexes and to check.
+pub(super) fn some_after(
+    moment: &impl Moment,
+    meta: &Meta,
+    after: &[u8],
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let Some(view) = moment.system_view(&meta.documents_tree) else {
+        return Ok(Vec::new());
+    };
+    let bounds = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
+    view.range::<&[u8]>(bounds).take(limit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_ids_grow_and_are_of_version_7() {
+        let ids = Ids::default();
+        let mut last = Uuid::nil();
+        for i in 0..20_000u64 {
+            let id = ids.next(1_700_000_000_000 + i / 500);
+            assert!(id > last);
+            assert_eq!((id.get_version_num(), id.as_u128() >> 62 & 3), (7, 2));
+            last = id;
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The entries of a document in an index, as `format-spec.md` describes them.
+//!
+//! # Invariants
+//!
+//! 1. Every document that an index takes in has exactly one entry in its first part, for the whole
+//!    values of its fields, missing ones included. So that part counts and orders documents.
+//! 2. If the index has one field and a document an array in it, there is an entry for each distinct
+//!    element in the second part.
+//! 3. The part for the values is cut at [`LIMIT_BYTES`]. Entries of that length may stand for
+//!    longer values: who finds one looks at the document.
+
+use super::meta::{IndexMeta, Meta};
+use crate::query::Fields;
+use crate::value::{Raw, Value, encode, encode_missing};
+use crate::{Error, Result};
+
+/// First byte of the entries for whole values, and of those for elements of arrays.
+pub(crate) const WHOLE: u8 = 1;
+pub(crate) const ELEMENT: u8 = 2;
+
+/// The longest part for the values of an entry, its first byte included.
+pub(crate) const LIMIT_BYTES: usize = 512;
+
+/// The longest encoded id.
+pub(crate) const MAX_ID_BYTES: usize = 255;
+
+/// Cuts the part for the values (invariant 3).
+pub(crate) fn cut(values: &mut Vec<u8>) {
+    values.truncate(LIMIT_BYTES);
+}
+
+/// Whether the part for the values may have been cut.
+pub(crate) fn is_cut(values: &[u8]) -> bool {
+    values.len() >= LIMIT_BYTES
+}
+
+/// An entry: the part for the values, the id, the length of the id.
+pub(crate) fn entry(values: &[u8], id: &[u8]) -> Vec<u8> {
+    let mut entry = Vec::with_capacity(values.len() + id.len() + 1);
+    entry.extend_from_slice(values);
+    entry.extend_from_slice(id);
+    entry.push(id.len().min(MAX_ID_BYTES) as u8);
+    entry
+}
+
+/// The part for the values, and the id.
+pub(crate) fn split(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = entry.split_last()?;
+    let at = rest.len().checked_sub(usize::from(*length))?;
+    rest.split_at_checked(at)
+}
+
+/// Why a document cannot be read.
+pub(crate) fn unreadable(meta: &Meta, reason: &'static str) -> Error {
+    Error::BadRecord {
+        what: format!("a document of the collection {:?}", meta.name),
+        reason,
+    }
+}
+
+/// The parts for the values of a document's entries, sorted.
+pub(crate) fn values_of(meta: &Meta, index: &IndexMeta, document: &[u8]) -> Result<Vec<Vec<u8>>> {
+    if !takes_in(meta, index, document)? {
+        return Ok(Vec::new());
+    }
+    let fault = |fault: crate::value::Fault| unreadable(meta, fault.0);
+    let mut whole = vec![WHOLE];
+    let mut elements = Vec::new();
+    for path in &index.paths {
+        let raw = path.find(document).map_err(fault)?;
+        encode_raw(raw, &mut whole).map_err(fault)?;
+        if index.has_elements() {
+            let mut found = raw.elements().map_err(fault)?;
+            while let Some(element) = found.next().map_err(fault)? {
+                let mut values = vec![ELEMENT];
+                encode_raw(element, &mut values).map_err(fault)?;
+                cut(&mut values);
+                elements.push(values);
+            }
+        }
+    }
+    cut(&mut whole);
+    let mut all = vec![whole];
+    elements.sort_unstable();
+    elements.dedup();
+    all.append(&mut elements);
+    Ok(all)
+}
+
+/// Whether a document matches the condition of a partial index.
+fn takes_in(meta: &Meta, index: &IndexMeta, document: &[u8]) -> Result<bool> {
+    let Some(filter) = &index.index.only else {
+        return Ok(true);
+    };
+    let row = crate::query::RowReader::new(meta.names.clone());
+    row.matches(document, |fields: &Fields<'_>| filter.0.holds(fields))
+        .map_err(|fault| unreadable(meta, fault.0))
+}
+
+fn encode_raw(raw: Raw<'_>, out: &mut Vec<u8>) -> Result<(), crate::value::Fault> {
+    match raw {
+        Raw::Missing => encode_missing(out),
+        raw => encode(&raw.to_value(crate::value::MAX_DEPTH)?, out),
+    }
+    Ok(())
+}
+
+/// What a unique index has to find nowhere else: the parts for the values of a document's entries
+/// in both parts of the index. Null and missing values do not count.
+pub(crate) fn unique_values(
+    meta: &Meta,
+    index: &IndexMeta,
+    document: &[u8],
+) -> Result<Vec<Vec<u8>>> {
+    let fault = |fault: crate::value::Fault| unreadable(meta, fault.0);
+    if !index.index.unique || !takes_in(meta, index, document)? {
+        return Ok(Vec::new());
+    }
+    for path in &index.paths {
+        if matches!(
+            path.find(document).map_err(fault)?,
+            Raw::Missing | Raw::Null
+        ) {
+            return Ok(Vec::new());
+        }
+    }
+    let mut all = values_of(meta, index, document)?;
+    if all.len() > 1 {
+        all.remove(0); // an array is compared element by element
+    }
+    if index.has_elements() {
+        // An element here may be a whole value there, and the other way round.
+        let mirrored = all.iter().map(|values| {
+            let mut other = values.clone();
+            if let Some(part) = other.first_mut() {
+                *part = if *part == WHOLE { ELEMENT } else { WHOLE };
+            }
+            other
+        });
+        let mirrored: Vec<_> = mirrored.collect();
+        all.extend(mirrored);
+    }
+    Ok(all)
+}
+
+/// The values of the index's fields, as an error shows them.
+pub(crate) fn shown(index: &IndexMeta, document: &[u8]) -> String {
+    let values = index.paths.iter().map(|path| {
+        let raw = path.find(document).unwrap_or(Raw::Missing);
+        raw.to_value(crate::value::MAX_DEPTH).unwrap_or_default()
+    });
+    Value::Array(values.collect()).brief()
+}
+
+/// Whether two documents agree in a value that was cut (invariant 3): some value of the one is some
+/// value of the other.
+pub(crate) fn agree(index: &IndexMeta, a: &[u8], b: &[u8]) -> bool {
+    let values = |document: &[u8]| -> Vec<Value> {
+        let raws = { index.paths.iter() }.map(|path| path.find(document).unwrap_or(Raw::Missing));
+        let values = raws.map(|raw| raw.to_value(crate::value::MAX_DEPTH).unwrap_or_default());
+        match values.collect::<Vec<_>>() {
+            one if one.len() == 1 => match one.into_iter().next() {
+                Some(Value::Array(elements)) => elements,
+                other => other.into_iter().collect(),
+            },
+            several => vec![Value::Array(several)],
+        }
+    };
+    let of_b = values(b);
+    values(a).iter().any(|value| of_b.contains(value))
+}

@@ -1,0 +1,24 @@
+//! Collections: documents with a schema and indexes.
+//!
+//! ```text
+//! api, build            what users call; indexes on filled collections
+//!   documents, check    a document with everything that belongs to it
+//!     index, catalog    entries of an index; which collections there are
+//!       meta, schema    what a collection is
+//! ```
+
+mod api;
+mod build;
+pub(crate) mod catalog;
+mod check;
+pub(crate) mod documents;
+pub(crate) mod index;
+pub(crate) mod meta;
+pub(crate) mod patch;
+mod schema;
+
+pub use api::{Collection, CollectionMut, CollectionView, IndexInfo};
+pub use build::BuildProgress;
+pub(crate) use check::check;
+pub use patch::Patch;
+pub use schema::{Field, Index, Schema};

@@ -1,0 +1,317 @@
+//! What a collection's documents look like, as users declare it.
+
+use std::time::Duration;
+
+use crate::query::Filter;
+use crate::value::{FieldType, Value};
+
+/// A field of a collection.
+///
+/// ```
+/// use aurora::{Field, FieldType};
+///
+/// Field::new("email", FieldType::String).required().unique();
+/// Field::new("address.city", FieldType::String).indexed(); // inside of an object
+/// Field::new("visits", FieldType::Int).default(0);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Field {
+    pub(crate) path: String,
+    pub(crate) kind: FieldType,
+    pub(crate) required: bool,
+    pub(crate) unique: bool,
+    pub(crate) indexed: bool,
+    pub(crate) default: Option<Value>,
+}
+
+impl Field {
+    /// A field by its name, or by a path of names with dots between for one inside of an object.
+    pub fn new(path: impl Into<String>, kind: FieldType) -> Self {
+        Field {
+            path: path.into(),
+            kind,
+            required: false,
+            unique: false,
+            indexed: false,
+            default: None,
+        }
+    }
+
+    /// Every document has it, and not null.
+    pub fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    /// No two documents have the same value in it. Null and missing values do not count. Makes an
+    /// index.
+    pub fn unique(mut self) -> Self {
+        self.unique = true;
+        self
+    }
+
+    /// Makes an index on it.
+    pub fn indexed(mut self) -> Self {
+        self.indexed = true;
+        self
+    }
+
+    /// What a document gets that does not have the field.
+    pub fn default(mut self, value: impl Into<Value>) -> Self {
+        self.default = Some(value.into());
+        self
+    }
+}
+
+/// An index of a collection: documents in the order of one or several fields.
+///
+/// An index on one field has, for a document in which that field is an array, an entry for each
+/// element as well, so that `contains` finds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Index {
+    pub(crate) name: Option<String>,
+    pub(crate) paths: Vec<String>,
+    pub(crate) unique: bool,
+    pub(crate) only: Option<Filter>,
+}
+
+impl Index {
+    /// An index on fields, by their names or paths. Its name is theirs, with commas between.
+    pub fn on<P: Into<String>>(paths: impl IntoIterator<Item = P>) -> Self {
+        Index {
+            name: None,
+            paths: paths.into_iter().map(Into::into).collect(),
+            unique: false,
+            only: None,
+        }
+    }
+
+    /// Gives it a name of its own.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// No two documents have the same values in these fields. Documents in which one of them is
+    /// null or missing do not count.
+    pub fn unique(mut self) -> Self {
+        self.unique = true;
+        self
+    }
+
+    /// Takes in only the documents that match. A query can use it if it asks for the same
+    /// conditions.
+    pub fn only(mut self, filter: Filter) -> Self {
+        self.only = Some(filter);
+        self
+    }
+
+    /// The name of the index.
+    pub fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.paths.join(","))
+    }
+
+    /// The fields, in their order.
+    pub fn fields(&self) -> &[String] {
+        &self.paths
+    }
+
+    /// Whether it allows a value only once.
+    pub fn is_unique(&self) -> bool {
+        self.unique
+    }
+
+    /// The condition of a partial index.
+    pub fn condition(&self) -> Option<&Filter> {
+        self.only.as_ref()
+    }
+}
+
+/// What the documents of a collection look like.
+///
+/// ```
+/// use aurora::{Aurora, Field, FieldType, Filter, Index, Schema};
+/// use std::time::Duration;
+///
+/// let db = Aurora::in_memory()?;
+/// let sessions = Schema::new()
+///     .field(Field::new("user", FieldType::String).required().indexed())
+///     .field(Field::new("seen", FieldType::DateTime))
+///     .field(Field::new("open", FieldType::Bool).default(true))
+///     .index(Index::on(["user", "seen"]).only(Filter::eq("open", true)))
+///     .expires_after("seen", Duration::from_secs(3600));
+/// db.new_collection("sessions", sessions)?;
+///
+/// // The short form: name, type, unique.
+/// db.new_collection("tags", vec![("name", FieldType::String, true)])?;
+/// // Anything goes.
+/// db.new_collection("notes", Schema::schemaless())?;
+/// # Ok::<(), aurora::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schema {
+    pub(crate) fields: Vec<Field>,
+    pub(crate) indexes: Vec<Index>,
+    pub(crate) strict: bool,
+    pub(crate) expires: Option<Expires>,
+}
+
+/// When documents expire: some time after the date in a field.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Expires {
+    pub path: String,
+    pub after_ms: u64,
+}
+
+impl Default for Schema {
+    fn default() -> Self {
+        Schema {
+            fields: Vec::new(),
+            indexes: Vec::new(),
+            strict: true,
+            expires: None,
+        }
+    }
+}
+
+impl Schema {
+    /// A schema with no fields yet, that takes no fields but those that it gets.
+    pub fn new() -> Self {
+        Schema::default()
+    }
+
+    /// A schema that takes any fields.
+    pub fn schemaless() -> Self {
+        Schema::new().strict(false)
+    }
+
+    /// Adds a field.
+    pub fn field(mut self, field: Field) -> Self {
+        self.fields.push(field);
+        self
+    }
+
+    /// Adds an index, on several fields perhaps, or on a part of the documents.
+    pub fn index(mut self, index: Index) -> Self {
+        self.indexes.push(index);
+        self
+    }
+
+    /// Whether documents may have only the fields of the schema. They may, if not set.
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// A document is gone this long after the date in the field. One without a date there stays.
+    pub fn expires_after(mut self, path: impl Into<String>, after: Duration) -> Self {
+        self.expires = Some(Expires {
+            path: path.into(),
+            after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+        });
+        self
+    }
+
+    /// The fields.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, FieldType)> {
+        let fields = self.fields.iter();
+        fields.map(|field| (field.path.as_str(), field.kind))
+    }
+
+    /// All indexes: those of single fields first, then the others.
+    pub fn indexes(&self) -> Vec<Index> {
+        let of_fields = self.fields.iter().filter(|field| {
+            // Documents are found by their ids without an index.
+            (field.unique || field.indexed) && field.path != "id"
+        });
+        let of_fields = of_fields.map(|field| Index {
+            name: None,
+            paths: vec![field.path.clone()],
+            unique: field.unique,
+            only: None,
+        });
+        of_fields.chain(self.indexes.iter().cloned()).collect()
+    }
+
+    /// What is wrong with it, if anything.
+    pub(crate) fn fault(&self) -> Option<String> {
+        for (i, field) in self.fields.iter().enumerate() {
+            let path = &field.path;
+            if path.is_empty() || path.split('.').any(str::is_empty) {
+                return Some(format!("{path:?} cannot be the name of a field"));
+            }
+            if self.fields.iter().take(i).any(|other| other.path == *path) {
+                return Some(format!("the field {path:?} is declared twice"));
+            }
+            if let Some(default) = &field.default
+                && !takes(field.kind, default)
+            {
+                let kind = field.kind.name();
+                return Some(format!("the default of {path:?} is not of the type {kind}"));
+            }
+            if path == "id" && !can_be_id(field.kind) {
+                return Some("the field \"id\" must be Uuid, String, Int or Any".to_string());
+            }
+        }
+        let indexes = self.indexes();
+        for (i, index) in indexes.iter().enumerate() {
+            let name = index.name();
+            if index.paths.is_empty() || index.paths.len() > MAX_INDEX_FIELDS {
+                return Some(format!("the index {name:?} needs 1 to 8 fields"));
+            }
+            if indexes.iter().take(i).any(|other| other.name() == name) {
+                return Some(format!("there are two indexes named {name:?}"));
+            }
+            let filter = index.only.as_ref();
+            if let Some(reason) = filter.and_then(|filter| filter.fault()) {
+                return Some(format!("the condition of the index {name:?}: {reason}"));
+            }
+        }
+        if let Some(expires) = &self.expires {
+            let field = self.fields.iter().find(|field| field.path == expires.path);
+            if field.is_some_and(|field| field.kind != FieldType::DateTime) {
+                return Some(format!("{:?} is not a DateTime", expires.path));
+            }
+        }
+        None
+    }
+}
+
+const MAX_INDEX_FIELDS: usize = 8;
+
+fn can_be_id(kind: FieldType) -> bool {
+    use FieldType as T;
+    matches!(kind, T::Uuid | T::String | T::Int | T::Any)
+}
+
+/// Whether a field of that type takes the value: its type, null, or an array of its type.
+pub(crate) fn takes(kind: FieldType, value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(values) if kind != FieldType::Array => {
+            values.iter().all(|value| is_of(kind, value))
+        }
+        _ => is_of(kind, value),
+    }
+}
+
+fn is_of(kind: FieldType, value: &Value) -> bool {
+    match kind {
+        FieldType::Any => true,
+        FieldType::Float => matches!(value, Value::Float(_) | Value::Int(_)),
+        _ => kind.name() == value.type_name(),
+    }
+}
+
+/// The short form: name, type, and whether it is unique.
+impl<N: Into<String>> From<Vec<(N, FieldType, bool)>> for Schema {
+    fn from(fields: Vec<(N, FieldType, bool)>) -> Self {
+        let mut schema = Schema::new();
+        for (name, kind, unique) in fields {
+            let mut field = Field::new(name, kind);
+            field.unique = unique;
+            schema.fields.push(field);
+        }
+        schema
+    }
+}

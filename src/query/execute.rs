@@ -1,0 +1,700 @@
+//! Running a plan, a bounded number of candidates at a time.
+//!
+//! # Invariants
+//!
+//! 1. Between two steps only keys are kept, no places in pages: a step can look at the same moment
+//!    from wherever it is called.
+//! 2. Rows come in the order of their keys ([`row_key`]), whatever the plan.
+
+use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::fields::{Fields, RowReader};
+use super::page::Cursor;
+use super::plan::{Access, Plan, Source, Wanted, plan};
+use super::ranges::ByteRange;
+use crate::collection::documents::is_expired;
+use crate::collection::index::{cut, entry, is_cut, split, unreadable};
+use crate::collection::meta::Meta;
+use crate::moment::Moment;
+use crate::txn::snapshot::{TreeCursor, TreeView, after_prefix};
+use crate::value::{Raw, encode, encode_missing};
+use crate::{Error, Result};
+
+/// A filter, in whichever form it was given.
+pub(crate) type Predicate<'q> = Box<dyn Fn(&Fields<'_>) -> bool + Send + Sync + 'q>;
+
+/// Which rows are wanted, in which order.
+pub(crate) struct Spec<'q> {
+    pub filters: Vec<Predicate<'q>>,
+    pub order: Vec<(String, bool)>,
+    pub after: Option<Cursor>,
+    pub offset: u64,
+    pub limit: Option<u64>,
+}
+
+impl Spec<'_> {
+    fn passes(&self, fields: &Fields<'_>) -> bool {
+        self.filters.iter().all(|filter| filter(fields))
+    }
+
+    pub(crate) fn plan(&self, moment: &impl Moment, meta: &Meta) -> Result<Plan> {
+        let all = |fields: &Fields<'_>| self.passes(fields);
+        let wanted = Wanted {
+            filter: (!self.filters.is_empty()).then_some(&all as _),
+            order: &self.order,
+            first_rows: self.limit.map(|limit| limit.saturating_add(self.offset)),
+        };
+        plan(moment, meta, &wanted)
+    }
+
+    fn is_backwards(&self) -> bool {
+        self.order.last().is_some_and(|(_, ascending)| !ascending)
+    }
+}
+
+/// The bytes that rows are ordered by: the values of the fields of `order_by` and the id, inverted
+/// where the order is descending.
+fn row_key(
+    reader: &RowReader,
+    order: &[(String, bool)],
+    id: &[u8],
+    document: &[u8],
+) -> Result<Vec<u8>, crate::value::Fault> {
+    let mut key = Vec::new();
+    let mut is_backwards = false;
+    for (field, ascending) in order {
+        let start = key.len();
+        match reader.find(document, field)? {
+            Raw::Missing => encode_missing(&mut key),
+            raw => encode(&raw.to_value(crate::value::MAX_DEPTH)?, &mut key),
+        }
+        is_backwards = !ascending;
+        if is_backwards {
+            invert(&mut key, start);
+        }
+    }
+    let start = key.len();
+    key.extend_from_slice(id);
+    if is_backwards {
+        invert(&mut key, start);
+    }
+    Ok(key)
+}
+
+/// No encoding is the beginning of another, so inverting all bytes turns the order round.
+pub(super) fn invert(key: &mut [u8], start: usize) {
+    for byte in key.iter_mut().skip(start) {
+        *byte = !*byte;
+    }
+}
+
+/// Where the next candidate is: after a key, or at it.
+#[derive(Debug, Clone)]
+struct Place {
+    key: Vec<u8>,
+    is_included: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Documents(Option<Place>),
+    InOrder { range: usize, from: Option<Place> },
+    Gathering(Gathering),
+    Fetching { ids: Vec<Box<[u8]>>, next: usize },
+    Sorted(VecDeque<Row>),
+    Done,
+}
+
+#[derive(Debug, Default)]
+struct Gathering {
+    way: usize,
+    access: usize,
+    range: usize,
+    from: Option<Place>,
+    /// Ids of the present access.
+    present: Vec<Box<[u8]>>,
+    /// Ids that the accesses of this way before had in common.
+    common: Option<HashSet<Box<[u8]>>>,
+    all: Vec<Box<[u8]>>,
+}
+
+/// A row on its way through a sort. Compares by its key.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Row {
+    key: Vec<u8>,
+    id: Vec<u8>,
+    document: Vec<u8>,
+}
+
+/// A query that is being run.
+pub(crate) struct Execution<'q> {
+    pub meta: Arc<Meta>,
+    pub plan: Plan,
+    /// Candidates that were looked at.
+    pub examined: u64,
+    spec: Spec<'q>,
+    reader: RowReader,
+    state: State,
+    /// Rows whose order the index does not know (values that were cut), put in order.
+    pending: VecDeque<Row>,
+    sorter: BinaryHeap<Row>,
+    offset_left: u64,
+    limit_left: Option<u64>,
+}
+
+/// Takes the id and the bytes of a row.
+pub(crate) type Sink<'s> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 's;
+
+impl<'q> Execution<'q> {
+    pub(crate) fn new(moment: &impl Moment, meta: Arc<Meta>, spec: Spec<'q>) -> Result<Self> {
+        if let Some(after) = &spec.after {
+            after.check(&spec.order)?;
+        }
+        let plan = spec.plan(moment, &meta)?;
+        let state = match &plan.source {
+            Source::Nothing => State::Done,
+            Source::Documents => State::Documents(None),
+            Source::InOrder { .. } => State::InOrder {
+                range: 0,
+                from: None,
+            },
+            Source::Ids(_) => State::Gathering(Gathering::default()),
+        };
+        let mut execution = Execution {
+            reader: RowReader::new(meta.names.clone()),
+            examined: 0,
+            state,
+            pending: VecDeque::new(),
+            sorter: BinaryHeap::new(),
+            offset_left: spec.offset,
+            limit_left: spec.limit,
+            meta,
+            plan,
+            spec,
+        };
+        execution.skip_offset(moment)?;
+        execution.skip_to_cursor();
+        Ok(execution)
+    }
+
+    /// Goes straight to the first row behind the offset, where positions can be counted.
+    fn skip_offset(&mut self, moment: &impl Moment) -> Result<()> {
+        let is_counted = !self.plan.checks
+            && !self.plan.sorts
+            && self.meta.expires.is_none()
+            && self.spec.after.is_none();
+        if self.offset_left == 0 || !is_counted {
+            return Ok(());
+        }
+        match &self.plan.source {
+            Source::Documents => {
+                let view = moment.system_view(&self.meta.documents_tree);
+                let found = view.map(|view| view.nth(self.offset_left)).transpose()?;
+                self.state = match found.flatten() {
+                    Some((key, _)) => State::Documents(Some(Place {
+                        key,
+                        is_included: true,
+                    })),
+                    None => State::Done,
+                };
+                self.offset_left = 0;
+                Ok(())
+            }
+            Source::InOrder { access, descending } => {
+                let (access, descending) = (access.clone(), *descending);
+                self.skip_entries(moment, &access, descending)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn skip_entries(
+        &mut self,
+        moment: &impl Moment,
+        access: &Access,
+        descending: bool,
+    ) -> Result<()> {
+        let Some(view) = self.index_view(moment, access.index) else {
+            return Ok(());
+        };
+        let mut left = self.offset_left;
+        for range in 0..access.ranges.len() {
+            let Some(bounds) = ranged(&access.ranges, range, descending) else {
+                break;
+            };
+            let count = view.count::<Vec<u8>>(&bounds.low..&bounds.high)?;
+            if left >= count {
+                left -= count;
+                continue;
+            }
+            let within = if descending { count - 1 - left } else { left };
+            let Some((key, _)) = view.nth(view.rank(&bounds.low)? + within)? else {
+                break;
+            };
+            if split(&key).is_none_or(|(values, _)| is_cut(values)) {
+                return Ok(()); // the order among such entries is known only from the documents
+            }
+            self.offset_left = 0;
+            self.state = State::InOrder {
+                range,
+                from: Some(Place {
+                    key,
+                    is_included: true,
+                }),
+            };
+            return Ok(());
+        }
+        self.state = State::Done;
+        Ok(())
+    }
+
+    /// Goes straight behind the last row of the page before.
+    fn skip_to_cursor(&mut self) {
+        let Some(after) = &self.spec.after else {
+            return;
+        };
+        match (&self.plan.source, &self.state) {
+            (Source::Documents, State::Documents(_)) if !self.plan.sorts => {
+                self.state = State::Documents(Some(Place {
+                    key: after.id.clone(),
+                    is_included: false,
+                }));
+            }
+            (Source::InOrder { access, descending }, State::InOrder { .. })
+                if !self.spec.order.is_empty() =>
+            {
+                let mut values = [&access.prefix[..], &after.values].concat();
+                cut(&mut values);
+                let key = match (is_cut(&values), descending) {
+                    (false, _) => entry(&values, &after.id),
+                    // From the first of the entries that were cut to the same.
+                    (true, false) => values,
+                    (true, true) => after_prefix(&values).unwrap_or_default(),
+                };
+                let ranges = &access.ranges;
+                let range = (0..ranges.len()).find(|range| {
+                    ranged(ranges, *range, *descending).is_some_and(|bounds| {
+                        if *descending {
+                            bounds.low <= key
+                        } else {
+                            bounds.high > key
+                        }
+                    })
+                });
+                self.state = match range {
+                    Some(range) => State::InOrder {
+                        range,
+                        from: Some(Place {
+                            key,
+                            is_included: false,
+                        }),
+                    },
+                    None => State::Done,
+                };
+            }
+            _ => {} // rows before it are passed over one by one
+        }
+    }
+
+    fn index_view<'m>(&self, moment: &'m impl Moment, index: usize) -> Option<TreeView<'m>> {
+        moment.system_view(&self.meta.indexes.get(index)?.tree)
+    }
+
+    /// Looks at some more candidates, `budget` of them about. Says whether that was all.
+    pub(crate) fn step(
+        &mut self,
+        moment: &impl Moment,
+        budget: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<bool> {
+        let state = std::mem::replace(&mut self.state, State::Done);
+        self.state = match state {
+            _ if self.limit_left == Some(0) => State::Done,
+            State::Documents(from) => self.scan(moment, from, budget, sink)?,
+            State::InOrder { range, from } => self.walk(moment, range, from, budget, sink)?,
+            State::Gathering(gathering) => self.gather(moment, gathering, budget)?,
+            State::Fetching { ids, next } => self.fetch_some(moment, ids, next, budget, sink)?,
+            State::Sorted(rows) => self.emit_sorted(rows, budget, sink)?,
+            State::Done => State::Done,
+        };
+        Ok(matches!(self.state, State::Done))
+    }
+
+    fn scan(
+        &mut self,
+        moment: &impl Moment,
+        from: Option<Place>,
+        budget: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<State> {
+        let Some(view) = moment.system_view(&self.meta.documents_tree) else {
+            return Ok(self.found_all());
+        };
+        let mut cursor = view.cursor();
+        let mut there = start(&mut cursor, from.as_ref(), false)?;
+        let mut id = Vec::new();
+        for _ in 0..budget {
+            if !there {
+                return Ok(self.found_all());
+            }
+            id.clear();
+            id.extend_from_slice(cursor.key());
+            if !self.consider(moment, &id, cursor.value()?, sink)? {
+                return Ok(State::Done);
+            }
+            there = cursor.next()?;
+        }
+        Ok(State::Documents(Some(Place {
+            key: id,
+            is_included: false,
+        })))
+    }
+
+    /// All candidates were looked at.
+    fn found_all(&mut self) -> State {
+        if !self.plan.sorts {
+            return State::Done;
+        }
+        let rows = std::mem::take(&mut self.sorter).into_sorted_vec();
+        State::Sorted(rows.into())
+    }
+
+    fn walk(
+        &mut self,
+        moment: &impl Moment,
+        mut range: usize,
+        mut from: Option<Place>,
+        budget: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<State> {
+        let Source::InOrder { access, descending } = self.plan.source.clone() else {
+            return Ok(State::Done);
+        };
+        let (Some(index), Some(documents)) = (
+            self.index_view(moment, access.index),
+            moment.system_view(&self.meta.documents_tree),
+        ) else {
+            return Ok(State::Done);
+        };
+        let mut left = budget;
+        while let Some(bounds) = ranged(&access.ranges, range, descending) {
+            let mut cursor = index.cursor_in::<Vec<u8>>(&bounds.low..&bounds.high);
+            let mut there = start(&mut cursor, from.take().as_ref(), descending)?;
+            while there {
+                if left == 0 {
+                    let key = cursor.key().to_vec();
+                    let from = Some(Place {
+                        key,
+                        is_included: true,
+                    });
+                    return Ok(State::InOrder { range, from });
+                }
+                left -= 1;
+                let key = cursor.key();
+                let (values, id) = split(key).ok_or_else(|| self.bad_entry())?;
+                if is_cut(values) && !self.spec.order.is_empty() {
+                    let values = values.to_vec();
+                    there = self.take_group(&mut cursor, &values, descending, &documents)?;
+                    while let Some(row) = self.pending.pop_front() {
+                        if !self.consider(moment, &row.id, &row.document, sink)? {
+                            return Ok(State::Done);
+                        }
+                    }
+                    continue;
+                }
+                let document = self.document(&documents, id)?;
+                if !self.consider(moment, id, &document, sink)? {
+                    return Ok(State::Done);
+                }
+                there = step(&mut cursor, descending)?;
+            }
+            range += 1;
+        }
+        Ok(State::Done)
+    }
+
+    /// Reads all entries that were cut to the same values and puts their rows in order.
+    fn take_group(
+        &mut self,
+        cursor: &mut TreeCursor<'_>,
+        values: &[u8],
+        descending: bool,
+        documents: &TreeView<'_>,
+    ) -> Result<bool> {
+        let mut rows = Vec::new();
+        let mut there = true;
+        while there {
+            let Some((own, id)) = split(cursor.key()) else {
+                return Err(self.bad_entry());
+            };
+            if own != values {
+                break;
+            }
+            let document = self.document(documents, id)?.to_vec();
+            let key = row_key(&self.reader, &self.spec.order, id, &document);
+            rows.push(Row {
+                key: key.map_err(|fault| unreadable(&self.meta, fault.0))?,
+                id: id.to_vec(),
+                document,
+            });
+            there = step(cursor, descending)?;
+        }
+        rows.sort();
+        self.pending.extend(rows);
+        Ok(there)
+    }
+
+    fn document<'m>(
+        &self,
+        documents: &TreeView<'m>,
+        id: &[u8],
+    ) -> Result<crate::txn::snapshot::ValueRef<'m>> {
+        documents.get(id)?.ok_or_else(|| Error::BadRecord {
+            what: format!("an index of the collection {:?}", self.meta.name),
+            reason: "it names a document that is not there",
+        })
+    }
+
+    fn bad_entry(&self) -> Error {
+        Error::BadRecord {
+            what: format!("an index of the collection {:?}", self.meta.name),
+            reason: "an entry is too short for its id",
+        }
+    }
+
+    fn gather(&mut self, moment: &impl Moment, mut at: Gathering, budget: usize) -> Result<State> {
+        let Source::Ids(ways) = &self.plan.source else {
+            return Ok(State::Done);
+        };
+        // A step through an index costs a tenth of a look at a document.
+        let mut left = budget.saturating_mul(10);
+        while let Some(way) = ways.get(at.way) {
+            let Some(access) = way.get(at.access) else {
+                at.end_of_way();
+                continue;
+            };
+            let view = self.index_view(moment, access.index);
+            let (Some(bounds), Some(view)) = (access.ranges.get(at.range), view) else {
+                at.end_of_access();
+                continue;
+            };
+            let mut cursor = view.cursor_in::<Vec<u8>>(&bounds.low..&bounds.high);
+            let mut there = start(&mut cursor, at.from.take().as_ref(), false)?;
+            while there {
+                let key = cursor.key();
+                if left == 0 {
+                    at.from = Some(Place {
+                        key: key.to_vec(),
+                        is_included: true,
+                    });
+                    return Ok(State::Gathering(at));
+                }
+                left -= 1;
+                let (_, id) = split(key).ok_or_else(|| self.bad_entry())?;
+                at.present.push(id.into());
+                there = cursor.next()?;
+            }
+            at.range += 1;
+        }
+        let mut ids = at.all;
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(State::Fetching { ids, next: 0 })
+    }
+
+    fn fetch_some(
+        &mut self,
+        moment: &impl Moment,
+        ids: Vec<Box<[u8]>>,
+        next: usize,
+        budget: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<State> {
+        let Some(documents) = moment.system_view(&self.meta.documents_tree) else {
+            return Ok(State::Done);
+        };
+        for id in ids.iter().skip(next).take(budget) {
+            let document = self.document(&documents, id)?;
+            if !self.consider(moment, id, &document, sink)? {
+                return Ok(State::Done);
+            }
+        }
+        let next = next.saturating_add(budget);
+        Ok(if next < ids.len() {
+            State::Fetching { ids, next }
+        } else {
+            self.found_all()
+        })
+    }
+
+    fn emit_sorted(
+        &mut self,
+        mut rows: VecDeque<Row>,
+        budget: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<State> {
+        for _ in 0..budget {
+            let Some(row) = rows.pop_front() else {
+                return Ok(State::Done);
+            };
+            if !self.emit(&row.id, &row.document, sink)? {
+                return Ok(State::Done);
+            }
+        }
+        Ok(State::Sorted(rows))
+    }
+
+    /// Looks at a candidate. Says whether more are wanted.
+    fn consider(
+        &mut self,
+        moment: &impl Moment,
+        id: &[u8],
+        document: &[u8],
+        sink: &mut Sink<'_>,
+    ) -> Result<bool> {
+        self.examined += 1;
+        let fault = |fault: crate::value::Fault| unreadable(&self.meta, fault.0);
+        if is_expired(&self.meta, document, moment.now_ms())? {
+            return Ok(true);
+        }
+        if self.plan.checks {
+            let passes = |fields: &Fields<'_>| self.spec.passes(fields);
+            if !self.reader.matches(document, passes).map_err(fault)? {
+                return Ok(true);
+            }
+        }
+        if !self.plan.sorts && self.spec.after.is_none() {
+            return self.emit(id, document, sink);
+        }
+        let key = row_key(&self.reader, &self.spec.order, id, document).map_err(fault)?;
+        if let Some(after) = &self.spec.after
+            && key <= *after.row_key()
+        {
+            return Ok(true);
+        }
+        if !self.plan.sorts {
+            return self.emit(id, document, sink);
+        }
+        self.sort_in(key, id, document);
+        Ok(true)
+    }
+
+    /// Keeps no more rows than are wanted.
+    fn sort_in(&mut self, key: Vec<u8>, id: &[u8], document: &[u8]) {
+        let wanted = { self.spec.limit }
+            .and_then(|limit| limit.checked_add(self.spec.offset))
+            .map(|rows| usize::try_from(rows).unwrap_or(usize::MAX));
+        if wanted.is_some_and(|wanted| self.sorter.len() >= wanted) {
+            match self.sorter.peek() {
+                Some(last) if key < last.key => {
+                    self.sorter.pop();
+                }
+                _ => return,
+            }
+        }
+        self.sorter.push(Row {
+            key,
+            id: id.to_vec(),
+            document: document.to_vec(),
+        });
+    }
+
+    fn emit(&mut self, id: &[u8], document: &[u8], sink: &mut Sink<'_>) -> Result<bool> {
+        if self.offset_left > 0 {
+            self.offset_left -= 1;
+            return Ok(true);
+        }
+        if let Some(left) = &mut self.limit_left {
+            match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None => return Ok(false),
+            }
+        }
+        sink(id, document)?;
+        Ok(self.limit_left != Some(0))
+    }
+
+    /// A cursor that stands behind a row.
+    pub(crate) fn cursor_behind(&self, id: &[u8], document: &[u8]) -> Result<Cursor> {
+        let mut values = Vec::new();
+        for (field, _) in &self.spec.order {
+            let raw = self.reader.find(document, field);
+            let raw = raw.map_err(|fault| unreadable(&self.meta, fault.0))?;
+            match raw {
+                Raw::Missing => encode_missing(&mut values),
+                raw => {
+                    let value = raw.to_value(crate::value::MAX_DEPTH);
+                    encode(
+                        &value.map_err(|fault| unreadable(&self.meta, fault.0))?,
+                        &mut values,
+                    );
+                }
+            }
+        }
+        let inverted = row_key(&self.reader, &self.spec.order, id, document);
+        let key = inverted.map_err(|fault| unreadable(&self.meta, fault.0))?;
+        Ok(Cursor::new(&self.spec.order, values, id.to_vec(), key))
+    }
+
+    pub(crate) fn is_backwards(&self) -> bool {
+        self.spec.is_backwards()
+    }
+}
+
+impl Gathering {
+    fn end_of_access(&mut self) {
+        let present = std::mem::take(&mut self.present);
+        self.common = Some(match self.common.take() {
+            None => present.into_iter().collect(),
+            Some(common) => { present.into_iter() }
+                .filter(|id| common.contains(id))
+                .collect(),
+        });
+        self.access += 1;
+        self.range = 0;
+    }
+
+    fn end_of_way(&mut self) {
+        self.all.extend(self.common.take().into_iter().flatten());
+        self.way += 1;
+        self.access = 0;
+    }
+}
+
+/// The range with this position in the direction of the walk.
+fn ranged(ranges: &[ByteRange], position: usize, descending: bool) -> Option<&ByteRange> {
+    if descending {
+        ranges.iter().rev().nth(position)
+    } else {
+        ranges.get(position)
+    }
+}
+
+/// Puts a cursor on the first candidate.
+fn start(cursor: &mut TreeCursor<'_>, from: Option<&Place>, descending: bool) -> Result<bool> {
+    let Some(place) = from else {
+        return if descending {
+            cursor.last()
+        } else {
+            cursor.first()
+        };
+    };
+    let there = if descending {
+        cursor.seek_back(&place.key)?
+    } else {
+        cursor.seek(&place.key)?
+    };
+    if there && !place.is_included && cursor.key() == &place.key[..] {
+        return step(cursor, descending);
+    }
+    Ok(there)
+}
+
+fn step(cursor: &mut TreeCursor<'_>, descending: bool) -> Result<bool> {
+    if descending {
+        cursor.prev()
+    } else {
+        cursor.next()
+    }
+}

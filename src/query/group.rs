@@ -1,0 +1,222 @@
+//! Counts, sums, averages, least and greatest values, by group.
+
+use std::collections::BTreeMap;
+
+use super::{Query, RowReader, Work};
+use crate::collection::index::unreadable;
+use crate::value::{MAX_DEPTH, Value};
+use crate::{Error, Result};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    Count,
+    Sum,
+    Average,
+    Least,
+    Greatest,
+}
+
+/// A grouped query: says what is worked out for each group.
+///
+/// ```
+/// # use aurora::{Aurora, Schema, Value};
+/// # let db = Aurora::in_memory()?;
+/// # db.new_collection("books", Schema::schemaless())?;
+/// # for (author, price) in [("A", 3), ("B", 4), ("A", 5)] {
+/// #     db.insert_into("books", [("author", Value::from(author)), ("price", Value::from(price))])?;
+/// # }
+/// let by_author = db.query("books")
+///     .group_by("author")
+///     .count()
+///     .sum("price")
+///     .collect()
+///     .wait()?;
+/// assert_eq!(by_author[0].key, Value::from("A"));
+/// assert_eq!(by_author[0].results, [Value::from(2), Value::from(8)]);
+/// # Ok::<(), aurora::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "nothing happens until the groups are collected"]
+pub struct Grouped<'q> {
+    query: Query<'q>,
+    field: Option<String>,
+    measures: Vec<(Measure, String)>,
+}
+
+/// A group: the value that its rows have in common, and what was asked for, in that order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// The value of the field by which rows are grouped; null also for rows without it.
+    pub key: Value,
+    /// The results.
+    pub results: Vec<Value>,
+}
+
+impl<'q> Grouped<'q> {
+    pub(super) fn new(query: Query<'q>, field: Option<String>) -> Self {
+        Grouped {
+            query,
+            field,
+            measures: Vec::new(),
+        }
+    }
+
+    fn measure(mut self, measure: Measure, field: impl Into<String>) -> Self {
+        self.measures.push((measure, field.into()));
+        self
+    }
+
+    /// How many rows there are.
+    pub fn count(self) -> Self {
+        self.measure(Measure::Count, "")
+    }
+
+    /// The sum of the numbers in a field: whole if all of them are and it fits into 64 bits.
+    pub fn sum(self, field: impl Into<String>) -> Self {
+        self.measure(Measure::Sum, field)
+    }
+
+    /// The average of the numbers in a field; null if there are none.
+    pub fn avg(self, field: impl Into<String>) -> Self {
+        self.measure(Measure::Average, field)
+    }
+
+    /// The least value of a field that is not null; null if there is none.
+    pub fn min(self, field: impl Into<String>) -> Self {
+        self.measure(Measure::Least, field)
+    }
+
+    /// The greatest value of a field that is not null; null if there is none.
+    pub fn max(self, field: impl Into<String>) -> Self {
+        self.measure(Measure::Greatest, field)
+    }
+
+    /// The groups, in the order of their keys. Holds one entry for each group in memory.
+    pub fn collect(self) -> Work<'q, Vec<Group>> {
+        let Grouped {
+            query,
+            field,
+            measures,
+        } = self;
+        let is_one = field.is_none();
+        let mut waiting = Some(query);
+        let mut running = None;
+        let mut groups: BTreeMap<Value, Vec<Tally>> = BTreeMap::new();
+        Work::slices(move || {
+            if let Some(query) = waiting.take() {
+                let run = query.start()?;
+                let reader = RowReader::new(run.execution.meta.names.clone());
+                running = Some((run, reader));
+            }
+            let Some((run, reader)) = &mut running else {
+                return Err(Error::WorkDone);
+            };
+            let is_done = run.step(super::SLICE, |decoder, _, document| {
+                let fault = |fault: crate::value::Fault| unreadable(decoder.meta, fault.0);
+                let key = match &field {
+                    Some(field) => value_of(reader, document, field).map_err(fault)?,
+                    None => Value::Null,
+                };
+                let fresh = || measures.iter().map(|_| Tally::default()).collect();
+                let tallies = groups.entry(key).or_insert_with(fresh);
+                for ((measure, field), tally) in measures.iter().zip(tallies) {
+                    tally.rows += 1;
+                    if *measure != Measure::Count {
+                        tally.add(value_of(reader, document, field).map_err(fault)?);
+                    }
+                }
+                Ok(())
+            })?;
+            if !is_done {
+                return Ok(None);
+            }
+            let mut found: Vec<Group> = std::mem::take(&mut groups)
+                .into_iter()
+                .map(|(key, tallies)| Group {
+                    key,
+                    results: finish(&measures, &tallies),
+                })
+                .collect();
+            if is_one && found.is_empty() {
+                let none: Vec<_> = measures.iter().map(|_| Tally::default()).collect();
+                found.push(Group {
+                    key: Value::Null,
+                    results: finish(&measures, &none),
+                });
+            }
+            Ok(Some(found))
+        })
+    }
+}
+
+fn value_of(
+    reader: &RowReader,
+    document: &[u8],
+    field: &str,
+) -> Result<Value, crate::value::Fault> {
+    reader.find(document, field)?.to_value(MAX_DEPTH)
+}
+
+fn finish(measures: &[(Measure, String)], tallies: &[Tally]) -> Vec<Value> {
+    let both = measures.iter().zip(tallies);
+    both.map(|((measure, _), tally)| tally.result(*measure))
+        .collect()
+}
+
+/// What is kept of the values of a field.
+#[derive(Debug, Default)]
+struct Tally {
+    rows: i64,
+    numbers: i64,
+    whole: i128,
+    /// The part of the sum that is not whole, or the flag that there is one.
+    fraction: Option<f64>,
+    least: Option<Value>,
+    greatest: Option<Value>,
+}
+
+impl Tally {
+    fn add(&mut self, value: Value) {
+        match value {
+            Value::Null => return,
+            Value::Int(number) => {
+                self.numbers += 1;
+                // 2^63 rows of 2^63 fit.
+                self.whole += i128::from(number);
+            }
+            Value::Float(number) => {
+                self.numbers += 1;
+                *self.fraction.get_or_insert(0.0) += number;
+            }
+            _ => {}
+        }
+        if self.least.as_ref().is_none_or(|least| value < *least) {
+            self.least = Some(value.clone());
+        }
+        if self
+            .greatest
+            .as_ref()
+            .is_none_or(|greatest| value > *greatest)
+        {
+            self.greatest = Some(value);
+        }
+    }
+
+    fn sum(&self) -> f64 {
+        self.whole as f64 + self.fraction.unwrap_or(0.0)
+    }
+
+    fn result(&self, measure: Measure) -> Value {
+        match measure {
+            Measure::Count => Value::Int(self.rows),
+            Measure::Sum => match (self.fraction, i64::try_from(self.whole)) {
+                (None, Ok(whole)) => Value::Int(whole),
+                _ => Value::Float(self.sum()),
+            },
+            Measure::Average if self.numbers == 0 => Value::Null,
+            Measure::Average => Value::Float(self.sum() / self.numbers as f64),
+            Measure::Least => self.least.clone().unwrap_or_default(),
+            Measure::Greatest => self.greatest.clone().unwrap_or_default(),
+        }
+    }
+}

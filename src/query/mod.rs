@@ -1,0 +1,549 @@
+//! Queries: which documents of a collection, in which order.
+//!
+//! ```text
+//! Query -> decision (the filter's boolean function) -> ranges -> plan -> execute, page by page
+//! ```
+
+mod decision;
+mod execute;
+mod explain;
+mod fields;
+mod filter;
+mod group;
+mod page;
+mod plan;
+mod ranges;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use crate::collection::catalog;
+use crate::collection::documents;
+use crate::collection::meta::Meta;
+use crate::collection::patch::Patch;
+use crate::db::Aurora;
+use crate::moment::Moment;
+use crate::txn::snapshot::Snapshot;
+use crate::txn::write::WriteTransaction;
+use crate::value::{Document, Object, to_serde};
+use crate::work::Work;
+use crate::{Error, Result};
+
+use self::execute::{Execution, Spec};
+pub use self::explain::Explanation;
+pub use self::fields::Fields;
+pub(crate) use self::fields::RowReader;
+pub use self::filter::Filter;
+pub use self::group::{Group, Grouped};
+pub use self::page::Cursor;
+
+/// Candidates that are looked at between two looks at whether someone else wants the thread.
+const SLICE: usize = 512;
+
+/// Rows that a [`Rows`] holds at a time, at the most.
+const ROWS_HELD: usize = 64;
+
+/// Where a query looks.
+#[derive(Debug, Clone)]
+enum Origin {
+    /// What is committed when it starts.
+    Database(Aurora),
+    Snapshot(Snapshot),
+}
+
+/// A query on the documents of a collection. Made by [`Aurora::query`](crate::Aurora::query) and
+/// [`Snapshot::query`](crate::Snapshot::query).
+///
+/// ```
+/// use aurora::{Aurora, Field, FieldType, Filter, Schema};
+///
+/// let db = Aurora::in_memory()?;
+/// let schema = Schema::new()
+///     .field(Field::new("title", FieldType::String))
+///     .field(Field::new("year", FieldType::Int).indexed())
+///     .field(Field::new("tags", FieldType::String).indexed());
+/// db.new_collection("books", schema)?;
+/// for (title, year, tag) in [("A", 2020, "x"), ("B", 2021, "y"), ("C", 2022, "y")] {
+///     let tags = vec![tag.into()];
+///     db.insert_into("books", [("title", title.into()), ("year", year.into()), ("tags", aurora::Value::Array(tags))])?;
+/// }
+///
+/// let found = db.query("books")
+///     .filter(|f| f.gt("year", 2020) && f.contains("tags", "y"))
+///     .order_by("year", false)
+///     .limit(10)
+///     .collect()
+///     .wait()?;
+/// assert_eq!(found.len(), 2);
+/// assert_eq!(found[0].get("title").and_then(|title| title.as_str()), Some("C"));
+///
+/// // The same as a value.
+/// let filter = Filter::gt("year", 2020).and(Filter::contains("tags", "y"));
+/// assert_eq!(db.query("books").matching(filter).count().wait()?, 2);
+/// # Ok::<(), aurora::Error>(())
+/// ```
+///
+/// Without [`order_by`](Self::order_by) rows come in the order of their ids. A query sees one
+/// moment: what is committed when it starts, or its snapshot's.
+#[must_use = "a query does nothing until its results are asked for"]
+pub struct Query<'q> {
+    origin: Origin,
+    collection: String,
+    spec: Spec<'q>,
+    select: Option<Vec<String>>,
+    fault: Option<String>,
+}
+
+impl fmt::Debug for Query<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Query")
+            .field("collection", &self.collection)
+            .field("order", &self.spec.order)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Aurora {
+    /// A query on a collection. See [`Query`].
+    pub fn query<'q>(&self, collection: impl Into<String>) -> Query<'q> {
+        Query::new(Origin::Database(self.clone()), collection.into())
+    }
+}
+
+impl Snapshot {
+    /// A query on a collection as it was at this moment. See [`Query`].
+    pub fn query<'q>(&self, collection: impl Into<String>) -> Query<'q> {
+        Query::new(Origin::Snapshot(self.clone()), collection.into())
+    }
+}
+
+impl<'q> Query<'q> {
+    fn new(origin: Origin, collection: String) -> Self {
+        Query {
+            origin,
+            collection,
+            spec: Spec {
+                filters: Vec::new(),
+                order: Vec::new(),
+                after: None,
+                offset: 0,
+                limit: None,
+            },
+            select: None,
+            fault: None,
+        }
+    }
+
+    /// Keeps the documents for which the closure answers `true`. Several filters all have to.
+    ///
+    /// The closure is planned, not just run: it is called with questions that nobody answers from a
+    /// document, to find out what it asks and what it makes of the answers, and from that follow
+    /// the ranges of indexes that are worth looking at. So it must depend on nothing but the
+    /// answers. One that asks more than some hundred combinations, or looks at values themselves
+    /// ([`Fields::value`]), is answered by looking at every document.
+    pub fn filter(mut self, filter: impl Fn(&Fields<'_>) -> bool + Send + Sync + 'q) -> Self {
+        self.spec.filters.push(Box::new(filter));
+        self
+    }
+
+    /// Keeps the documents that match. Like [`filter`](Self::filter), with a condition that is a
+    /// value.
+    pub fn matching(mut self, filter: Filter) -> Self {
+        self.fault = self.fault.or_else(|| filter.fault());
+        let node = filter.0;
+        self.filter(move |fields| node.holds(fields))
+    }
+
+    /// Orders by a field, ascending or descending; by several if it is called several times. Rows
+    /// that are equal in all of them are ordered by their ids, in the direction of the last.
+    /// Missing values come first, then null, then the others in the order of
+    /// [`Value`](crate::Value).
+    pub fn order_by(mut self, field: impl Into<String>, ascending: bool) -> Self {
+        self.spec.order.push((field.into(), ascending));
+        self
+    }
+
+    /// At most so many rows.
+    pub fn limit(mut self, rows: u64) -> Self {
+        self.spec.limit = Some(rows);
+        self
+    }
+
+    /// Leaves out so many rows at the start. Costs O(log n) where an index gives the order and the
+    /// filter; else they are found and dropped. [`after`](Self::after) does better.
+    pub fn offset(mut self, rows: u64) -> Self {
+        self.spec.offset = rows;
+        self
+    }
+
+    /// Begins behind a row: with the cursor of the page before.
+    pub fn after(mut self, cursor: Cursor) -> Self {
+        self.spec.after = Some(cursor);
+        self
+    }
+
+    /// Only these fields of each document.
+    pub fn select<P: Into<String>>(mut self, fields: impl IntoIterator<Item = P>) -> Self {
+        self.select = Some(fields.into_iter().map(Into::into).collect());
+        self
+    }
+
+    fn check(&self) -> Result<()> {
+        self.fault
+            .clone()
+            .map_or(Ok(()), |reason| Err(Error::BadQuery { reason }))
+    }
+
+    /// Plans it, and gets ready to run.
+    fn start(self) -> Result<Running<'q>> {
+        self.check()?;
+        let snapshot = match self.origin {
+            Origin::Database(db) => db.begin_read()?,
+            Origin::Snapshot(snapshot) => snapshot,
+        };
+        let meta = catalog::load(&snapshot, &self.collection)?;
+        let execution = Execution::new(&snapshot, meta, self.spec)?;
+        Ok(Running {
+            snapshot,
+            execution,
+            select: self.select,
+        })
+    }
+
+    /// Runs it in slices, giving each row to `take`, and `finish` makes the result of that.
+    fn run<A, T>(
+        self,
+        mut gathered: A,
+        take: impl Fn(&mut A, &Decoder<'_>, &[u8], &[u8]) -> Result<()> + Send + 'q,
+        finish: impl Fn(A) -> Result<T> + Send + 'q,
+    ) -> Work<'q, T>
+    where
+        A: Default + Send + 'q,
+        T: Send + 'q,
+    {
+        let mut waiting = Some(self);
+        let mut running = None;
+        Work::slices(move || {
+            if let Some(query) = waiting.take() {
+                running = Some(query.start()?);
+            }
+            let Some(run) = &mut running else {
+                return Err(Error::WorkDone);
+            };
+            let is_done = run.step(SLICE, |decoder, id, document| {
+                take(&mut gathered, decoder, id, document)
+            })?;
+            if is_done {
+                return finish(std::mem::take(&mut gathered)).map(Some);
+            }
+            Ok(None)
+        })
+    }
+
+    /// All rows.
+    pub fn collect(self) -> Work<'q, Vec<Document>> {
+        let take = |rows: &mut Vec<Document>, decoder: &Decoder<'_>, id: &[u8], bytes: &[u8]| {
+            rows.push(decoder.document(id, bytes)?);
+            Ok(())
+        };
+        self.run(Vec::new(), take, Ok)
+    }
+
+    /// All rows as a type of the program's own.
+    pub fn collect_as<T: DeserializeOwned + Send + 'q>(self) -> Work<'q, Vec<T>> {
+        let take = |rows: &mut Vec<T>, decoder: &Decoder<'_>, id: &[u8], bytes: &[u8]| {
+            rows.push(to_serde(decoder.document(id, bytes)?.fields())?);
+            Ok(())
+        };
+        self.run(Vec::new(), take, Ok)
+    }
+
+    /// The first row, if there is one.
+    pub fn first(mut self) -> Work<'q, Option<Document>> {
+        self.spec.limit = Some(self.spec.limit.map_or(1, |limit| limit.min(1)));
+        let take = |row: &mut Option<Document>, decoder: &Decoder<'_>, id: &[u8], bytes: &[u8]| {
+            *row = Some(decoder.document(id, bytes)?);
+            Ok(())
+        };
+        self.run(None, take, Ok)
+    }
+
+    /// The number of rows. Costs O(log n) where the filter is a range of an index, or nothing.
+    pub fn count(self) -> Work<'q, u64> {
+        let mut waiting = Some(self);
+        let mut running = None;
+        let mut counted = 0;
+        Work::slices(move || {
+            if let Some(mut query) = waiting.take() {
+                if query.spec.after.is_none() {
+                    // The order does not matter for how many there are.
+                    query.spec.order.clear();
+                }
+                let (offset, limit) = (query.spec.offset, query.spec.limit);
+                let is_whole = query.spec.after.is_none();
+                let run = query.start()?;
+                if let (Some(known), true) = (run.execution.plan.known_count, is_whole) {
+                    let rest = known.saturating_sub(offset);
+                    return Ok(Some(limit.map_or(rest, |limit| rest.min(limit))));
+                }
+                running = Some(run);
+            }
+            let Some(run) = &mut running else {
+                return Err(Error::WorkDone);
+            };
+            let is_done = run.step(SLICE, |_, _, _| {
+                counted += 1;
+                Ok(())
+            })?;
+            Ok(is_done.then_some(counted))
+        })
+    }
+
+    /// A page of rows, and the cursor of the next: `None` if this was the last.
+    pub fn page(self, rows: u64) -> Work<'q, Page> {
+        let limited = self.limit(rows);
+        let mut waiting = Some(limited);
+        let mut running: Option<Running<'q>> = None;
+        let mut page = Page::default();
+        let mut last = None;
+        Work::slices(move || {
+            if let Some(query) = waiting.take() {
+                running = Some(query.start()?);
+            }
+            let Some(run) = &mut running else {
+                return Err(Error::WorkDone);
+            };
+            let is_done = run.step(SLICE, |decoder, id, bytes| {
+                page.documents.push(decoder.document(id, bytes)?);
+                last = Some((id.to_vec(), bytes.to_vec()));
+                Ok(())
+            })?;
+            if !is_done {
+                return Ok(None);
+            }
+            if let Some((id, bytes)) = last.take()
+                && page.documents.len() as u64 == rows
+            {
+                page.next = Some(run.execution.cursor_behind(&id, &bytes)?);
+            }
+            Ok(Some(std::mem::take(&mut page)))
+        })
+    }
+
+    /// The rows one by one, in memory for some of them at a time.
+    pub fn rows(self) -> Result<Rows<'q>> {
+        Ok(Rows {
+            running: self.start()?,
+            held: std::collections::VecDeque::new(),
+            is_done: false,
+        })
+    }
+
+    /// Changes every document that is found, in one transaction. Returns how many were.
+    pub fn update(self, patch: Patch) -> Work<'q, u64> {
+        let db = match self.writable() {
+            Ok(db) => db,
+            Err(error) => return failed(error),
+        };
+        Work::transaction(db, move |tx| self.update_in(tx, &patch))
+    }
+
+    /// Deletes every document that is found, in one transaction. Returns how many were.
+    pub fn delete(self) -> Work<'q, u64> {
+        let db = match self.writable() {
+            Ok(db) => db,
+            Err(error) => return failed(error),
+        };
+        Work::transaction(db, move |tx| self.delete_in(tx))
+    }
+
+    fn writable(&self) -> Result<Aurora> {
+        match &self.origin {
+            Origin::Database(db) => Ok(db.clone()),
+            Origin::Snapshot(_) => Err(Error::BadQuery {
+                reason: "a snapshot cannot be changed; query the database instead".to_string(),
+            }),
+        }
+    }
+
+    /// All rows as a transaction sees them, its own changes included.
+    pub fn collect_in(self, tx: &WriteTransaction) -> Result<Vec<Document>> {
+        let select = self.select.clone();
+        let mut rows = Vec::new();
+        self.run_in(tx, |meta, id, bytes| {
+            let decoder = Decoder {
+                meta,
+                select: select.as_deref(),
+            };
+            rows.push(decoder.document(id, bytes)?);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// Changes every document that is found, as part of a transaction.
+    pub fn update_in(self, tx: &mut WriteTransaction, patch: &Patch) -> Result<u64> {
+        let (meta, ids) = self.ids_in(tx)?;
+        for id in &ids {
+            documents::update(tx, &meta, id, patch)?;
+        }
+        Ok(ids.len() as u64)
+    }
+
+    /// Deletes every document that is found, as part of a transaction.
+    pub fn delete_in(self, tx: &mut WriteTransaction) -> Result<u64> {
+        let (meta, ids) = self.ids_in(tx)?;
+        for id in &ids {
+            documents::delete(tx, &meta, id)?;
+        }
+        Ok(ids.len() as u64)
+    }
+
+    fn ids_in(self, tx: &WriteTransaction) -> Result<(Arc<Meta>, Vec<Vec<u8>>)> {
+        let mut ids = Vec::new();
+        let meta = self.run_in(tx, |_, id, _| {
+            ids.push(id.to_vec());
+            Ok(())
+        })?;
+        Ok((meta, ids))
+    }
+
+    fn run_in(
+        self,
+        moment: &impl Moment,
+        mut take: impl FnMut(&Arc<Meta>, &[u8], &[u8]) -> Result<()>,
+    ) -> Result<Arc<Meta>> {
+        self.check()?;
+        let meta = catalog::load(moment, &self.collection)?;
+        let mut execution = Execution::new(moment, meta.clone(), self.spec)?;
+        while !execution.step(moment, SLICE, &mut |id, bytes| take(&meta, id, bytes))? {}
+        Ok(meta)
+    }
+
+    /// How the query is answered: runs it, without giving out its rows, and tells the plan with what
+    /// it expected and what it met.
+    pub fn explain(self) -> Work<'q, Explanation> {
+        let mut waiting = Some(self);
+        let mut running: Option<Running<'q>> = None;
+        let mut rows = 0;
+        Work::slices(move || {
+            if let Some(query) = waiting.take() {
+                running = Some(query.start()?);
+            }
+            let Some(run) = &mut running else {
+                return Err(Error::WorkDone);
+            };
+            let is_done = run.step(SLICE, |_, _, _| {
+                rows += 1;
+                Ok(())
+            })?;
+            Ok(is_done.then(|| Explanation::new(&run.execution, rows)))
+        })
+    }
+
+    /// Groups the rows by a field. See [`Grouped`].
+    pub fn group_by(self, field: impl Into<String>) -> Grouped<'q> {
+        Grouped::new(self, Some(field.into()))
+    }
+
+    /// Sums and counts over all rows, as one group.
+    pub fn aggregate(self) -> Grouped<'q> {
+        Grouped::new(self, None)
+    }
+}
+
+fn failed<'q, T: Send + 'q>(error: Error) -> Work<'q, T> {
+    let mut error = Some(error);
+    Work::slices(move || Err(error.take().unwrap_or(Error::WorkDone)))
+}
+
+/// A page of rows. See [`Query::page`].
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// The rows.
+    pub documents: Vec<Document>,
+    /// Where the next page begins, if there may be one.
+    pub next: Option<Cursor>,
+}
+
+/// A query with the moment that it looks at.
+struct Running<'q> {
+    snapshot: Snapshot,
+    execution: Execution<'q>,
+    select: Option<Vec<String>>,
+}
+
+impl Running<'_> {
+    fn step(
+        &mut self,
+        budget: usize,
+        mut take: impl FnMut(&Decoder<'_>, &[u8], &[u8]) -> Result<()>,
+    ) -> Result<bool> {
+        let meta = self.execution.meta.clone();
+        let decoder = Decoder {
+            meta: &meta,
+            select: self.select.as_deref(),
+        };
+        let mut sink = |id: &[u8], document: &[u8]| take(&decoder, id, document);
+        self.execution.step(&self.snapshot, budget, &mut sink)
+    }
+}
+
+/// Makes documents of bytes.
+struct Decoder<'d> {
+    meta: &'d Meta,
+    select: Option<&'d [String]>,
+}
+
+impl Decoder<'_> {
+    fn document(&self, id: &[u8], bytes: &[u8]) -> Result<Document> {
+        let Some(select) = self.select else {
+            return documents::decode(self.meta, id, bytes);
+        };
+        let whole = documents::decode(self.meta, id, bytes)?;
+        let mut fields = Object::new();
+        for path in select {
+            if let Some(value) = whole.get(path) {
+                fields.set_path(path, value.clone());
+            }
+        }
+        Ok(Document::new(whole.id, fields))
+    }
+}
+
+/// The rows of a query, one by one. See [`Query::rows`].
+pub struct Rows<'q> {
+    running: Running<'q>,
+    held: std::collections::VecDeque<Document>,
+    is_done: bool,
+}
+
+impl fmt::Debug for Rows<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows").finish_non_exhaustive()
+    }
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<Document>;
+
+    fn next(&mut self) -> Option<Result<Document>> {
+        while self.held.is_empty() && !self.is_done {
+            let held = &mut self.held;
+            let stepped = self.running.step(ROWS_HELD, |decoder, id, bytes| {
+                held.push_back(decoder.document(id, bytes)?);
+                Ok(())
+            });
+            match stepped {
+                Ok(is_done) => self.is_done = is_done,
+                Err(error) => {
+                    self.is_done = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        self.held.pop_front().map(Ok)
+    }
+}

@@ -1,0 +1,123 @@
+//! Paging by key: a page begins behind the last row of the one before, however many there were.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{Error, Result};
+
+/// A place between two rows of an ordered query, to go on from with
+/// [`Query::after`](crate::Query::after). As text it can be handed out and taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The order that it belongs to, as text.
+    order: String,
+    /// The encoded values of the order's fields, one after the other.
+    pub(super) values: Vec<u8>,
+    pub(super) id: Vec<u8>,
+    key: Vec<u8>,
+}
+
+fn order_text(order: &[(String, bool)]) -> String {
+    let fields = order.iter();
+    let signed = fields.map(|(field, up)| format!("{}{field}", if *up { '+' } else { '-' }));
+    signed.collect::<Vec<_>>().join(",")
+}
+
+impl Cursor {
+    pub(super) fn new(
+        order: &[(String, bool)],
+        values: Vec<u8>,
+        id: Vec<u8>,
+        key: Vec<u8>,
+    ) -> Self {
+        Cursor {
+            order: order_text(order),
+            values,
+            id,
+            key,
+        }
+    }
+
+    /// A cursor goes with the order of the query that made it.
+    pub(super) fn check(&self, order: &[(String, bool)]) -> Result<()> {
+        if self.order == order_text(order) {
+            return Ok(());
+        }
+        Err(Error::BadQuery {
+            reason: format!(
+                "the cursor is of a query ordered by {:?}, not by {:?}",
+                self.order,
+                order_text(order)
+            ),
+        })
+    }
+
+    pub(super) fn row_key(&self) -> &Vec<u8> {
+        &self.key
+    }
+}
+
+/// Hexadecimal numbers with dots between.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [self.order.as_bytes(), &self.values, &self.id, &self.key];
+        for (i, part) in parts.into_iter().enumerate() {
+            if i > 0 {
+                f.write_str(".")?;
+            }
+            part.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || Error::BadQuery {
+            reason: "the text of the cursor is damaged".to_string(),
+        };
+        let mut parts = text.split('.').map(|part| unhex(part).ok_or_else(bad));
+        let mut next = || parts.next().ok_or_else(bad)?;
+        let cursor = Cursor {
+            order: String::from_utf8(next()?).map_err(|_| bad())?,
+            values: next()?,
+            id: next()?,
+            key: next()?,
+        };
+        match parts.next() {
+            None => Ok(cursor),
+            Some(_) => Err(bad()),
+        }
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2);
+    digits
+        .map(|pair| {
+            let pair = std::str::from_utf8(pair)
+                .ok()
+                .filter(|pair| pair.len() == 2)?;
+            u8::from_str_radix(pair, 16).ok()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_are_text_and_back() {
+        let order = [("year".to_string(), false)];
+        let cursor = Cursor::new(&order, vec![0, 255], vec![7], vec![]);
+        assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
+        assert!(cursor.check(&order).is_ok());
+        assert!(cursor.check(&[("year".to_string(), true)]).is_err());
+        for bad in ["", "zz", "0", "00.00.00", "00.00.00.00.00"] {
+            assert!(bad.parse::<Cursor>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,730 @@
+//! The planner: which index, or none, answers a query with the least work.
+//!
+//! Counts come from the counted trees and are exact, so there are no statistics to go stale; the
+//! weights below were measured.
+//!
+//! # Invariants
+//!
+//! 1. Whatever the plan, the rows and their order are the same: without `order_by` by id, with it
+//!    by its fields and then by id (in the direction of the last field).
+//! 2. The filter is the last word on each candidate, unless the ranges of the plan are exact.
+//! 3. A plan never misses a row: each way into the filter has an access that covers it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::decision::{Decision, Question, WayIn, decide};
+use super::fields::Fields;
+use super::filter::{Filter, Node, Test};
+use super::ranges::{ByteRange, RangeSet, all_strings, element, may_be_part_of_string, values_of};
+use crate::collection::index::{ELEMENT, LIMIT_BYTES, WHOLE};
+use crate::collection::meta::{IndexMeta, Meta};
+use crate::moment::Moment;
+use crate::txn::snapshot::after_prefix;
+use crate::{Error, Result};
+
+/// Nanoseconds, about: a step through an index, a document by its id, a step through documents.
+const ENTRY_COST: f64 = 70.0;
+const FETCH_COST: f64 = 900.0;
+const SCAN_COST: f64 = 300.0;
+/// Sorting a row, or an id.
+const SORT_ROW_COST: f64 = 400.0;
+const SORT_ID_COST: f64 = 40.0;
+
+/// What the planner needs to know of a query.
+pub(crate) struct Wanted<'w> {
+    pub filter: Option<&'w (dyn Fn(&Fields<'_>) -> bool + Send + Sync + 'w)>,
+    pub order: &'w [(String, bool)],
+    /// Rows from the start that are of use; all if not set.
+    pub first_rows: Option<u64>,
+}
+
+/// Entries of one index.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    /// Position in the collection's list.
+    pub index: usize,
+    /// Full keys, sorted, apart from one another.
+    pub ranges: Vec<ByteRange>,
+    pub count: u64,
+    /// The entries of these ranges are those of the rows that pass the way's answers, and no others.
+    pub is_exact: bool,
+    /// Within one range, entries are in the order of ids.
+    pub is_by_id: bool,
+    /// The encodings of the leading fields of the index that have one value.
+    points: Vec<Vec<u8>>,
+    /// What the entries begin with, before the fields that the order was asked for.
+    pub prefix: Vec<u8>,
+    is_whole: bool,
+}
+
+/// How the candidates are found.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// No row can pass.
+    Nothing,
+    /// All documents, in the order of their ids.
+    Documents,
+    /// The entries of an index in their order: the order that was asked for.
+    InOrder { access: Access, descending: bool },
+    /// Ids from indexes, for each way into the filter those that are in all of its accesses.
+    Ids(Vec<Vec<Access>>),
+}
+
+/// How a query is run.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub source: Source,
+    /// Candidates have to be looked at with the filter.
+    pub checks: bool,
+    /// Rows have to be sorted after they were found.
+    pub sorts: bool,
+    /// Candidates that the plan expects to look at.
+    pub expected: u64,
+    pub documents: u64,
+    /// The rows that match, if the plan knows without looking.
+    pub known_count: Option<u64>,
+}
+
+pub(crate) fn plan(moment: &impl Moment, meta: &Meta, wanted: &Wanted<'_>) -> Result<Plan> {
+    let planner = Planner {
+        moment,
+        meta,
+        wanted,
+        documents: { moment.system_view(&meta.documents_tree) }.map_or(0, |view| view.len()),
+    };
+    let decision = match wanted.filter {
+        None => Some(Decision {
+            questions: Vec::new(),
+            ways: vec![Vec::new()],
+        }),
+        Some(filter) => decide(filter),
+    };
+    if let Some(decision) = &decision {
+        check_patterns(&decision.questions)?;
+    }
+    planner.choose(decision)
+}
+
+fn check_patterns(questions: &[Question]) -> Result<()> {
+    for question in questions {
+        if let Test::Matches(pattern) = &question.test
+            && let Err(reason) = &pattern.regex
+        {
+            return Err(Error::BadQuery {
+                reason: format!("{:?} is not a regular expression: {reason}", pattern.text),
+            });
+        }
+    }
+    Ok(())
+}
+
+struct Planner<'p, M> {
+    moment: &'p M,
+    meta: &'p Meta,
+    wanted: &'p Wanted<'p>,
+    documents: u64,
+}
+
+impl<M: Moment> Planner<'_, M> {
+    fn choose(&self, decision: Option<Decision>) -> Result<Plan> {
+        let Some(decision) = decision else {
+            return self.without_ranges(None);
+        };
+        let mut ways = Vec::new();
+        for way in &decision.ways {
+            if is_contradiction(&decision.questions, way) {
+                continue;
+            }
+            ways.push(self.accesses(&decision.questions, way)?);
+        }
+        if ways.is_empty() {
+            return Ok(self.nothing());
+        }
+        let is_free = decision.ways.iter().any(Vec::is_empty);
+        let mut best: Vec<Option<Vec<Access>>> = Vec::new();
+        for accesses in &ways {
+            best.push(self.best_of(accesses)?);
+        }
+        let matches = self.expected_matches(&best);
+        let mut plans = vec![self.scan(matches, is_free)];
+        if let Some(found) = best.into_iter().collect::<Option<Vec<_>>>() {
+            plans.push(self.by_ids(found));
+        }
+        plans.extend(self.in_order(&decision, &ways, matches)?);
+        Ok(cheapest(plans))
+    }
+
+    /// When nothing is known of the filter.
+    fn without_ranges(&self, matches: Option<u64>) -> Result<Plan> {
+        let matches = matches.unwrap_or(self.documents / 3 + 1);
+        let mut plans = vec![self.scan(matches, false)];
+        let no_ways: Vec<Vec<Access>> = Vec::new();
+        let open = Decision {
+            questions: Vec::new(),
+            ways: Vec::new(),
+        };
+        plans.extend(self.in_order(&open, &no_ways, matches)?);
+        Ok(cheapest(plans))
+    }
+
+    fn nothing(&self) -> Plan {
+        Plan {
+            source: Source::Nothing,
+            checks: false,
+            sorts: false,
+            expected: 0,
+            documents: self.documents,
+            known_count: Some(0),
+        }
+    }
+
+    /// Rows of which the first are wanted, out of `candidates` of which `matches` pass.
+    fn looked_at(&self, candidates: u64, matches: u64) -> u64 {
+        match self.wanted.first_rows {
+            Some(rows) if matches > 0 => {
+                let share = candidates as f64 / matches.min(candidates).max(1) as f64;
+                candidates.min((rows as f64 * share).ceil() as u64)
+            }
+            _ => candidates,
+        }
+    }
+
+    fn scan(&self, matches: u64, is_free: bool) -> (f64, Plan) {
+        let sorts = !self.wanted.order.is_empty();
+        let expected = if sorts {
+            self.documents
+        } else {
+            self.looked_at(self.documents, matches)
+        };
+        let sort_cost = if sorts {
+            matches as f64 * SORT_ROW_COST
+        } else {
+            0.0
+        };
+        let plan = Plan {
+            source: Source::Documents,
+            checks: self.wanted.filter.is_some() && !is_free,
+            sorts,
+            expected,
+            documents: self.documents,
+            known_count: (is_free && self.meta.expires.is_none()).then_some(self.documents),
+        };
+        (expected as f64 * SCAN_COST + sort_cost, plan)
+    }
+
+    fn by_ids(&self, ways: Vec<Vec<Access>>) -> (f64, Plan) {
+        let entries: u64 = ways.iter().flatten().map(|access| access.count).sum();
+        let candidates: u64 = ways.iter().map(|way| self.met(way)).sum();
+        let sorts = !self.wanted.order.is_empty();
+        let is_exact = ways
+            .iter()
+            .all(|way| matches!(&way[..], [one] if one.is_exact));
+        let mut fetched = candidates;
+        if !sorts {
+            fetched = self.looked_at(candidates, candidates);
+        }
+        // One range in the order of ids needs no gathering.
+        if let [way] = &ways[..]
+            && let [access] = &way[..]
+            && access.is_by_id
+            && !sorts
+        {
+            let cost = fetched as f64 * (ENTRY_COST + FETCH_COST);
+            let access = access.clone();
+            let known = (is_exact && self.meta.expires.is_none()).then_some(access.count);
+            let source = Source::InOrder {
+                access,
+                descending: false,
+            };
+            return (cost, self.planned(source, !is_exact, false, fetched, known));
+        }
+        let sort_cost = if sorts {
+            candidates as f64 * SORT_ROW_COST
+        } else {
+            0.0
+        };
+        let cost =
+            entries as f64 * (ENTRY_COST + SORT_ID_COST) + fetched as f64 * FETCH_COST + sort_cost;
+        let known = (is_exact && self.meta.expires.is_none()).then_some(candidates);
+        let source = Source::Ids(ways);
+        (cost, self.planned(source, !is_exact, sorts, fetched, known))
+    }
+
+    fn planned(
+        &self,
+        source: Source,
+        checks: bool,
+        sorts: bool,
+        expected: u64,
+        known_count: Option<u64>,
+    ) -> Plan {
+        Plan {
+            source,
+            checks: checks && self.wanted.filter.is_some(),
+            sorts,
+            expected,
+            documents: self.documents,
+            known_count,
+        }
+    }
+
+    /// Rows that a way with these accesses is expected to find.
+    fn met(&self, way: &[Access]) -> u64 {
+        let documents = self.documents.max(1) as f64;
+        let mut met = documents;
+        for access in way {
+            met *= access.count as f64 / documents;
+        }
+        met.ceil() as u64
+    }
+
+    fn expected_matches(&self, best: &[Option<Vec<Access>>]) -> u64 {
+        let ways = best.iter();
+        let sum = ways
+            .map(|way| way.as_ref().map_or(self.documents, |way| self.met(way)))
+            .fold(0, u64::saturating_add);
+        sum.min(self.documents)
+    }
+
+    /// Plans that walk an index in the order that was asked for.
+    fn in_order(
+        &self,
+        decision: &Decision,
+        ways: &[Vec<Access>],
+        matches: u64,
+    ) -> Result<Vec<(f64, Plan)>> {
+        let Some((_, ascending)) = self.wanted.order.first() else {
+            return Ok(Vec::new());
+        };
+        if self
+            .wanted
+            .order
+            .iter()
+            .any(|(_, other)| other != ascending)
+        {
+            return Ok(Vec::new());
+        }
+        let mut plans = Vec::new();
+        for (position, index) in self.meta.indexes.iter().enumerate() {
+            let is_usable = { decision.ways.iter() }
+                .all(|way| implies(&decision.questions, way, index.index.only.as_ref()));
+            // With nothing known of the filter, a partial index may lack rows.
+            let is_unknown = decision.ways.is_empty() && index.index.only.is_some();
+            if !index.is_ready() || !is_usable || is_unknown {
+                continue;
+            }
+            let Some(access) = self.ordered_access(position, index, ways)? else {
+                continue;
+            };
+            let expected = self.looked_at(access.count, matches);
+            let cost = expected as f64 * (ENTRY_COST + FETCH_COST);
+            let is_exact = access.is_exact;
+            let known = (is_exact && self.meta.expires.is_none()).then_some(access.count);
+            let source = Source::InOrder {
+                access,
+                descending: !ascending,
+            };
+            plans.push((
+                cost,
+                self.planned(source, !is_exact, false, expected, known),
+            ));
+        }
+        Ok(plans)
+    }
+
+    /// The entries of an index that cover all ways, if their order is the one asked for.
+    fn ordered_access(
+        &self,
+        position: usize,
+        index: &IndexMeta,
+        ways: &[Vec<Access>],
+    ) -> Result<Option<Access>> {
+        let order = self.wanted.order.iter().map(|(field, _)| field);
+        let covers = |fixed: usize| {
+            // Fields with one value do not disturb the order; the rest must be the one asked for.
+            { index.index.paths.iter().skip(fixed) }.eq(order.clone())
+        };
+        let mut ranges = Vec::new();
+        let mut is_exact = !ways.is_empty();
+        let mut points = None;
+        for accesses in ways {
+            let own =
+                { accesses.iter() }.find(|access| access.index == position && access.is_whole);
+            match own {
+                Some(access) => {
+                    ranges.extend(access.ranges.iter().cloned());
+                    is_exact &= access.is_exact;
+                    points = Some(&access.points);
+                }
+                None => {
+                    ranges = vec![whole_part()];
+                    is_exact = false;
+                    points = None;
+                    break;
+                }
+            }
+        }
+        if ways.is_empty() {
+            ranges = vec![whole_part()];
+        }
+        // Several ways may fix a field to several values, which then are in order only one by one.
+        let points = points.filter(|_| ways.len() == 1);
+        let points = points.map_or(&[][..], |points| points);
+        let Some(fixed) = (0..=points.len()).find(|fixed| covers(*fixed)) else {
+            return Ok(None);
+        };
+        let fixed = points.iter().take(fixed).flatten();
+        let prefix = std::iter::once(&WHOLE).chain(fixed).copied().collect();
+        let ranges = merged(ranges);
+        let count = self.count(index, &ranges)?;
+        Ok(Some(Access {
+            index: position,
+            ranges,
+            count,
+            is_exact,
+            is_by_id: false,
+            points: Vec::new(),
+            prefix,
+            is_whole: true,
+        }))
+    }
+
+    /// All accesses that cover a way.
+    fn accesses(&self, questions: &[Question], way: &WayIn) -> Result<Vec<Access>> {
+        let asked = Asked::new(questions, way);
+        let mut accesses = Vec::new();
+        for (position, index) in self.meta.indexes.iter().enumerate() {
+            if !index.is_ready() || !implies(questions, way, index.index.only.as_ref()) {
+                continue;
+            }
+            if let Some(access) = self.whole_access(position, index, &asked)? {
+                accesses.push(access);
+            }
+            if index.has_elements()
+                && let Some(path) = index.index.paths.first()
+            {
+                for value in asked.elements_of(path) {
+                    let access = self.element_access(position, index, value, way.len())?;
+                    accesses.extend(access);
+                }
+            }
+        }
+        Ok(accesses)
+    }
+
+    fn whole_access(
+        &self,
+        position: usize,
+        index: &IndexMeta,
+        asked: &Asked<'_>,
+    ) -> Result<Option<Access>> {
+        let mut prefix = vec![WHOLE];
+        let mut covered = 0;
+        let mut points = Vec::new();
+        let mut ranges = None;
+        for path in &index.index.paths {
+            let Some((set, answers)) = asked.sets.get(path.as_str()) else {
+                break;
+            };
+            covered += answers;
+            if let Some(point) = &set.point {
+                prefix.extend_from_slice(point);
+                points.push(point.clone());
+                continue;
+            }
+            let within = |bytes: &[u8]| [&prefix[..], bytes].concat();
+            let full = set.ranges.iter().map(|range| ByteRange {
+                low: within(&range.low),
+                high: within(&range.high),
+            });
+            ranges = Some(full.collect::<Vec<_>>());
+            break;
+        }
+        if covered == 0 {
+            return Ok(None);
+        }
+        let ranges = ranges.unwrap_or_else(|| vec![ByteRange::prefix(prefix)]);
+        let is_short = |range: &ByteRange| range.low.len().max(range.high.len()) < LIMIT_BYTES;
+        let is_within_limit = ranges.iter().all(is_short);
+        let is_exact = covered == asked.answers && is_within_limit;
+        let ranges = merged(ranges.into_iter().map(cut_range).collect());
+        Ok(Some(Access {
+            index: position,
+            count: self.count(index, &ranges)?,
+            is_by_id: points.len() == index.paths.len() && is_within_limit,
+            ranges,
+            is_exact,
+            points,
+            prefix: Vec::new(),
+            is_whole: true,
+        }))
+    }
+
+    /// Documents with an array that has the element. Strings that contain it as a part are found
+    /// among all strings, of which there are none where arrays are.
+    fn element_access(
+        &self,
+        position: usize,
+        index: &IndexMeta,
+        value: &crate::value::Value,
+        answers: usize,
+    ) -> Result<Option<Access>> {
+        let Some(bytes) = element(value) else {
+            return Ok(None);
+        };
+        let mut key = vec![ELEMENT];
+        key.extend_from_slice(&bytes);
+        let mut is_exact = answers == 1 && key.len() < LIMIT_BYTES;
+        let mut is_by_id = key.len() < LIMIT_BYTES;
+        key.truncate(LIMIT_BYTES);
+        let mut ranges = vec![ByteRange::prefix(key)];
+        if may_be_part_of_string(value) {
+            let strings = all_strings();
+            let strings = ByteRange {
+                low: [&[WHOLE], &strings.low[..]].concat(),
+                high: [&[WHOLE], &strings.high[..]].concat(),
+            };
+            if self.count(index, std::slice::from_ref(&strings))? > 0 {
+                ranges.push(strings);
+                is_exact = false;
+                is_by_id = false;
+            }
+        }
+        let ranges = merged(ranges);
+        Ok(Some(Access {
+            index: position,
+            count: self.count(index, &ranges)?,
+            ranges,
+            is_exact,
+            is_by_id,
+            points: Vec::new(),
+            prefix: Vec::new(),
+            is_whole: false,
+        }))
+    }
+
+    fn count(&self, index: &IndexMeta, ranges: &[ByteRange]) -> Result<u64> {
+        let Some(view) = self.moment.system_view(&index.tree) else {
+            return Ok(0);
+        };
+        let mut count = 0;
+        for range in ranges {
+            count += view.count::<Vec<u8>>(&range.low..&range.high)?;
+        }
+        Ok(count)
+    }
+
+    /// The cheapest access of a way, or two of them whose ids are intersected.
+    fn best_of(&self, accesses: &[Access]) -> Result<Option<Vec<Access>>> {
+        let mut sorted: Vec<&Access> = accesses.iter().collect();
+        sorted.sort_by_key(|access| (access.count, !access.is_exact));
+        let Some(first) = sorted.first() else {
+            return Ok(None);
+        };
+        let alone = first.count as f64 * (ENTRY_COST + FETCH_COST);
+        // Another index narrows it down; the same one would say the same again.
+        let second = { sorted.iter().skip(1) }.find(|other| other.index != first.index);
+        if let Some(second) = second
+            && !first.is_exact
+        {
+            let pair = vec![(*first).clone(), (*second).clone()];
+            let both = (first.count + second.count) as f64 * (ENTRY_COST + SORT_ID_COST)
+                + self.met(&pair) as f64 * FETCH_COST;
+            if both < alone {
+                return Ok(Some(pair));
+            }
+        }
+        Ok(Some(vec![(*first).clone()]))
+    }
+}
+
+fn cheapest(plans: Vec<(f64, Plan)>) -> Plan {
+    let mut plans = plans.into_iter();
+    let first = plans.next();
+    let best = plans.fold(first, |best, next| match best {
+        Some(best) if best.0 <= next.0 => Some(best),
+        _ => Some(next),
+    });
+    best.map_or_else(
+        || Plan {
+            source: Source::Documents,
+            checks: true,
+            sorts: true,
+            expected: 0,
+            documents: 0,
+            known_count: None,
+        },
+        |(_, plan)| plan,
+    )
+}
+
+/// The first part of an index: one entry for each document.
+pub(crate) fn whole_part() -> ByteRange {
+    ByteRange {
+        low: vec![WHOLE],
+        high: vec![WHOLE + 1],
+    }
+}
+
+fn merged(mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {
+    ranges.retain(|range| range.low < range.high);
+    ranges.sort();
+    let mut merged: Vec<ByteRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if last.high >= range.low => {
+                if range.high > last.high {
+                    last.high = range.high;
+                }
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+/// Bounds longer than entries can be are widened to what the entries were cut to.
+fn cut_range(mut range: ByteRange) -> ByteRange {
+    range.low.truncate(LIMIT_BYTES);
+    if range.high.len() > LIMIT_BYTES {
+        range.high.truncate(LIMIT_BYTES);
+        range.high = after_prefix(&range.high).unwrap_or_else(|| vec![WHOLE + 1]);
+    }
+    range
+}
+
+/// What a way asks of each field.
+struct Asked<'q> {
+    /// The values that are left of a field, and how many answers say so.
+    sets: BTreeMap<&'q str, (RangeSet, usize)>,
+    elements: Vec<(&'q str, &'q crate::value::Value)>,
+    answers: usize,
+}
+
+impl<'q> Asked<'q> {
+    fn new(questions: &'q [Question], way: &WayIn) -> Self {
+        let mut asked = Asked {
+            sets: BTreeMap::new(),
+            elements: Vec::new(),
+            answers: way.len(),
+        };
+        for (question, answer) in answered(questions, way) {
+            if let Some(set) = values_of(&question.test, answer) {
+                let known = asked.sets.entry(&question.field);
+                let (all, answers) = known.or_insert_with(|| (RangeSet::everything(), 0));
+                *all = all.intersect(&set);
+                *answers += 1;
+            }
+            if let (Test::Contains(value), true) = (&question.test, answer) {
+                asked.elements.push((&question.field, value));
+            }
+        }
+        asked
+    }
+
+    fn elements_of<'a>(
+        &'a self,
+        path: &'a str,
+    ) -> impl Iterator<Item = &'q crate::value::Value> + 'a {
+        let elements = self.elements.iter();
+        elements
+            .filter(move |(field, _)| *field == path)
+            .map(|(_, value)| *value)
+    }
+}
+
+fn answered<'q>(
+    questions: &'q [Question],
+    way: &WayIn,
+) -> impl Iterator<Item = (&'q Question, bool)> {
+    way.iter()
+        .filter_map(|(number, answer)| Some((questions.get(*number)?, *answer)))
+}
+
+/// Whether no value can give these answers.
+fn is_contradiction(questions: &[Question], way: &WayIn) -> bool {
+    let asked = Asked::new(questions, way);
+    asked.sets.values().any(|(set, _)| set.ranges.is_empty())
+}
+
+/// Whether all rows that a way finds are in an index with this condition: the way gives the same
+/// answers, or narrower ones.
+fn implies(questions: &[Question], way: &WayIn, only: Option<&Filter>) -> bool {
+    let Some(filter) = only else { return true };
+    let Some(condition) = decide(&|fields| filter.0.holds(fields)) else {
+        return false;
+    };
+    let asked = Asked::new(questions, way);
+    condition.ways.iter().any(|needed| {
+        answered(&condition.questions, needed).all(|(question, answer)| {
+            let is_given = answered(questions, way)
+                .any(|(given, given_answer)| given == question && given_answer == answer);
+            is_given || is_narrower(&asked, question, answer)
+        })
+    })
+}
+
+fn is_narrower(asked: &Asked<'_>, question: &Question, answer: bool) -> bool {
+    let (Some((set, _)), Some(needed)) = (
+        asked.sets.get(question.field.as_str()),
+        values_of(&question.test, answer),
+    ) else {
+        return false;
+    };
+    set.intersect(&needed).ranges == set.ranges
+}
+
+impl Plan {
+    /// One line for each step, as `explain()` shows it.
+    pub(crate) fn describe(&self, meta: &Meta, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |access: &Access| { meta.indexes.get(access.index) }.map_or("?", |i| &i.name);
+        match &self.source {
+            Source::Nothing => writeln!(f, "nothing can match")?,
+            Source::Documents => writeln!(f, "scan {} documents", self.documents)?,
+            Source::InOrder { access, descending } => {
+                let back = if *descending { ", backwards" } else { "" };
+                let (name, count) = (name(access), access.count);
+                let ranges = access.ranges.len();
+                writeln!(
+                    f,
+                    "walk index {name}: {count} entries in {ranges} ranges{back}"
+                )?;
+            }
+            Source::Ids(ways) => {
+                for (i, way) in ways.iter().enumerate() {
+                    let or = if i > 0 { "or " } else { "" };
+                    let accesses = way.iter().map(|access| {
+                        let (name, count) = (name(access), access.count);
+                        format!(
+                            "index {name}: {count} entries in {} ranges",
+                            access.ranges.len()
+                        )
+                    });
+                    writeln!(f, "{or}{}", accesses.collect::<Vec<_>>().join(" and "))?;
+                }
+            }
+        }
+        if self.checks {
+            writeln!(f, "check the filter")?;
+        }
+        if self.sorts {
+            writeln!(f, "sort")?;
+        }
+        write!(f, "expected to look at {} rows", self.expected)
+    }
+}
+
+/// What a filter says, for people.
+pub(crate) fn describe_node(node: &Node) -> String {
+    let join = |nodes: &[Node], word: &str| {
+        let parts: Vec<String> = nodes.iter().map(describe_node).collect();
+        format!("({})", parts.join(word))
+    };
+    match node {
+        Node::Test(field, test) => format!("{field} {test}"),
+        Node::Not(node) => format!("not {}", describe_node(node)),
+        Node::And(nodes) => join(nodes, " and "),
+        Node::Or(nodes) => join(nodes, " or "),
+    }
+}

@@ -1,0 +1,276 @@
+//! Sets of values as ranges of their encodings.
+//!
+//! # Invariants
+//!
+//! 1. The ranges of a set are sorted, do not touch and are not empty.
+//! 2. An exact set holds the values that pass its test and no others; one that is not exact may hold
+//!    more, never fewer. Only an exact set has a complement.
+
+use super::filter::Test;
+use crate::txn::snapshot::after_prefix;
+use crate::value::{Comparand, Raw, Value, encode, encode_missing, key_class, string_prefix};
+
+/// The encodings from `low` on, below `high`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ByteRange {
+    pub low: Vec<u8>,
+    pub high: Vec<u8>,
+}
+
+impl ByteRange {
+    /// Everything that begins with these bytes.
+    pub(crate) fn prefix(bytes: Vec<u8>) -> Self {
+        ByteRange {
+            high: after_prefix(&bytes).unwrap_or_else(|| vec![u8::MAX]),
+            low: bytes,
+        }
+    }
+
+    /// All values of all types: no encoding begins with 255.
+    fn everything() -> Self {
+        ByteRange {
+            low: Vec::new(),
+            high: vec![u8::MAX],
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.low >= self.high
+    }
+}
+
+/// A set of values of one field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RangeSet {
+    pub ranges: Vec<ByteRange>,
+    /// The one value of the set, if it is known to be one.
+    pub point: Option<Vec<u8>>,
+}
+
+impl RangeSet {
+    pub(crate) fn everything() -> Self {
+        RangeSet {
+            ranges: vec![ByteRange::everything()],
+            point: None,
+        }
+    }
+
+    fn point(value: &Value) -> Self {
+        let bytes = encoded(value);
+        RangeSet {
+            ranges: vec![ByteRange::prefix(bytes.clone())],
+            point: Some(bytes),
+        }
+    }
+
+    fn of(ranges: Vec<ByteRange>) -> Self {
+        let mut set = RangeSet {
+            ranges,
+            point: None,
+        };
+        set.normalize();
+        set
+    }
+
+    /// Invariant 1.
+    fn normalize(&mut self) {
+        self.ranges.retain(|range| !range.is_empty());
+        self.ranges.sort();
+        let mut merged: Vec<ByteRange> = Vec::with_capacity(self.ranges.len());
+        for range in self.ranges.drain(..) {
+            match merged.last_mut() {
+                Some(last) if last.high >= range.low => {
+                    if range.high > last.high {
+                        last.high = range.high;
+                    }
+                }
+                _ => merged.push(range),
+            }
+        }
+        self.ranges = merged;
+    }
+
+    pub(crate) fn intersect(&self, other: &RangeSet) -> RangeSet {
+        let mut ranges = Vec::new();
+        for a in &self.ranges {
+            for b in &other.ranges {
+                ranges.push(ByteRange {
+                    low: a.low.clone().max(b.low.clone()),
+                    high: a.high.clone().min(b.high.clone()),
+                });
+            }
+        }
+        let mut both = RangeSet::of(ranges);
+        if !both.ranges.is_empty() {
+            both.point = self.point.clone().or_else(|| other.point.clone());
+        }
+        both
+    }
+
+    fn complement(&self) -> RangeSet {
+        let all = ByteRange::everything();
+        let mut low = all.low;
+        let mut ranges = Vec::new();
+        for range in &self.ranges {
+            ranges.push(ByteRange {
+                low: std::mem::replace(&mut low, range.high.clone()),
+                high: range.low.clone(),
+            });
+        }
+        ranges.push(ByteRange {
+            low,
+            high: all.high,
+        });
+        RangeSet::of(ranges)
+    }
+}
+
+fn encoded(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(value, &mut bytes);
+    bytes
+}
+
+fn missing() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_missing(&mut bytes);
+    bytes
+}
+
+/// The values that are at least `low` and of its type.
+fn from(low: &Value) -> ByteRange {
+    ByteRange {
+        low: encoded(low),
+        high: vec![key_class(low) + 1],
+    }
+}
+
+/// The values that are below `high` and of its type.
+fn below(high: &Value) -> ByteRange {
+    ByteRange {
+        low: vec![key_class(high)],
+        high: encoded(high),
+    }
+}
+
+/// The same with the value itself.
+fn up_to(high: &Value) -> ByteRange {
+    ByteRange {
+        low: vec![key_class(high)],
+        high: ByteRange::prefix(encoded(high)).high,
+    }
+}
+
+/// The values that answer the test so, exactly; `None` if ranges cannot say that.
+pub(crate) fn values_of(test: &Test, answer: bool) -> Option<RangeSet> {
+    let one = |range: ByteRange| RangeSet::of(vec![range]);
+    let yes = match test {
+        Test::Eq(Value::Null) | Test::IsNull => RangeSet::of(vec![
+            ByteRange::prefix(missing()),
+            ByteRange::prefix(encoded(&Value::Null)),
+        ]),
+        Test::Eq(value) => RangeSet::point(value),
+        Test::Gt(value) => one(ByteRange {
+            low: ByteRange::prefix(encoded(value)).high,
+            high: vec![key_class(value) + 1],
+        }),
+        Test::Gte(value) => one(from(value)),
+        Test::Lt(value) => one(below(value)),
+        Test::Lte(value) => one(up_to(value)),
+        Test::Between(low, high) => one(from(low)).intersect(&one(up_to(high))),
+        Test::In(values) => {
+            let sets = { values.iter() }.filter_map(|v| values_of(&Test::Eq(v.clone()), true));
+            RangeSet::of(sets.flat_map(|set| set.ranges).collect())
+        }
+        Test::StartsWith(text) => {
+            let mut prefix = Vec::new();
+            string_prefix(text, &mut prefix);
+            one(ByteRange::prefix(prefix))
+        }
+        Test::Exists => RangeSet::of(vec![ByteRange::prefix(missing())]).complement(),
+        Test::Contains(_) | Test::EndsWith(_) | Test::Matches(_) | Test::Length(_) => return None,
+    };
+    Some(if answer { yes } else { yes.complement() })
+}
+
+/// A string contains every string that is a part of it, so a search for a string by the elements of
+/// arrays misses the strings themselves: they are these.
+pub(crate) fn all_strings() -> ByteRange {
+    let class = Raw::String("").class();
+    ByteRange::prefix(vec![class])
+}
+
+/// The encoding of an element that is searched for; `None` for null, which is not told from what
+/// is missing.
+pub(crate) fn element(value: &Value) -> Option<Vec<u8>> {
+    (!value.is_null()).then(|| encoded(value))
+}
+
+/// Whether a search for this element may be answered by strings as well.
+pub(crate) fn may_be_part_of_string(value: &Value) -> bool {
+    matches!(value.operand(), crate::value::Operand::String(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has(set: &RangeSet, value: &Value) -> bool {
+        let bytes = encoded(value);
+        { set.ranges.iter() }.any(|range| (&range.low..&range.high).contains(&&bytes))
+    }
+
+    #[test]
+    fn ranges_hold_what_passes_the_test() {
+        let values: Vec<Value> = vec![
+            Value::Null,
+            true.into(),
+            1.into(),
+            1.5.into(),
+            2.into(),
+            3.into(),
+            f64::NAN.into(),
+            "a".into(),
+            "ab".into(),
+            "b".into(),
+        ];
+        let tests = [
+            Test::Eq(2.into()),
+            Test::Eq(Value::Null),
+            Test::Gt(1.into()),
+            Test::Gte(2.into()),
+            Test::Lt(2.into()),
+            Test::Lte(1.5.into()),
+            Test::Between(1.5.into(), 3.into()),
+            Test::Between(3.into(), 1.into()),
+            Test::Between(1.into(), "b".into()),
+            Test::In(vec![1.into(), "b".into(), Value::Null]),
+            Test::StartsWith("a".into()),
+            Test::Exists,
+            Test::IsNull,
+        ];
+        let names = std::sync::Arc::new(crate::value::FieldNames::default());
+        let reader = crate::query::RowReader::new(names.clone());
+        for test in tests {
+            let set = values_of(&test, true).unwrap();
+            let others = values_of(&test, false).unwrap();
+            for value in &values {
+                let fields = [("x", value.clone())].into();
+                let document = crate::value::encode_fields(&fields, &names);
+                let node = super::super::filter::Node::Test("x".into(), test.clone());
+                let passes = reader.matches(&document, |f| node.holds(f)).unwrap();
+                assert_eq!(has(&set, value), passes, "{test:?} {value:?}");
+                assert_eq!(has(&others, value), !passes, "not {test:?} {value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn sets_intersect_and_keep_their_point() {
+        let above = values_of(&Test::Gt(1.into()), true).unwrap();
+        let two = values_of(&Test::Eq(2.into()), true).unwrap();
+        assert_eq!(above.intersect(&two).point, two.point);
+        let one = values_of(&Test::Eq(1.into()), true).unwrap();
+        assert!(above.intersect(&one).ranges.is_empty());
+    }
+}
