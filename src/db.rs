@@ -347,12 +347,15 @@ impl Aurora {
 
     /// Checks everything that the file promises about its structure: checksums along every
     /// reference, order, counts, separators, long values, and that reachable pages and free ones
-    /// are together all pages. Waits for its turn to write, and holds it.
+    /// are together all pages. Waits for its turn to write, and holds it. Then checks what the
+    /// collections promise: documents fit their schema, and indexes hold exactly their entries.
     ///
     /// # Errors
     /// The first fault that it finds, as [`Error::Corrupt`].
     pub fn check(&self) -> Result<CheckReport> {
-        crate::inspect::check(&self.handle.engine)
+        let report = crate::inspect::check(&self.handle.engine)?;
+        crate::collection::check(&self.begin_read()?)?;
+        Ok(report)
     }
 
     /// Makes everything durable and closes the database, whatever other handles there are: their

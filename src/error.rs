@@ -358,7 +358,7 @@ pub enum Error {
     /// A record of the database's own cannot be read although its page is whole: the program that
     /// wrote it was wrong.
     #[error("a record of {what} cannot be read: {reason}; salvage the file with aurora-inspect")]
-    BadRecord {
+    Unreadable {
         /// What the record belongs to.
         what: String,
         /// What is wrong with it.
@@ -391,7 +391,7 @@ impl Error {
         matches!(
             self,
             Error::Corrupt { .. }
-                | Error::BadRecord { .. }
+                | Error::Unreadable { .. }
                 | Error::Truncated { .. }
                 | Error::LogDamaged { .. }
         )

@@ -16,10 +16,13 @@ use crate::sync::Mutex;
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
 
+/// The bytes of a record, and what they decode to.
+type Decoded = (Vec<u8>, Arc<Meta>);
+
 /// Decoded records with their bytes (invariant 1). Small: one for each name that was used.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
-    decoded: Mutex<HashMap<String, (Vec<u8>, Arc<Meta>)>>,
+    decoded: Mutex<HashMap<String, Decoded>>,
 }
 
 impl Catalog {
@@ -30,7 +33,7 @@ impl Catalog {
         {
             return Ok(meta.clone());
         }
-        let meta = Meta::decode(name, bytes).ok_or_else(|| Error::BadRecord {
+        let meta = Meta::decode(name, bytes).ok_or_else(|| Error::Unreadable {
             what: format!("the collection {name:?}"),
             reason: "its schema does not decode",
         })?;
@@ -89,7 +92,7 @@ pub(crate) fn next_number(tx: &mut WriteTransaction) -> Result<u32> {
         None => Some(0),
     };
     let next = last.and_then(|last| last.checked_add(1));
-    let next = next.ok_or_else(|| Error::BadRecord {
+    let next = next.ok_or_else(|| Error::Unreadable {
         what: "the counter of collections".to_string(),
         reason: "it is not a number, or has reached its end",
     })?;

@@ -19,7 +19,7 @@ pub(crate) fn check(moment: &impl Moment) -> Result<()> {
 }
 
 fn fault(meta: &Meta, reason: &'static str) -> Error {
-    Error::BadRecord {
+    Error::Unreadable {
         what: format!("the collection {:?}", meta.name),
         reason,
     }

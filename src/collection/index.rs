@@ -52,7 +52,7 @@ pub(crate) fn split(entry: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Why a document cannot be read.
 pub(crate) fn unreadable(meta: &Meta, reason: &'static str) -> Error {
-    Error::BadRecord {
+    Error::Unreadable {
         what: format!("a document of the collection {:?}", meta.name),
         reason,
     }
