@@ -9,6 +9,8 @@ use crate::compact::{Compaction, Progress};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::handle::Handle;
 use crate::inspect::{CheckReport, Stats};
+use crate::keys::expiry;
+use crate::keys::sweeper::{self, Alarm, Bell, Waiting};
 use crate::storage::{FileStorage, MemoryStorage, Storage};
 use crate::txn::engine::{Engine, Settings};
 use crate::txn::snapshot::{Entry, Range, Snapshot};
@@ -37,8 +39,8 @@ use crate::{Error, Result};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Aurora {
-    handle: Arc<Handle>,
-    durability: Durability,
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) durability: Durability,
 }
 
 /// How to open a database. See [`Aurora::builder`].
@@ -48,6 +50,7 @@ pub struct Builder {
     create: bool,
     durability: Durability,
     clock: Arc<dyn Clock>,
+    waiting: Option<Arc<dyn Waiting>>,
 }
 
 impl Default for Builder {
@@ -64,6 +67,7 @@ impl Default for Builder {
             create: true,
             durability: Durability::Full,
             clock: Arc::new(SystemClock),
+            waiting: None,
         }
     }
 }
@@ -113,8 +117,8 @@ impl Builder {
         self
     }
 
-    /// Whether the database has threads of its own for checkpoints and async commits. It has, if
-    /// not set. Without them the same work is done within the calls that need it, which makes
+    /// Whether the database has threads of its own for checkpoints, async commits, and the removal
+    /// of what has expired. It has, if not set. Without them the same work is done within the calls that need it, which makes
     /// every run the same: for tests, and for programs that must not have threads.
     pub fn background(mut self, background: bool) -> Self {
         self.settings.background = background;
@@ -132,6 +136,13 @@ impl Builder {
     /// back in a database: when the clock does, the latest time that was seen stays.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Where the sweeper waits for the next expiry, if not on the real time.
+    #[cfg(test)]
+    pub(crate) fn waiting(mut self, place: Arc<dyn Waiting>) -> Self {
+        self.waiting = Some(place);
         self
     }
 
@@ -176,13 +187,17 @@ impl Builder {
     pub fn open_storage(self, storage: Arc<dyn Storage>) -> Result<Aurora> {
         self.check()?;
         let engine = Engine::start(storage, self.settings, self.create)?;
-        Ok(Aurora {
-            handle: Arc::new(Handle {
-                engine,
-                clock: Forward::new(self.clock),
-            }),
+        let waiting = self.waiting.unwrap_or_else(|| Arc::new(Bell::default()));
+        let handle = Handle::new(engine, Forward::new(self.clock), Alarm::new(waiting));
+        let db = Aurora {
+            handle: Arc::new(handle),
             durability: self.durability,
-        })
+        };
+        if let Some(reached_ms) = expiry::stored_clock(&db.begin_read()?)? {
+            db.handle.clock.reach(reached_ms);
+        }
+        sweeper::start(&db.handle, db.durability)?;
+        Ok(db)
     }
 
     fn check(&self) -> Result<()> {
@@ -343,12 +358,15 @@ impl Aurora {
 
     /// Checks everything that the file promises about its structure: checksums along every
     /// reference, order, counts, separators, long values, and that reachable pages and free ones
-    /// are together all pages. Waits for its turn to write, and holds it.
+    /// are together all pages. Waits for its turn to write, and holds it. Then checks, on a
+    /// snapshot, that keys and the index of what expires say the same.
     ///
     /// # Errors
-    /// The first fault that it finds, as [`Error::Corrupt`].
+    /// The first fault that it finds, as [`Error::Corrupt`] or [`Error::BadRecord`].
     pub fn check(&self) -> Result<CheckReport> {
-        crate::inspect::check(&self.handle.engine)
+        let report = crate::inspect::check(&self.handle.engine)?;
+        crate::keys::check(&self.begin_read()?)?;
+        Ok(report)
     }
 
     /// Makes everything durable and closes the database, whatever other handles there are: their
@@ -357,7 +375,7 @@ impl Aurora {
     ///
     /// Dropping the last handle does the same, but cannot report errors.
     pub fn close(self) -> Result<()> {
-        self.handle.engine.close()
+        self.handle.close()
     }
 }
 
