@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use aurora::storage::{SimCrash, SimDisk};
@@ -59,6 +60,7 @@ fn text(db: &Aurora, key: &str) -> Option<String> {
 // ---- each call
 
 #[test]
+#[allow(clippy::unnecessary_to_owned)] // that it is taken is what is tested
 fn a_value_is_put_read_and_deleted() {
     let db = Aurora::in_memory().unwrap();
     db.put("user:1".to_string(), b"John Doe".to_vec(), None)
@@ -75,6 +77,27 @@ fn a_value_is_put_read_and_deleted() {
     let long = vec![b'x'; 300_000];
     db.put("long", &long, Some(ms(1 << 40))).unwrap();
     assert_eq!(db.get("long").unwrap().as_deref(), Some(&long[..]));
+}
+
+#[test]
+fn deleting_can_be_awaited() {
+    async fn delete(db: &Aurora) -> Result<bool> {
+        db.delete("key").await
+    }
+    let db = Aurora::in_memory().unwrap();
+    db.put("key", "value", None).unwrap();
+    for expected in [true, false] {
+        let mut deleted = std::pin::pin!(delete(&db));
+        let mut context = Context::from_waker(Waker::noop());
+        let found = loop {
+            match deleted.as_mut().poll(&mut context) {
+                Poll::Ready(found) => break found.unwrap(),
+                Poll::Pending => std::thread::yield_now(),
+            }
+        };
+        assert_eq!(found, expected);
+        assert!(!db.contains("key").unwrap());
+    }
 }
 
 #[test]
@@ -285,7 +308,7 @@ fn a_scan_keeps_its_moment_and_goes_both_ways() {
     }
     assert_eq!(count, 500);
     assert!(both.next_back().is_none());
-    let odd = |i: &u32| i % 2 == 1 && i % 3 != 0;
+    let odd = |i: &u32| i % 2 == 1 && !i.is_multiple_of(3);
     let left: Vec<_> = (0..2000u32).filter(odd).collect();
     let found = db.scan_prefix("k").unwrap().map(|entry| entry.unwrap().1);
     let found: Vec<u32> = found

@@ -68,6 +68,43 @@ fn forge(db: &Aurora, tree: &str, key: &[u8], value: &[u8]) {
         .unwrap();
 }
 
+/// The tables of the section on keys in `format-spec.md`.
+#[test]
+fn the_format_is_as_it_is_written_down() {
+    let spec = include_str!("../../format-spec.md");
+    let says = |what: &str, value: &str| {
+        let row = format!("| {what} | {value} |");
+        assert!(spec.contains(&row), "not in format-spec.md: {row}");
+    };
+    says("kind of a value", &Kind::Value.code().to_string());
+    says("kind of a blob", &Kind::Blob.code().to_string());
+    says("flag of what expires", &super::record::EXPIRES.to_string());
+    says("owner of a key", &OF_KEY.to_string());
+    says("owner of a document", &OF_DOCUMENT.to_string());
+    let hex = |bytes: Vec<u8>| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+    let record = |kind, expiry_ms, payload| {
+        let record = RecordRef {
+            kind,
+            expiry_ms,
+            payload,
+        };
+        hex(record.encode())
+    };
+    let value = record(Kind::Value, None, b"v");
+    says("record of the value \"v\"", &value);
+    says(
+        "record of a blob that expires at 0x01020304, with the payload \"xyz\"",
+        &record(Kind::Blob, Some(0x0102_0304), b"xyz"),
+    );
+    let due = Due {
+        expiry_ms: 256,
+        owner: OF_KEY,
+        name: b"a",
+    };
+    let what = "entry of the key \"a\" that expires at 256";
+    says(what, &hex(due.encode()));
+}
+
 #[test]
 fn every_change_of_a_key_keeps_the_index() {
     let (db, _) = database();
