@@ -831,7 +831,6 @@ fn run(disk: &SimDisk, clock: &Arc<Manual>, seed: u64, history: &mut History) ->
     let mut random = Random(seed);
     let mut db = open(disk, clock)?;
     for _ in 0..40 {
-        history.now = clock.now_ms();
         let mut model = history.states.last().unwrap().clone();
         match random.below(12) {
             0..=6 => {
@@ -865,7 +864,10 @@ fn run(disk: &SimDisk, clock: &Arc<Manual>, seed: u64, history: &mut History) ->
                 }
             }
             9 => db.checkpoint()?,
-            10 => clock.set(history.now + random.below(30)),
+            10 => {
+                history.now += random.below(30);
+                clock.set(history.now);
+            }
             _ => {
                 db.close()?;
                 db = open(disk, clock)?;
@@ -900,7 +902,9 @@ fn verify(image: &SimDisk, history: &History, what: &str) {
         possible
             .iter()
             .any(|model| model.live(history.now) == found),
-        "{what}: {found:?} is none of {possible:?}"
+        "{what}: what is found is none of {} states: {:?}",
+        possible.len(),
+        found.keys()
     );
     // It goes on, and a sweep leaves exactly what is alive.
     db.sweep(usize::MAX).unwrap();
