@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::{Clock, Forward, SystemClock};
-use crate::collection::catalog::Catalog;
-use crate::collection::documents::Ids;
 use crate::compact::{Compaction, Progress};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::handle::Handle;
 use crate::inspect::{CheckReport, Stats};
+use crate::keys::expiry;
+use crate::keys::sweeper::{self, Alarm, Bell, Waiting};
 use crate::storage::{FileStorage, MemoryStorage, Storage};
 use crate::txn::engine::{Engine, Settings};
 use crate::txn::snapshot::{Entry, Range, Snapshot};
@@ -39,8 +39,8 @@ use crate::{Error, Result};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Aurora {
-    handle: Arc<Handle>,
-    durability: Durability,
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) durability: Durability,
 }
 
 /// How to open a database. See [`Aurora::builder`].
@@ -50,6 +50,7 @@ pub struct Builder {
     create: bool,
     durability: Durability,
     clock: Arc<dyn Clock>,
+    waiting: Option<Arc<dyn Waiting>>,
 }
 
 impl Default for Builder {
@@ -66,6 +67,7 @@ impl Default for Builder {
             create: true,
             durability: Durability::Full,
             clock: Arc::new(SystemClock),
+            waiting: None,
         }
     }
 }
@@ -115,8 +117,8 @@ impl Builder {
         self
     }
 
-    /// Whether the database has threads of its own for checkpoints and async commits. It has, if
-    /// not set. Without them the same work is done within the calls that need it, which makes
+    /// Whether the database has threads of its own for checkpoints, async commits, and the removal
+    /// of what has expired. It has, if not set. Without them the same work is done within the calls that need it, which makes
     /// every run the same: for tests, and for programs that must not have threads.
     pub fn background(mut self, background: bool) -> Self {
         self.settings.background = background;
@@ -134,6 +136,13 @@ impl Builder {
     /// back in a database: when the clock does, the latest time that was seen stays.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Where the sweeper waits for the next expiry, if not on the real time.
+    #[cfg(test)]
+    pub(crate) fn waiting(mut self, place: Arc<dyn Waiting>) -> Self {
+        self.waiting = Some(place);
         self
     }
 
@@ -178,15 +187,17 @@ impl Builder {
     pub fn open_storage(self, storage: Arc<dyn Storage>) -> Result<Aurora> {
         self.check()?;
         let engine = Engine::start(storage, self.settings, self.create)?;
-        Ok(Aurora {
-            handle: Arc::new(Handle {
-                engine,
-                clock: Forward::new(self.clock),
-                catalog: Catalog::default(),
-                ids: Ids::default(),
-            }),
+        let waiting = self.waiting.unwrap_or_else(|| Arc::new(Bell::default()));
+        let handle = Handle::new(engine, Forward::new(self.clock), Alarm::new(waiting));
+        let db = Aurora {
+            handle: Arc::new(handle),
             durability: self.durability,
-        })
+        };
+        if let Some(reached_ms) = expiry::stored_clock(&db.begin_read()?)? {
+            db.handle.clock.reach(reached_ms);
+        }
+        sweeper::start(&db.handle, db.durability)?;
+        Ok(db)
     }
 
     fn check(&self) -> Result<()> {
@@ -347,14 +358,17 @@ impl Aurora {
 
     /// Checks everything that the file promises about its structure: checksums along every
     /// reference, order, counts, separators, long values, and that reachable pages and free ones
-    /// are together all pages. Waits for its turn to write, and holds it. Then checks what the
-    /// collections promise: documents fit their schema, and indexes hold exactly their entries.
+    /// are together all pages. Waits for its turn to write, and holds it. Then checks, on a
+    /// snapshot, that keys and the index of what expires say the same, that documents fit their
+    /// schema, and that indexes hold exactly their entries.
     ///
     /// # Errors
-    /// The first fault that it finds, as [`Error::Corrupt`].
+    /// The first fault that it finds, as [`Error::Corrupt`] or [`Error::BadRecord`].
     pub fn check(&self) -> Result<CheckReport> {
         let report = crate::inspect::check(&self.handle.engine)?;
-        crate::collection::check(&self.begin_read()?)?;
+        let snapshot = self.begin_read()?;
+        crate::keys::check(&snapshot)?;
+        crate::collection::check(&snapshot)?;
         Ok(report)
     }
 
@@ -364,7 +378,7 @@ impl Aurora {
     ///
     /// Dropping the last handle does the same, but cannot report errors.
     pub fn close(self) -> Result<()> {
-        self.handle.engine.close()
+        self.handle.close()
     }
 }
 

@@ -97,6 +97,24 @@ pub enum Error {
         found: u64,
     },
 
+    /// A record in one of the database's own trees is not one that Aurora writes, although the page
+    /// that holds it is sound.
+    #[error(
+        "damage in the tree {tree}, key {key:?}: {what}: expected {expected}, found {found}; restore a backup, or salvage the file with aurora-inspect"
+    )]
+    BadRecord {
+        /// The tree.
+        tree: &'static str,
+        /// The key of the record in that tree, as text.
+        key: String,
+        /// Which rule is broken.
+        what: &'static str,
+        /// What the rule asks for.
+        expected: u64,
+        /// What the record holds.
+        found: u64,
+    },
+
     /// The file is shorter than its header says.
     #[error(
         "the file is cut off: it has {found} bytes, its header says {expected}; restore a backup, or salvage the file with aurora-inspect"
@@ -392,6 +410,7 @@ impl Error {
             self,
             Error::Corrupt { .. }
                 | Error::Unreadable { .. }
+                | Error::BadRecord { .. }
                 | Error::Truncated { .. }
                 | Error::LogDamaged { .. }
         )

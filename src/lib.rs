@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! db, backup, compact, inspect    what a user calls
+//!   keys                          values under keys, and what expires
 //!   txn                           snapshots, one writer at a time, commit, checkpoint, recovery
 //!     tree                        B+tree over pages: search, insert, delete, cursors, counts
 //!       pager          log        verified pages and free space; the write-ahead log
@@ -25,6 +26,7 @@ mod error;
 mod format;
 mod handle;
 mod inspect;
+mod keys;
 mod log;
 mod moment;
 mod pager;
@@ -45,6 +47,7 @@ pub use compact::Progress;
 pub use db::{Aurora, Builder, Tree};
 pub use error::{Error, Result};
 pub use inspect::{CheckReport, Stats, TreeStats, WrittenBytes};
+pub use keys::{Batch, DataInfo, Scan, Swap, Target, Ttl};
 pub use query::{Cursor, Explanation, Fields, Filter, Group, Grouped, Page, Query, Rows};
 pub use txn::snapshot::{Entry, Range, Snapshot, TreeCursor, TreeView, ValueRef};
 pub use txn::write::{Commit, Durability, Savepoint, TreeMut, WriteTransaction};

@@ -61,6 +61,17 @@ pub(crate) fn load(moment: &impl Moment, name: &str) -> Result<Arc<Meta>> {
     })
 }
 
+/// The collection with that number, if it is still there.
+pub(crate) fn by_number(moment: &impl Moment, number: u32) -> Result<Option<Arc<Meta>>> {
+    for name in names(moment)? {
+        let meta = load(moment, &name)?;
+        if meta.number == number {
+            return Ok(Some(meta));
+        }
+    }
+    Ok(None)
+}
+
 /// The names of all collections, in order.
 pub(crate) fn names(moment: &impl Moment) -> Result<Vec<String>> {
     let Some(view) = moment.system_view(CATALOG_TREE) else {

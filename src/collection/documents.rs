@@ -7,10 +7,12 @@
 //! 2. A document that breaks the schema or a unique index changes nothing.
 //! 3. The key of a document is the encoding of its id, and if it has a field `id`, that is the id.
 
+use super::catalog;
 use super::index::{self, MAX_ID_BYTES, agree, cut, entry, split, unique_values, unreadable};
 use super::meta::{IndexMeta, Meta};
 use super::patch::Patch;
 use super::schema::takes;
+use crate::keys::expiry;
 use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
 use crate::value::{
@@ -18,11 +20,6 @@ use crate::value::{
     decode_id, encode, encode_fields,
 };
 use crate::{Error, Result};
-
-/// Name of the tree that says what expires when.
-pub(super) const EXPIRY_TREE: &str = "aurora/expiry";
-/// Marks documents there.
-pub(crate) const EXPIRES_DOCUMENT: u8 = 1;
 
 /// The key of a document.
 pub(crate) fn key_of(meta: &Meta, id: &Value) -> Result<Vec<u8>> {
@@ -123,6 +120,7 @@ pub(crate) fn insert(
     }
     let document = encode_fields(&fields, &meta.names);
     change(tx, meta, &key, old.as_deref(), Some(&document))?;
+    relieve(tx, meta)?;
     Ok(id)
 }
 
@@ -237,7 +235,8 @@ pub(crate) fn replace(
     }
     let fields = checked_fields(meta, fields)?;
     let document = encode_fields(&fields, &meta.names);
-    change(tx, meta, key, Some(&old), Some(&document))
+    change(tx, meta, key, Some(&old), Some(&document))?;
+    relieve(tx, meta)
 }
 
 /// Changes single fields of a document.
@@ -265,6 +264,7 @@ pub(crate) fn delete(tx: &mut WriteTransaction, meta: &Meta, key: &[u8]) -> Resu
     };
     let was_there = !is_expired(meta, &old, tx.now_ms())?;
     change(tx, meta, key, Some(&old), None)?;
+    relieve(tx, meta)?;
     Ok(was_there)
 }
 
@@ -403,24 +403,34 @@ fn change(
         let after = entries(meta, index, key, new)?;
         changes.push((index, before, after));
     }
-    for (index, before, after) in changes {
-        if before == after {
-            continue;
+    tx.together(|tx| {
+        for (index, before, after) in &changes {
+            if before == after {
+                continue;
+            }
+            let mut tree = tx.system_tree(&index.tree)?;
+            for gone in before.iter().filter(|entry| !after.contains(entry)) {
+                tree.delete(gone)?;
+            }
+            for added in after.iter().filter(|entry| !before.contains(entry)) {
+                tree.put(added, [])?;
+            }
         }
-        let mut tree = tx.system_tree(&index.tree)?;
-        for gone in before.iter().filter(|entry| !after.contains(entry)) {
-            tree.delete(gone)?;
+        change_expiry(tx, meta, key, old, new)?;
+        let mut documents = tx.system_tree(&meta.documents_tree)?;
+        match new {
+            Some(new) => documents.put(key, new).map(|_| ()),
+            None => documents.delete(key).map(|_| ()),
         }
-        for added in after.iter().filter(|entry| !before.contains(entry)) {
-            tree.put(added, [])?;
-        }
+    })
+}
+
+/// Removes some of what has expired, where there is no thread that does.
+fn relieve(tx: &mut WriteTransaction, meta: &Meta) -> Result<()> {
+    if meta.expires.is_some() {
+        tx.together(expiry::relieve)?;
     }
-    change_expiry(tx, meta, key, old, new)?;
-    let mut documents = tx.system_tree(&meta.documents_tree)?;
-    match new {
-        Some(new) => documents.put(key, new).map(|_| ()),
-        None => documents.delete(key).map(|_| ()),
-    }
+    Ok(())
 }
 
 pub(super) fn entries(
@@ -464,12 +474,12 @@ pub(super) fn set_expiry(
     if before == after {
         return Ok(());
     }
-    let mut tree = tx.system_tree(EXPIRY_TREE)?;
+    let name = expiry_name(collection, key);
     if let Some(before) = before {
-        tree.delete(expiry_key(before, collection, key))?;
+        expiry::remove(tx, before, expiry::OF_DOCUMENT, &name)?;
     }
     if let Some(after) = after {
-        tree.put(expiry_key(after, collection, key), [])?;
+        expiry::add(tx, after, expiry::OF_DOCUMENT, &name)?;
     }
     Ok(())
 }
@@ -480,13 +490,32 @@ pub(super) fn refit(meta: &Meta, key: &[u8], document: &[u8]) -> Result<Vec<u8>>
     Ok(encode_fields(&checked_fields(meta, fields)?, &meta.names))
 }
 
-/// An entry in the index of what expires.
-pub(crate) fn expiry_key(expiry_ms: u64, collection: u32, key: &[u8]) -> Vec<u8> {
-    let mut entry = expiry_ms.to_be_bytes().to_vec();
-    entry.push(EXPIRES_DOCUMENT);
-    entry.extend_from_slice(&collection.to_be_bytes());
-    entry.extend_from_slice(key);
-    entry
+/// What stands for a document in the index of what expires.
+pub(super) fn expiry_name(collection: u32, key: &[u8]) -> Vec<u8> {
+    [&collection.to_be_bytes(), key].concat()
+}
+
+/// Removes the document that an entry of that index names, if it expires when the entry says. Says
+/// whether the entry was right, or is of a collection that is gone.
+pub(crate) fn erase_expired(
+    tx: &mut WriteTransaction,
+    name: &[u8],
+    expiry_ms: u64,
+) -> Result<bool> {
+    let Some((number, key)) = name.split_first_chunk::<4>() else {
+        return Ok(false);
+    };
+    let Some(meta) = catalog::by_number(tx, u32::from_be_bytes(*number))? else {
+        expiry::remove(tx, expiry_ms, expiry::OF_DOCUMENT, name)?;
+        return Ok(true);
+    };
+    match stored(tx, &meta, key)? {
+        Some(old) if expiry_of(&meta, &old)? == Some(expiry_ms) => {
+            change(tx, &meta, key, Some(&old), None)?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Finds another document with the same values in a unique index.

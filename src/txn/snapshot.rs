@@ -69,6 +69,11 @@ impl Snapshot {
         names.filter(|name| !name.starts_with(SYSTEM_PREFIX))
     }
 
+    /// The names of the database's own trees too.
+    pub(crate) fn all_tree_names(&self) -> impl Iterator<Item = &str> {
+        self.state.trees.names().map(|(name, _)| name)
+    }
+
     pub(crate) fn taken_ms(&self) -> u64 {
         self.taken_ms
     }

@@ -250,6 +250,14 @@ impl WriteTransaction {
         Ok(())
     }
 
+    /// Changes that belong together: if one of them fails, for whatever reason, the transaction
+    /// does (invariant 2).
+    pub(crate) fn together<T>(&mut self, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let changed = change(self);
+        self.failed |= changed.is_err();
+        changed
+    }
+
     fn check_usable(&self) -> Result<()> {
         if self.failed {
             return Err(Error::TransactionFailed);
@@ -286,7 +294,7 @@ impl WriteTransaction {
         }
     }
 
-    fn put(&mut self, id: TreeId, key: &[u8], value: &[u8]) -> Result<bool> {
+    fn put_in(&mut self, id: TreeId, key: &[u8], value: &[u8]) -> Result<bool> {
         self.check_usable()?;
         let page_size = self.handle.engine.pager.page_size();
         let is_long =
@@ -488,7 +496,7 @@ impl TreeMut<'_> {
     /// [`Error::KeyTooLong`] above a quarter of the page size, [`Error::ValueTooLong`] above 4 GiB;
     /// nothing has changed then.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<bool> {
-        self.txn.put(self.id, key.as_ref(), value.as_ref())
+        self.txn.put_in(self.id, key.as_ref(), value.as_ref())
     }
 
     /// Removes a key. Says whether it was there.
