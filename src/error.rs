@@ -231,8 +231,9 @@ pub enum Error {
         reason: &'static str,
     },
 
-    /// A future was polled, or waited for, after it had given its result.
-    #[error("this work was done already; start it again")]
+    /// A future was polled, or waited for, after it had given its result, or its thread ended
+    /// without one.
+    #[error("this work is over, and its result was given away or lost; start it again")]
     WorkDone,
 
     /// The key holds a blob where a value was asked for, or the other way round.
