@@ -136,6 +136,12 @@ struct Book {
     tags: Vec<String>,
 }
 
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Note {
+    id: Uuid,
+    title: String,
+}
+
 #[test]
 fn types_of_the_program_go_in_and_out() {
     let db = Aurora::in_memory().unwrap();
@@ -158,6 +164,19 @@ fn types_of_the_program_go_in_and_out() {
     assert_eq!(books.get_as::<Book>(book.id).unwrap().as_ref(), Some(&book));
     let all: Vec<Book> = books.query().collect_as().wait().unwrap();
     assert_eq!(all, [book]);
+    // A type with an id in a collection that keeps it apart from the fields.
+    db.new_collection(
+        "more",
+        Schema::new().field(Field::new("title", FieldType::String)),
+    )
+    .unwrap();
+    let note = Note {
+        id: Uuid::from_u128(6),
+        title: "x".into(),
+    };
+    let notes = db.collection("more").unwrap();
+    notes.insert(&note).unwrap();
+    assert_eq!(notes.get_as::<Note>(note.id).unwrap(), Some(note));
 }
 
 #[test]
