@@ -1,15 +1,22 @@
 //! Aurora: an embedded database in one file.
 //!
-//! Ordered trees of bytes with transactions, snapshots, and a log inside the file, so that a call
-//! that returned `Ok` has survived a power cut. See [`Aurora`] for how to begin.
+//! Keys with a time to live, collections of documents with indexes and queries, and blobs, in one
+//! transaction, with snapshots, and with a log inside the file, so that a call that returned `Ok` has
+//! survived a power cut. Beneath are ordered trees of bytes, which are there to be used too. See
+//! [`Aurora`] for how to begin, [`Schema`] and [`Query`] for documents.
 //!
 //! ```text
 //! db, backup, compact, inspect    what a user calls
-//!   keys                          values under keys, and what expires
-//!   txn                           snapshots, one writer at a time, commit, checkpoint, recovery
-//!     tree                        B+tree over pages: search, insert, delete, cursors, counts
-//!       pager          log        verified pages and free space; the write-ahead log
-//!         format       storage    every byte as pure functions; the only code that touches a file
+//!   export                        collections to files and back
+//!     query                       filters, plans, rows
+//!       collection                schemas, documents, index entries
+//!         keys, blob, value       keys that expire; content in chunks; values and their order
+//!           hot                   values and documents from memory
+//!             txn                 snapshots, one writer at a time, commit, checkpoint, recovery
+//!               tree              B+tree over pages: search, insert, delete, cursors, counts
+//!                 pager    log    verified pages and free space; the write-ahead log
+//!                   format        every byte as pure functions
+//!                     storage     the only code that touches a file
 //! ```
 //!
 //! Arrows only point down.

@@ -282,6 +282,8 @@ fn checked(tx: &WriteTransaction, meta: &Meta, mut fields: Object) -> Result<(Va
     let given = fields.get("id").filter(|id| !id.is_null());
     let id = match (given, declared) {
         (Some(id), Some(field)) => id.clone().fitted(field.kind),
+        // `serde` hands a UUID over as bytes.
+        (Some(id @ Value::Bytes(_)), None) => id.clone().fitted(FieldType::Uuid),
         (Some(id), None) => id.clone(),
         (None, declared) => new_id(tx, meta, declared.map(|field| field.kind))?,
     };
