@@ -62,3 +62,8 @@ pub use value::{
     Comparand, Document, DocumentId, FieldType, MAX_DEPTH, Object, Operand, Timestamp, Uuid, Value,
 };
 pub use work::Work;
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
