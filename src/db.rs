@@ -8,6 +8,7 @@ use crate::clock::{Clock, Forward, SystemClock};
 use crate::compact::{Compaction, Progress};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::handle::Handle;
+use crate::hot::HotTier;
 use crate::inspect::{CheckReport, Stats};
 use crate::storage::{FileStorage, MemoryStorage, Storage};
 use crate::txn::engine::{Engine, Settings};
@@ -37,7 +38,7 @@ use crate::{Error, Result};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Aurora {
-    handle: Arc<Handle>,
+    pub(crate) handle: Arc<Handle>,
     durability: Durability,
 }
 
@@ -48,6 +49,7 @@ pub struct Builder {
     create: bool,
     durability: Durability,
     clock: Arc<dyn Clock>,
+    hot_bytes: usize,
 }
 
 impl Default for Builder {
@@ -64,6 +66,7 @@ impl Default for Builder {
             create: true,
             durability: Durability::Full,
             clock: Arc::new(SystemClock),
+            hot_bytes: 64 << 20,
         }
     }
 }
@@ -82,6 +85,16 @@ impl Builder {
     /// table (16 bytes for each page that was used) comes on top.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.settings.memory_bytes = bytes;
+        self
+    }
+
+    /// How much memory the hot tier may use, in bytes; 64 MiB if not set, on top of
+    /// [`memory_limit`](Self::memory_limit). It holds the values and documents that are read most,
+    /// found by their hash and ready for use, always as the newest state has them. What is read
+    /// once does not get in, so a scan does not wash it out. 0 turns it off.
+    /// [`Stats::hot`](crate::Stats::hot) says what it does.
+    pub fn hot_limit(mut self, bytes: usize) -> Self {
+        self.hot_bytes = bytes;
         self
     }
 
@@ -176,10 +189,12 @@ impl Builder {
     pub fn open_storage(self, storage: Arc<dyn Storage>) -> Result<Aurora> {
         self.check()?;
         let engine = Engine::start(storage, self.settings, self.create)?;
+        let hot = Arc::new(HotTier::new(self.hot_bytes, engine.pager.salt()));
         Ok(Aurora {
             handle: Arc::new(Handle {
                 engine,
                 clock: Forward::new(self.clock),
+                hot,
             }),
             durability: self.durability,
         })
@@ -338,7 +353,7 @@ impl Aurora {
     /// Counts and sizes: pages, trees, log, cache, snapshots, bytes written. Reads the pages that
     /// it counts, so it costs time in proportion to the file.
     pub fn stats(&self) -> Result<Stats> {
-        crate::inspect::stats(&self.handle.engine)
+        crate::inspect::stats(&self.handle.engine, self.handle.hot.stats())
     }
 
     /// Checks everything that the file promises about its structure: checksums along every

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::Forward;
+use crate::hot::HotTier;
 use crate::txn::engine::Engine;
 
 /// Closes the database when the last one who holds it is gone.
@@ -10,6 +11,8 @@ use crate::txn::engine::Engine;
 pub(crate) struct Handle {
     pub engine: Arc<Engine>,
     pub clock: Forward,
+    /// Values of keys and decoded documents of the newest published state.
+    pub hot: Arc<HotTier>,
 }
 
 impl Drop for Handle {

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! db, backup, compact, inspect    what a user calls
+//!   hot                           values that are read most, exact at every moment
 //!   txn                           snapshots, one writer at a time, commit, checkpoint, recovery
 //!     tree                        B+tree over pages: search, insert, delete, cursors, counts
 //!       pager          log        verified pages and free space; the write-ahead log
@@ -23,6 +24,7 @@ mod db;
 mod error;
 mod format;
 mod handle;
+mod hot;
 mod inspect;
 mod log;
 mod moment;
@@ -37,7 +39,7 @@ pub use clock::{Clock, SystemClock};
 pub use compact::Progress;
 pub use db::{Aurora, Builder, Tree};
 pub use error::{Error, Result};
-pub use inspect::{CheckReport, Stats, TreeStats, WrittenBytes};
+pub use inspect::{CheckReport, HotStats, Stats, TreeStats, WrittenBytes};
 pub use txn::snapshot::{Entry, Range, Snapshot, TreeCursor, TreeView, ValueRef};
 pub use txn::write::{Commit, Durability, Savepoint, TreeMut, WriteTransaction};
 pub use work::Work;
