@@ -1,8 +1,7 @@
 //! What the hot tier is worth: `cargo bench --bench hot`.
 //!
 //! Entries are 24-byte random keys with 150-byte random values; 90 % of the reads are of 1 % of
-//! the keys. Each combination of tier and threads is measured in turns with the others, and the
-//! fastest of seven counts: the others had company on the machine. `AURORA_BENCH_ENTRIES` sets how many entries there are (1 M).
+//! the keys. The database with a tier and the one without take turns. `AURORA_BENCH_ENTRIES` sets how many entries there are (1 M).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +12,8 @@ use aurora::{Aurora, Durability};
 const KEY_BYTES: usize = 24;
 const VALUE_BYTES: usize = 150;
 const READS: u64 = 1_000_000;
-const ROUNDS: usize = 7;
+const STRETCH: usize = 500;
+const ROUNDS: usize = 5;
 
 /// Repeatable random numbers (splitmix64).
 struct Random(u64);
@@ -66,43 +66,51 @@ fn skewed(entries: u64, seed: u64, hot_of_ten: u64) -> Vec<[u8; KEY_BYTES]> {
         .collect()
 }
 
-/// One read, in nanoseconds, with so many threads reading at once.
-fn read(db: &Aurora, orders: &[Vec<[u8; KEY_BYTES]>]) -> f64 {
-    let start = Instant::now();
-    std::thread::scope(|scope| {
-        for order in orders {
-            scope.spawn(move || {
-                for key in order {
-                    let value = db.probe_get(key).expect("read").expect("there");
-                    assert_eq!(value.len(), VALUE_BYTES);
-                }
-            });
+/// One read of one thread, in nanoseconds, with so many threads reading at once: the median of
+/// short stretches, so that what else runs on the machine hardly shows.
+fn read(db: &Aurora, orders: &[Vec<[u8; KEY_BYTES]>]) -> Vec<f64> {
+    let stretch = |keys: &[[u8; KEY_BYTES]]| {
+        let start = Instant::now();
+        for key in keys {
+            let value = db.probe_get(key).expect("read").expect("there");
+            assert_eq!(value.len(), VALUE_BYTES);
         }
-    });
-    let reads = orders.iter().map(Vec::len).sum::<usize>();
-    nanos(start.elapsed(), reads)
+        nanos(start.elapsed(), keys.len())
+    };
+    let stretches = |order: &Vec<_>| order.chunks(STRETCH).map(stretch).collect::<Vec<_>>();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = orders
+            .iter()
+            .map(|order| scope.spawn(move || stretches(order)))
+            .collect();
+        let times = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("joined"));
+        times.flatten().collect()
+    })
 }
 
 fn nanos(took: Duration, operations: usize) -> f64 {
     took.as_nanos() as f64 / operations as f64
 }
 
-fn fastest(times: Vec<f64>) -> f64 {
-    times.into_iter().fold(f64::INFINITY, f64::min)
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }
 
 /// Commits of one small change, buffered, to see what telling the tier costs.
-fn commits(db: &Aurora) -> f64 {
-    const COMMITS: u64 = 20_000;
-    let start = Instant::now();
-    for n in 0..COMMITS {
+fn commits(db: &Aurora) -> Vec<f64> {
+    let commit = |n: u64| {
         let mut tx = db.begin_write().expect("begin");
         tx.set_durability(Durability::Buffered);
         let (key, value) = entry(n % 100);
+        let start = Instant::now();
         tx.probe_put(&key, &value).expect("put");
         tx.commit().expect("commit");
-    }
-    nanos(start.elapsed(), COMMITS as usize)
+        nanos(start.elapsed(), 1)
+    };
+    (0..5_000).map(commit).collect()
 }
 
 fn main() {
@@ -126,19 +134,23 @@ fn main() {
             }
             for _ in 0..ROUNDS {
                 for (db, times) in [&off, &on].iter().zip(&mut times) {
-                    times.push(read(db, &orders));
+                    times.extend(read(db, &orders));
                 }
             }
-            let [without, with] = times.map(fastest);
+            let [without, with] = times.map(median);
             println!(
                 "{name:<30} {threads} threads: {without:>6.0} ns without, {with:>6.0} ns with: {:.2} times",
                 without / with
             );
         }
     }
-    let pairs: Vec<_> = (0..ROUNDS).map(|_| (commits(&off), commits(&on))).collect();
-    let without = fastest(pairs.iter().map(|pair| pair.0).collect());
-    let with = fastest(pairs.iter().map(|pair| pair.1).collect());
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        for (db, times) in [&off, &on].iter().zip(&mut times) {
+            times.extend(commits(db));
+        }
+    }
+    let [without, with] = times.map(median);
     println!("one buffered commit of a hot key: {without:.0} ns without, {with:.0} ns with");
     println!("{:?}", on.stats().expect("stats").hot);
 }

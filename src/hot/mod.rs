@@ -36,6 +36,7 @@
 //! 9. The bytes of all entries and tables stay within the limit.
 
 mod change;
+mod key;
 #[cfg(any(test, feature = "sim"))]
 mod probe;
 mod read;
@@ -189,12 +190,8 @@ impl HotTier {
             bytes: key,
         };
         match shard.get(&key) {
-            Some(hot) => Looked::Hit(hot.clone()),
-            None => Looked::Miss(
-                shard
-                    .miss(hash)
-                    .map(|version| Ticket { hash, version }),
-            ),
+            Some(hot) => Looked::Hit(hot),
+            None => Looked::Miss(shard.miss(hash).map(|version| Ticket { hash, version })),
         }
     }
 

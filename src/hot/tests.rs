@@ -52,7 +52,8 @@ fn store(tier: &HotTier, key: &[u8], bytes: &[u8]) -> bool {
 
 fn change(tier: &Arc<HotTier>, keys: &[&[u8]]) -> Box<dyn Publication> {
     let mut touched = Touched::default();
-    keys.iter().for_each(|key| touched.add(tier.hash(KEYS, key)));
+    keys.iter()
+        .for_each(|key| touched.add(tier.hash(KEYS, key)));
     touched.notice(tier).expect("something touched")
 }
 
@@ -78,8 +79,14 @@ fn a_key_gets_in_with_its_second_miss() {
         panic!("no ticket")
     };
     assert!(tier.admit(ticket, KEYS, b"k", &value(b"v"), 1));
-    assert_eq!(bytes_of(tier.lookup(KEYS, b"k")).as_deref(), Some(&b"v"[..]));
-    assert!(matches!(tier.lookup(5, b"k"), Looked::Miss(_)), "a space of its own");
+    assert_eq!(
+        bytes_of(tier.lookup(KEYS, b"k")).as_deref(),
+        Some(&b"v"[..])
+    );
+    assert!(
+        matches!(tier.lookup(5, b"k"), Looked::Miss(_)),
+        "a space of its own"
+    );
     let stats = tier.stats();
     assert_eq!((stats.hits, stats.misses, stats.admitted), (1, 3, 1));
     tier.forget(KEYS, b"k");
@@ -97,7 +104,10 @@ fn documents_are_shared() {
     };
     let ticket = ticket(&tier, b"id").expect("a ticket");
     assert!(tier.admit(ticket, KEYS, b"id", &hot, 24));
-    let Looked::Hit(Hot::Document { document: found, .. }) = tier.lookup(KEYS, b"id") else {
+    let Looked::Hit(Hot::Document {
+        document: found, ..
+    }) = tier.lookup(KEYS, b"id")
+    else {
         panic!("not there")
     };
     assert!(Arc::ptr_eq(&document, &found));
@@ -133,7 +143,10 @@ fn what_was_read_before_a_change_does_not_get_in() {
     assert!(store(&tier, &other, b"other"), "no business of this shard");
     changed.after();
     assert!(store(&tier, &key, b"new"));
-    assert_eq!(bytes_of(tier.lookup(KEYS, &key)).as_deref(), Some(&b"new"[..]));
+    assert_eq!(
+        bytes_of(tier.lookup(KEYS, &key)).as_deref(),
+        Some(&b"new"[..])
+    );
     assert_eq!(tier.stats().refused, 2);
 }
 
@@ -145,11 +158,17 @@ fn a_change_drops_what_it_touches_before_it_is_published() {
         assert!(store(&tier, key, b"old"));
     }
     let mut changed = change(&tier, &[&key, &key]);
-    assert_eq!(bytes_of(tier.lookup(KEYS, &key)).as_deref(), Some(&b"old"[..]));
+    assert_eq!(
+        bytes_of(tier.lookup(KEYS, &key)).as_deref(),
+        Some(&b"old"[..])
+    );
     changed.before();
     assert_eq!(bytes_of(tier.lookup(KEYS, &key)), None);
     for key in [&same, &other] {
-        assert_eq!(bytes_of(tier.lookup(KEYS, key)).as_deref(), Some(&b"old"[..]));
+        assert_eq!(
+            bytes_of(tier.lookup(KEYS, key)).as_deref(),
+            Some(&b"old"[..])
+        );
     }
     changed.after();
     assert!(
@@ -179,7 +198,10 @@ fn a_change_that_is_dropped_half_way_leaves_nothing_marked() {
     drop(changed);
     assert!(store(&tier, b"k", b"v"));
     drop(change(&tier, &[b"k"])); // never published
-    assert_eq!(bytes_of(tier.lookup(KEYS, b"k")).as_deref(), Some(&b"v"[..]));
+    assert_eq!(
+        bytes_of(tier.lookup(KEYS, b"k")).as_deref(),
+        Some(&b"v"[..])
+    );
 }
 
 #[test]
@@ -266,7 +288,11 @@ fn the_limit_is_kept() {
                 changed.after();
             }
             if random.below(100) == 0 {
-                assert!(tier.stats().bytes <= limit as u64, "{limit}: {:?}", tier.stats());
+                assert!(
+                    tier.stats().bytes <= limit as u64,
+                    "{limit}: {:?}",
+                    tier.stats()
+                );
             }
         }
         let stats = tier.stats();
@@ -368,7 +394,9 @@ fn commits_of_every_kind_are_seen_at_once() {
                     assert_eq!(get(&db, b"k"), Some(vec![n - 1]));
                     let mut tx = db.begin_write().expect("begin");
                     tx.set_durability(Durability::Buffered);
-                    tx.tree("other").and_then(|mut t| t.put("a", "b")).expect("put");
+                    tx.tree("other")
+                        .and_then(|mut t| t.put("a", "b"))
+                        .expect("put");
                     tx.commit().expect("commit");
                 }
             }
@@ -409,7 +437,10 @@ fn a_commit_that_fails_changes_nothing() {
     let before = db.handle.hot.stats().hits;
     assert_eq!(get(&db, b"k"), Some(b"old".to_vec()));
     assert_eq!(db.handle.hot.stats().hits, before + 1);
-    assert!(store(&db.handle.hot, b"another", b"v"), "a shard stayed marked");
+    assert!(
+        store(&db.handle.hot, b"another", b"v"),
+        "a shard stayed marked"
+    );
 }
 
 /// A buffered commit may be published although a full one below it has failed meanwhile.
@@ -528,13 +559,17 @@ fn read_numbers(db: &Aurora, numbers: &Numbers, seed: u64) {
         // Most from the tier, some past it: the two must agree about what is newest.
         let is_past = random.below(8) == 0;
         let read = if is_past {
-            db.begin_read().and_then(|snapshot| snapshot.probe_get(&[k as u8]))
+            db.begin_read()
+                .and_then(|snapshot| snapshot.probe_get(&[k as u8]))
         } else {
             db.probe_get(&[k as u8])
         };
         let found = number(read.expect("read"));
         let highest = numbers.submitted[k].load(Ordering::SeqCst);
-        assert!(found >= lowest, "stale: {found} after {lowest}, past the tier: {is_past}");
+        assert!(
+            found >= lowest,
+            "stale: {found} after {lowest}, past the tier: {is_past}"
+        );
         assert!(found <= highest, "{found} was never written, {highest} was");
         numbers.seen[k].fetch_max(found, Ordering::SeqCst);
         numbers.reads.fetch_add(1, Ordering::Relaxed);
@@ -564,7 +599,10 @@ fn stress(db: &Aurora, rounds: u64) {
     let stats = db.handle.hot.stats();
     let reads = numbers.reads.load(Ordering::Relaxed);
     eprintln!("{reads} reads, {stats:?}");
-    assert!(stats.hits > reads / 10, "the tier had no part in it: {stats:?}");
+    assert!(
+        stats.hits > reads / 10,
+        "the tier had no part in it: {stats:?}"
+    );
     assert!(stats.dropped > rounds / 10);
 }
 
@@ -578,5 +616,8 @@ fn nobody_ever_reads_less_than_was_seen_before() {
 fn nobody_ever_reads_less_than_was_seen_before_on_a_disk() {
     let directory = tempfile::tempdir().expect("a directory");
     let builder = Aurora::builder().hot_limit(1 << 20);
-    stress(&builder.open(directory.path().join("stress")).expect("open"), 1000);
+    stress(
+        &builder.open(directory.path().join("stress")).expect("open"),
+        1000,
+    );
 }

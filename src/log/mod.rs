@@ -594,9 +594,7 @@ impl<S: Versioned> Log<S> {
         {
             newest = inner.pending.pop_front();
         }
-        newest.map_or_else(Told::new, |newest| {
-            self.publish_newer(inner, newest.state)
-        })
+        newest.map_or_else(Told::new, |newest| self.publish_newer(inner, newest.state))
     }
 
     fn wake(&self, inner: &mut Inner<S>) {
