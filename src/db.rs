@@ -8,6 +8,7 @@ use crate::clock::{Clock, Forward, SystemClock};
 use crate::compact::{Compaction, Progress};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::handle::Handle;
+use crate::hot::HotTier;
 use crate::inspect::{CheckReport, Stats};
 use crate::keys::expiry;
 use crate::keys::sweeper::{self, Alarm, Bell, Waiting};
@@ -51,6 +52,7 @@ pub struct Builder {
     durability: Durability,
     clock: Arc<dyn Clock>,
     waiting: Option<Arc<dyn Waiting>>,
+    hot_bytes: usize,
 }
 
 impl Default for Builder {
@@ -68,6 +70,7 @@ impl Default for Builder {
             durability: Durability::Full,
             clock: Arc::new(SystemClock),
             waiting: None,
+            hot_bytes: 64 << 20,
         }
     }
 }
@@ -86,6 +89,16 @@ impl Builder {
     /// table (16 bytes for each page that was used) comes on top.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.settings.memory_bytes = bytes;
+        self
+    }
+
+    /// How much memory the hot tier may use, in bytes; 64 MiB if not set, on top of
+    /// [`memory_limit`](Self::memory_limit). It holds the values and documents that are read most,
+    /// found by their hash and ready for use, always as the newest state has them. What is read
+    /// once does not get in, so a scan does not wash it out. 0 turns it off.
+    /// [`Stats::hot`](crate::Stats::hot) says what it does.
+    pub fn hot_limit(mut self, bytes: usize) -> Self {
+        self.hot_bytes = bytes;
         self
     }
 
@@ -188,9 +201,10 @@ impl Builder {
         self.check()?;
         let engine = Engine::start(storage, self.settings, self.create)?;
         let waiting = self.waiting.unwrap_or_else(|| Arc::new(Bell::default()));
-        let handle = Handle::new(engine, Forward::new(self.clock), Alarm::new(waiting));
+        let hot = HotTier::new(self.hot_bytes, engine.pager.salt());
+        let (clock, alarm) = (Forward::new(self.clock), Alarm::new(waiting));
         let db = Aurora {
-            handle: Arc::new(handle),
+            handle: Arc::new(Handle::new(engine, clock, alarm, hot)),
             durability: self.durability,
         };
         if let Some(reached_ms) = expiry::stored_clock(&db.begin_read()?)? {
@@ -353,7 +367,7 @@ impl Aurora {
     /// Counts and sizes: pages, trees, log, cache, snapshots, bytes written. Reads the pages that
     /// it counts, so it costs time in proportion to the file.
     pub fn stats(&self) -> Result<Stats> {
-        crate::inspect::stats(&self.handle.engine)
+        crate::inspect::stats(&self.handle.engine, self.handle.hot.stats())
     }
 
     /// Checks everything that the file promises about its structure: checksums along every

@@ -6,6 +6,7 @@ use crate::Result;
 use crate::clock::Forward;
 use crate::collection::catalog::Catalog;
 use crate::collection::documents::Ids;
+use crate::hot::HotTier;
 use crate::keys::expiry;
 use crate::keys::sweeper::Alarm;
 use crate::txn::engine::Engine;
@@ -17,6 +18,8 @@ pub(crate) struct Handle {
     pub engine: Arc<Engine>,
     pub clock: Arc<Forward>,
     pub alarm: Arc<Alarm>,
+    /// Values of keys and decoded documents of the newest published state.
+    pub hot: Arc<HotTier>,
     pub catalog: Arc<Catalog>,
     pub ids: Arc<Ids>,
     /// Not so for the handles of the database's own threads.
@@ -24,11 +27,12 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(engine: Arc<Engine>, clock: Forward, alarm: Alarm) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, clock: Forward, alarm: Alarm, hot: HotTier) -> Self {
         Handle {
             engine,
             clock: Arc::new(clock),
             alarm: Arc::new(alarm),
+            hot: Arc::new(hot),
             catalog: Arc::default(),
             ids: Arc::default(),
             keeps_open: true,
@@ -42,6 +46,7 @@ impl Handle {
             engine: self.engine.clone(),
             clock: self.clock.clone(),
             alarm: self.alarm.clone(),
+            hot: self.hot.clone(),
             catalog: self.catalog.clone(),
             ids: self.ids.clone(),
             keeps_open: false,

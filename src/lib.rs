@@ -32,6 +32,7 @@ mod db;
 mod error;
 mod format;
 mod handle;
+mod hot;
 mod inspect;
 mod keys;
 mod log;
@@ -53,7 +54,7 @@ pub use collection::{
 pub use compact::Progress;
 pub use db::{Aurora, Builder, Tree};
 pub use error::{Error, Result};
-pub use inspect::{CheckReport, Stats, TreeStats, WrittenBytes};
+pub use inspect::{CheckReport, HotStats, Stats, TreeStats, WrittenBytes};
 pub use keys::{Batch, DataInfo, Scan, Swap, Target, Ttl};
 pub use query::{Cursor, Explanation, Fields, Filter, Group, Grouped, Page, Query, Rows};
 pub use txn::snapshot::{Entry, Range, Snapshot, TreeCursor, TreeView, ValueRef};

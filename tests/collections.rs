@@ -537,3 +537,112 @@ fn everything_is_there_after_a_reopen() {
     assert!(next.value() > id.value());
     db.check().unwrap();
 }
+
+/// Readers never see an older value than one that anybody has seen before, through the hot tier,
+/// whoever changes it and however.
+#[test]
+fn what_is_read_from_memory_is_never_stale() {
+    let db = Aurora::builder()
+        .open_storage(Arc::new(MemoryStorage::new()))
+        .unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let collection = db.collection("c").unwrap();
+    const KEYS: i64 = 3;
+    for id in 0..KEYS {
+        collection.insert_fields([("id", id), ("n", 0)]).unwrap();
+        db.put(id.to_be_bytes(), "0", None).unwrap();
+    }
+    let seen: Vec<(AtomicU64, AtomicU64)> = (0..KEYS).map(|_| Default::default()).collect();
+    let stop = AtomicU64::new(0);
+    let number = |document: &Document| document.get("n").unwrap().as_int().unwrap() as u64;
+    std::thread::scope(|scope| {
+        for writer in 0..2 {
+            let (db, seen, collection) = (&db, &seen, &collection);
+            scope.spawn(move || {
+                for i in 0..600 {
+                    let id = (i + writer) % KEYS;
+                    let mut tx = db.begin_write().unwrap();
+                    if i % 3 == 0 {
+                        tx.set_durability(aurora::Durability::Buffered);
+                    }
+                    let patch = Patch::new().inc("n", 1);
+                    tx.collection("c").unwrap().update(id, &patch).unwrap();
+                    let key = tx.increment(id.to_be_bytes(), 1).unwrap() as u64;
+                    let document = tx.collection("c").unwrap().get(id).unwrap().unwrap();
+                    tx.commit().unwrap();
+                    seen[id as usize]
+                        .0
+                        .fetch_max(number(&document), Ordering::SeqCst);
+                    seen[id as usize].1.fetch_max(key, Ordering::SeqCst);
+                    if i % 50 == 0 {
+                        assert!(collection.get(id).unwrap().is_some());
+                    }
+                }
+            });
+        }
+        for reader in 0..3 {
+            let (db, seen, collection, stop) = (&db, &seen, &collection, &stop);
+            scope.spawn(move || {
+                let mut i = reader;
+                while stop.load(Ordering::Relaxed) == 0 {
+                    i += 1;
+                    let id = i % KEYS;
+                    let (of_document, of_key) = &seen[id as usize];
+                    let (low, low_key) = (
+                        of_document.load(Ordering::SeqCst),
+                        of_key.load(Ordering::SeqCst),
+                    );
+                    let found = number(&collection.get(id).unwrap().unwrap());
+                    let key = db.get(id.to_be_bytes()).unwrap().unwrap();
+                    let key: u64 = std::str::from_utf8(&key).unwrap().parse().unwrap();
+                    assert!(
+                        found >= low && key >= low_key,
+                        "{found} {low} {key} {low_key}"
+                    );
+                    of_document.fetch_max(found, Ordering::SeqCst);
+                    of_key.fetch_max(key, Ordering::SeqCst);
+                }
+            });
+        }
+        while seen
+            .iter()
+            .map(|(n, _)| n.load(Ordering::SeqCst))
+            .sum::<u64>()
+            < 1200
+        {
+            std::thread::yield_now();
+        }
+        stop.store(1, Ordering::Relaxed);
+    });
+    let stats = db.stats().unwrap();
+    assert!(stats.hot.hits > 100, "{:?}", stats.hot);
+}
+
+#[test]
+fn a_handle_follows_its_name_to_another_collection() {
+    let db = Aurora::in_memory().unwrap();
+    let make = |n: i64| {
+        db.new_collection("c", Schema::schemaless()).unwrap();
+        db.insert_into("c", [("id", 1), ("n", n)]).unwrap();
+    };
+    make(1);
+    let collection = db.collection("c").unwrap();
+    let n = || {
+        collection
+            .get(1)
+            .unwrap()
+            .map(|document| document.get("n").cloned().unwrap())
+    };
+    for _ in 0..4 {
+        assert_eq!(n(), Some(Value::Int(1)));
+    }
+    db.delete_collection("c").wait().unwrap();
+    assert!(matches!(
+        collection.get(1),
+        Err(Error::CollectionNotFound { .. })
+    ));
+    make(2);
+    for _ in 0..4 {
+        assert_eq!(n(), Some(Value::Int(2)));
+    }
+}

@@ -5,13 +5,17 @@
 //! 1. A document, its index entries and its entry in the index of what expires change in one
 //!    transaction.
 //! 2. A document that breaks the schema or a unique index changes nothing.
-//! 3. The key of a document is the encoding of its id, and if it has a field `id`, that is the id.
+//! 3. Every change of a document is told to the hot tier.
+//! 4. The key of a document is the encoding of its id, and if it has a field `id`, that is the id.
+
+use std::sync::Arc;
 
 use super::catalog;
 use super::index::{self, MAX_ID_BYTES, agree, cut, entry, split, unique_values, unreadable};
 use super::meta::{IndexMeta, Meta};
 use super::patch::Patch;
 use super::schema::takes;
+use crate::hot::Hot;
 use crate::keys::expiry;
 use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
@@ -23,8 +27,12 @@ use crate::{Error, Result};
 
 /// The key of a document.
 pub(crate) fn key_of(meta: &Meta, id: &Value) -> Result<Vec<u8>> {
+    key_of_id(&meta.name, id)
+}
+
+pub(super) fn key_of_id(collection: &str, id: &Value) -> Result<Vec<u8>> {
     let bad = |expected| Error::WrongType {
-        collection: meta.name.to_string(),
+        collection: collection.to_string(),
         field: "id".to_string(),
         expected,
         found: id.type_name(),
@@ -80,6 +88,34 @@ pub(crate) fn find(moment: &impl Moment, meta: &Meta, key: &[u8]) -> Result<Opti
     match view.get(key)? {
         Some(bytes) if !is_expired(meta, &bytes, moment.now_ms())? => Ok(Some(bytes.to_vec())),
         _ => Ok(None),
+    }
+}
+
+/// A document for the hot tier, with its size in memory, about.
+pub(super) fn load_hot(
+    moment: &impl Moment,
+    meta: &Meta,
+    key: &[u8],
+) -> Result<Option<(Hot, usize)>> {
+    let Some(bytes) = find(moment, meta, key)? else {
+        return Ok(None);
+    };
+    let document = Arc::new(decode(meta, key, &bytes)?);
+    // Each field has a name, a value, and perhaps text of its own.
+    let size = 2 * bytes.len() + document.len() * 64 + 128;
+    let expires_ms = expiry_of(meta, &bytes)?;
+    let hot = Hot::Document {
+        document,
+        expires_ms,
+    };
+    Ok(Some((hot, size)))
+}
+
+/// The document that the hot tier has.
+pub(super) fn of_hot(hot: Hot) -> Option<Arc<Document>> {
+    match hot {
+        Hot::Document { document, .. } => document.downcast().ok(),
+        Hot::Value { .. } => None,
     }
 }
 
@@ -182,6 +218,7 @@ fn insert_waiting(
             waiting.extend(own);
         }
     }
+    tx.touch(meta.number, &key);
     change_expiry(tx, meta, &key, None, Some(&document))?;
     tx.system_tree(&meta.documents_tree)?.put(&key, document)?;
     Ok(id)
@@ -405,6 +442,7 @@ fn change(
         let after = entries(meta, index, key, new)?;
         changes.push((index, before, after));
     }
+    tx.touch(meta.number, key);
     tx.together(|tx| {
         for (index, before, after) in &changes {
             if before == after {

@@ -9,6 +9,7 @@ use super::scan::prefix_range;
 use super::{Batch, DataInfo, Scan, Swap, Target, Ttl, change, expiry, listing, read, store};
 use crate::Result;
 use crate::db::Aurora;
+use crate::hot::{self, Hot};
 use crate::moment::Moment;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteTransaction;
@@ -199,7 +200,22 @@ impl Aurora {
     /// # Errors
     /// [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Arc<[u8]>>> {
-        self.read(|snapshot| snapshot.get(key))
+        let key = key.as_ref();
+        let found = hot::read_through(&self.handle, hot::KEYS, key, |snapshot| {
+            let value = read::value(snapshot, key)?;
+            Ok(value.map(|value| {
+                let length = value.bytes.len();
+                let hot = Hot::Value {
+                    bytes: value.bytes,
+                    expires_ms: value.expiry_ms,
+                };
+                (hot, length)
+            }))
+        })?;
+        Ok(match found {
+            Some(Hot::Value { bytes, .. }) => Some(bytes),
+            _ => None,
+        })
     }
 
     /// Deletes a key with the value or the blob under it. Says whether it was there.

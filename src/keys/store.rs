@@ -6,12 +6,14 @@
 //! 1. A record and its index entry change in one transaction, here and nowhere else.
 //! 2. A wrong argument is refused before anything has changed; whatever fails after the first
 //!    change makes the transaction fail.
-//! 3. What a record refers to is freed when the record is replaced or removed, and not when only
+//! 3. Every change of a record is told to the hot tier, here and nowhere else.
+//! 4. What a record refers to is freed when the record is replaced or removed, and not when only
 //!    its expiry changes.
 
 use super::expiry::{self, OF_KEY};
 use super::record::{Kind, MAX_HEAD_BYTES, Record, RecordRef};
 use crate::format::node;
+use crate::hot;
 use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
@@ -88,6 +90,7 @@ fn write(
 ) -> Result<()> {
     check_fits(tx, key, record.payload.len())?;
     let old = outgoing(tx, key)?;
+    tx.touch(hot::KEYS, key);
     tx.system_tree(KEYS)?.put(key, record.encode())?;
     tx.together(|tx| {
         let before = old.as_ref().and_then(|old| old.expiry_ms);
@@ -119,6 +122,7 @@ pub(crate) fn remove_record(tx: &mut WriteTransaction, key: &[u8]) -> Result<boo
 
 /// Removes a key and its index entry, given the record that is stored under it.
 fn erase(tx: &mut WriteTransaction, key: &[u8], old: &Record) -> Result<()> {
+    tx.touch(hot::KEYS, key);
     tx.together(|tx| {
         tx.system_tree(KEYS)?.delete(key)?;
         if let Some(expiry_ms) = old.expiry_ms {

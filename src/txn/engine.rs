@@ -237,7 +237,7 @@ impl Engine {
             self.log.poison(&error);
             return Err(error);
         }
-        self.log.publish(state.clone(), end, false);
+        self.log.publish(state.clone(), end, false, None);
         self.sweep_or_poison(&mut core)
     }
 

@@ -24,6 +24,8 @@ use super::turn::Turn;
 use crate::format::record::Operation;
 use crate::format::{Fault, Lsn, TreeRoot, node};
 use crate::handle::Handle;
+use crate::hot::Touched;
+use crate::log::Publication;
 use crate::moment::SYSTEM_PREFIX;
 use crate::tree::{self, pages::WritePages};
 use crate::{Error, Result};
@@ -79,6 +81,8 @@ pub struct WriteTransaction {
     next_savepoint: u64,
     durability: Durability,
     begun_ms: u64,
+    /// What the hot tier must not answer with any more once this is published.
+    pub(crate) touched: Touched,
     _turn: Turn,
     handle: Arc<Handle>,
 }
@@ -100,6 +104,7 @@ impl WriteTransaction {
             next_savepoint: 0,
             durability,
             begun_ms: handle.clock.now_ms(),
+            touched: Touched::default(),
             _turn: turn,
             handle,
         })
@@ -359,11 +364,12 @@ impl WriteTransaction {
         } else {
             append(&engine, &mut self.pages, &state, &self.record)?
         };
+        let notice = self.touched.notice(&self.handle.hot);
         let Some(end) = logged else {
-            return commit_by_checkpoint(&engine, &mut self.pages, state);
+            return commit_by_checkpoint(&engine, &mut self.pages, state, notice);
         };
         let waits = self.durability == Durability::Full;
-        engine.log.publish(state, end, !waits);
+        engine.log.publish(state, end, !waits, notice);
         drop(self); // the next writer can start on top of this state
         if !waits {
             relieve_buffer(&engine)?;
@@ -416,13 +422,14 @@ fn commit_by_checkpoint(
     engine: &Arc<Engine>,
     pages: &mut TxnPages,
     state: Arc<State>,
+    notice: Option<Box<dyn Publication>>,
 ) -> Result<Commit> {
     let candidate = Candidate {
         pages,
         state: state.clone(),
     };
     engine.checkpoint_with(Purpose::Routine, Some(candidate))?;
-    engine.log.publish(state, 0, true);
+    engine.log.publish(state, 0, true, notice);
     Ok(Commit::done(engine.clone()))
 }
 
