@@ -37,8 +37,8 @@ use crate::{Error, Result};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Aurora {
-    handle: Arc<Handle>,
-    durability: Durability,
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) durability: Durability,
 }
 
 /// How to open a database. See [`Aurora::builder`].
@@ -176,13 +176,16 @@ impl Builder {
     pub fn open_storage(self, storage: Arc<dyn Storage>) -> Result<Aurora> {
         self.check()?;
         let engine = Engine::start(storage, self.settings, self.create)?;
-        Ok(Aurora {
+        let db = Aurora {
             handle: Arc::new(Handle {
                 engine,
                 clock: Forward::new(self.clock),
+                uploads: Arc::default(),
             }),
             durability: self.durability,
-        })
+        };
+        crate::blob::recover(&db)?;
+        Ok(db)
     }
 
     fn check(&self) -> Result<()> {
@@ -256,6 +259,16 @@ impl Aurora {
     pub async fn begin_write_async(&self) -> Result<WriteTransaction> {
         let turn = self.handle.engine.turns.queue_up().await;
         WriteTransaction::new(self.handle.clone(), turn, self.durability)
+    }
+
+    /// Starts a write transaction if nobody else has one.
+    pub(crate) fn try_begin_write(&self) -> Option<Result<WriteTransaction>> {
+        let turn = self.handle.engine.turns.take_if_free()?;
+        Some(WriteTransaction::new(
+            self.handle.clone(),
+            turn,
+            self.durability,
+        ))
     }
 
     /// Runs a closure in a write transaction and commits it; rolls it back if the closure fails.
@@ -343,12 +356,15 @@ impl Aurora {
 
     /// Checks everything that the file promises about its structure: checksums along every
     /// reference, order, counts, separators, long values, and that reachable pages and free ones
-    /// are together all pages. Waits for its turn to write, and holds it.
+    /// are together all pages; and that blobs and their chunks belong to each other. Waits for its
+    /// turn to write, and holds it.
     ///
     /// # Errors
     /// The first fault that it finds, as [`Error::Corrupt`].
     pub fn check(&self) -> Result<CheckReport> {
-        crate::inspect::check(&self.handle.engine)
+        let report = crate::inspect::check(&self.handle.engine)?;
+        crate::blob::check(&self.begin_read()?)?;
+        Ok(report)
     }
 
     /// Makes everything durable and closes the database, whatever other handles there are: their

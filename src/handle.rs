@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::blob::Uploads;
 use crate::clock::Forward;
 use crate::txn::engine::Engine;
 
@@ -10,6 +11,7 @@ use crate::txn::engine::Engine;
 pub(crate) struct Handle {
     pub engine: Arc<Engine>,
     pub clock: Forward,
+    pub uploads: Arc<Uploads>,
 }
 
 impl Drop for Handle {

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! db, backup, compact, inspect    what a user calls
+//! blob                            content of any size, in chunks under one key
 //!   txn                           snapshots, one writer at a time, commit, checkpoint, recovery
 //!     tree                        B+tree over pages: search, insert, delete, cursors, counts
 //!       pager          log        verified pages and free space; the write-ahead log
@@ -17,6 +18,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod backup;
+mod blob;
 mod clock;
 mod compact;
 mod db;
@@ -33,6 +35,7 @@ mod tree;
 mod txn;
 mod work;
 
+pub use blob::{BlobInfo, BlobMeta, BlobReader, BlobWriter, StagedBlob};
 pub use clock::{Clock, SystemClock};
 pub use compact::Progress;
 pub use db::{Aurora, Builder, Tree};

@@ -250,6 +250,14 @@ impl WriteTransaction {
         Ok(())
     }
 
+    /// Changes that belong together: if one of them fails, for whatever reason, the transaction
+    /// does (invariant 2).
+    pub(crate) fn together<T>(&mut self, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let changed = change(self);
+        self.failed |= changed.is_err();
+        changed
+    }
+
     fn check_usable(&self) -> Result<()> {
         if self.failed {
             return Err(Error::TransactionFailed);
