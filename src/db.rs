@@ -210,6 +210,7 @@ impl Builder {
         if let Some(reached_ms) = expiry::stored_clock(&db.begin_read()?)? {
             db.handle.clock.reach(reached_ms);
         }
+        crate::blob::recover(&db)?;
         sweeper::start(&db.handle, db.durability)?;
         Ok(db)
     }
@@ -285,6 +286,16 @@ impl Aurora {
     pub async fn begin_write_async(&self) -> Result<WriteTransaction> {
         let turn = self.handle.engine.turns.queue_up().await;
         WriteTransaction::new(self.handle.clone(), turn, self.durability)
+    }
+
+    /// Starts a write transaction if nobody else has one.
+    pub(crate) fn try_begin_write(&self) -> Option<Result<WriteTransaction>> {
+        let turn = self.handle.engine.turns.take_if_free()?;
+        Some(WriteTransaction::new(
+            self.handle.clone(),
+            turn,
+            self.durability,
+        ))
     }
 
     /// Runs a closure in a write transaction and commits it; rolls it back if the closure fails.
@@ -373,8 +384,9 @@ impl Aurora {
     /// Checks everything that the file promises about its structure: checksums along every
     /// reference, order, counts, separators, long values, and that reachable pages and free ones
     /// are together all pages. Waits for its turn to write, and holds it. Then checks, on a
-    /// snapshot, that keys and the index of what expires say the same, that documents fit their
-    /// schema, and that indexes hold exactly their entries.
+    /// snapshot, that keys and the index of what expires say the same, that blobs and their chunks
+    /// belong to each other, that documents fit their schema, and that indexes hold exactly their
+    /// entries.
     ///
     /// # Errors
     /// The first fault that it finds, as [`Error::Corrupt`] or [`Error::BadRecord`].
@@ -382,6 +394,7 @@ impl Aurora {
         let report = crate::inspect::check(&self.handle.engine)?;
         let snapshot = self.begin_read()?;
         crate::keys::check(&snapshot)?;
+        crate::blob::check(&snapshot)?;
         crate::collection::check(&snapshot)?;
         Ok(report)
     }

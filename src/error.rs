@@ -254,6 +254,22 @@ pub enum Error {
         key: String,
     },
 
+    /// Where the bytes of a blob come from has failed.
+    #[error(
+        "the source of the blob failed after {offset} bytes: {source}; nothing of it was stored; start it again"
+    )]
+    BlobSource {
+        /// How many bytes were read from it.
+        offset: u64,
+        /// Its own error.
+        #[source]
+        source: Arc<io::Error>,
+    },
+
+    /// A blob was staged in one database and is attached to another.
+    #[error("the blob was staged in another database; stage it in the one that it is for")]
+    StagedElsewhere,
+
     /// A value that should be a number is not.
     #[error("the value of the key {key:?} is not a number that can be incremented: {reason}")]
     NotANumber {
@@ -458,6 +474,7 @@ impl Error {
                 | Error::WorkDone
                 | Error::WrongKind { .. }
                 | Error::BlobNotFound { .. }
+                | Error::StagedElsewhere
                 | Error::NotANumber { .. }
                 | Error::CollectionNotFound { .. }
                 | Error::CollectionExists { .. }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::Result;
+use crate::blob::Uploads;
 use crate::clock::Forward;
 use crate::collection::catalog::Catalog;
 use crate::collection::documents::Ids;
@@ -22,6 +23,7 @@ pub(crate) struct Handle {
     pub hot: Arc<HotTier>,
     pub catalog: Arc<Catalog>,
     pub ids: Arc<Ids>,
+    pub uploads: Arc<Uploads>,
     /// Not so for the handles of the database's own threads.
     keeps_open: bool,
 }
@@ -35,6 +37,7 @@ impl Handle {
             hot: Arc::new(hot),
             catalog: Arc::default(),
             ids: Arc::default(),
+            uploads: Arc::default(),
             keeps_open: true,
         }
     }
@@ -49,6 +52,7 @@ impl Handle {
             hot: self.hot.clone(),
             catalog: self.catalog.clone(),
             ids: self.ids.clone(),
+            uploads: self.uploads.clone(),
             keeps_open: false,
         }
     }

@@ -25,6 +25,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod backup;
+mod blob;
 mod clock;
 mod collection;
 mod compact;
@@ -46,6 +47,7 @@ mod txn;
 mod value;
 mod work;
 
+pub use blob::{BlobInfo, BlobMeta, BlobReader, BlobWriter, StagedBlob};
 pub use clock::{Clock, SystemClock};
 pub use collection::{
     BuildProgress, Collection, CollectionMut, CollectionView, Field, Index, IndexInfo, Patch,

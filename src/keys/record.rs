@@ -159,6 +159,14 @@ impl<'a> RecordRef<'a> {
 }
 
 impl Record {
+    pub(crate) fn to_ref(&self) -> RecordRef<'_> {
+        RecordRef {
+            kind: self.kind,
+            expiry_ms: self.expiry_ms,
+            payload: &self.payload,
+        }
+    }
+
     pub(crate) fn is_over(&self, now_ms: u64) -> bool {
         self.expiry_ms.is_some_and(|expiry_ms| expiry_ms <= now_ms)
     }

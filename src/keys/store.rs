@@ -12,6 +12,7 @@
 
 use super::expiry::{self, OF_KEY};
 use super::record::{Kind, MAX_HEAD_BYTES, Record, RecordRef};
+use crate::blob;
 use crate::format::node;
 use crate::hot;
 use crate::moment::Moment;
@@ -162,11 +163,10 @@ fn outgoing(tx: &WriteTransaction, key: &[u8]) -> Result<Option<Record>> {
 
 /// Frees what a record refers to, after the record is gone from the tree. The payload of a value
 /// is not given here: there is nothing in it to free.
-pub(crate) fn replaced(_tx: &mut WriteTransaction, old: &Record) -> Result<()> {
+fn replaced(tx: &mut WriteTransaction, old: &Record) -> Result<()> {
     match old.kind {
         Kind::Value => Ok(()),
-        // The blob's chunks are freed here.
-        Kind::Blob => Ok(()),
+        Kind::Blob => blob::forget(tx, &old.payload),
     }
 }
 

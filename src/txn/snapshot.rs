@@ -454,6 +454,16 @@ impl<'a> TreeCursor<'a> {
         }
     }
 
+    /// The length and the CRC-32C of the value here. A long value is not read for it: where it is
+    /// says both.
+    pub(crate) fn length_and_checksum(&mut self) -> Result<(u64, u32)> {
+        if let Some(run) = either!(self, c => c.run()) {
+            return Ok((u64::from(run.length_bytes), run.checksum));
+        }
+        let value = self.value()?;
+        Ok((value.len() as u64, crc32c::crc32c(value)))
+    }
+
     fn entry(&mut self) -> Result<Entry> {
         either!(self, c => c.entry().map(|(key, value)| (key.to_vec(), value.to_vec())))
     }
