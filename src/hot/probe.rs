@@ -41,6 +41,14 @@ impl Snapshot {
 
 #[doc(hidden)]
 impl WriteTransaction {
+    /// The value of a key, as this transaction sees it.
+    pub fn probe_view(&self, key: &[u8]) -> Result<Option<Arc<[u8]>>> {
+        let Some(tree) = self.find(TREE) else {
+            return Ok(None);
+        };
+        Ok(tree.get(key)?.map(|value| Arc::from(&*value)))
+    }
+
     /// Stores the value of a key, and tells the hot tier.
     pub fn probe_put(&mut self, key: &[u8], value: &[u8]) -> Result<bool> {
         self.touch(KEYS, key);

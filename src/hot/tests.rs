@@ -608,8 +608,8 @@ fn stress(db: &Aurora, rounds: u64) {
 
 #[test]
 fn nobody_ever_reads_less_than_was_seen_before() {
-    stress(&open(Aurora::builder().hot_limit(1 << 20)), 10_000);
-    stress(&open(Aurora::builder().hot_limit(64 << 20)), 10_000);
+    stress(&open(Aurora::builder().hot_limit(1 << 20)), 2_000);
+    stress(&open(Aurora::builder().hot_limit(64 << 20)), 2_000);
 }
 
 #[test]
@@ -618,6 +618,6 @@ fn nobody_ever_reads_less_than_was_seen_before_on_a_disk() {
     let builder = Aurora::builder().hot_limit(1 << 20);
     stress(
         &builder.open(directory.path().join("stress")).expect("open"),
-        1000,
+        500,
     );
 }
