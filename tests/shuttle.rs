@@ -142,9 +142,9 @@ fn the_hot_tier_never_answers_with_what_was_before() {
             tx.set_durability(durability);
             let mut written = [0; 2];
             for (key, written) in KEYS.iter().zip(&mut written) {
-                let old = tx.probe_view(key).unwrap().map_or(0, |value| value[0]);
+                let old = tx.get(key).unwrap().map_or(0, |value| value[0]);
                 *written = old + 1;
-                tx.probe_put(key, &[*written]).unwrap();
+                tx.put(key, [*written], None).unwrap();
             }
             tx.commit().unwrap();
             for (seen, written) in seen.iter().zip(written) {
@@ -155,9 +155,9 @@ fn the_hot_tier_never_answers_with_what_was_before() {
             for (key, seen) in KEYS.iter().zip(seen) {
                 let lowest = seen.load(Ordering::SeqCst);
                 let value = if is_past {
-                    db.begin_read().unwrap().probe_get(key).unwrap()
+                    db.begin_read().unwrap().get(key).unwrap()
                 } else {
-                    db.probe_get(key).unwrap()
+                    db.get(key).unwrap()
                 };
                 let found = value.map_or(0, |value| value[0]);
                 assert!(found >= lowest, "{found} after {lowest}");

@@ -37,8 +37,6 @@
 
 mod change;
 mod key;
-#[cfg(any(test, feature = "sim"))]
-mod probe;
 mod read;
 mod shard;
 #[cfg(test)]
