@@ -412,6 +412,21 @@ pub enum Error {
         source: Arc<io::Error>,
     },
 
+    /// An import ended before the end of its file: what comes next is not of the format, or was
+    /// refused and the import was told to stop.
+    #[error(
+        "the import stopped at row {row}: {cause}; the {taken} rows that were taken before it are stored; correct the row and import the rest"
+    )]
+    ImportStopped {
+        /// The row, as [`Refused::row`](crate::Refused::row) counts.
+        row: u64,
+        /// The number of rows that were stored.
+        taken: u64,
+        /// What is wrong with the row.
+        #[source]
+        cause: Arc<Error>,
+    },
+
     /// The target of a backup exists.
     #[error("{} exists; choose another path, or remove it first", path.display())]
     AlreadyExists {
@@ -487,6 +502,7 @@ impl Error {
                 | Error::BadIndex { .. }
                 | Error::BadQuery { .. }
                 | Error::Conversion { .. }
+                | Error::ImportStopped { .. }
         )
     }
 

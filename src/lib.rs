@@ -31,6 +31,7 @@ mod collection;
 mod compact;
 mod db;
 mod error;
+mod export;
 mod format;
 mod handle;
 mod hot;
@@ -56,6 +57,7 @@ pub use collection::{
 pub use compact::Progress;
 pub use db::{Aurora, Builder, Tree};
 pub use error::{Error, Result};
+pub use export::{Export, Exported, IfThere, Import, Imported, Refused};
 pub use inspect::{CheckReport, HotStats, Stats, TreeStats, WrittenBytes};
 pub use keys::{Batch, DataInfo, Scan, Swap, Target, Ttl};
 pub use query::{Cursor, Explanation, Fields, Filter, Group, Grouped, Page, Query, Rows};

@@ -408,7 +408,7 @@ impl CollectionMut<'_> {
         &mut self,
         documents: impl IntoIterator<Item = O>,
     ) -> Result<Vec<DocumentId>> {
-        let all = documents.into_iter().map(|fields| Ok(fields.into()));
+        let all = documents.into_iter().map(|fields| Ok(fields.into().into()));
         let ids = documents::insert_many(self.tx, &self.meta, all)?;
         Ok(ids.into_iter().map(|id| self.id(id)).collect())
     }

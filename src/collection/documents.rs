@@ -133,14 +133,39 @@ pub(crate) enum IfThere {
     Replace,
 }
 
+/// A document to store.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// The id, for a document that does not have it as a field. Else it is the field `id`, or is
+    /// made.
+    pub id: Option<Value>,
+    pub fields: Object,
+}
+
+impl From<Object> for Incoming {
+    fn from(fields: Object) -> Self {
+        Incoming { id: None, fields }
+    }
+}
+
 /// Stores a document. Gives it an id if it has none.
 pub(crate) fn insert(
     tx: &mut WriteTransaction,
     meta: &Meta,
+    incoming: impl Into<Incoming>,
+    if_there: IfThere,
+) -> Result<Value> {
+    let (id, fields) = checked(tx, meta, incoming.into())?;
+    insert_checked(tx, meta, id, fields, if_there)
+}
+
+fn insert_checked(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    id: Value,
     fields: Object,
     if_there: IfThere,
 ) -> Result<Value> {
-    let (id, fields) = checked(tx, meta, fields)?;
     let key = key_of(meta, &id)?;
     let old = stored(tx, meta, &key)?;
     if let Some(old) = &old
@@ -167,13 +192,13 @@ pub(crate) fn insert(
 pub(crate) fn insert_many(
     tx: &mut WriteTransaction,
     meta: &Meta,
-    all: impl IntoIterator<Item = Result<Object>>,
+    all: impl IntoIterator<Item = Result<Incoming>>,
 ) -> Result<Vec<Value>> {
     const BATCH_DOCUMENTS: usize = 16 << 10;
     let mut ids = Vec::new();
     let mut waiting: Vec<Vec<Vec<u8>>> = meta.indexes.iter().map(|_| Vec::new()).collect();
-    for fields in all {
-        let stored = fields.and_then(|fields| insert_waiting(tx, meta, fields, &mut waiting));
+    for incoming in all {
+        let stored = incoming.and_then(|new| insert_waiting(tx, meta, new, &mut waiting));
         match stored {
             Ok(id) => ids.push(id),
             Err(error) => {
@@ -193,15 +218,15 @@ pub(crate) fn insert_many(
 fn insert_waiting(
     tx: &mut WriteTransaction,
     meta: &Meta,
-    fields: Object,
+    incoming: Incoming,
     waiting: &mut [Vec<Vec<u8>>],
 ) -> Result<Value> {
-    let (id, fields) = checked(tx, meta, fields)?;
+    let (id, fields) = checked(tx, meta, incoming)?;
     let key = key_of(meta, &id)?;
     if stored(tx, meta, &key)?.is_some() {
         // Rare: what waits has to be there first.
         add_waiting(tx, meta, waiting)?;
-        return insert(tx, meta, with_id(fields, &id), IfThere::Refuse);
+        return insert_checked(tx, meta, id, fields, IfThere::Refuse);
     }
     let document = encode_fields(&fields, &meta.names);
     for index in &meta.indexes {
@@ -222,11 +247,6 @@ fn insert_waiting(
     change_expiry(tx, meta, &key, None, Some(&document))?;
     tx.system_tree(&meta.documents_tree)?.put(&key, document)?;
     Ok(id)
-}
-
-fn with_id(mut fields: Object, id: &Value) -> Object {
-    fields.insert("id", id);
-    fields
 }
 
 fn add_waiting(tx: &mut WriteTransaction, meta: &Meta, waiting: &mut [Vec<Vec<u8>>]) -> Result<()> {
@@ -314,7 +334,12 @@ fn stored(tx: &WriteTransaction, meta: &Meta, key: &[u8]) -> Result<Option<Vec<u
 }
 
 /// The fields as they are stored, and the id.
-fn checked(tx: &WriteTransaction, meta: &Meta, mut fields: Object) -> Result<(Value, Object)> {
+fn checked(tx: &WriteTransaction, meta: &Meta, incoming: Incoming) -> Result<(Value, Object)> {
+    let mut fields = incoming.fields;
+    if let Some(id) = incoming.id {
+        fields.remove("id");
+        return Ok((id, checked_fields(meta, fields)?));
+    }
     let declared = meta.schema.fields.iter().find(|field| field.path == "id");
     let given = fields.get("id").filter(|id| !id.is_null());
     let id = match (given, declared) {

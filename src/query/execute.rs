@@ -22,9 +22,10 @@ use crate::value::{Raw, encode, encode_missing};
 use crate::{Error, Result};
 
 /// A filter, in whichever form it was given.
-pub(crate) type Predicate<'q> = Box<dyn Fn(&Fields<'_>) -> bool + Send + Sync + 'q>;
+pub(crate) type Predicate<'q> = Arc<dyn Fn(&Fields<'_>) -> bool + Send + Sync + 'q>;
 
 /// Which rows are wanted, in which order.
+#[derive(Clone)]
 pub(crate) struct Spec<'q> {
     pub filters: Vec<Predicate<'q>>,
     pub order: Vec<(String, bool)>,

@@ -87,6 +87,7 @@ enum Origin {
 ///
 /// Without [`order_by`](Self::order_by) rows come in the order of their ids. A query sees one
 /// moment: what is committed when it starts, or its snapshot's.
+#[derive(Clone)]
 #[must_use = "a query does nothing until its results are asked for"]
 pub struct Query<'q> {
     origin: Origin,
@@ -144,7 +145,7 @@ impl<'q> Query<'q> {
     /// answers. One that asks more than some hundred combinations, or looks at values themselves
     /// ([`Fields::value`]), is answered by looking at every document.
     pub fn filter(mut self, filter: impl Fn(&Fields<'_>) -> bool + Send + Sync + 'q) -> Self {
-        self.spec.filters.push(Box::new(filter));
+        self.spec.filters.push(Arc::new(filter));
         self
     }
 
@@ -188,6 +189,20 @@ impl<'q> Query<'q> {
     pub fn select<P: Into<String>>(mut self, fields: impl IntoIterator<Item = P>) -> Self {
         self.select = Some(fields.into_iter().map(Into::into).collect());
         self
+    }
+
+    pub(crate) fn collection_name(&self) -> &str {
+        &self.collection
+    }
+
+    /// The same, with its moment fixed, so that it can be run twice.
+    pub(crate) fn at_one_moment(mut self) -> Result<(Self, Snapshot)> {
+        let snapshot = match &self.origin {
+            Origin::Database(db) => db.begin_read()?,
+            Origin::Snapshot(snapshot) => snapshot.clone(),
+        };
+        self.origin = Origin::Snapshot(snapshot.clone());
+        Ok((self, snapshot))
     }
 
     fn check(&self) -> Result<()> {

@@ -46,6 +46,18 @@ impl Object {
         self.get(first)?.as_object()?.get_path(rest)
     }
 
+    /// Like [`get_path`](Self::get_path), to change.
+    pub(crate) fn get_path_mut(&mut self, path: &str) -> Option<&mut Value> {
+        if self.get(path).is_some() {
+            return self.get_mut(path);
+        }
+        let (first, rest) = path.split_once('.')?;
+        match self.get_mut(first)? {
+            Value::Object(inner) => inner.get_path_mut(rest),
+            _ => None,
+        }
+    }
+
     /// Sets the value at a path of names with dots between, making objects on the way where there
     /// is nothing. `false` if something that is not an object is in the way.
     pub(crate) fn set_path(&mut self, path: &str, value: Value) -> bool {
@@ -112,6 +124,14 @@ impl Object {
     /// The names with their values.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &Value)> + ExactSizeIterator {
         self.fields.iter().map(|(name, value)| (&**name, value))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Value)> {
+        self.fields.iter_mut().map(|(name, value)| (&**name, value))
+    }
+
+    pub(crate) fn into_fields(self) -> Vec<(Arc<str>, Value)> {
+        self.fields
     }
 
     /// The fields by name, which is how objects compare.

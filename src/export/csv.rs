@@ -1,0 +1,290 @@
+//! Documents as rows of cells.
+//!
+//! A cell is empty where the document does not have the field. Text is itself, unless that would
+//! be read as something else: then it is written as JSON, in quotation marks. Everything else is
+//! JSON. What text could be read as follows from the column:
+//!
+//! - where the schema says `String`, `Uuid`, `DateTime` or `Bytes`: nothing (an empty cell), `null`,
+//!   and what begins with `"` or `[`,
+//! - elsewhere: nothing, and all that is JSON as a whole, such as `5` or `true`.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+
+use csv::{ByteRecord, ReaderBuilder, Writer};
+
+use super::Source;
+use super::file::Fault;
+use super::json;
+use super::plain::{self, Plain};
+use crate::Result;
+use crate::collection::Schema;
+use crate::value::{FieldType, Object, Value};
+
+/// What is in the cells below a name.
+struct Column {
+    /// The name of a field, or the path of a nested one.
+    path: String,
+    is_path: bool,
+    kind: Option<FieldType>,
+}
+
+impl Column {
+    fn new(schema: &Schema, path: String, is_path: bool) -> Self {
+        let declared = schema.fields.iter().find(|field| field.path == path);
+        let kind = declared.map(|field| field.kind);
+        Column {
+            path,
+            is_path,
+            kind,
+        }
+    }
+
+    /// Whether text in it is text, whatever it looks like.
+    fn is_text(&self) -> bool {
+        use FieldType as T;
+        matches!(
+            self.kind,
+            Some(T::String | T::Uuid | T::DateTime | T::Bytes)
+        )
+    }
+
+    /// Its name in the first row. With dots it is a path if the schema has it, and else a name.
+    fn header(&self, schema: &Schema) -> Result<String, Fault> {
+        let is_plain = self.is_path || !is_declared_path(schema, &self.path);
+        if is_plain && !self.path.starts_with('"') {
+            return Ok(self.path.clone());
+        }
+        json::text(&self.path.as_str().into())
+    }
+
+    fn of_header(schema: &Schema, header: &str) -> Self {
+        if header.starts_with('"')
+            && let Ok(Value::String(name)) = json::parse(header.as_bytes())
+        {
+            return Column::new(schema, name, false);
+        }
+        let is_path = is_declared_path(schema, header);
+        Column::new(schema, header.to_string(), is_path)
+    }
+
+    fn cell(&self, document: &Plain) -> Result<String, Fault> {
+        let value = match self.path.as_str() {
+            "id" => Some(document.id.clone()),
+            path if self.is_path => document.at_path(path),
+            name => document.field(name),
+        };
+        match value {
+            None => Ok(String::new()),
+            Some(Value::String(text)) if self.read_text(&text).is_none() => Ok(text),
+            Some(value) => json::text(&value),
+        }
+    }
+
+    /// The value that the text stands for if it is not just text.
+    fn read_text(&self, text: &str) -> Option<Value> {
+        if text.is_empty() {
+            return Some(Value::Null);
+        }
+        if !self.is_text() {
+            return json::parse(text.as_bytes()).ok();
+        }
+        if text == "null" {
+            return Some(Value::Null);
+        }
+        let begins = match self.path.as_str() {
+            "id" => text.starts_with(['"', '[', '{']),
+            _ => text.starts_with(['"', '[']),
+        };
+        let value = begins.then(|| json::parse(text.as_bytes()).ok())?;
+        value.filter(|value| match value {
+            Value::String(_) => true,
+            Value::Array(values) => values.iter().all(|value| value.as_str().is_some()),
+            value => plain::content(value, plain::ID).is_some(),
+        })
+    }
+
+    /// The value of a cell; `None` if the document does not have the field.
+    fn value(&self, cell: &str) -> Option<Value> {
+        if cell.is_empty() {
+            return None;
+        }
+        let value = self.read_text(cell);
+        Some(value.unwrap_or_else(|| lenient(self.kind, cell)))
+    }
+}
+
+/// Text that is not JSON, as other programs write values of some types.
+fn lenient(kind: Option<FieldType>, cell: &str) -> Value {
+    let text = cell.trim();
+    let value = match kind {
+        Some(FieldType::Int) => text.parse::<i64>().ok().map(Value::Int),
+        Some(FieldType::Float) => text.parse::<f64>().ok().map(Value::Float),
+        Some(FieldType::Bool) if text.eq_ignore_ascii_case("true") => Some(Value::Bool(true)),
+        Some(FieldType::Bool) if text.eq_ignore_ascii_case("false") => Some(Value::Bool(false)),
+        _ => None,
+    };
+    value.unwrap_or_else(|| cell.into())
+}
+
+fn is_declared_path(schema: &Schema, path: &str) -> bool {
+    path.contains('.') && schema.fields.iter().any(|field| field.path == path)
+}
+
+/// The columns: those that were chosen, or the id, the schema's fields, and what else there is.
+fn columns(source: &Source<'_>) -> Result<Vec<Column>, Fault> {
+    let schema = &source.meta.schema;
+    if let Some(fields) = &source.fields {
+        let columns = fields.iter().cloned();
+        let columns = columns.map(|path| Column::new(schema, path, true));
+        return Ok(columns.collect());
+    }
+    let mut names = vec!["id".to_string()];
+    for field in &schema.fields {
+        let first = field.path.split('.').next().unwrap_or(&field.path);
+        if !names.iter().any(|name| name == first) {
+            names.push(first.to_string());
+        }
+    }
+    let mut others = BTreeSet::new();
+    if !schema.strict {
+        for document in source.documents()? {
+            for name in document?.names() {
+                if !others.contains(name) && !names.iter().any(|known| known == name) {
+                    others.insert(name.to_string());
+                }
+            }
+        }
+    }
+    let all = names.into_iter().chain(others);
+    Ok(all.map(|name| Column::new(schema, name, false)).collect())
+}
+
+pub(super) fn write(source: &Source<'_>, to: impl Write) -> Result<u64, Fault> {
+    let columns = columns(source)?;
+    let mut writer = Writer::from_writer(to);
+    let mut header = Vec::with_capacity(columns.len());
+    for column in &columns {
+        header.push(column.header(&source.meta.schema)?);
+    }
+    writer.write_record(&header)?;
+    let mut documents = 0;
+    for document in source.documents()? {
+        let document = document?;
+        for column in &columns {
+            writer.write_field(column.cell(&document)?)?;
+        }
+        writer.write_record(None::<&[u8]>)?;
+        documents += 1;
+    }
+    writer.flush()?;
+    Ok(documents)
+}
+
+/// Takes the fields of each row below the first, or what is wrong with it.
+pub(super) type TakeFields<'t> =
+    dyn FnMut(u64, usize, Result<Object, String>) -> Result<(), Fault> + 't;
+
+pub(super) fn read(
+    schema: &Schema,
+    from: impl Read,
+    take: &mut TakeFields<'_>,
+) -> Result<(), Fault> {
+    let mut builder = ReaderBuilder::new();
+    let mut reader = builder.has_headers(false).flexible(true).from_reader(from);
+    let mut record = ByteRecord::new();
+    if !reader.read_byte_record(&mut record)? {
+        return Ok(());
+    }
+    let columns = header(schema, &record)?;
+    let mut number = 0;
+    while reader.read_byte_record(&mut record)? {
+        number += 1;
+        take(number, record.as_slice().len(), row(&columns, &record))?;
+    }
+    Ok(())
+}
+
+fn header(schema: &Schema, record: &ByteRecord) -> Result<Vec<Column>, Fault> {
+    let mut columns: Vec<Column> = Vec::new();
+    for cell in record {
+        let cell = std::str::from_utf8(cell);
+        let cell = cell.map_err(|error| Fault::Content(format!("the first row: {error}")))?;
+        let column = Column::of_header(schema, cell);
+        if columns
+            .iter()
+            .any(|known| known.path == column.path && known.is_path == column.is_path)
+        {
+            return Err(Fault::Content(format!(
+                "two columns are named {:?}",
+                column.path
+            )));
+        }
+        columns.push(column);
+    }
+    Ok(columns)
+}
+
+fn row(columns: &[Column], record: &ByteRecord) -> Result<Object, String> {
+    if record.len() != columns.len() {
+        let (cells, names) = (record.len(), columns.len());
+        return Err(format!("it has {cells} cells below {names} names"));
+    }
+    let mut fields = Object::new();
+    for (column, cell) in columns.iter().zip(record) {
+        let cell = std::str::from_utf8(cell);
+        let cell = cell.map_err(|error| format!("the column {:?}: {error}", column.path))?;
+        let Some(value) = column.value(cell) else {
+            continue;
+        };
+        if !column.is_path {
+            fields.insert(column.path.as_str(), value);
+        } else if !fields.set_path(&column.path, value) {
+            return Err(format!(
+                "the column {:?} is inside of another that is not an object",
+                column.path
+            ));
+        }
+    }
+    Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collection::Field;
+
+    fn column(kind: FieldType) -> Column {
+        let schema = Schema::new().field(Field::new("f", kind));
+        Column::new(&schema, "f".to_string(), false)
+    }
+
+    #[test]
+    fn cells_of_other_programs_are_read_by_type() {
+        use FieldType as T;
+        for (kind, cell, value) in [
+            (T::String, "007", Value::from("007")),
+            (
+                T::String,
+                "\"quoted\" and more",
+                "\"quoted\" and more".into(),
+            ),
+            (T::String, "[1, 2]", "[1, 2]".into()),
+            (T::String, "{\"a\": 1}", "{\"a\": 1}".into()),
+            (T::Int, "007", 7.into()),
+            (T::Int, " 7 ", 7.into()),
+            (T::Int, "seven", "seven".into()),
+            (T::Float, "2", 2.into()),
+            (T::Float, "-inf", f64::NEG_INFINITY.into()),
+            (T::Float, ".5", 0.5.into()),
+            (T::Bool, "TRUE", true.into()),
+            (T::Any, "007", "007".into()),
+            (T::Any, "7", 7.into()),
+        ] {
+            let read = column(kind).value(cell).unwrap();
+            assert_eq!(read, value, "{cell}");
+            assert_eq!(read.type_name(), value.type_name(), "{cell}");
+        }
+        assert_eq!(column(T::Any).value(""), None);
+    }
+}

@@ -1,0 +1,999 @@
+//! Export and import: the bytes of the formats, what comes back, what is refused.
+
+mod common;
+
+use std::fs;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aurora::{
+    Aurora, Document, Error, Field, FieldType, Filter, IfThere, Imported, Index, Object, Schema,
+    Timestamp, Uuid, Value,
+};
+use common::budget;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+fn date(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn object<const N: usize>(fields: [(&str, Value); N]) -> Object {
+    Object::from(fields)
+}
+
+fn book_schema() -> Schema {
+    Schema::new()
+        .field(Field::new("title", FieldType::String).required())
+        .field(Field::new("id", FieldType::Uuid))
+        .field(Field::new("price", FieldType::Float))
+        .field(Field::new("tags", FieldType::String))
+        .field(Field::new("added", FieldType::DateTime))
+        .field(Field::new("cover", FieldType::Bytes))
+        .field(Field::new("author.key", FieldType::Uuid))
+        .field(Field::new("any", FieldType::Any))
+}
+
+/// Two books with all there is.
+fn books() -> Aurora {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("books", book_schema()).unwrap();
+    let author = object([("key", Uuid::from_u128(9).into()), ("name", "X".into())]);
+    let any = vec![Uuid::from_u128(7).into(), f64::NAN.into(), 2.0.into()];
+    let first = object([
+        ("title", "Dune, \"1\"".into()),
+        ("id", Uuid::from_u128(1).into()),
+        ("price", 2.0.into()),
+        ("tags", Value::Array(vec!["a".into(), "b".into()])),
+        ("added", date("2024-06-19T15:22:45.5Z").into()),
+        ("cover", vec![0u8, 255].into()),
+        ("author", author.into()),
+        ("any", Value::Array(any)),
+    ]);
+    let second = object([
+        ("title", "".into()),
+        ("id", Uuid::from_u128(2).into()),
+        ("price", f64::NEG_INFINITY.into()),
+        ("tags", Value::Null),
+        ("any", "5".into()),
+    ]);
+    db.insert_into("books", first).unwrap();
+    db.insert_into("books", second).unwrap();
+    db
+}
+
+const JSON: &str = r#"[
+  {
+    "id": "00000000-0000-0000-0000-000000000001",
+    "title": "Dune, \"1\"",
+    "price": 2.0,
+    "tags": [
+      "a",
+      "b"
+    ],
+    "added": "2024-06-19T15:22:45.5Z",
+    "cover": "00ff",
+    "author": {
+      "key": "00000000-0000-0000-0000-000000000009",
+      "name": "X"
+    },
+    "any": [
+      {
+        "$uuid": "00000000-0000-0000-0000-000000000007"
+      },
+      {
+        "$float": "NaN"
+      },
+      2.0
+    ]
+  },
+  {
+    "id": "00000000-0000-0000-0000-000000000002",
+    "title": "",
+    "price": "-Infinity",
+    "tags": null,
+    "any": "5"
+  }
+]
+"#;
+
+const JSON_LINES: &str = r#"{"id":"00000000-0000-0000-0000-000000000001","title":"Dune, \"1\"","price":2.0,"tags":["a","b"],"added":"2024-06-19T15:22:45.5Z","cover":"00ff","author":{"key":"00000000-0000-0000-0000-000000000009","name":"X"},"any":[{"$uuid":"00000000-0000-0000-0000-000000000007"},{"$float":"NaN"},2.0]}
+{"id":"00000000-0000-0000-0000-000000000002","title":"","price":"-Infinity","tags":null,"any":"5"}
+"#;
+
+const CSV: &str = r#"id,title,price,tags,added,cover,author,any
+00000000-0000-0000-0000-000000000001,"Dune, ""1""",2.0,"[""a"",""b""]",2024-06-19T15:22:45.5Z,00ff,"{""key"":""00000000-0000-0000-0000-000000000009"",""name"":""X""}","[{""$uuid"":""00000000-0000-0000-0000-000000000007""},{""$float"":""NaN""},2.0]"
+00000000-0000-0000-0000-000000000002,"""""",-Infinity,null,,,,"""5"""
+"#;
+
+#[test]
+fn the_formats_are_these_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("book_exports");
+    let db = books();
+    for (exported, name, golden) in [
+        (db.export_as_json("books", &path), "json", JSON),
+        (db.export_as_json_lines("books", &path), "jsonl", JSON_LINES),
+        (db.export_as_csv("books", &path), "csv", CSV),
+    ] {
+        let exported = exported.unwrap();
+        assert_eq!(exported.path, path.with_extension(name));
+        assert_eq!(exported.documents, 2);
+        assert_eq!(fs::read_to_string(&exported.path).unwrap(), golden);
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
+    // An extension that is there is not added again.
+    let again = db.export_as_json("books", path.with_extension("json"));
+    assert_eq!(again.unwrap().path, path.with_extension("json"));
+}
+
+#[test]
+fn ids_that_are_not_fields_are_plain_where_that_is_clear() {
+    let db = Aurora::in_memory().unwrap();
+    let uuid = "00000000-0000-0000-0000-000000000001";
+    let strict = Schema::new().field(Field::new("n", FieldType::Int));
+    db.new_collection("strict", strict).unwrap();
+    db.new_collection("loose", Schema::schemaless()).unwrap();
+    let ids = [
+        Value::from(5),
+        "x".into(),
+        uuid.into(),
+        Uuid::from_u128(1).into(),
+    ];
+    for id in ids.clone() {
+        db.insert_into("strict", object([("id", id)])).unwrap();
+    }
+    for id in ids {
+        db.insert_into("loose", object([("id", id)])).unwrap();
+    }
+    let mut file = Vec::new();
+    db.export("strict").write_json_lines(&mut file).unwrap();
+    let lines = [
+        "{\"id\":5}\n".to_string(),
+        format!("{{\"id\":{{\"$string\":\"{uuid}\"}}}}\n"),
+        "{\"id\":\"x\"}\n".to_string(),
+        format!("{{\"id\":\"{uuid}\"}}\n"),
+    ];
+    assert_eq!(text(file), lines.concat());
+    let mut file = Vec::new();
+    db.export("loose").write_json_lines(&mut file).unwrap();
+    let lines = [
+        "{\"id\":5}\n".to_string(),
+        format!("{{\"id\":\"{uuid}\"}}\n"),
+        "{\"id\":\"x\"}\n".to_string(),
+        format!("{{\"id\":{{\"$uuid\":\"{uuid}\"}}}}\n"),
+    ];
+    assert_eq!(text(file), lines.concat());
+    db.new_collection("made", Schema::schemaless()).unwrap();
+    let id = db.insert_into("made", object([("n", 1.into())])).unwrap();
+    let mut file = Vec::new();
+    db.export("made").write_json_lines(&mut file).unwrap();
+    assert_eq!(
+        text(file),
+        format!("{{\"id\":{{\"$id\":\"{id}\"}},\"n\":1}}\n")
+    );
+}
+
+#[test]
+fn a_part_of_a_collection_can_be_exported() {
+    let db = books();
+    let mut file = Vec::new();
+    let export = db.export("books").query(|q| {
+        q.matching(Filter::gt("title", "A"))
+            .order_by("title", false)
+    });
+    let export = export.fields(["title", "author.key", "id"]);
+    assert_eq!(export.write_json_lines(&mut file).unwrap(), 1);
+    assert_eq!(
+        text(file),
+        "{\"title\":\"Dune, \\\"1\\\"\",\"author\":{\"key\":\"00000000-0000-0000-0000-000000000009\"},\
+         \"id\":\"00000000-0000-0000-0000-000000000001\"}\n"
+    );
+    let mut file = Vec::new();
+    let export = db.export("books").query(|q| q.order_by("title", true));
+    export
+        .fields(["author.key", "title", "id"])
+        .write_csv(&mut file)
+        .unwrap();
+    let csv = "author.key,title,id\n\
+        ,\"\"\"\"\"\",00000000-0000-0000-0000-000000000002\n\
+        00000000-0000-0000-0000-000000000009,\"Dune, \"\"1\"\"\",00000000-0000-0000-0000-000000000001\n";
+    assert_eq!(text(file.clone()), csv);
+    // The path of the schema is a path on the way in, too.
+    db.new_collection("parts", book_schema()).unwrap();
+    assert_eq!(db.import("parts").read_csv(&file[..]).unwrap().taken, 2);
+    let part = db
+        .collection("parts")
+        .unwrap()
+        .get(Uuid::from_u128(1))
+        .unwrap();
+    let key = part.unwrap().get("author.key").cloned();
+    assert_eq!(key, Some(Uuid::from_u128(9).into()));
+}
+
+#[test]
+fn other_fields_of_a_collection_without_schema_are_sorted_behind() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::schemaless()
+        .field(Field::new("z", FieldType::Int))
+        .field(Field::new("x.y", FieldType::Int));
+    db.new_collection("c", schema).unwrap();
+    let one = object([("id", 1.into()), ("b", 1.into()), ("x.y", 4.into())]);
+    let two = object([("id", 2.into()), ("a", Value::Null), ("z", 3.into())]);
+    db.insert_into("c", one).unwrap();
+    db.insert_into("c", two).unwrap();
+    let mut file = Vec::new();
+    db.export("c").write_csv(&mut file).unwrap();
+    // The quoted name is one with a dot in it, not a path.
+    assert_eq!(
+        text(file),
+        "id,z,x,a,b,\"\"\"x.y\"\"\"\n1,,,,1,4\n2,3,,null,,\n"
+    );
+}
+
+#[test]
+fn an_empty_collection_is_an_empty_file_of_its_format() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let (mut json, mut lines, mut csv) = (Vec::new(), Vec::new(), Vec::new());
+    db.export("c").write_json(&mut json).unwrap();
+    db.export("c").write_json_lines(&mut lines).unwrap();
+    db.export("c").write_csv(&mut csv).unwrap();
+    assert_eq!(
+        (text(json.clone()), text(lines.clone()), text(csv.clone())),
+        ("[]\n".to_string(), String::new(), "id\n".to_string(),)
+    );
+    assert_eq!(db.import("c").read_json(&json[..]).unwrap().taken, 0);
+    assert_eq!(db.import("c").read_json_lines(&lines[..]).unwrap().taken, 0);
+    assert_eq!(db.import("c").read_csv(&csv[..]).unwrap().taken, 0);
+    assert_eq!(db.import("c").read_csv(&b""[..]).unwrap().taken, 0);
+}
+
+#[test]
+fn a_failed_export_leaves_the_file_that_was_there_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("books.json");
+    let db = books();
+    fs::write(&path, "old").unwrap();
+    // Fails with the file begun.
+    let failing = db
+        .export("books")
+        .query(|q| q.matching(Filter::matches("title", "(")));
+    assert!(matches!(
+        failing.to_json(&path),
+        Err(Error::BadQuery { .. })
+    ));
+    let begun = AtomicBool::new(false);
+    let panicking = db.export("books").query(|q| {
+        q.filter(|fields| {
+            let title = fields.value("title");
+            // Not while it is planned.
+            if title.as_str() == Some("") {
+                begun.store(
+                    fs::read_dir(directory.path()).unwrap().count() == 2,
+                    Ordering::Relaxed,
+                );
+                panic!("in the middle of it");
+            }
+            true
+        })
+    });
+    let panicked = std::panic::AssertUnwindSafe(|| panicking.to_csv(&path));
+    assert!(std::panic::catch_unwind(panicked).is_err());
+    assert!(begun.load(Ordering::Relaxed));
+    assert!(matches!(
+        db.export_as_json("nothing", &path),
+        Err(Error::CollectionNotFound { .. })
+    ));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    db.export_as_json("books", &path).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), JSON);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = books();
+    let nowhere = directory.path().join("nowhere/books");
+    for error in [
+        db.export_as_csv("books", &nowhere).unwrap_err(),
+        db.import_csv("books", &nowhere).unwrap_err(),
+        // A directory has the name.
+        {
+            fs::create_dir(directory.path().join("taken.json")).unwrap();
+            db.export_as_json("books", directory.path().join("taken"))
+                .unwrap_err()
+        },
+    ] {
+        assert!(matches!(error, Error::OtherFile { .. }), "{error}");
+        let path = directory.path().display().to_string();
+        assert!(
+            error.is_io() && error.to_string().contains(&path),
+            "{error}"
+        );
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+struct Failing;
+
+impl Write for Failing {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_writer_that_fails_is_an_error() {
+    let db = books();
+    for written in [
+        db.export("books").write_json(Failing),
+        db.export("books").write_json_lines(Failing),
+        db.export("books").write_csv(Failing),
+    ] {
+        match written {
+            Err(Error::OtherFile { source, .. }) => {
+                assert_eq!(source.kind(), io::ErrorKind::BrokenPipe);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_export_is_of_one_moment() {
+    let db = books();
+    let snapshot = db.begin_read().unwrap();
+    db.query("books").delete().wait().unwrap();
+    let mut file = Vec::new();
+    snapshot.export("books").write_json(&mut file).unwrap();
+    assert_eq!(text(file), JSON);
+}
+
+#[test]
+fn exports_and_imports_can_be_awaited() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("books");
+    let db = books();
+    assert_eq!(
+        db.export("books")
+            .to_json_async(&path)
+            .wait()
+            .unwrap()
+            .documents,
+        2
+    );
+    assert_eq!(
+        db.export("books")
+            .to_json_lines_async(&path)
+            .wait()
+            .unwrap()
+            .documents,
+        2
+    );
+    assert_eq!(
+        db.export("books")
+            .to_csv_async(&path)
+            .wait()
+            .unwrap()
+            .documents,
+        2
+    );
+    let import = || db.import("books").if_there(IfThere::Replace);
+    assert_eq!(import().from_json_async(&path).wait().unwrap().taken, 2);
+    assert_eq!(
+        import().from_json_lines_async(&path).wait().unwrap().taken,
+        2
+    );
+    assert_eq!(import().from_csv_async(&path).wait().unwrap().taken, 2);
+}
+
+/// The reasons with their rows, as text.
+fn reasons(imported: &Imported) -> Vec<(u64, String)> {
+    let refused = imported.refused.iter();
+    refused
+        .map(|refused| (refused.row, refused.reason.to_string()))
+        .collect()
+}
+
+fn people() -> Aurora {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new()
+        .field(Field::new("id", FieldType::Int))
+        .field(Field::new("email", FieldType::String).required().unique())
+        .field(Field::new("age", FieldType::Int).indexed())
+        .field(Field::new("born", FieldType::DateTime));
+    db.new_collection("people", schema).unwrap();
+    db
+}
+
+#[track_caller]
+fn assert_reasons(imported: &Imported, taken: u64, parts: &[(u64, &str)]) {
+    let reasons = reasons(imported);
+    assert_eq!(imported.taken, taken, "{reasons:#?}");
+    assert_eq!(imported.refused_count, parts.len() as u64, "{reasons:#?}");
+    assert_eq!(reasons.len(), parts.len());
+    for ((row, reason), (expected, part)) in reasons.iter().zip(parts) {
+        assert!(row == expected && reason.contains(part), "{row}: {reason}");
+    }
+}
+
+#[test]
+fn rows_that_do_not_fit_are_refused_and_the_others_taken() {
+    let csv = "id,email,age,born,more\n\
+        1,a@x,30,2000-01-01T00:00:00Z,\n\
+        2,,31,,\n\
+        3,c@x,old,,\n\
+        4,a@x,32,,\n\
+        1,d@x,33,,\n\
+        5,e@x,34,yesterday,\n\
+        6,f@x,35,,surplus\n\
+        7,g@x\n\
+        8,h@x,\"{\"\"$uuid\"\":\"\"x\"\"}\",,\n\
+        9,i@x,36,,\n";
+    let db = people();
+    let mut csv = csv.as_bytes().to_vec();
+    csv.extend_from_slice(b"10,\xff,37,,\n");
+    let imported = db.import("people").read_csv(&csv[..]).unwrap();
+    let expected = [
+        (2, "\"email\" of \"people\" is required"),
+        (3, "\"age\" of \"people\" takes Int, not String (old)"),
+        (4, "has a@x in the unique field \"email\""),
+        (5, "has 1 in the unique field \"id\""),
+        (
+            6,
+            "\"born\" of \"people\" takes DateTime, not String (yesterday)",
+        ),
+        (7, "no field \"more\" (value surplus)"),
+        (8, "it has 2 cells below 5 names"),
+        (9, "\"age\": { $uuid: x } is not what \"$uuid\" stands for"),
+        (11, "the column \"email\": invalid utf-8"),
+    ];
+    assert_reasons(&imported, 2, &expected);
+    let people = db.collection("people").unwrap();
+    assert_eq!(people.len().unwrap(), 2);
+    assert_eq!(
+        db.query("people")
+            .filter(|f| f.gt("age", 29))
+            .count()
+            .wait()
+            .unwrap(),
+        2
+    );
+    db.check().unwrap();
+}
+
+#[test]
+fn rows_of_json_are_refused_one_by_one() {
+    let db = people();
+    let json = format!(
+        "\u{feff}[{}, 5, {}, {}, {}, {}]",
+        r#"{"id": 1, "email": "a@x"}"#,
+        r#"{"id": 2, "email": 5}"#,
+        r#"{"id": 3, "email": "c@x", "age": 9223372036854775809}"#,
+        r#"{"id": 4, "email": "d@x", "born": {"$date": "never"}}"#,
+        r#"{"id": 5, "email": "e@x", "born": {"$date": "2000-01-01T00:00:00Z"}}"#,
+    );
+    let imported = db.import("people").read_json(json.as_bytes()).unwrap();
+    let expected = [
+        (2, "it is not an object but Int (5)"),
+        (3, "takes String, not Int (5)"),
+        (4, "9223372036854775809 does not fit into 64 bits"),
+        (5, "{ $date: never } is not what \"$date\" stands for"),
+    ];
+    assert_reasons(&imported, 2, &expected);
+    let lines =
+        "\u{feff}{\"id\": 6, \"email\": \"f@x\"}\r\n\n{\"id\": 7,\n{\"id\": 8, \"email\": \"h@x\"}";
+    let imported = db
+        .import("people")
+        .read_json_lines(lines.as_bytes())
+        .unwrap();
+    assert_reasons(&imported, 2, &[(3, "EOF while parsing")]);
+    assert_eq!(db.collection("people").unwrap().len().unwrap(), 4);
+}
+
+#[test]
+fn an_import_ends_where_the_file_is_not_of_its_format() {
+    for (json, expected) in [
+        ("{\"id\": 1}", 1),
+        ("5", 1),
+        ("", 1),
+        ("[{\"id\": 1, \"email\": \"a\"}, {\"id\": 2, \"email\"", 2),
+        ("[{\"id\": 1, \"email\": \"a\"}] and more", 2),
+    ] {
+        let db = people();
+        let stopped = db.import("people").read_json(json.as_bytes()).unwrap_err();
+        assert!(stopped.is_misuse());
+        match &stopped {
+            Error::ImportStopped { row, taken, .. } => {
+                assert_eq!(
+                    (*row, *taken),
+                    (expected, expected - 1),
+                    "{json}: {stopped}"
+                );
+            }
+            other => panic!("{other}"),
+        }
+        // What came before is stored.
+        assert_eq!(
+            db.collection("people").unwrap().len().unwrap(),
+            expected - 1
+        );
+    }
+    let stopped = people()
+        .import("people")
+        .read_csv(&b"id,email,id\n1,a,2\n"[..]);
+    let reason = stopped.unwrap_err().to_string();
+    assert!(reason.contains("two columns are named \"id\""), "{reason}");
+    let missing = people().import("nothing").read_csv(&b"id\n"[..]);
+    assert!(matches!(missing, Err(Error::CollectionNotFound { .. })));
+}
+
+#[test]
+fn what_is_there_is_refused_replaced_or_skipped() {
+    let old = &b"id,email,age\n1,a,1\n2,b,1\n"[..];
+    let new = &b"id,email,age\n2,c,2\n3,d,2\n4,a,2\n"[..];
+    for (then, counts, ages) in [
+        (
+            IfThere::Refuse,
+            (1, 0, 2),
+            [Some(1), Some(1), Some(2), None],
+        ),
+        (
+            IfThere::Replace,
+            (2, 0, 1),
+            [Some(1), Some(2), Some(2), None],
+        ),
+        (IfThere::Skip, (1, 1, 1), [Some(1), Some(1), Some(2), None]),
+    ] {
+        let db = people();
+        db.import("people").read_csv(old).unwrap();
+        let imported = db.import("people").if_there(then).read_csv(new).unwrap();
+        let found = (imported.taken, imported.skipped, imported.refused_count);
+        assert_eq!(found, counts, "{then:?}: {:?}", reasons(&imported));
+        let people = db.collection("people").unwrap();
+        for (id, age) in (1..).zip(ages) {
+            let person = people.get(id).unwrap();
+            let found = person.and_then(|person| person.get("age").and_then(Value::as_int));
+            assert_eq!(found, age, "{then:?}: {id}");
+        }
+        db.check().unwrap();
+    }
+}
+
+#[test]
+fn an_import_can_end_at_the_first_row_that_is_refused() {
+    let db = people();
+    let csv = &b"id,email\n1,a\n2,b\n3,\n4,d\n"[..];
+    let stopped = db.import("people").stop_at_first_error(true).read_csv(csv);
+    match stopped {
+        Err(Error::ImportStopped { row, taken, cause }) => {
+            assert_eq!((row, taken), (3, 2));
+            assert!(matches!(*cause, Error::MissingField { .. }));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(db.collection("people").unwrap().len().unwrap(), 2);
+}
+
+#[test]
+fn many_rows_are_stored_and_few_reasons_kept() {
+    let db = people();
+    let mut lines = String::new();
+    for i in 0..20_000 {
+        let email = if i % 4 == 0 { 0 } else { i };
+        lines += &format!("{{\"id\":{i},\"email\":\"{email}\",\"age\":{}}}\n", i % 100);
+    }
+    let imported = db
+        .import("people")
+        .read_json_lines(lines.as_bytes())
+        .unwrap();
+    assert_eq!((imported.taken, imported.refused_count), (15_001, 4_999));
+    assert_eq!(imported.refused.len(), 1000);
+    assert_eq!(
+        (imported.refused[0].row, imported.refused[999].row),
+        (5, 4001)
+    );
+    db.check().unwrap();
+    let mut file = Vec::new();
+    assert_eq!(db.export("people").write_json(&mut file).unwrap(), 15_001);
+    let copy = people();
+    assert_eq!(
+        copy.import("people").read_json(&file[..]).unwrap().taken,
+        15_001
+    );
+    assert_eq!(exact_all(&copy, "people"), exact_all(&db, "people"));
+}
+
+/// A value with all types: `==` takes whole floats for whole numbers.
+fn exact(value: &Value) -> String {
+    match value {
+        Value::Array(values) => format!("{:?}", values.iter().map(exact).collect::<Vec<_>>()),
+        Value::Object(object) => exact_object(object),
+        other => format!("{other:?}"),
+    }
+}
+
+fn exact_object(object: &Object) -> String {
+    let mut fields: Vec<_> = object
+        .iter()
+        .map(|(name, value)| (name, exact(value)))
+        .collect();
+    fields.sort();
+    format!("{fields:?}")
+}
+
+fn exact_all(db: &Aurora, collection: &str) -> Vec<String> {
+    let all = db.query(collection).collect().wait().unwrap();
+    let one = |document: &Document| {
+        format!(
+            "{}: {}",
+            exact(document.id.value()),
+            exact_object(document.fields())
+        )
+    };
+    all.iter().map(one).collect()
+}
+
+/// Exports in all formats, imports each, and compares.
+fn assert_comes_back(db: &Aurora, schema: &Schema) -> Result<(), TestCaseError> {
+    let expected = exact_all(db, "c");
+    let files: [Vec<u8>; 3] = {
+        let mut files = [Vec::new(), Vec::new(), Vec::new()];
+        let [json, lines, csv] = &mut files;
+        db.export("c").write_json(json).unwrap();
+        db.export("c").write_json_lines(lines).unwrap();
+        db.export("c").write_csv(csv).unwrap();
+        files
+    };
+    for (i, file) in files.iter().enumerate() {
+        let copy = Aurora::in_memory().unwrap();
+        copy.new_collection("c", schema.clone()).unwrap();
+        let import = copy.import("c");
+        let imported = match i {
+            0 => import.read_json(&file[..]),
+            1 => import.read_json_lines(&file[..]),
+            _ => import.read_csv(&file[..]),
+        };
+        let imported = imported.unwrap();
+        let shown = String::from_utf8_lossy(file);
+        prop_assert_eq!(reasons(&imported), vec![], "{}", shown);
+        prop_assert_eq!(exact_all(&copy, "c"), &expected[..], "{}", shown);
+    }
+    Ok(())
+}
+
+/// Text that looks like other things, more often than chance would have it.
+fn any_text() -> impl Strategy<Value = String> {
+    let looks = [
+        "",
+        "null",
+        "true",
+        "5",
+        "-1.5e3",
+        " 5 ",
+        "\"",
+        "\"x\"",
+        "[",
+        "[1]",
+        "[\"a\"]",
+        "{}",
+        "{\"$uuid\":\"x\"}",
+        "{\"$id\":5}",
+        "NaN",
+        "-Infinity",
+        "00ff",
+        "a,b",
+        "a\nb",
+        "\r\n",
+        " ",
+        "00000000-0000-0000-0000-000000000001",
+        "2024-06-19T15:22:45Z",
+        "\u{feff}",
+        "=1+1",
+        "'",
+        "9223372036854775809",
+        "a.b",
+        "$uuid",
+        "$object",
+        "\u{0}",
+        "😀",
+    ];
+    prop_oneof![
+        2 => prop::sample::select(looks.to_vec()).prop_map(str::to_string),
+        1 => ".{0,6}",
+        1 => "[a-z]{1,3}",
+    ]
+}
+
+fn any_name() -> impl Strategy<Value = String> {
+    let names = [
+        "a", "b", "a.b", "b.c", "$uuid", "$date", "$bytes", "$float", "$string", "$object", "$id",
+        "$", "", "\"", "\"a\"", ".", "null", "5",
+    ];
+    prop_oneof![
+        4 => prop::sample::select(names.to_vec()).prop_map(str::to_string),
+        1 => any_text(),
+    ]
+}
+
+fn any_float() -> impl Strategy<Value = f64> {
+    let special = [
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        0.0,
+        -0.0,
+        2.0,
+        1e16,
+        9007199254740993.0,
+        9.223372036854775807e18,
+        f64::MIN_POSITIVE,
+        5e-324,
+        f64::MAX,
+        0.1,
+    ];
+    prop_oneof![
+        prop::sample::select(special.to_vec()),
+        any::<u64>().prop_map(f64::from_bits)
+    ]
+}
+
+fn any_int() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        -3i64..4,
+        any::<i64>(),
+        Just(i64::MAX),
+        Just(i64::MIN),
+        Just((1 << 53) + 1)
+    ]
+}
+
+fn any_time() -> impl Strategy<Value = Timestamp> {
+    let (least, most) = (
+        Timestamp::MIN.as_nanosecond(),
+        Timestamp::MAX.as_nanosecond(),
+    );
+    prop_oneof![
+        (least..=most).prop_map(|at| Timestamp::from_nanosecond(at).unwrap()),
+        (0i64..2_000_000_000).prop_map(|at| Timestamp::from_second(at).unwrap()),
+        Just(Timestamp::MIN),
+        Just(Timestamp::MAX),
+    ]
+}
+
+fn of_type(kind: FieldType) -> BoxedStrategy<Value> {
+    match kind {
+        FieldType::String => any_text().prop_map(Value::from).boxed(),
+        FieldType::Int => any_int().prop_map(Value::Int).boxed(),
+        FieldType::Float => prop_oneof![
+            3 => any_float().prop_map(Value::Float),
+            1 => any_int().prop_map(Value::Int),
+        ]
+        .boxed(),
+        FieldType::Bool => any::<bool>().prop_map(Value::Bool).boxed(),
+        FieldType::Uuid => any::<u128>()
+            .prop_map(|id| Uuid::from_u128(id).into())
+            .boxed(),
+        FieldType::Bytes => vec(any::<u8>(), 0..4).prop_map(Value::Bytes).boxed(),
+        FieldType::DateTime => any_time().prop_map(Value::DateTime).boxed(),
+        FieldType::Array => vec(any_value(), 0..3).prop_map(Value::Array).boxed(),
+        FieldType::Object => any_object().prop_map(Value::Object).boxed(),
+        _ => any_value(),
+    }
+}
+
+const SCALARS: [FieldType; 7] = [
+    FieldType::String,
+    FieldType::Int,
+    FieldType::Float,
+    FieldType::Bool,
+    FieldType::Uuid,
+    FieldType::Bytes,
+    FieldType::DateTime,
+];
+
+const KINDS: [FieldType; 10] = [
+    FieldType::String,
+    FieldType::Int,
+    FieldType::Float,
+    FieldType::Bool,
+    FieldType::Uuid,
+    FieldType::Bytes,
+    FieldType::DateTime,
+    FieldType::Array,
+    FieldType::Object,
+    FieldType::Any,
+];
+
+fn any_value() -> BoxedStrategy<Value> {
+    let scalar = prop::sample::select(&SCALARS[..]).prop_flat_map(of_type);
+    let leaf = prop_oneof![8 => scalar, 1 => Just(Value::Null)];
+    let nested = leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..3).prop_map(Value::Array),
+            vec((any_name(), inner), 0..3).prop_map(|fields| Value::Object(fields.into())),
+        ]
+    });
+    nested.boxed()
+}
+
+fn any_object() -> BoxedStrategy<Object> {
+    vec((any_name(), any_value()), 0..3)
+        .prop_map(Object::from)
+        .boxed()
+}
+
+fn any_id() -> BoxedStrategy<Value> {
+    prop_oneof![
+        of_type(FieldType::Int),
+        of_type(FieldType::String),
+        of_type(FieldType::Uuid),
+    ]
+    .boxed()
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    schema: Schema,
+    documents: Vec<Object>,
+}
+
+/// A schema with some fields, and documents that mostly fit it.
+fn any_case() -> impl Strategy<Value = Case> {
+    let paths = [
+        "id", "a", "b", "a.b", "b.c", "n.m", "n.$uuid", "\"q", "$date",
+    ];
+    let field = prop::sample::select(&KINDS[..]);
+    let fields =
+        paths.map(|path| prop::option::of(field.clone()).prop_map(move |kind| (path, kind)));
+    (fields.to_vec(), any::<bool>()).prop_flat_map(|(fields, strict)| {
+        let mut schema = Schema::new().strict(strict);
+        let mut values = Vec::new();
+        for (path, kind) in fields {
+            let Some(kind) = kind else { continue };
+            if path == "id" {
+                let can_be = matches!(
+                    kind,
+                    FieldType::Uuid | FieldType::String | FieldType::Int | FieldType::Any
+                );
+                if can_be {
+                    schema = schema.field(Field::new(path, kind));
+                }
+                continue;
+            }
+            schema = schema.field(Field::new(path, kind));
+            let value = of_type(kind);
+            let value = prop_oneof![
+                2 => Just(None),
+                6 => value.clone().prop_map(Some),
+                1 => vec(value, 0..3).prop_map(|values| Some(Value::Array(values))),
+                1 => Just(Some(Value::Null)),
+            ];
+            values.push((Just(path), value, any::<bool>()));
+        }
+        let id = schema
+            .fields()
+            .find(|(path, _)| *path == "id")
+            .map(|(_, kind)| kind);
+        let id = match id {
+            Some(FieldType::Any) | None => any_id(),
+            Some(kind) => of_type(kind),
+        };
+        let document = (prop::option::of(id), values, any_object());
+        let document = document.prop_map(move |(id, values, others)| {
+            let mut object = if strict { Object::new() } else { others };
+            for (path, value, nests) in values {
+                let Some(value) = value else { continue };
+                match path.split_once('.') {
+                    Some((first, rest)) if nests => {
+                        let mut inner = match object.get(first) {
+                            Some(Value::Object(inner)) => inner.clone(),
+                            _ => Object::new(),
+                        };
+                        inner.insert(rest, value);
+                        object.insert(first, inner);
+                    }
+                    _ => {
+                        object.insert(path, value);
+                    }
+                }
+            }
+            object.remove("id");
+            if let Some(id) = id {
+                object.insert("id", id);
+            }
+            object
+        });
+        (Just(schema), vec(document, 1..6))
+            .prop_map(|(schema, documents)| Case { schema, documents })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: budget(300) as u32,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn what_goes_out_comes_back_the_same(case in any_case()) {
+        let db = Aurora::in_memory().unwrap();
+        db.new_collection("c", case.schema.clone()).unwrap();
+        for document in case.documents {
+            // One that does not fit is not part of this.
+            let _ = db.insert_into("c", document);
+        }
+        assert_comes_back(&db, &case.schema)?;
+    }
+}
+
+#[test]
+fn the_deepest_documents_come_back() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let mut value = Value::from(Uuid::from_u128(1));
+    for _ in 0..aurora::MAX_DEPTH - 1 {
+        value = object([("$x", value)]).into();
+    }
+    db.insert_into("c", object([("a", value.clone())])).unwrap();
+    let deeper = object([("$x", value)]);
+    assert!(db.insert_into("c", object([("a", deeper.into())])).is_err());
+    assert_comes_back(&db, &Schema::schemaless()).unwrap();
+}
+
+#[test]
+fn ids_of_documents_that_a_schema_came_to_later_come_back() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new().field(Field::new("n", FieldType::Int));
+    db.new_collection("c", schema.clone()).unwrap();
+    let uuid = Uuid::from_u128(1);
+    for id in [
+        Value::from(5),
+        "x".into(),
+        "5".into(),
+        uuid.into(),
+        uuid.to_string().into(),
+    ] {
+        db.insert_into("c", object([("id", id), ("n", 1.into())]))
+            .unwrap();
+    }
+    assert_comes_back(&db, &schema).unwrap();
+    // Now they may have a field `id`, and do not.
+    for later in [
+        schema.clone().strict(false),
+        schema.clone().field(Field::new("id", FieldType::String)),
+        schema.clone().field(Field::new("id", FieldType::Any)),
+    ] {
+        db.alter_collection("c", later.clone()).wait().unwrap();
+        assert_comes_back(&db, &later).unwrap();
+    }
+}
+
+#[test]
+fn what_has_expired_is_not_exported() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new()
+        .field(Field::new("at", FieldType::DateTime))
+        .index(Index::on(["at"]))
+        .expires_after("at", Duration::from_secs(1));
+    db.new_collection("c", schema).unwrap();
+    for at in ["2000-01-01T00:00:00Z", "9999-01-01T00:00:00Z"] {
+        db.insert_into("c", object([("at", date(at).into())]))
+            .unwrap();
+    }
+    let mut file = Vec::new();
+    assert_eq!(db.export("c").write_csv(&mut file).unwrap(), 1);
+}
