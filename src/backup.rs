@@ -10,9 +10,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::clock::Clock;
 use crate::db::Aurora;
+use crate::moment::Moment;
 use crate::txn::snapshot::Snapshot;
 use crate::{Error, Result};
+
+/// The time of the snapshot: nothing expires while it is copied.
+#[derive(Debug)]
+struct At(u64);
+
+impl Clock for At {
+    fn now_ms(&self) -> u64 {
+        self.0
+    }
+}
 
 /// Writes the copy as one transaction that commits by checkpoint: pages beyond the memory limit go
 /// straight to their place, so memory stays small.
@@ -54,12 +66,16 @@ fn copy(snapshot: &Snapshot, path: &Path) -> Result<()> {
     let target = Aurora::builder()
         .page_size(snapshot.engine().pager.page_size())
         .background(false)
+        .clock(Arc::new(At(snapshot.now_ms())))
         .open(path)?;
     let mut transaction = target.begin_write()?;
     transaction.commit_by_checkpoint();
-    for name in snapshot.tree_names() {
-        let mut to = transaction.tree(name)?;
-        let mut from = snapshot.tree(name)?.cursor();
+    for name in snapshot.all_tree_names() {
+        let Some(from) = snapshot.find(name) else {
+            continue;
+        };
+        let mut to = transaction.system_tree(name)?;
+        let mut from = from.cursor();
         let mut more = from.first()?;
         while more {
             let key = from.key().to_vec();
@@ -76,8 +92,9 @@ fn copy(snapshot: &Snapshot, path: &Path) -> Result<()> {
 fn compare(snapshot: &Snapshot, target: &Aurora) -> Result<()> {
     target.check()?;
     let copy = target.begin_read()?;
-    for name in snapshot.tree_names() {
-        let (expected, found) = (snapshot.tree(name)?.len(), copy.tree(name)?.len());
+    for name in snapshot.all_tree_names() {
+        let len = |snapshot: &Snapshot| snapshot.find(name).map_or(0, |tree| tree.len());
+        let (expected, found) = (len(snapshot), len(&copy));
         if expected != found {
             return Err(Error::Corrupt {
                 what: "a tree of the backup has another number of entries",

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::{Clock, Forward, SystemClock};
-use crate::collection::catalog::Catalog;
-use crate::collection::documents::Ids;
 use crate::compact::{Compaction, Progress};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::handle::Handle;
+use crate::hot::HotTier;
 use crate::inspect::{CheckReport, Stats};
+use crate::keys::expiry;
+use crate::keys::sweeper::{self, Alarm, Bell, Waiting};
 use crate::storage::{FileStorage, MemoryStorage, Storage};
 use crate::txn::engine::{Engine, Settings};
 use crate::txn::snapshot::{Entry, Range, Snapshot};
@@ -39,8 +40,8 @@ use crate::{Error, Result};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Aurora {
-    handle: Arc<Handle>,
-    durability: Durability,
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) durability: Durability,
 }
 
 /// How to open a database. See [`Aurora::builder`].
@@ -50,6 +51,8 @@ pub struct Builder {
     create: bool,
     durability: Durability,
     clock: Arc<dyn Clock>,
+    waiting: Option<Arc<dyn Waiting>>,
+    hot_bytes: usize,
 }
 
 impl Default for Builder {
@@ -66,6 +69,8 @@ impl Default for Builder {
             create: true,
             durability: Durability::Full,
             clock: Arc::new(SystemClock),
+            waiting: None,
+            hot_bytes: 64 << 20,
         }
     }
 }
@@ -84,6 +89,16 @@ impl Builder {
     /// table (16 bytes for each page that was used) comes on top.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.settings.memory_bytes = bytes;
+        self
+    }
+
+    /// How much memory the hot tier may use, in bytes; 64 MiB if not set, on top of
+    /// [`memory_limit`](Self::memory_limit). It holds the values and documents that are read most,
+    /// found by their hash and ready for use, always as the newest state has them. What is read
+    /// once does not get in, so a scan does not wash it out. 0 turns it off.
+    /// [`Stats::hot`](crate::Stats::hot) says what it does.
+    pub fn hot_limit(mut self, bytes: usize) -> Self {
+        self.hot_bytes = bytes;
         self
     }
 
@@ -115,8 +130,8 @@ impl Builder {
         self
     }
 
-    /// Whether the database has threads of its own for checkpoints and async commits. It has, if
-    /// not set. Without them the same work is done within the calls that need it, which makes
+    /// Whether the database has threads of its own for checkpoints, async commits, and the removal
+    /// of what has expired. It has, if not set. Without them the same work is done within the calls that need it, which makes
     /// every run the same: for tests, and for programs that must not have threads.
     pub fn background(mut self, background: bool) -> Self {
         self.settings.background = background;
@@ -134,6 +149,13 @@ impl Builder {
     /// back in a database: when the clock does, the latest time that was seen stays.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Where the sweeper waits for the next expiry, if not on the real time.
+    #[cfg(test)]
+    pub(crate) fn waiting(mut self, place: Arc<dyn Waiting>) -> Self {
+        self.waiting = Some(place);
         self
     }
 
@@ -178,15 +200,19 @@ impl Builder {
     pub fn open_storage(self, storage: Arc<dyn Storage>) -> Result<Aurora> {
         self.check()?;
         let engine = Engine::start(storage, self.settings, self.create)?;
-        Ok(Aurora {
-            handle: Arc::new(Handle {
-                engine,
-                clock: Forward::new(self.clock),
-                catalog: Catalog::default(),
-                ids: Ids::default(),
-            }),
+        let waiting = self.waiting.unwrap_or_else(|| Arc::new(Bell::default()));
+        let hot = HotTier::new(self.hot_bytes, engine.pager.salt());
+        let (clock, alarm) = (Forward::new(self.clock), Alarm::new(waiting));
+        let db = Aurora {
+            handle: Arc::new(Handle::new(engine, clock, alarm, hot)),
             durability: self.durability,
-        })
+        };
+        if let Some(reached_ms) = expiry::stored_clock(&db.begin_read()?)? {
+            db.handle.clock.reach(reached_ms);
+        }
+        crate::blob::recover(&db)?;
+        sweeper::start(&db.handle, db.durability)?;
+        Ok(db)
     }
 
     fn check(&self) -> Result<()> {
@@ -260,6 +286,16 @@ impl Aurora {
     pub async fn begin_write_async(&self) -> Result<WriteTransaction> {
         let turn = self.handle.engine.turns.queue_up().await;
         WriteTransaction::new(self.handle.clone(), turn, self.durability)
+    }
+
+    /// Starts a write transaction if nobody else has one.
+    pub(crate) fn try_begin_write(&self) -> Option<Result<WriteTransaction>> {
+        let turn = self.handle.engine.turns.take_if_free()?;
+        Some(WriteTransaction::new(
+            self.handle.clone(),
+            turn,
+            self.durability,
+        ))
     }
 
     /// Runs a closure in a write transaction and commits it; rolls it back if the closure fails.
@@ -342,17 +378,25 @@ impl Aurora {
     /// Counts and sizes: pages, trees, log, cache, snapshots, bytes written. Reads the pages that
     /// it counts, so it costs time in proportion to the file.
     pub fn stats(&self) -> Result<Stats> {
-        crate::inspect::stats(&self.handle.engine)
+        crate::inspect::stats(&self.handle.engine, self.handle.hot.stats())
     }
 
     /// Checks everything that the file promises about its structure: checksums along every
     /// reference, order, counts, separators, long values, and that reachable pages and free ones
-    /// are together all pages. Waits for its turn to write, and holds it.
+    /// are together all pages. Waits for its turn to write, and holds it. Then checks, on a
+    /// snapshot, that keys and the index of what expires say the same, that blobs and their chunks
+    /// belong to each other, that documents fit their schema, and that indexes hold exactly their
+    /// entries.
     ///
     /// # Errors
-    /// The first fault that it finds, as [`Error::Corrupt`].
+    /// The first fault that it finds, as [`Error::Corrupt`] or [`Error::BadRecord`].
     pub fn check(&self) -> Result<CheckReport> {
-        crate::inspect::check(&self.handle.engine)
+        let report = crate::inspect::check(&self.handle.engine)?;
+        let snapshot = self.begin_read()?;
+        crate::keys::check(&snapshot)?;
+        crate::blob::check(&snapshot)?;
+        crate::collection::check(&snapshot)?;
+        Ok(report)
     }
 
     /// Makes everything durable and closes the database, whatever other handles there are: their
@@ -361,7 +405,7 @@ impl Aurora {
     ///
     /// Dropping the last handle does the same, but cannot report errors.
     pub fn close(self) -> Result<()> {
-        self.handle.engine.close()
+        self.handle.close()
     }
 }
 

@@ -97,6 +97,24 @@ pub enum Error {
         found: u64,
     },
 
+    /// A record in one of the database's own trees is not one that Aurora writes, although the page
+    /// that holds it is sound.
+    #[error(
+        "damage in the tree {tree}, key {key:?}: {what}: expected {expected}, found {found}; restore a backup, or salvage the file with aurora-inspect"
+    )]
+    BadRecord {
+        /// The tree.
+        tree: &'static str,
+        /// The key of the record in that tree, as text.
+        key: String,
+        /// Which rule is broken.
+        what: &'static str,
+        /// What the rule asks for.
+        expected: u64,
+        /// What the record holds.
+        found: u64,
+    },
+
     /// The file is shorter than its header says.
     #[error(
         "the file is cut off: it has {found} bytes, its header says {expected}; restore a backup, or salvage the file with aurora-inspect"
@@ -213,8 +231,9 @@ pub enum Error {
         reason: &'static str,
     },
 
-    /// A future was polled, or waited for, after it had given its result.
-    #[error("this work was done already; start it again")]
+    /// A future was polled, or waited for, after it had given its result, or its thread ended
+    /// without one.
+    #[error("this work is over, and its result was given away or lost; start it again")]
     WorkDone,
 
     /// The key holds a blob where a value was asked for, or the other way round.
@@ -234,6 +253,22 @@ pub enum Error {
         /// The key, as text.
         key: String,
     },
+
+    /// Where the bytes of a blob come from has failed.
+    #[error(
+        "the source of the blob failed after {offset} bytes: {source}; nothing of it was stored; start it again"
+    )]
+    BlobSource {
+        /// How many bytes were read from it.
+        offset: u64,
+        /// Its own error.
+        #[source]
+        source: Arc<io::Error>,
+    },
+
+    /// A blob was staged in one database and is attached to another.
+    #[error("the blob was staged in another database; stage it in the one that it is for")]
+    StagedElsewhere,
 
     /// A value that should be a number is not.
     #[error("the value of the key {key:?} is not a number that can be incremented: {reason}")]
@@ -358,7 +393,7 @@ pub enum Error {
     /// A record of the database's own cannot be read although its page is whole: the program that
     /// wrote it was wrong.
     #[error("a record of {what} cannot be read: {reason}; salvage the file with aurora-inspect")]
-    BadRecord {
+    Unreadable {
         /// What the record belongs to.
         what: String,
         /// What is wrong with it.
@@ -391,6 +426,7 @@ impl Error {
         matches!(
             self,
             Error::Corrupt { .. }
+                | Error::Unreadable { .. }
                 | Error::BadRecord { .. }
                 | Error::Truncated { .. }
                 | Error::LogDamaged { .. }
@@ -438,6 +474,7 @@ impl Error {
                 | Error::WorkDone
                 | Error::WrongKind { .. }
                 | Error::BlobNotFound { .. }
+                | Error::StagedElsewhere
                 | Error::NotANumber { .. }
                 | Error::CollectionNotFound { .. }
                 | Error::CollectionExists { .. }

@@ -2,23 +2,93 @@
 
 use std::sync::Arc;
 
+use crate::Result;
+use crate::blob::Uploads;
 use crate::clock::Forward;
 use crate::collection::catalog::Catalog;
 use crate::collection::documents::Ids;
+use crate::hot::HotTier;
+use crate::keys::expiry;
+use crate::keys::sweeper::Alarm;
 use crate::txn::engine::Engine;
+use crate::txn::write::{Durability, WriteTransaction};
 
 /// Closes the database when the last one who holds it is gone.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub engine: Arc<Engine>,
-    pub clock: Forward,
-    pub catalog: Catalog,
-    pub ids: Ids,
+    pub clock: Arc<Forward>,
+    pub alarm: Arc<Alarm>,
+    /// Values of keys and decoded documents of the newest published state.
+    pub hot: Arc<HotTier>,
+    pub catalog: Arc<Catalog>,
+    pub ids: Arc<Ids>,
+    pub uploads: Arc<Uploads>,
+    /// Not so for the handles of the database's own threads.
+    keeps_open: bool,
+}
+
+impl Handle {
+    pub(crate) fn new(engine: Arc<Engine>, clock: Forward, alarm: Alarm, hot: HotTier) -> Self {
+        Handle {
+            engine,
+            clock: Arc::new(clock),
+            alarm: Arc::new(alarm),
+            hot: Arc::new(hot),
+            catalog: Arc::default(),
+            ids: Arc::default(),
+            uploads: Arc::default(),
+            keeps_open: true,
+        }
+    }
+
+    /// A handle on the same database that does not keep it open: for its own threads, so that it
+    /// is always the user's last handle that closes it, and on the user's thread.
+    pub(crate) fn helper(&self) -> Self {
+        Handle {
+            engine: self.engine.clone(),
+            clock: self.clock.clone(),
+            alarm: self.alarm.clone(),
+            hot: self.hot.clone(),
+            catalog: self.catalog.clone(),
+            ids: self.ids.clone(),
+            uploads: self.uploads.clone(),
+            keeps_open: false,
+        }
+    }
+
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.engine.check_writable().is_ok()
+            && let Err(error) = self.store_clock()
+        {
+            // It only matters if the clock goes back, and must not stop the rest.
+            tracing::warn!(%error, "the time could not be stored");
+        }
+        self.alarm.stop();
+        self.engine.close()
+    }
+
+    /// Stores the time, so that it cannot be earlier when the database is opened again. Only where
+    /// something may expire: to others the time means nothing.
+    fn store_clock(&self) -> Result<()> {
+        let turn = self.engine.turns.wait();
+        let helper = Arc::new(self.helper());
+        // The checkpoint that follows makes it durable.
+        let mut tx = WriteTransaction::new(helper, turn, Durability::Buffered)?;
+        let now_ms = tx.begun_ms();
+        if tx.find(expiry::EXPIRY).is_some() && expiry::raise_clock(&mut tx, now_ms)? {
+            tx.commit()?;
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Err(error) = self.engine.close() {
+        if !self.keeps_open {
+            return;
+        }
+        if let Err(error) = self.close() {
             tracing::error!(%error, "the database was not closed cleanly");
         }
     }

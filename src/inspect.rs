@@ -55,6 +55,31 @@ impl WrittenBytes {
     }
 }
 
+/// The hot tier in the statistics. Counts are since the database was opened.
+/// See [`Builder::hot_limit`](crate::Builder::hot_limit).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HotStats {
+    /// Reads that it answered.
+    pub hits: u64,
+    /// Reads that went to the trees.
+    pub misses: u64,
+    /// Values and documents in it.
+    pub entries: u64,
+    /// Memory that it uses, in bytes, its own tables included.
+    pub bytes: u64,
+    /// The memory that it may use.
+    pub limit_bytes: u64,
+    /// Values that were taken in.
+    pub admitted: u64,
+    /// Values that were wanted and not taken in: too large, or changed while they were read.
+    pub refused: u64,
+    /// Values that made way for others.
+    pub evicted: u64,
+    /// Values that were dropped because a commit changed them.
+    pub dropped: u64,
+}
+
 /// See [`Aurora::stats`](crate::Aurora::stats).
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
@@ -109,6 +134,8 @@ pub struct Stats {
     pub written: WrittenBytes,
     /// Syncs since the file was opened.
     pub syncs: u64,
+    /// The hot tier.
+    pub hot: HotStats,
 }
 
 /// What [`Aurora::check`](crate::Aurora::check) looked at, all of it sound.
@@ -142,7 +169,7 @@ impl TreeStats {
     }
 }
 
-pub(crate) fn stats(engine: &Arc<Engine>) -> Result<Stats> {
+pub(crate) fn stats(engine: &Arc<Engine>, hot: HotStats) -> Result<Stats> {
     engine.check_open()?;
     let state = engine.log.published();
     let mut trees = BTreeMap::new();
@@ -193,6 +220,7 @@ pub(crate) fn stats(engine: &Arc<Engine>) -> Result<Stats> {
             header: written.bytes(Cause::Header),
         },
         syncs: written.syncs.load(std::sync::atomic::Ordering::Relaxed),
+        hot,
     })
 }
 

@@ -1,14 +1,22 @@
 //! Aurora: an embedded database in one file.
 //!
-//! Ordered trees of bytes with transactions, snapshots, and a log inside the file, so that a call
-//! that returned `Ok` has survived a power cut. See [`Aurora`] for how to begin.
+//! Keys with a time to live, collections of documents with indexes and queries, and blobs, in one
+//! transaction, with snapshots, and with a log inside the file, so that a call that returned `Ok` has
+//! survived a power cut. Beneath are ordered trees of bytes, which are there to be used too. See
+//! [`Aurora`] for how to begin, [`Schema`] and [`Query`] for documents.
 //!
 //! ```text
 //! db, backup, compact, inspect    what a user calls
-//!   txn                           snapshots, one writer at a time, commit, checkpoint, recovery
-//!     tree                        B+tree over pages: search, insert, delete, cursors, counts
-//!       pager          log        verified pages and free space; the write-ahead log
-//!         format       storage    every byte as pure functions; the only code that touches a file
+//!   export                        collections to files and back
+//!     query                       filters, plans, rows
+//!       collection                schemas, documents, index entries
+//!         keys, blob, value       keys that expire; content in chunks; values and their order
+//!           hot                   values and documents from memory
+//!             txn                 snapshots, one writer at a time, commit, checkpoint, recovery
+//!               tree              B+tree over pages: search, insert, delete, cursors, counts
+//!                 pager    log    verified pages and free space; the write-ahead log
+//!                   format        every byte as pure functions
+//!                     storage     the only code that touches a file
 //! ```
 //!
 //! Arrows only point down.
@@ -17,6 +25,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod backup;
+mod blob;
 mod clock;
 mod collection;
 mod compact;
@@ -24,7 +33,9 @@ mod db;
 mod error;
 mod format;
 mod handle;
+mod hot;
 mod inspect;
+mod keys;
 mod log;
 mod moment;
 mod pager;
@@ -36,6 +47,7 @@ mod txn;
 mod value;
 mod work;
 
+pub use blob::{BlobInfo, BlobMeta, BlobReader, BlobWriter, StagedBlob};
 pub use clock::{Clock, SystemClock};
 pub use collection::{
     BuildProgress, Collection, CollectionMut, CollectionView, Field, Index, IndexInfo, Patch,
@@ -44,7 +56,8 @@ pub use collection::{
 pub use compact::Progress;
 pub use db::{Aurora, Builder, Tree};
 pub use error::{Error, Result};
-pub use inspect::{CheckReport, Stats, TreeStats, WrittenBytes};
+pub use inspect::{CheckReport, HotStats, Stats, TreeStats, WrittenBytes};
+pub use keys::{Batch, DataInfo, Scan, Swap, Target, Ttl};
 pub use query::{Cursor, Explanation, Fields, Filter, Group, Grouped, Page, Query, Rows};
 pub use txn::snapshot::{Entry, Range, Snapshot, TreeCursor, TreeView, ValueRef};
 pub use txn::write::{Commit, Durability, Savepoint, TreeMut, WriteTransaction};
@@ -52,3 +65,8 @@ pub use value::{
     Comparand, Document, DocumentId, FieldType, MAX_DEPTH, Object, Operand, Timestamp, Uuid, Value,
 };
 pub use work::Work;
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

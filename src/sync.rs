@@ -116,6 +116,11 @@ mod scheduled {
                 .map(|held| self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
         }
 
+        /// The scheduler has no time that could run out.
+        pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: std::time::Duration) {
+            self.wait(guard);
+        }
+
         pub(crate) fn notify_one(&self) {
             self.0.notify_one();
         }

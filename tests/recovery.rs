@@ -137,7 +137,7 @@ fn a_record_of_a_dropped_tail_never_comes_back() {
             tx.tree("a").unwrap().put(key, [2; 1200]).unwrap();
             tx.commit().unwrap();
         }
-        disk.crash_after(0);
+        disk.crash_after(1);
         db.flush().unwrap_err();
         let torn = disk.crash_image(SimCrash::Sectors { seed });
         drop(db);

@@ -1,5 +1,8 @@
 //! Collections as users hold them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -11,6 +14,7 @@ use super::patch::Patch;
 use super::schema::{Index, Schema};
 use crate::Result;
 use crate::db::Aurora;
+use crate::hot;
 use crate::moment::Moment;
 use crate::query::Query;
 use crate::txn::snapshot::Snapshot;
@@ -34,10 +38,11 @@ impl Aurora {
     /// [`Error::CollectionNotFound`](crate::Error::CollectionNotFound) if there is none.
     pub fn collection(&self, name: impl Into<String>) -> Result<Collection> {
         let name = name.into();
-        self.read(|snapshot| catalog::load(snapshot, &name).map(|_| ()))?;
+        let meta = self.read(|snapshot| catalog::load(snapshot, &name))?;
         Ok(Collection {
             db: self.clone(),
             name,
+            number: Arc::new(AtomicU32::new(meta.number)),
         })
     }
 
@@ -227,6 +232,9 @@ fn get(moment: &impl Moment, meta: &Meta, id: &Value) -> Result<Option<Document>
 pub struct Collection {
     db: Aurora,
     name: String,
+    /// The number that the name had when it was last looked up: the space of the hot tier in which
+    /// its documents are. A collection that is gone has none there.
+    number: Arc<AtomicU32>,
 }
 
 impl Collection {
@@ -255,10 +263,24 @@ impl Collection {
         self.change(|collection| collection.insert_many(documents))
     }
 
-    /// The document of that id.
-    pub fn get(&self, id: impl Into<Value>) -> Result<Option<Document>> {
-        self.db
-            .read(|snapshot| snapshot.collection(&self.name)?.get(id))
+    /// The document of that id, shared with the hot tier.
+    pub fn get(&self, id: impl Into<Value>) -> Result<Option<Arc<Document>>> {
+        let id = id.into();
+        let number = self.number.load(Ordering::Relaxed);
+        let key = documents::key_of_id(&self.name, &id)?;
+        let mut elsewhere = None;
+        let found = hot::read_through(&self.db.handle, number, &key, |snapshot| {
+            let meta = catalog::load(snapshot, &self.name)?;
+            let loaded = documents::load_hot(snapshot, &meta, &key)?;
+            if meta.number == number {
+                return Ok(loaded);
+            }
+            // Another collection has the name now: what it holds does not belong into this space.
+            self.number.store(meta.number, Ordering::Relaxed);
+            elsewhere = loaded.map(|(hot, _)| hot);
+            Ok(None)
+        })?;
+        Ok(found.or(elsewhere).and_then(documents::of_hot))
     }
 
     /// The document of that id, as the program's own type.
@@ -331,7 +353,7 @@ impl Collection {
 #[derive(Debug)]
 pub struct CollectionView<'s> {
     snapshot: &'s Snapshot,
-    meta: std::sync::Arc<Meta>,
+    meta: Arc<Meta>,
 }
 
 impl CollectionView<'_> {
@@ -362,7 +384,7 @@ impl CollectionView<'_> {
 #[derive(Debug)]
 pub struct CollectionMut<'t> {
     tx: &'t mut WriteTransaction,
-    meta: std::sync::Arc<Meta>,
+    meta: Arc<Meta>,
 }
 
 impl CollectionMut<'_> {

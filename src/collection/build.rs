@@ -99,6 +99,7 @@ pub(crate) fn delete(tx: &mut WriteTransaction, name: &str) -> Result<()> {
     for index in &meta.indexes {
         drop_if_there(tx, &index.tree)?;
     }
+    tx.touch_space(meta.number);
     // What it leaves in the index of what expires is removed when its time comes.
     tx.system_tree(CATALOG_TREE)?.delete(name)?;
     Ok(())
@@ -304,6 +305,8 @@ pub(super) fn alter(tx: &mut WriteTransaction, name: &str, schema: Schema) -> Re
     {
         drop_if_there(tx, &index.tree)?;
     }
+    // The same bytes may mean other documents from now on.
+    tx.touch_space(old.number);
     let names = names_of(&schema, &old.known_names);
     let new = changed(&old, schema, names, next_index, indexes);
     let mut after = Vec::new();

@@ -16,10 +16,13 @@ use crate::sync::Mutex;
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
 
+/// The bytes of a record, and what they decode to.
+type Decoded = (Vec<u8>, Arc<Meta>);
+
 /// Decoded records with their bytes (invariant 1). Small: one for each name that was used.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
-    decoded: Mutex<HashMap<String, (Vec<u8>, Arc<Meta>)>>,
+    decoded: Mutex<HashMap<String, Decoded>>,
 }
 
 impl Catalog {
@@ -30,7 +33,7 @@ impl Catalog {
         {
             return Ok(meta.clone());
         }
-        let meta = Meta::decode(name, bytes).ok_or_else(|| Error::BadRecord {
+        let meta = Meta::decode(name, bytes).ok_or_else(|| Error::Unreadable {
             what: format!("the collection {name:?}"),
             reason: "its schema does not decode",
         })?;
@@ -56,6 +59,17 @@ pub(crate) fn load(moment: &impl Moment, name: &str) -> Result<Arc<Meta>> {
     find(moment, name)?.ok_or_else(|| Error::CollectionNotFound {
         collection: name.to_string(),
     })
+}
+
+/// The collection with that number, if it is still there.
+pub(crate) fn by_number(moment: &impl Moment, number: u32) -> Result<Option<Arc<Meta>>> {
+    for name in names(moment)? {
+        let meta = load(moment, &name)?;
+        if meta.number == number {
+            return Ok(Some(meta));
+        }
+    }
+    Ok(None)
 }
 
 /// The names of all collections, in order.
@@ -89,7 +103,7 @@ pub(crate) fn next_number(tx: &mut WriteTransaction) -> Result<u32> {
         None => Some(0),
     };
     let next = last.and_then(|last| last.checked_add(1));
-    let next = next.ok_or_else(|| Error::BadRecord {
+    let next = next.ok_or_else(|| Error::Unreadable {
         what: "the counter of collections".to_string(),
         reason: "it is not a number, or has reached its end",
     })?;

@@ -2,8 +2,9 @@
 //! both ways, what expires.
 
 use super::catalog;
-use super::documents::{EXPIRY_TREE, entries, expiry_key, expiry_of, refit, some_after};
+use super::documents::{entries, expiry_name, expiry_of, refit, some_after};
 use super::meta::Meta;
+use crate::keys::expiry;
 use crate::moment::Moment;
 use crate::{Error, Result};
 
@@ -19,7 +20,7 @@ pub(crate) fn check(moment: &impl Moment) -> Result<()> {
 }
 
 fn fault(meta: &Meta, reason: &'static str) -> Error {
-    Error::BadRecord {
+    Error::Unreadable {
         what: format!("the collection {:?}", meta.name),
         reason,
     }
@@ -68,9 +69,8 @@ fn check_document(
         }
     }
     if let Some(expiry) = expiry_of(meta, document)? {
-        let entry = expiry_key(expiry, meta.number, key);
-        let view = moment.system_view(EXPIRY_TREE);
-        if !view.map_or(Ok(false), |view| view.contains(&entry))? {
+        let name = expiry_name(meta.number, key);
+        if !expiry::lists(moment, expiry, expiry::OF_DOCUMENT, &name)? {
             return Err(fault(meta, "a document that expires is not listed so"));
         }
     }

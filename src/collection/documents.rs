@@ -5,12 +5,18 @@
 //! 1. A document, its index entries and its entry in the index of what expires change in one
 //!    transaction.
 //! 2. A document that breaks the schema or a unique index changes nothing.
-//! 3. The key of a document is the encoding of its id, and if it has a field `id`, that is the id.
+//! 3. Every change of a document is told to the hot tier.
+//! 4. The key of a document is the encoding of its id, and if it has a field `id`, that is the id.
 
+use std::sync::Arc;
+
+use super::catalog;
 use super::index::{self, MAX_ID_BYTES, agree, cut, entry, split, unique_values, unreadable};
 use super::meta::{IndexMeta, Meta};
 use super::patch::Patch;
 use super::schema::takes;
+use crate::hot::Hot;
+use crate::keys::expiry;
 use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
 use crate::value::{
@@ -19,15 +25,14 @@ use crate::value::{
 };
 use crate::{Error, Result};
 
-/// Name of the tree that says what expires when.
-pub(super) const EXPIRY_TREE: &str = "aurora/expiry";
-/// Marks documents there.
-pub(crate) const EXPIRES_DOCUMENT: u8 = 1;
-
 /// The key of a document.
 pub(crate) fn key_of(meta: &Meta, id: &Value) -> Result<Vec<u8>> {
+    key_of_id(&meta.name, id)
+}
+
+pub(super) fn key_of_id(collection: &str, id: &Value) -> Result<Vec<u8>> {
     let bad = |expected| Error::WrongType {
-        collection: meta.name.to_string(),
+        collection: collection.to_string(),
         field: "id".to_string(),
         expected,
         found: id.type_name(),
@@ -86,6 +91,34 @@ pub(crate) fn find(moment: &impl Moment, meta: &Meta, key: &[u8]) -> Result<Opti
     }
 }
 
+/// A document for the hot tier, with its size in memory, about.
+pub(super) fn load_hot(
+    moment: &impl Moment,
+    meta: &Meta,
+    key: &[u8],
+) -> Result<Option<(Hot, usize)>> {
+    let Some(bytes) = find(moment, meta, key)? else {
+        return Ok(None);
+    };
+    let document = Arc::new(decode(meta, key, &bytes)?);
+    // Each field has a name, a value, and perhaps text of its own.
+    let size = 2 * bytes.len() + document.len() * 64 + 128;
+    let expires_ms = expiry_of(meta, &bytes)?;
+    let hot = Hot::Document {
+        document,
+        expires_ms,
+    };
+    Ok(Some((hot, size)))
+}
+
+/// The document that the hot tier has.
+pub(super) fn of_hot(hot: Hot) -> Option<Arc<Document>> {
+    match hot {
+        Hot::Document { document, .. } => document.downcast().ok(),
+        Hot::Value { .. } => None,
+    }
+}
+
 fn not_found(meta: &Meta, key: &[u8]) -> Error {
     Error::DocumentNotFound {
         collection: meta.name.to_string(),
@@ -123,6 +156,7 @@ pub(crate) fn insert(
     }
     let document = encode_fields(&fields, &meta.names);
     change(tx, meta, &key, old.as_deref(), Some(&document))?;
+    relieve(tx, meta)?;
     Ok(id)
 }
 
@@ -184,6 +218,7 @@ fn insert_waiting(
             waiting.extend(own);
         }
     }
+    tx.touch(meta.number, &key);
     change_expiry(tx, meta, &key, None, Some(&document))?;
     tx.system_tree(&meta.documents_tree)?.put(&key, document)?;
     Ok(id)
@@ -237,7 +272,8 @@ pub(crate) fn replace(
     }
     let fields = checked_fields(meta, fields)?;
     let document = encode_fields(&fields, &meta.names);
-    change(tx, meta, key, Some(&old), Some(&document))
+    change(tx, meta, key, Some(&old), Some(&document))?;
+    relieve(tx, meta)
 }
 
 /// Changes single fields of a document.
@@ -265,6 +301,7 @@ pub(crate) fn delete(tx: &mut WriteTransaction, meta: &Meta, key: &[u8]) -> Resu
     };
     let was_there = !is_expired(meta, &old, tx.now_ms())?;
     change(tx, meta, key, Some(&old), None)?;
+    relieve(tx, meta)?;
     Ok(was_there)
 }
 
@@ -282,6 +319,8 @@ fn checked(tx: &WriteTransaction, meta: &Meta, mut fields: Object) -> Result<(Va
     let given = fields.get("id").filter(|id| !id.is_null());
     let id = match (given, declared) {
         (Some(id), Some(field)) => id.clone().fitted(field.kind),
+        // `serde` hands a UUID over as bytes.
+        (Some(id @ Value::Bytes(_)), None) => id.clone().fitted(FieldType::Uuid),
         (Some(id), None) => id.clone(),
         (None, declared) => new_id(tx, meta, declared.map(|field| field.kind))?,
     };
@@ -403,24 +442,35 @@ fn change(
         let after = entries(meta, index, key, new)?;
         changes.push((index, before, after));
     }
-    for (index, before, after) in changes {
-        if before == after {
-            continue;
+    tx.touch(meta.number, key);
+    tx.together(|tx| {
+        for (index, before, after) in &changes {
+            if before == after {
+                continue;
+            }
+            let mut tree = tx.system_tree(&index.tree)?;
+            for gone in before.iter().filter(|entry| !after.contains(entry)) {
+                tree.delete(gone)?;
+            }
+            for added in after.iter().filter(|entry| !before.contains(entry)) {
+                tree.put(added, [])?;
+            }
         }
-        let mut tree = tx.system_tree(&index.tree)?;
-        for gone in before.iter().filter(|entry| !after.contains(entry)) {
-            tree.delete(gone)?;
+        change_expiry(tx, meta, key, old, new)?;
+        let mut documents = tx.system_tree(&meta.documents_tree)?;
+        match new {
+            Some(new) => documents.put(key, new).map(|_| ()),
+            None => documents.delete(key).map(|_| ()),
         }
-        for added in after.iter().filter(|entry| !before.contains(entry)) {
-            tree.put(added, [])?;
-        }
+    })
+}
+
+/// Removes some of what has expired, where there is no thread that does.
+fn relieve(tx: &mut WriteTransaction, meta: &Meta) -> Result<()> {
+    if meta.expires.is_some() {
+        tx.together(expiry::relieve)?;
     }
-    change_expiry(tx, meta, key, old, new)?;
-    let mut documents = tx.system_tree(&meta.documents_tree)?;
-    match new {
-        Some(new) => documents.put(key, new).map(|_| ()),
-        None => documents.delete(key).map(|_| ()),
-    }
+    Ok(())
 }
 
 pub(super) fn entries(
@@ -464,12 +514,12 @@ pub(super) fn set_expiry(
     if before == after {
         return Ok(());
     }
-    let mut tree = tx.system_tree(EXPIRY_TREE)?;
+    let name = expiry_name(collection, key);
     if let Some(before) = before {
-        tree.delete(expiry_key(before, collection, key))?;
+        expiry::remove(tx, before, expiry::OF_DOCUMENT, &name)?;
     }
     if let Some(after) = after {
-        tree.put(expiry_key(after, collection, key), [])?;
+        expiry::add(tx, after, expiry::OF_DOCUMENT, &name)?;
     }
     Ok(())
 }
@@ -480,13 +530,32 @@ pub(super) fn refit(meta: &Meta, key: &[u8], document: &[u8]) -> Result<Vec<u8>>
     Ok(encode_fields(&checked_fields(meta, fields)?, &meta.names))
 }
 
-/// An entry in the index of what expires.
-pub(crate) fn expiry_key(expiry_ms: u64, collection: u32, key: &[u8]) -> Vec<u8> {
-    let mut entry = expiry_ms.to_be_bytes().to_vec();
-    entry.push(EXPIRES_DOCUMENT);
-    entry.extend_from_slice(&collection.to_be_bytes());
-    entry.extend_from_slice(key);
-    entry
+/// What stands for a document in the index of what expires.
+pub(super) fn expiry_name(collection: u32, key: &[u8]) -> Vec<u8> {
+    [&collection.to_be_bytes(), key].concat()
+}
+
+/// Removes the document that an entry of that index names, if it expires when the entry says. Says
+/// whether the entry was right, or is of a collection that is gone.
+pub(crate) fn erase_expired(
+    tx: &mut WriteTransaction,
+    name: &[u8],
+    expiry_ms: u64,
+) -> Result<bool> {
+    let Some((number, key)) = name.split_first_chunk::<4>() else {
+        return Ok(false);
+    };
+    let Some(meta) = catalog::by_number(tx, u32::from_be_bytes(*number))? else {
+        expiry::remove(tx, expiry_ms, expiry::OF_DOCUMENT, name)?;
+        return Ok(true);
+    };
+    match stored(tx, &meta, key)? {
+        Some(old) if expiry_of(&meta, &old)? == Some(expiry_ms) => {
+            change(tx, &meta, key, Some(&old), None)?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Finds another document with the same values in a unique index.

@@ -52,7 +52,12 @@ pub(crate) fn split(entry: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Why a document cannot be read.
 pub(crate) fn unreadable(meta: &Meta, reason: &'static str) -> Error {
-    Error::BadRecord {
+    if reason == crate::query::BAD_PATTERN.0 {
+        return Error::BadQuery {
+            reason: reason.to_string(),
+        };
+    }
+    Error::Unreadable {
         what: format!("a document of the collection {:?}", meta.name),
         reason,
     }
@@ -168,4 +173,55 @@ pub(crate) fn agree(index: &IndexMeta, a: &[u8], b: &[u8]) -> bool {
     };
     let of_b = values(b);
     values(a).iter().any(|value| of_b.contains(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::{FieldNames, MAX_DEPTH, Object, Uuid, encode_fields};
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn in_order(value: Value) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(&value, &mut bytes);
+        bytes
+    }
+
+    /// The tables of the section on collections in `format-spec.md`.
+    #[test]
+    fn the_format_is_as_it_is_written_down() {
+        let spec = include_str!("../../format-spec.md");
+        let says = |what: &str, value: &str| {
+            let row = format!("| {what} | {value} |");
+            assert!(spec.contains(&row), "not in format-spec.md: {row}");
+        };
+        says("kind of an entry for whole values", &WHOLE.to_string());
+        says("kind of an entry for an element", &ELEMENT.to_string());
+        says("longest part for the values", &LIMIT_BYTES.to_string());
+        says("longest encoded id", &MAX_ID_BYTES.to_string());
+        says("deepest nesting", &MAX_DEPTH.to_string());
+        let one = in_order(1.into());
+        says("the integer 1 in order", &hex(&one));
+        says(
+            "the integer 2^63 - 1 in order",
+            &hex(&in_order(i64::MAX.into())),
+        );
+        says(
+            "the string \"a\", U+0000 in order",
+            &hex(&in_order("a\0".into())),
+        );
+        let array = Value::Array(vec![true.into()]);
+        says("the array of true in order", &hex(&in_order(array)));
+        let fields = Object::from([("x", Value::from(1)), ("b", Uuid::from_u128(1).into())]);
+        let document = encode_fields(&fields, &FieldNames::new(["x".into()]));
+        let what = "the document {x: 1, b: UUID 1} with x known as 0";
+        says(what, &hex(&document));
+        let values = [&[WHOLE][..], &one].concat();
+        let own = entry(&values, &in_order(2.into()));
+        says("entry of the integer 1 for the document 2", &hex(&own));
+        assert_eq!(split(&own), Some((&values[..], &in_order(2.into())[..])));
+    }
 }

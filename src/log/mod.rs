@@ -16,7 +16,10 @@
 //! 4. A state is published only when the log is durable up to its record (or when its commit
 //!    asked not to wait), and never one older than the published one.
 //! 5. After a failed write or sync nothing more is written: what the disk holds is not known.
-//! 6. After each sync a mark is written behind the last record, not synced: it proves on reopen
+//! 6. Whoever holds copies of what is published is told before a state becomes visible and after,
+//!    once for each commit that the state holds and the one before it did not, also when states
+//!    in between were never published themselves.
+//! 7. After each sync a mark is written behind the last record, not synced: it proves on reopen
 //!    that the records before it were acknowledged. The next record overwrites it.
 
 mod replay;
@@ -51,6 +54,20 @@ const FIRST_ROUSED: usize = 2;
 pub(crate) trait Versioned: Send + Sync {
     fn version(&self) -> Version;
 }
+
+/// Someone who holds copies of what is published, and is told when a commit changes it
+/// (invariant 6). Both are called with the log's lock held: they must be short, and must not call
+/// the log. What is never published is dropped without a call.
+pub(crate) trait Publication: std::fmt::Debug + Send {
+    /// The next call of [`Log::published`] may see the commit.
+    fn before(&mut self);
+    /// Every call from now on sees it.
+    fn after(&mut self);
+}
+
+/// What was told of a publication; dropped when the log's lock is not held any more, because that
+/// may free a lot of memory.
+type Told = Vec<Box<dyn Publication>>;
 
 /// Where in the file the log's positions are.
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +145,10 @@ struct Inner<S> {
     /// Long values were written to their place since the last sync of the whole file.
     unsynced_runs: bool,
     pending: VecDeque<Pending<S>>,
+    /// Who is to be told when which state is published, in order. Apart from `pending`, because a
+    /// newer state may be published first. Kept after a failure: a buffered commit on top of
+    /// those that failed may still be published.
+    notices: VecDeque<(Version, Box<dyn Publication>)>,
     wakers: Vec<(Lsn, Waker)>,
     /// Threads that wait for the log to be durable up to a position.
     sleepers: Vec<(Lsn, Arc<Sleeper>)>,
@@ -199,6 +220,7 @@ impl<S: Versioned> Log<S> {
                 leading: false,
                 unsynced_runs: false,
                 pending: VecDeque::new(),
+                notices: VecDeque::new(),
                 wakers: Vec::new(),
                 sleepers: Vec::new(),
                 failed: None,
@@ -260,20 +282,41 @@ impl<S: Versioned> Log<S> {
 
     /// The state of the commit that ends at `end` becomes visible when the log is durable there,
     /// or now.
-    pub(crate) fn publish(&self, state: Arc<S>, end: Lsn, now: bool) {
+    pub(crate) fn publish(
+        &self,
+        state: Arc<S>,
+        end: Lsn,
+        now: bool,
+        notice: Option<Box<dyn Publication>>,
+    ) {
         let mut inner = self.inner.lock();
+        if let Some(notice) = notice {
+            inner.notices.push_back((state.version(), notice));
+        }
+        let mut told = Told::new();
         if now || inner.durable >= end {
-            self.publish_newer(state);
+            told = self.publish_newer(&mut inner, state);
         } else {
             inner.pending.push_back(Pending { end, state });
         }
+        drop(inner);
+        drop(told);
     }
 
-    /// Invariant 4. Called with the lock held, which orders the stores.
-    fn publish_newer(&self, state: Arc<S>) {
+    /// Invariants 4 and 6. Called with the lock held, which orders the stores.
+    #[must_use]
+    fn publish_newer(&self, inner: &mut Inner<S>, state: Arc<S>) -> Told {
+        let mut told = inner.notices_up_to(state.version());
+        for notice in &mut told {
+            notice.before();
+        }
         if state.version() > self.published.load().version() {
             self.published.store(state);
         }
+        for notice in &mut told {
+            notice.after();
+        }
+        told
     }
 
     /// The length of the ring that the next record goes to.
@@ -428,7 +471,7 @@ impl<S: Versioned> Log<S> {
         self.work.notify_all();
     }
 
-    /// Writes and syncs what is in the buffer, publishes, wakes (invariants 3 to 6).
+    /// Writes and syncs what is in the buffer, publishes, wakes (invariants 3 to 7).
     fn lead<'a>(&'a self, mut inner: MutexGuard<'a, Inner<S>>) -> MutexGuard<'a, Inner<S>> {
         inner.leading = true;
         inner = self.gather(inner);
@@ -452,10 +495,11 @@ impl<S: Versioned> Log<S> {
         let mut inner = self.inner.lock();
         inner.leading = false;
         inner.batches += 1;
+        let mut told = Told::new();
         match outcome {
             Ok(()) => {
                 inner.durable = inner.durable.max(to);
-                self.publish_durable(&mut inner);
+                told = self.publish_durable(&mut inner);
             }
             Err(cause) => self.fail(&mut inner, &cause),
         }
@@ -470,6 +514,7 @@ impl<S: Versioned> Log<S> {
         }
         drop(inner);
         self.rouse(sleepers);
+        drop(told);
         self.inner.lock()
     }
 
@@ -541,16 +586,15 @@ impl<S: Versioned> Log<S> {
         Ok(())
     }
 
-    fn publish_durable(&self, inner: &mut Inner<S>) {
+    #[must_use]
+    fn publish_durable(&self, inner: &mut Inner<S>) -> Told {
         let mut newest = None;
         while let Some(first) = inner.pending.front()
             && first.end <= inner.durable
         {
             newest = inner.pending.pop_front();
         }
-        if let Some(newest) = newest {
-            self.publish_newer(newest.state);
-        }
+        newest.map_or_else(Told::new, |newest| self.publish_newer(inner, newest.state))
     }
 
     fn wake(&self, inner: &mut Inner<S>) {
@@ -634,8 +678,10 @@ impl<S: Versioned> Log<S> {
         }
         inner.skip_to(position.lsn);
         inner.durable = inner.durable.max(position.lsn);
-        self.publish_durable(&mut inner);
+        let told = self.publish_durable(&mut inner);
         self.wake(&mut inner);
+        drop(inner);
+        drop(told);
     }
 
     /// Writes a mark behind the last record, if everything before it is durable. After a
@@ -688,7 +734,7 @@ impl<S> Inner<S> {
         self.end += (self.buffer.len() - before) as u64;
     }
 
-    /// The mark that belongs at `end` once the log is durable up to there (invariant 6).
+    /// The mark that belongs at `end` once the log is durable up to there (invariant 7).
     fn mark(&self, end: Lsn, flags: u8, salt: u64) -> Vec<u8> {
         let header = RecordHeader {
             lsn: end,
@@ -710,6 +756,14 @@ impl<S> Inner<S> {
         }
         // The first failure itself, for everyone who was waiting for that write.
         self.failed.as_ref().map(|cause| Err((**cause).clone()))
+    }
+
+    fn notices_up_to(&mut self, version: Version) -> Told {
+        let due = self.notices.partition_point(|(of, _)| *of <= version);
+        self.notices
+            .drain(..due)
+            .map(|(_, notice)| notice)
+            .collect()
     }
 
     /// A checkpoint made everything before `lsn` durable: it need not be written any more.

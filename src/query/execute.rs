@@ -44,12 +44,9 @@ impl Spec<'_> {
             filter: (!self.filters.is_empty()).then_some(&all as _),
             order: &self.order,
             first_rows: self.limit.map(|limit| limit.saturating_add(self.offset)),
+            offset: self.offset,
         };
         plan(moment, meta, &wanted)
-    }
-
-    fn is_backwards(&self) -> bool {
-        self.order.last().is_some_and(|(_, ascending)| !ascending)
     }
 }
 
@@ -450,14 +447,14 @@ impl<'q> Execution<'q> {
         documents: &TreeView<'m>,
         id: &[u8],
     ) -> Result<crate::txn::snapshot::ValueRef<'m>> {
-        documents.get(id)?.ok_or_else(|| Error::BadRecord {
+        documents.get(id)?.ok_or_else(|| Error::Unreadable {
             what: format!("an index of the collection {:?}", self.meta.name),
             reason: "it names a document that is not there",
         })
     }
 
     fn bad_entry(&self) -> Error {
-        Error::BadRecord {
+        Error::Unreadable {
             what: format!("an index of the collection {:?}", self.meta.name),
             reason: "an entry is too short for its id",
         }
@@ -635,10 +632,6 @@ impl<'q> Execution<'q> {
         let inverted = row_key(&self.reader, &self.spec.order, id, document);
         let key = inverted.map_err(|fault| unreadable(&self.meta, fault.0))?;
         Ok(Cursor::new(&self.spec.order, values, id.to_vec(), key))
-    }
-
-    pub(crate) fn is_backwards(&self) -> bool {
-        self.spec.is_backwards()
     }
 }
 

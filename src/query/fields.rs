@@ -31,6 +31,9 @@ enum Mode<'r> {
     Plan(&'r Recorder),
 }
 
+/// Met only by filters that were not planned: the planner looks at patterns itself.
+pub(crate) const BAD_PATTERN: Fault = Fault("the pattern of a filter is not a regular expression");
+
 /// What is worth keeping from one document to the next: where fields are, compiled patterns.
 #[derive(Debug)]
 pub(crate) struct RowReader {
@@ -80,7 +83,6 @@ impl RowReader {
     }
 
     fn is_match(&self, pattern: &str, text: &str) -> Result<bool, Fault> {
-        const BAD: Fault = Fault("the pattern of a filter is not a regular expression");
         let patterns = self.patterns.borrow();
         let known = patterns.iter().find(|(known, _)| **known == *pattern);
         let known = known.map(|(_, regex)| regex.clone());
@@ -91,7 +93,7 @@ impl RowReader {
             patterns.push((pattern.into(), regex.clone()));
             regex
         });
-        regex.map(|regex| regex.is_match(text)).ok_or(BAD)
+        regex.map(|regex| regex.is_match(text)).ok_or(BAD_PATTERN)
     }
 }
 

@@ -27,14 +27,14 @@ use crate::db::Aurora;
 use crate::moment::Moment;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteTransaction;
-use crate::value::{Document, Object, to_serde};
+use crate::value::{Document, Object};
 use crate::work::Work;
 use crate::{Error, Result};
 
 use self::execute::{Execution, Spec};
 pub use self::explain::Explanation;
 pub use self::fields::Fields;
-pub(crate) use self::fields::RowReader;
+pub(crate) use self::fields::{BAD_PATTERN, RowReader};
 pub use self::filter::Filter;
 pub use self::group::{Group, Grouped};
 pub use self::page::Cursor;
@@ -254,7 +254,7 @@ impl<'q> Query<'q> {
     /// All rows as a type of the program's own.
     pub fn collect_as<T: DeserializeOwned + Send + 'q>(self) -> Work<'q, Vec<T>> {
         let take = |rows: &mut Vec<T>, decoder: &Decoder<'_>, id: &[u8], bytes: &[u8]| {
-            rows.push(to_serde(decoder.document(id, bytes)?.fields())?);
+            rows.push(decoder.document(id, bytes)?.to()?);
             Ok(())
         };
         self.run(Vec::new(), take, Ok)

@@ -15,7 +15,7 @@ use std::fmt;
 
 use super::decision::{Decision, Question, WayIn, decide};
 use super::fields::Fields;
-use super::filter::{Filter, Node, Test};
+use super::filter::{Filter, Test};
 use super::ranges::{ByteRange, RangeSet, all_strings, element, may_be_part_of_string, values_of};
 use crate::collection::index::{ELEMENT, LIMIT_BYTES, WHOLE};
 use crate::collection::meta::{IndexMeta, Meta};
@@ -37,6 +37,8 @@ pub(crate) struct Wanted<'w> {
     pub order: &'w [(String, bool)],
     /// Rows from the start that are of use; all if not set.
     pub first_rows: Option<u64>,
+    /// So many of them are only to be passed over.
+    pub offset: u64,
 }
 
 /// Entries of one index.
@@ -190,10 +192,21 @@ impl<M: Moment> Planner<'_, M> {
         }
     }
 
+    /// The same for a plan that can count its way to the offset.
+    fn counted_to(&self, candidates: u64) -> u64 {
+        let all = self.looked_at(candidates, candidates);
+        if self.meta.expires.is_some() {
+            return all;
+        }
+        all.saturating_sub(self.wanted.offset)
+    }
+
     fn scan(&self, matches: u64, is_free: bool) -> (f64, Plan) {
         let sorts = !self.wanted.order.is_empty();
         let expected = if sorts {
             self.documents
+        } else if is_free {
+            self.counted_to(self.documents)
         } else {
             self.looked_at(self.documents, matches)
         };
@@ -305,6 +318,8 @@ impl<M: Moment> Planner<'_, M> {
         {
             return Ok(Vec::new());
         }
+        // The filter asks nothing: every document passes.
+        let is_free = decision.ways.iter().any(Vec::is_empty);
         let mut plans = Vec::new();
         for (position, index) in self.meta.indexes.iter().enumerate() {
             let is_usable = { decision.ways.iter() }
@@ -314,10 +329,13 @@ impl<M: Moment> Planner<'_, M> {
             if !index.is_ready() || !is_usable || is_unknown {
                 continue;
             }
-            let Some(access) = self.ordered_access(position, index, ways)? else {
+            let Some(access) = self.ordered_access(position, index, ways, is_free)? else {
                 continue;
             };
-            let expected = self.looked_at(access.count, matches);
+            let expected = match access.is_exact {
+                true => self.counted_to(access.count),
+                false => self.looked_at(access.count, matches),
+            };
             let cost = expected as f64 * (ENTRY_COST + FETCH_COST);
             let is_exact = access.is_exact;
             let known = (is_exact && self.meta.expires.is_none()).then_some(access.count);
@@ -339,6 +357,7 @@ impl<M: Moment> Planner<'_, M> {
         position: usize,
         index: &IndexMeta,
         ways: &[Vec<Access>],
+        is_free: bool,
     ) -> Result<Option<Access>> {
         let order = self.wanted.order.iter().map(|(field, _)| field);
         let covers = |fixed: usize| {
@@ -359,7 +378,7 @@ impl<M: Moment> Planner<'_, M> {
                 }
                 None => {
                     ranges = vec![whole_part()];
-                    is_exact = false;
+                    is_exact = is_free;
                     points = None;
                     break;
                 }
@@ -712,19 +731,5 @@ impl Plan {
             writeln!(f, "sort")?;
         }
         write!(f, "expected to look at {} rows", self.expected)
-    }
-}
-
-/// What a filter says, for people.
-pub(crate) fn describe_node(node: &Node) -> String {
-    let join = |nodes: &[Node], word: &str| {
-        let parts: Vec<String> = nodes.iter().map(describe_node).collect();
-        format!("({})", parts.join(word))
-    };
-    match node {
-        Node::Test(field, test) => format!("{field} {test}"),
-        Node::Not(node) => format!("not {}", describe_node(node)),
-        Node::And(nodes) => join(nodes, " and "),
-        Node::Or(nodes) => join(nodes, " or "),
     }
 }

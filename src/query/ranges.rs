@@ -92,12 +92,18 @@ impl RangeSet {
 
     pub(crate) fn intersect(&self, other: &RangeSet) -> RangeSet {
         let mut ranges = Vec::new();
-        for a in &self.ranges {
-            for b in &other.ranges {
-                ranges.push(ByteRange {
-                    low: a.low.clone().max(b.low.clone()),
-                    high: a.high.clone().min(b.high.clone()),
-                });
+        let (mut left, mut right) = (self.ranges.iter(), other.ranges.iter());
+        let (mut a, mut b) = (left.next(), right.next());
+        while let (Some(of_a), Some(of_b)) = (a, b) {
+            ranges.push(ByteRange {
+                low: (&of_a.low).max(&of_b.low).clone(),
+                high: (&of_a.high).min(&of_b.high).clone(),
+            });
+            // The one that ends first meets nothing more.
+            if of_a.high <= of_b.high {
+                a = left.next();
+            } else {
+                b = right.next();
             }
         }
         let mut both = RangeSet::of(ranges);

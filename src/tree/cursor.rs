@@ -13,7 +13,7 @@ use std::ops::{Bound, Deref};
 
 use crate::Result;
 use crate::format::node::{self, Node, ValueAt};
-use crate::format::{PageNumber, PageRef, TreeRoot};
+use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
 
 use super::count::{child_of_nth, wrong_count};
 use super::node_at;
@@ -269,6 +269,15 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
                 leaf.bytes.get(range).unwrap_or_default(),
             )),
             ValueAt::Run(run) => self.pages.read_run(&run).map(ValueBytes::Run),
+        }
+    }
+
+    /// Where the value here is, if it is in an overflow run.
+    pub(crate) fn run(&self) -> Option<RunRef> {
+        let leaf = self.leaf.as_ref()?;
+        match Node::new(&leaf.bytes).value(self.slot) {
+            ValueAt::Inline(_) => None,
+            ValueAt::Run(run) => Some(run),
         }
     }
 

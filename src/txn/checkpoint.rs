@@ -153,7 +153,7 @@ impl Engine {
                 trees: core.current.trees.clone(),
             });
             self.install(&mut core, &Outcome::default(), state.clone())?;
-            self.log.publish(state, position.lsn, false);
+            self.log.publish(state, position.lsn, false, None);
         }
         let version = candidate
             .as_ref()

@@ -237,7 +237,7 @@ impl Engine {
             self.log.poison(&error);
             return Err(error);
         }
-        self.log.publish(state.clone(), end, false);
+        self.log.publish(state.clone(), end, false, None);
         self.sweep_or_poison(&mut core)
     }
 
@@ -325,7 +325,8 @@ impl Engine {
         self.spawn("aurora-checkpoint", move || engine.serve_checkpoints())
     }
 
-    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    /// Starts a thread that ends when the database is closed, and is waited for then.
+    pub(crate) fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
         let thread = std::thread::Builder::new()
             .name(name.to_string())
             .spawn(run)

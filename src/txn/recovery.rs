@@ -441,7 +441,7 @@ fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
     let mut core = engine.core.lock();
     let outcome = pages.finish(version);
     engine.install(&mut core, &outcome, state.clone())?;
-    engine.log.publish(state, scanned.end.lsn, true);
+    engine.log.publish(state, scanned.end.lsn, true, None);
     Ok(())
 }
 

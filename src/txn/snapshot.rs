@@ -69,6 +69,11 @@ impl Snapshot {
         names.filter(|name| !name.starts_with(SYSTEM_PREFIX))
     }
 
+    /// The names of the database's own trees too.
+    pub(crate) fn all_tree_names(&self) -> impl Iterator<Item = &str> {
+        self.state.trees.names().map(|(name, _)| name)
+    }
+
     pub(crate) fn taken_ms(&self) -> u64 {
         self.taken_ms
     }
@@ -447,6 +452,16 @@ impl<'a> TreeCursor<'a> {
             ValueBytes::Inline(value) => Ok(value),
             ValueBytes::Run(value) => Ok(self.long.insert(value)),
         }
+    }
+
+    /// The length and the CRC-32C of the value here. A long value is not read for it: where it is
+    /// says both.
+    pub(crate) fn length_and_checksum(&mut self) -> Result<(u64, u32)> {
+        if let Some(run) = either!(self, c => c.run()) {
+            return Ok((u64::from(run.length_bytes), run.checksum));
+        }
+        let value = self.value()?;
+        Ok((value.len() as u64, crc32c::crc32c(value)))
     }
 
     fn entry(&mut self) -> Result<Entry> {

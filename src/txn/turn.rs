@@ -134,6 +134,13 @@ impl Turns {
         }
     }
 
+    /// Takes the turn if nobody has it: never waits.
+    pub(crate) fn take_if_free(self: &Arc<Self>) -> Option<Turn> {
+        self.queue.lock().barge().then(|| Turn {
+            turns: self.clone(),
+        })
+    }
+
     /// A future that resolves when it is the task's turn.
     pub(crate) fn queue_up(self: &Arc<Self>) -> TurnFuture {
         TurnFuture {

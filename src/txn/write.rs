@@ -24,6 +24,8 @@ use super::turn::Turn;
 use crate::format::record::Operation;
 use crate::format::{Fault, Lsn, TreeRoot, node};
 use crate::handle::Handle;
+use crate::hot::Touched;
+use crate::log::Publication;
 use crate::moment::SYSTEM_PREFIX;
 use crate::tree::{self, pages::WritePages};
 use crate::{Error, Result};
@@ -79,6 +81,8 @@ pub struct WriteTransaction {
     next_savepoint: u64,
     durability: Durability,
     begun_ms: u64,
+    /// What the hot tier must not answer with any more once this is published.
+    pub(crate) touched: Touched,
     _turn: Turn,
     handle: Arc<Handle>,
 }
@@ -100,6 +104,7 @@ impl WriteTransaction {
             next_savepoint: 0,
             durability,
             begun_ms: handle.clock.now_ms(),
+            touched: Touched::default(),
             _turn: turn,
             handle,
         })
@@ -250,6 +255,14 @@ impl WriteTransaction {
         Ok(())
     }
 
+    /// Changes that belong together: if one of them fails, for whatever reason, the transaction
+    /// does (invariant 2).
+    pub(crate) fn together<T>(&mut self, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let changed = change(self);
+        self.failed |= changed.is_err();
+        changed
+    }
+
     fn check_usable(&self) -> Result<()> {
         if self.failed {
             return Err(Error::TransactionFailed);
@@ -286,7 +299,7 @@ impl WriteTransaction {
         }
     }
 
-    fn put(&mut self, id: TreeId, key: &[u8], value: &[u8]) -> Result<bool> {
+    fn put_in(&mut self, id: TreeId, key: &[u8], value: &[u8]) -> Result<bool> {
         self.check_usable()?;
         let page_size = self.handle.engine.pager.page_size();
         let is_long =
@@ -351,11 +364,12 @@ impl WriteTransaction {
         } else {
             append(&engine, &mut self.pages, &state, &self.record)?
         };
+        let notice = self.touched.notice(&self.handle.hot);
         let Some(end) = logged else {
-            return commit_by_checkpoint(&engine, &mut self.pages, state);
+            return commit_by_checkpoint(&engine, &mut self.pages, state, notice);
         };
         let waits = self.durability == Durability::Full;
-        engine.log.publish(state, end, !waits);
+        engine.log.publish(state, end, !waits, notice);
         drop(self); // the next writer can start on top of this state
         if !waits {
             relieve_buffer(&engine)?;
@@ -408,13 +422,14 @@ fn commit_by_checkpoint(
     engine: &Arc<Engine>,
     pages: &mut TxnPages,
     state: Arc<State>,
+    notice: Option<Box<dyn Publication>>,
 ) -> Result<Commit> {
     let candidate = Candidate {
         pages,
         state: state.clone(),
     };
     engine.checkpoint_with(Purpose::Routine, Some(candidate))?;
-    engine.log.publish(state, 0, true);
+    engine.log.publish(state, 0, true, notice);
     Ok(Commit::done(engine.clone()))
 }
 
@@ -488,7 +503,7 @@ impl TreeMut<'_> {
     /// [`Error::KeyTooLong`] above a quarter of the page size, [`Error::ValueTooLong`] above 4 GiB;
     /// nothing has changed then.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<bool> {
-        self.txn.put(self.id, key.as_ref(), value.as_ref())
+        self.txn.put_in(self.id, key.as_ref(), value.as_ref())
     }
 
     /// Removes a key. Says whether it was there.

@@ -78,12 +78,19 @@ impl Document {
         self.fields
     }
 
-    /// The document as a type of the program's own.
+    /// The document as a type of the program's own. If that has an `id` and the fields do not, it
+    /// gets the document's.
     ///
     /// # Errors
     /// [`Error::Conversion`](crate::Error::Conversion) if the fields do not fit the type.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
-        to_serde(&self.fields)
+        let without_id = to_serde(&self.fields);
+        if without_id.is_ok() || self.fields.get("id").is_some() {
+            return without_id;
+        }
+        let mut fields = self.fields.clone();
+        fields.insert("id", &self.id);
+        to_serde(&fields).or(without_id)
     }
 }
 

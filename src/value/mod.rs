@@ -21,7 +21,8 @@ pub use jiff::Timestamp;
 pub use uuid::Uuid;
 
 pub(crate) use self::cbor::{FieldNames, decode_document, encode_fields};
-pub(crate) use self::convert::{from_serde, to_serde};
+pub(crate) use self::convert::from_serde;
+use self::convert::to_serde;
 pub use self::document::{Document, DocumentId};
 pub use self::object::Object;
 pub(crate) use self::order::{

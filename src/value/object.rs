@@ -114,14 +114,6 @@ impl Object {
         self.fields.iter().map(|(name, value)| (&**name, value))
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Value)> {
-        self.fields.iter_mut().map(|(name, value)| (&**name, value))
-    }
-
-    pub(crate) fn into_fields(self) -> Vec<(Arc<str>, Value)> {
-        self.fields
-    }
-
     /// The fields by name, which is how objects compare.
     pub(super) fn sorted(&self) -> Vec<(&str, &Value)> {
         let mut sorted: Vec<_> = self.iter().collect();

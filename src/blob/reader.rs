@@ -1,0 +1,176 @@
+//! Streams out: a blob as a snapshot sees it.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
+
+use super::meta::{BlobInfo, Meta};
+use super::{Flaw, KEYS};
+use crate::txn::snapshot::Snapshot;
+use crate::work::Work;
+use crate::{Error, Result};
+
+/// Reads a blob as it was when it was asked for, whatever becomes of it meanwhile.
+///
+/// It holds a snapshot. Every chunk is checked when it is first read; when all of the content was
+/// read in order, the checksum of the whole is compared too, and if it differs the read that
+/// reaches the end is an error.
+///
+/// ```
+/// use std::io::{Read, Seek, SeekFrom};
+///
+/// # let db = aurora::Aurora::in_memory()?;
+/// db.put_blob_from("poem", &b"Tyger Tyger, burning bright"[..])?;
+/// let mut poem = db.get_blob("poem")?.unwrap();
+/// db.delete_blob("poem")?;
+///
+/// let mut text = String::new();
+/// poem.read_to_string(&mut text).unwrap();
+/// assert!(text.ends_with("bright"));
+/// poem.seek(SeekFrom::Start(6)).unwrap();
+/// assert_eq!(poem.bytes().next().unwrap().unwrap(), b'T');
+/// # Ok::<(), aurora::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct BlobReader {
+    snapshot: Snapshot,
+    key: Arc<[u8]>,
+    meta: Arc<Meta>,
+    expiry_ms: Option<u64>,
+    position: u64,
+    /// Up to where it was read in order, and the checksum up to there.
+    in_order: (u64, u32),
+}
+
+impl BlobReader {
+    pub(super) fn new(snapshot: Snapshot, key: &[u8], meta: Meta, expiry_ms: Option<u64>) -> Self {
+        BlobReader {
+            snapshot,
+            key: key.into(),
+            meta: Arc::new(meta),
+            expiry_ms,
+            position: 0,
+            in_order: (0, 0),
+        }
+    }
+
+    /// What the blob is like.
+    pub fn info(&self) -> BlobInfo {
+        self.meta.info(self.expiry_ms)
+    }
+
+    /// Bytes of the content.
+    pub fn size(&self) -> u64 {
+        self.meta.content.size
+    }
+
+    /// Reads from an offset on, until the buffer is full or the blob ends. Returns how many bytes
+    /// it were. Does not move the position of the reader, and touches only the chunks of the range.
+    pub fn read_range(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.meta.content.read(&self.snapshot, offset, buffer)
+    }
+
+    /// The `length` bytes from an offset on, fewer if the blob ends before. Await it, or wait for
+    /// it.
+    ///
+    /// ```
+    /// # let db = aurora::Aurora::in_memory()?;
+    /// db.put_blob_from("poem", &b"Tyger Tyger, burning bright"[..])?;
+    /// let poem = db.get_blob("poem")?.unwrap();
+    /// assert_eq!(poem.read_at(13, 7).wait()?, b"burning");
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    pub fn read_at(&self, offset: u64, length: usize) -> Work<'static, Vec<u8>> {
+        let reader = self.clone();
+        Work::on_thread(move || {
+            let rest = reader.size().saturating_sub(offset);
+            let length = length.min(usize::try_from(rest).unwrap_or(usize::MAX));
+            let mut bytes = vec![0; length];
+            let read = reader.read_range(offset, &mut bytes)?;
+            bytes.truncate(read);
+            Ok(bytes)
+        })
+    }
+
+    /// Hands over what follows the position in its chunk, and moves on behind what was taken of it.
+    fn step(&mut self, take: impl FnOnce(&[u8]) -> usize) -> io::Result<usize> {
+        let content = self.meta.content;
+        let (position, (end, checksum)) = (self.position, self.in_order);
+        let (taken, checksum) = content
+            .with_rest_of_chunk(&self.snapshot, position, |bytes| {
+                let taken = take(bytes).min(bytes.len());
+                // Of what was taken, the part that was not read before.
+                let known = usize::try_from(end.saturating_sub(position)).unwrap_or(usize::MAX);
+                let new = bytes.get(..taken).and_then(|bytes| bytes.get(known..));
+                let new = new.filter(|_| position <= end).unwrap_or_default();
+                (taken, crc32c::crc32c_append(checksum, new))
+            })
+            .map_err(as_io)?;
+        let reached = position + taken as u64;
+        if position <= end && reached > end {
+            if reached == content.size && checksum != content.checksum {
+                return Err(as_io(self.damage(checksum)));
+            }
+            self.in_order = (reached, checksum);
+        }
+        self.position = reached;
+        Ok(taken)
+    }
+
+    fn damage(&self, checksum: u32) -> Error {
+        let flaw = Flaw {
+            what: "the content of a blob does not match its checksum",
+            expected: u64::from(self.meta.content.checksum),
+            found: u64::from(checksum),
+        };
+        flaw.at(KEYS, &self.key)
+    }
+}
+
+/// An error of the database in the form that `std::io` asks for; `downcast` gives it back.
+fn as_io(error: Error) -> io::Error {
+    let kind = if error.is_corruption() {
+        io::ErrorKind::InvalidData
+    } else {
+        io::ErrorKind::Other
+    };
+    io::Error::new(kind, error)
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.step(|bytes| {
+            super::content::copy(buffer, bytes);
+            buffer.len().min(bytes.len())
+        })
+    }
+
+    fn read_to_end(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let rest = self.size().saturating_sub(self.position);
+        buffer.try_reserve_exact(usize::try_from(rest).unwrap_or(usize::MAX))?;
+        let begin = buffer.len();
+        loop {
+            let taken = self.step(|bytes| {
+                buffer.extend_from_slice(bytes);
+                bytes.len()
+            })?;
+            if taken == 0 {
+                return Ok(buffer.len() - begin);
+            }
+        }
+    }
+}
+
+impl Seek for BlobReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::End(by) => self.size().checked_add_signed(by),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+        };
+        self.position = target.ok_or_else(|| {
+            let what = "a seek to before the beginning, or beyond all offsets";
+            io::Error::new(io::ErrorKind::InvalidInput, what)
+        })?;
+        Ok(self.position)
+    }
+}

@@ -1,0 +1,43 @@
+//! The key of an entry, kept within the entry if it is short: one place in memory less to look at.
+
+const SHORT: usize = 30;
+
+#[derive(Debug)]
+pub(super) enum OwnedKey {
+    Short(u8, [u8; SHORT]),
+    Long(Box<[u8]>),
+}
+
+impl OwnedKey {
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            OwnedKey::Short(length, bytes) => bytes.get(..*length as usize).unwrap_or(bytes),
+            OwnedKey::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl From<&[u8]> for OwnedKey {
+    fn from(key: &[u8]) -> Self {
+        let mut bytes = [0; SHORT];
+        match bytes.get_mut(..key.len()) {
+            Some(place) => {
+                place.copy_from_slice(key);
+                OwnedKey::Short(key.len() as u8, bytes)
+            }
+            None => OwnedKey::Long(key.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[test]
+fn keys_of_all_lengths_are_kept() {
+    for length in 0..80 {
+        let key: Vec<u8> = (0..length).collect();
+        let owned = OwnedKey::from(&key[..]);
+        assert_eq!(owned.bytes(), key);
+        assert_eq!(matches!(owned, OwnedKey::Short(..)), key.len() <= SHORT);
+    }
+}

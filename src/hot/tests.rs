@@ -1,0 +1,623 @@
+#![cfg(not(shuttle))] // tests/shuttle.rs has the tier under the scheduler
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::shard::Entry;
+use super::*;
+use crate::clock::Clock;
+use crate::log::Publication;
+use crate::storage::{MemoryStorage, SimDisk};
+use crate::{Aurora, Builder, Durability, Result};
+
+/// Repeatable random numbers (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+fn value(bytes: &[u8]) -> Hot {
+    Hot::Value {
+        bytes: bytes.into(),
+        expires_ms: None,
+    }
+}
+
+fn bytes_of(looked: Looked) -> Option<Vec<u8>> {
+    match looked {
+        Looked::Hit(Hot::Value { bytes, .. }) => Some(bytes.to_vec()),
+        _ => None,
+    }
+}
+
+/// A ticket for a key that was missed before.
+fn ticket(tier: &HotTier, key: &[u8]) -> Option<Ticket> {
+    for _ in 0..2 {
+        if let Looked::Miss(Some(ticket)) = tier.lookup(KEYS, key) {
+            return Some(ticket);
+        }
+    }
+    None
+}
+
+fn store(tier: &HotTier, key: &[u8], bytes: &[u8]) -> bool {
+    let ticket = ticket(tier, key).expect("a ticket");
+    tier.admit(ticket, KEYS, key, &value(bytes), bytes.len())
+}
+
+fn change(tier: &Arc<HotTier>, keys: &[&[u8]]) -> Box<dyn Publication> {
+    let mut touched = Touched::default();
+    keys.iter()
+        .for_each(|key| touched.add(tier.hash(KEYS, key)));
+    touched.notice(tier).expect("something touched")
+}
+
+fn tier(limit: usize) -> Arc<HotTier> {
+    Arc::new(HotTier::new(limit, 7))
+}
+
+/// Keys of different shards, and then two of the same.
+fn keys_by_shard(tier: &HotTier) -> ([u8; 8], [u8; 8], [u8; 8]) {
+    let of = |n: u64| (tier.shard_index(tier.hash(KEYS, &n.to_le_bytes())), n);
+    let first = of(0);
+    let same = (1..).map(of).find(|(shard, _)| *shard == first.0);
+    let other = (1..).map(of).find(|(shard, _)| *shard != first.0);
+    let bytes = |found: Option<(usize, u64)>| found.expect("a key").1.to_le_bytes();
+    (bytes(Some(first)), bytes(same), bytes(other))
+}
+
+#[test]
+fn a_key_gets_in_with_its_second_miss() {
+    let tier = tier(1 << 20);
+    assert!(matches!(tier.lookup(KEYS, b"k"), Looked::Miss(None)));
+    let Looked::Miss(Some(ticket)) = tier.lookup(KEYS, b"k") else {
+        panic!("no ticket")
+    };
+    assert!(tier.admit(ticket, KEYS, b"k", &value(b"v"), 1));
+    assert_eq!(
+        bytes_of(tier.lookup(KEYS, b"k")).as_deref(),
+        Some(&b"v"[..])
+    );
+    assert!(
+        matches!(tier.lookup(5, b"k"), Looked::Miss(_)),
+        "a space of its own"
+    );
+    let stats = tier.stats();
+    assert_eq!((stats.hits, stats.misses, stats.admitted), (1, 3, 1));
+    tier.forget(KEYS, b"k");
+    assert_eq!(bytes_of(tier.lookup(KEYS, b"k")), None);
+    assert_eq!(tier.stats().entries, 0);
+}
+
+#[test]
+fn documents_are_shared() {
+    let tier = tier(1 << 20);
+    let document: Arc<dyn Any + Send + Sync> = Arc::new(vec![1, 2, 3]);
+    let hot = Hot::Document {
+        document: document.clone(),
+        expires_ms: None,
+    };
+    let ticket = ticket(&tier, b"id").expect("a ticket");
+    assert!(tier.admit(ticket, KEYS, b"id", &hot, 24));
+    let Looked::Hit(Hot::Document {
+        document: found, ..
+    }) = tier.lookup(KEYS, b"id")
+    else {
+        panic!("not there")
+    };
+    assert!(Arc::ptr_eq(&document, &found));
+}
+
+#[test]
+fn a_tier_of_no_bytes_is_off() {
+    let tier = tier(0);
+    for _ in 0..3 {
+        assert!(matches!(tier.lookup(KEYS, b"k"), Looked::Miss(None)));
+    }
+    assert_eq!(tier.stats(), HotStats::default());
+}
+
+#[test]
+fn what_was_read_before_a_change_does_not_get_in() {
+    let tier = tier(8 << 20);
+    let (key, same, other) = keys_by_shard(&tier);
+    // From before to after the change.
+    let early = ticket(&tier, &key).expect("a ticket");
+    let mut changed = change(&tier, &[&key]);
+    changed.before();
+    changed.after();
+    assert!(!tier.admit(early, KEYS, &key, &value(b"old"), 3));
+    // From before into the change.
+    let early = ticket(&tier, &key).expect("a ticket");
+    let mut changed = change(&tier, &[&key]);
+    changed.before();
+    assert!(!tier.admit(early, KEYS, &key, &value(b"old"), 3));
+    // Within it.
+    assert!(ticket(&tier, &key).is_none());
+    assert!(ticket(&tier, &same).is_none());
+    assert!(store(&tier, &other, b"other"), "no business of this shard");
+    changed.after();
+    assert!(store(&tier, &key, b"new"));
+    assert_eq!(
+        bytes_of(tier.lookup(KEYS, &key)).as_deref(),
+        Some(&b"new"[..])
+    );
+    assert_eq!(tier.stats().refused, 2);
+}
+
+#[test]
+fn a_change_drops_what_it_touches_before_it_is_published() {
+    let tier = tier(8 << 20);
+    let (key, same, other) = keys_by_shard(&tier);
+    for key in [&key, &same, &other] {
+        assert!(store(&tier, key, b"old"));
+    }
+    let mut changed = change(&tier, &[&key, &key]);
+    assert_eq!(
+        bytes_of(tier.lookup(KEYS, &key)).as_deref(),
+        Some(&b"old"[..])
+    );
+    changed.before();
+    assert_eq!(bytes_of(tier.lookup(KEYS, &key)), None);
+    for key in [&same, &other] {
+        assert_eq!(
+            bytes_of(tier.lookup(KEYS, key)).as_deref(),
+            Some(&b"old"[..])
+        );
+    }
+    changed.after();
+    assert!(
+        matches!(tier.lookup(KEYS, &key), Looked::Miss(Some(_))),
+        "wanted back at once"
+    );
+}
+
+#[test]
+fn two_changes_of_one_shard_overlap() {
+    let tier = tier(8 << 20);
+    let (key, same, _) = keys_by_shard(&tier);
+    let (mut first, mut second) = (change(&tier, &[&key]), change(&tier, &[&same]));
+    first.before();
+    second.before();
+    first.after();
+    assert!(ticket(&tier, &key).is_none());
+    second.after();
+    assert!(ticket(&tier, &key).is_some());
+}
+
+#[test]
+fn a_change_that_is_dropped_half_way_leaves_nothing_marked() {
+    let tier = tier(8 << 20);
+    let mut changed = change(&tier, &[b"k"]);
+    changed.before();
+    drop(changed);
+    assert!(store(&tier, b"k", b"v"));
+    drop(change(&tier, &[b"k"])); // never published
+    assert_eq!(
+        bytes_of(tier.lookup(KEYS, b"k")).as_deref(),
+        Some(&b"v"[..])
+    );
+}
+
+#[test]
+fn a_space_is_dropped_as_a_whole() {
+    let tier = tier(8 << 20);
+    let put = |space: u32, n: u64| {
+        let key = n.to_le_bytes();
+        let _ = tier.lookup(space, &key);
+        let Looked::Miss(Some(ticket)) = tier.lookup(space, &key) else {
+            panic!("no ticket")
+        };
+        assert!(tier.admit(ticket, space, &key, &value(&key), 8));
+    };
+    let count = |space| {
+        let keys = 0..100u64;
+        keys.filter(|n| bytes_of(tier.lookup(space, &n.to_le_bytes())).is_some())
+            .count()
+    };
+    for (space, n) in (0..200u64).map(|n| (1 + n as u32 % 2, n / 2)) {
+        put(space, n);
+    }
+    let early = ticket(&tier, b"k").expect("a ticket");
+    let mut touched = Touched::default();
+    touched.spaces.push(1);
+    let mut changed = touched.notice(&tier).expect("a notice");
+    assert_eq!((count(1), count(2)), (100, 100));
+    changed.before();
+    assert_eq!((count(1), count(2)), (0, 100));
+    assert!(!tier.admit(early, KEYS, b"k", &value(b"v"), 1));
+    changed.after();
+    assert_eq!((count(1), count(2)), (0, 100));
+    put(1, 5);
+    assert_eq!(count(1), 1);
+}
+
+#[test]
+fn a_change_of_very_many_keys_drops_everything() {
+    let tier = tier(8 << 20);
+    assert!(store(&tier, b"k", b"v"));
+    let mut touched = Touched::default();
+    (0..100_000).for_each(|hash| touched.add(hash));
+    assert_eq!(touched.hashes.len(), 0);
+    let mut changed = touched.notice(&tier).expect("a notice");
+    changed.before();
+    assert_eq!(bytes_of(tier.lookup(KEYS, b"k")), None);
+    changed.after();
+    assert_eq!(bytes_of(tier.lookup(KEYS, b"k")), None);
+    assert!(store(&tier, b"k", b"w"));
+}
+
+#[test]
+fn keys_of_one_hash_are_not_taken_for_one_another() {
+    let mut shard = Shard::new(1 << 20);
+    let key = |bytes: &'static [u8]| Key {
+        hash: 9,
+        space: KEYS,
+        epoch: 0,
+        bytes,
+    };
+    assert!(shard.admit(&key(b"a"), 0, &value(b"1"), 1));
+    assert!(shard.get(&key(b"b")).is_none());
+    let bytes = shard.admit(&key(b"b"), 0, &value(b"2"), 1);
+    assert!(bytes && shard.get(&key(b"a")).is_none() && shard.get(&key(b"b")).is_some());
+    let _: Option<Entry> = shard.remove(9);
+    let mut stats = HotStats::default();
+    shard.add_to(&mut stats);
+    assert_eq!((stats.entries, stats.bytes), (0, 0));
+}
+
+#[test]
+fn the_limit_is_kept() {
+    for limit in [1, 1000, 300 << 10, 1 << 20, 5 << 20] {
+        let tier = tier(limit);
+        let mut random = Random(limit as u64);
+        for _ in 0..30_000 {
+            let key = random.below(3000).to_le_bytes();
+            let length = 1 << random.below(19);
+            if let Looked::Miss(Some(ticket)) = tier.lookup(KEYS, &key) {
+                tier.admit(ticket, KEYS, &key, &value(&key), length as usize);
+            }
+            if random.below(50) == 0 {
+                let mut changed = change(&tier, &[&key]);
+                changed.before();
+                changed.after();
+            }
+            if random.below(100) == 0 {
+                assert!(
+                    tier.stats().bytes <= limit as u64,
+                    "{limit}: {:?}",
+                    tier.stats()
+                );
+            }
+        }
+        let stats = tier.stats();
+        assert!(stats.bytes <= limit as u64);
+        if limit > 1000 {
+            assert!(stats.bytes > limit as u64 / 2, "{limit}: {stats:?}");
+            let all = [stats.refused, stats.evicted, stats.dropped];
+            assert!(!all.contains(&0), "{stats:?}");
+        }
+    }
+}
+
+fn builder() -> Builder {
+    Aurora::builder().background(false).salt(3)
+}
+
+fn open(builder: Builder) -> Aurora {
+    let storage = Arc::new(MemoryStorage::new());
+    builder.open_storage(storage).expect("open")
+}
+
+fn put(db: &Aurora, key: &[u8], value: &[u8]) {
+    db.write(|tx| tx.probe_put(key, value)).expect("put");
+}
+
+fn get(db: &Aurora, key: &[u8]) -> Option<Vec<u8>> {
+    db.probe_get(key).expect("get").map(|value| value.to_vec())
+}
+
+/// Reads until it is answered by the tier.
+fn warm(db: &Aurora, key: &[u8]) {
+    let before = db.handle.hot.stats().hits;
+    for _ in 0..3 {
+        get(db, key);
+    }
+    assert!(db.handle.hot.stats().hits > before);
+}
+
+#[test]
+fn a_scan_does_not_wash_out_what_is_hot() {
+    let db = open(builder().hot_limit(1 << 20));
+    let keys = 10_000u64;
+    db.write(|tx| {
+        (0..keys).try_for_each(|n| tx.probe_put(&n.to_le_bytes(), &[7; 200]).map(|_| ()))
+    })
+    .expect("load");
+    let hot = || (0..keys).step_by(100);
+    (0..3).for_each(|_| hot().for_each(|n| _ = get(&db, &n.to_le_bytes())));
+    for round in 0..20 {
+        (0..keys).for_each(|n| _ = get(&db, &n.to_le_bytes()));
+        let before = db.stats().expect("stats").hot;
+        hot().for_each(|n| _ = get(&db, &n.to_le_bytes()));
+        let hits = db.handle.hot.stats().hits - before.hits;
+        assert!(hits >= 98, "round {round}: {hits} of 100, {before:?}");
+        assert!(before.bytes <= before.limit_bytes);
+    }
+    // And with reads of everything in between, in no order.
+    let mut random = Random(5);
+    let before = db.handle.hot.stats();
+    for n in (0..100).flat_map(|_| hot()) {
+        get(&db, &n.to_le_bytes());
+        get(&db, &random.below(keys).to_le_bytes());
+    }
+    let hits = db.handle.hot.stats().hits - before.hits;
+    assert!(hits >= 9_900, "{hits} of 20,000");
+}
+
+#[test]
+fn commits_of_every_kind_are_seen_at_once() {
+    let db = open(builder().log_limit(64 << 10));
+    put(&db, b"k", b"0");
+    let mut n = 0u8;
+    for kind in 0..6 {
+        for _ in 0..3 {
+            warm(&db, b"k");
+            n += 1;
+            let mut tx = db.begin_write().expect("begin");
+            tx.probe_put(b"k", &[n]).expect("put");
+            match kind {
+                0 => tx.commit().expect("commit"),
+                1 => {
+                    tx.set_durability(Durability::Buffered);
+                    tx.commit().expect("commit");
+                }
+                2 => tx.commit_async().expect("commit").wait().expect("wait"),
+                3 => {
+                    tx.commit_by_checkpoint();
+                    tx.commit().expect("commit");
+                }
+                4 => {
+                    // Published by a checkpoint, not by whoever waits.
+                    drop(tx.commit_async().expect("commit"));
+                    assert_eq!(get(&db, b"k"), Some(vec![n - 1]));
+                    db.checkpoint().expect("checkpoint");
+                }
+                _ => {
+                    // Published by a later commit that does not wait.
+                    drop(tx.commit_async().expect("commit"));
+                    assert_eq!(get(&db, b"k"), Some(vec![n - 1]));
+                    let mut tx = db.begin_write().expect("begin");
+                    tx.set_durability(Durability::Buffered);
+                    tx.tree("other")
+                        .and_then(|mut t| t.put("a", "b"))
+                        .expect("put");
+                    tx.commit().expect("commit");
+                }
+            }
+            assert_eq!(get(&db, b"k"), Some(vec![n]), "kind {kind}");
+        }
+    }
+    db.flush().expect("flush");
+    assert_eq!(get(&db, b"k"), Some(vec![n]));
+    db.compact().expect("compact");
+    assert_eq!(get(&db, b"k"), Some(vec![n]));
+    warm(&db, b"k");
+    db.write(|tx| tx.probe_clear()).expect("clear");
+    assert_eq!(get(&db, b"k"), None);
+}
+
+#[test]
+fn what_is_rolled_back_changes_nothing() {
+    let db = open(builder());
+    put(&db, b"k", b"old");
+    warm(&db, b"k");
+    let mut tx = db.begin_write().expect("begin");
+    tx.probe_put(b"k", b"new").expect("put");
+    drop(tx);
+    let before = db.handle.hot.stats().hits;
+    assert_eq!(get(&db, b"k"), Some(b"old".to_vec()));
+    assert_eq!(db.handle.hot.stats().hits, before + 1);
+}
+
+#[test]
+fn a_commit_that_fails_changes_nothing() {
+    let disk = SimDisk::new(5);
+    let db = builder().open_storage(disk.storage()).expect("open");
+    put(&db, b"k", b"old");
+    warm(&db, b"k");
+    disk.crash_after(0);
+    let failed: Result<bool> = db.write(|tx| tx.probe_put(b"k", b"new"));
+    failed.expect_err("the disk is gone");
+    let before = db.handle.hot.stats().hits;
+    assert_eq!(get(&db, b"k"), Some(b"old".to_vec()));
+    assert_eq!(db.handle.hot.stats().hits, before + 1);
+    assert!(
+        store(&db.handle.hot, b"another", b"v"),
+        "a shard stayed marked"
+    );
+}
+
+/// A buffered commit may be published although a full one below it has failed meanwhile.
+#[test]
+fn a_state_on_top_of_one_that_failed_brings_its_changes_too() {
+    let db = open(builder());
+    put(&db, b"k", b"old");
+    warm(&db, b"k");
+    let engine = &db.handle.engine;
+    let mut tx = db.begin_write().expect("begin");
+    tx.probe_put(b"k", b"new").expect("put");
+    drop(tx.commit_async().expect("commit")); // waits for the disk
+    engine.log.poison(&crate::Error::Closed);
+    assert_eq!(get(&db, b"k"), Some(b"old".to_vec()));
+    let (current, version) = engine.next_version();
+    let trees = current.trees.clone();
+    let state = Arc::new(crate::txn::state::State { version, trees });
+    engine.log.publish(state, 0, true, None);
+    assert_eq!(get(&db, b"k"), Some(b"new".to_vec()));
+}
+
+#[test]
+fn what_expires_is_gone_in_time() {
+    #[derive(Debug)]
+    struct Set(AtomicU64);
+    impl Clock for Set {
+        fn now_ms(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+    let clock = Arc::new(Set(AtomicU64::new(10)));
+    let db = open(builder().clock(clock.clone()));
+    let read = || {
+        read_through(&db.handle, KEYS, b"k", |snapshot| {
+            Ok((snapshot.taken_ms() < 20).then(|| {
+                let hot = Hot::Value {
+                    bytes: b"v"[..].into(),
+                    expires_ms: Some(20),
+                };
+                (hot, 1)
+            }))
+        })
+        .expect("read")
+        .is_some()
+    };
+    for now in [10, 11, 12, 19] {
+        clock.0.store(now, Ordering::Relaxed);
+        assert!(read());
+    }
+    assert_eq!(db.handle.hot.stats().hits, 2);
+    clock.0.store(20, Ordering::Relaxed);
+    assert!(!read());
+    assert_eq!(db.handle.hot.stats().entries, 0);
+}
+
+#[test]
+fn a_closed_database_does_not_answer_from_the_tier() {
+    let db = open(builder());
+    put(&db, b"k", b"v");
+    warm(&db, b"k");
+    let other = db.clone();
+    db.close().expect("close");
+    assert!(matches!(other.probe_get(b"k"), Err(crate::Error::Closed)));
+}
+
+const STRESS_KEYS: usize = 4;
+
+/// Each key's value is a number that grows with every commit.
+#[derive(Default)]
+struct Numbers {
+    /// The largest that anyone has seen, or that was acknowledged.
+    seen: [AtomicU64; STRESS_KEYS],
+    /// The largest that was handed over.
+    submitted: [AtomicU64; STRESS_KEYS],
+    done: AtomicBool,
+    reads: AtomicU64,
+}
+
+fn number(bytes: Option<Arc<[u8]>>) -> u64 {
+    bytes.map_or(0, |b| u64::from_le_bytes((*b).try_into().expect("8 bytes")))
+}
+
+fn write_numbers(db: &Aurora, numbers: &Numbers, seed: u64, rounds: u64) {
+    let mut random = Random(seed);
+    for _ in 0..rounds {
+        let mut tx = db.begin_write().expect("begin");
+        let mut changed = Vec::new();
+        for _ in 0..1 + random.below(2) {
+            let k = random.below(STRESS_KEYS as u64) as usize;
+            let next = numbers.submitted[k].fetch_add(1, Ordering::SeqCst) + 1;
+            tx.probe_put(&[k as u8], &next.to_le_bytes()).expect("put");
+            changed.push((k, next));
+        }
+        if random.below(20) == 0 {
+            tx.touch_space(KEYS);
+        }
+        if random.below(2) == 0 {
+            tx.set_durability(Durability::Buffered);
+        }
+        if random.below(50) == 0 {
+            tx.commit_by_checkpoint();
+        }
+        let commit = tx.commit_async().expect("commit");
+        commit.wait().expect("wait");
+        for (k, next) in changed {
+            numbers.seen[k].fetch_max(next, Ordering::SeqCst);
+        }
+    }
+}
+
+fn read_numbers(db: &Aurora, numbers: &Numbers, seed: u64) {
+    let mut random = Random(seed);
+    while !numbers.done.load(Ordering::Relaxed) {
+        let k = random.below(STRESS_KEYS as u64) as usize;
+        let lowest = numbers.seen[k].load(Ordering::SeqCst);
+        // Most from the tier, some past it: the two must agree about what is newest.
+        let is_past = random.below(8) == 0;
+        let read = if is_past {
+            db.begin_read()
+                .and_then(|snapshot| snapshot.probe_get(&[k as u8]))
+        } else {
+            db.probe_get(&[k as u8])
+        };
+        let found = number(read.expect("read"));
+        let highest = numbers.submitted[k].load(Ordering::SeqCst);
+        assert!(
+            found >= lowest,
+            "stale: {found} after {lowest}, past the tier: {is_past}"
+        );
+        assert!(found <= highest, "{found} was never written, {highest} was");
+        numbers.seen[k].fetch_max(found, Ordering::SeqCst);
+        numbers.reads.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn stress(db: &Aurora, rounds: u64) {
+    let numbers = Numbers::default();
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..5)
+            .map(|n| (100 + n, &numbers))
+            .map(|(seed, numbers)| scope.spawn(move || read_numbers(db, numbers, seed)))
+            .collect();
+        let writers: Vec<_> = (0..3)
+            .map(|n| (200 + n, &numbers))
+            .map(|(seed, numbers)| scope.spawn(move || write_numbers(db, numbers, seed, rounds)))
+            .collect();
+        let written: Vec<_> = writers.into_iter().map(|thread| thread.join()).collect();
+        numbers.done.store(true, Ordering::Relaxed);
+        let read = readers.into_iter().map(|thread| thread.join());
+        assert!(written.into_iter().chain(read).all(|joined| joined.is_ok()));
+    });
+    for k in 0..STRESS_KEYS {
+        let last = numbers.submitted[k].load(Ordering::SeqCst);
+        assert_eq!(number(db.probe_get(&[k as u8]).expect("read")), last);
+    }
+    let stats = db.handle.hot.stats();
+    let reads = numbers.reads.load(Ordering::Relaxed);
+    eprintln!("{reads} reads, {stats:?}");
+    assert!(
+        stats.hits > reads / 10,
+        "the tier had no part in it: {stats:?}"
+    );
+    assert!(stats.dropped > rounds / 10);
+}
+
+#[test]
+fn nobody_ever_reads_less_than_was_seen_before() {
+    stress(&open(Aurora::builder().hot_limit(1 << 20)), 2_000);
+    stress(&open(Aurora::builder().hot_limit(64 << 20)), 500);
+}
+
+#[test]
+fn nobody_ever_reads_less_than_was_seen_before_on_a_disk() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let builder = Aurora::builder().hot_limit(1 << 20);
+    stress(
+        &builder.open(directory.path().join("stress")).expect("open"),
+        500,
+    );
+}

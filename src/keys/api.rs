@@ -1,0 +1,363 @@
+//! The calls for keys: on a database, each a transaction of its own; in a write transaction; and,
+//! to read, on a snapshot.
+
+use std::ops::RangeBounds;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::scan::prefix_range;
+use super::{Batch, DataInfo, Scan, Swap, Target, Ttl, change, expiry, listing, read, store};
+use crate::Result;
+use crate::db::Aurora;
+use crate::hot::{self, Hot};
+use crate::moment::Moment;
+use crate::txn::snapshot::Snapshot;
+use crate::txn::write::WriteTransaction;
+use crate::work::Work;
+
+/// Reading keys.
+macro_rules! reads {
+    ($of:ty) => {
+        impl $of {
+            /// The value of a key, unless it has expired.
+            ///
+            /// # Errors
+            /// [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
+            pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Arc<[u8]>>> {
+                read::get(self, key.as_ref())
+            }
+
+            /// Whether there is a value or a blob under the key that has not expired.
+            pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+                read::contains(self, key.as_ref())
+            }
+
+            /// How long the key has to live, seen from this moment.
+            pub fn ttl(&self, key: impl AsRef<[u8]>) -> Result<Ttl> {
+                read::ttl(self, key.as_ref())
+            }
+
+            /// What is under the keys that begin with `prefix`, in short.
+            pub fn get_data_by_pattern(
+                &self,
+                prefix: impl AsRef<[u8]>,
+            ) -> Result<Vec<(String, DataInfo)>> {
+                listing::list(self, prefix.as_ref())
+            }
+        }
+    };
+}
+
+reads!(Snapshot);
+reads!(WriteTransaction);
+
+impl Snapshot {
+    /// The values of a range of keys, from either end. Keeps this moment for as long as it lives.
+    pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan<'static> {
+        Scan::of_snapshot(self.clone(), range)
+    }
+
+    /// The values of the keys that begin with `prefix`, from either end. Keeps this moment for as
+    /// long as it lives.
+    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan<'static> {
+        self.scan(prefix_range(prefix.as_ref()))
+    }
+}
+
+/// Keys in a transaction. Its time stands still: what expires is what had expired when it began,
+/// and times to live count from then.
+impl WriteTransaction {
+    /// Stores a value under a key, in the place of whatever was there. It lives for `ttl`, or,
+    /// without one, until it is removed.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLong`](crate::Error::KeyTooLong) above a quarter of the page size less 9
+    /// bytes, [`Error::ValueTooLong`](crate::Error::ValueTooLong) above 4 GiB; nothing has changed
+    /// then.
+    pub fn put(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Option<Duration>,
+    ) -> Result<()> {
+        change::put(self, key.as_ref(), value.as_ref(), ttl)
+    }
+
+    /// Removes a key with the value or the blob under it. Says whether it was there.
+    pub fn remove(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
+        store::remove_record(self, key.as_ref())
+    }
+
+    /// Gives a key another time to live, from now on. Says whether it is there.
+    pub fn expire(&mut self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool> {
+        let expiry_ms = expiry::after(self.now_ms(), ttl);
+        Ok(change::set_expiry(self, key.as_ref(), expiry_ms)?.is_some())
+    }
+
+    /// Lets a key live until it is removed. Says whether it is there and would have expired.
+    pub fn persist(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let old = change::set_expiry(self, key.as_ref(), None)?;
+        Ok(old.is_some_and(|old| old.expiry_ms.is_some()))
+    }
+
+    /// Stores `new` if the key holds `expected`. `None` stands for a missing key: it is what a new
+    /// key is expected to hold, and what removes one. A key that is there keeps its expiry.
+    ///
+    /// # Errors
+    /// [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
+    pub fn compare_and_swap(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        expected: Option<&[u8]>,
+        new: Option<&[u8]>,
+    ) -> Result<Swap> {
+        change::compare_and_swap(self, key.as_ref(), expected, new)
+    }
+
+    /// Adds to a number that is stored as decimal text, and returns the sum. A missing key counts
+    /// as 0; one that is there keeps its expiry.
+    ///
+    /// # Errors
+    /// [`Error::NotANumber`](crate::Error::NotANumber) if the value is not a whole number or the
+    /// sum does not fit 64 bits, [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob
+    /// under the key.
+    pub fn increment(&mut self, key: impl AsRef<[u8]>, by: i64) -> Result<i64> {
+        change::increment(self, key.as_ref(), by)
+    }
+
+    /// Replaces a value by what `change` makes of it, and returns that. `None` stands for a
+    /// missing key. A key that is there keeps its expiry.
+    ///
+    /// # Errors
+    /// [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
+    pub fn merge(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        change: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) -> Result<Option<Arc<[u8]>>> {
+        change::merge(self, key.as_ref(), change)
+    }
+
+    /// Makes the changes of a batch. If one has a wrong argument, none is made.
+    pub fn apply(&mut self, batch: Batch) -> Result<()> {
+        change::apply(self, &batch)
+    }
+
+    /// Removes at most `limit` of what has expired, and returns how many there were.
+    pub fn sweep(&mut self, limit: usize) -> Result<usize> {
+        expiry::sweep(self, limit)
+    }
+
+    /// The values of a range of keys, from either end.
+    pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan<'_> {
+        Scan::of_transaction(self, range)
+    }
+
+    /// The values of the keys that begin with `prefix`, from either end.
+    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan<'_> {
+        self.scan(prefix_range(prefix.as_ref()))
+    }
+}
+
+/// Values under keys. Each change is a transaction of its own; to make several together, use
+/// [`apply`](Self::apply), or the same calls in [`write`](Self::write).
+///
+/// ```
+/// use std::time::Duration;
+/// use aurora::{Aurora, Ttl};
+///
+/// let db = Aurora::in_memory()?;
+/// db.put("user:1".to_string(), b"John Doe".to_vec(), None)?;
+/// db.put("session:7", "of user 1", Some(Duration::from_secs(3600)))?;
+///
+/// if let Some(value) = db.get("user:1")? {
+///     println!("{}", String::from_utf8_lossy(&value));
+/// }
+/// assert!(matches!(db.ttl("session:7")?, Ttl::After(_)));
+/// assert!(db.delete("user:1").wait()?); // or `.await?`
+/// assert_eq!(db.get("user:1")?, None);
+/// # Ok::<(), aurora::Error>(())
+/// ```
+impl Aurora {
+    /// Stores a value under a key, in the place of whatever was there. It lives for `ttl`, or,
+    /// without one, until it is removed: an expired key is gone for every reader from that moment
+    /// on, also after the database was closed or has crashed. A `ttl` of zero expires at once.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLong`](crate::Error::KeyTooLong) above a quarter of the page size less 9
+    /// bytes, [`Error::ValueTooLong`](crate::Error::ValueTooLong) above 4 GiB.
+    pub fn put(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Option<Duration>,
+    ) -> Result<()> {
+        self.write(|tx| tx.put(key, value, ttl))
+    }
+
+    /// The value of a key, unless it has expired.
+    ///
+    /// # Errors
+    /// [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Arc<[u8]>>> {
+        let key = key.as_ref();
+        let found = hot::read_through(&self.handle, hot::KEYS, key, |snapshot| {
+            let value = read::value(snapshot, key)?;
+            Ok(value.map(|value| {
+                let length = value.bytes.len();
+                let hot = Hot::Value {
+                    bytes: value.bytes,
+                    expires_ms: value.expiry_ms,
+                };
+                (hot, length)
+            }))
+        })?;
+        Ok(match found {
+            Some(Hot::Value { bytes, .. }) => Some(bytes),
+            _ => None,
+        })
+    }
+
+    /// Deletes a key with the value or the blob under it. Says whether it was there.
+    pub fn delete(&self, target: impl Into<Target>) -> Work<'static, bool> {
+        let target = target.into();
+        Work::transaction(self.clone(), move |tx| target.delete(tx))
+    }
+
+    /// Whether there is a value or a blob under the key that has not expired.
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.read(|snapshot| snapshot.contains(key))
+    }
+
+    /// Gives a key another time to live, from now on. Says whether it is there.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let db = aurora::Aurora::in_memory()?;
+    /// db.put("key", "value", None)?;
+    /// assert!(db.expire("key", Duration::ZERO)?);
+    /// assert_eq!(db.get("key")?, None);
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    pub fn expire(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool> {
+        self.write(|tx| tx.expire(key, ttl))
+    }
+
+    /// Lets a key live until it is removed. Says whether it is there and would have expired.
+    pub fn persist(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.write(|tx| tx.persist(key))
+    }
+
+    /// How long the key has to live.
+    pub fn ttl(&self, key: impl AsRef<[u8]>) -> Result<Ttl> {
+        self.read(|snapshot| snapshot.ttl(key))
+    }
+
+    /// Stores `new` if the key holds `expected`. `None` stands for a missing key: it is what a new
+    /// key is expected to hold, and what removes one. A key that is there keeps its expiry.
+    ///
+    /// ```
+    /// let db = aurora::Aurora::in_memory()?;
+    /// assert!(db.compare_and_swap("lock", None, Some(b"me"))?.is_done());
+    /// assert!(!db.compare_and_swap("lock", None, Some(b"you"))?.is_done());
+    /// assert!(db.compare_and_swap("lock", Some(b"me"), None)?.is_done());
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
+    pub fn compare_and_swap(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Option<&[u8]>,
+        new: Option<&[u8]>,
+    ) -> Result<Swap> {
+        self.write(|tx| tx.compare_and_swap(key, expected, new))
+    }
+
+    /// Adds to a number that is stored as decimal text, and returns the sum. A missing key counts
+    /// as 0; one that is there keeps its expiry.
+    ///
+    /// ```
+    /// let db = aurora::Aurora::in_memory()?;
+    /// assert_eq!(db.increment("visits", 1)?, 1);
+    /// assert_eq!(db.increment("visits", 41)?, 42);
+    /// assert_eq!(db.get("visits")?.as_deref(), Some(&b"42"[..]));
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotANumber`](crate::Error::NotANumber) if the value is not a whole number or the
+    /// sum does not fit 64 bits, [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob
+    /// under the key.
+    pub fn increment(&self, key: impl AsRef<[u8]>, by: i64) -> Result<i64> {
+        self.write(|tx| tx.increment(key, by))
+    }
+
+    /// Replaces a value by what `change` makes of it, and returns that. `None` stands for a
+    /// missing key. A key that is there keeps its expiry. `change` holds up other writers, and
+    /// must not write to the database itself.
+    ///
+    /// ```
+    /// let db = aurora::Aurora::in_memory()?;
+    /// for word in ["one", "two"] {
+    ///     db.merge("words", |old| Some([old.unwrap_or_default(), word.as_bytes()].concat()))?;
+    /// }
+    /// assert_eq!(db.get("words")?.as_deref(), Some(&b"onetwo"[..]));
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
+    pub fn merge(
+        &self,
+        key: impl AsRef<[u8]>,
+        change: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) -> Result<Option<Arc<[u8]>>> {
+        self.write(|tx| tx.merge(key, change))
+    }
+
+    /// Makes the changes of a batch: all of them, or none.
+    pub fn apply(&self, batch: Batch) -> Result<()> {
+        self.write(|tx| tx.apply(batch))
+    }
+
+    /// The values of a range of keys, from either end, of this moment.
+    pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Scan<'static>> {
+        Ok(Scan::of_snapshot(self.begin_read()?, range))
+    }
+
+    /// The values of the keys that begin with `prefix`, from either end, of this moment.
+    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<Scan<'static>> {
+        self.scan(prefix_range(prefix.as_ref()))
+    }
+
+    /// What is under the keys that begin with `prefix`, in short.
+    ///
+    /// ```
+    /// use aurora::DataInfo;
+    ///
+    /// let db = aurora::Aurora::in_memory()?;
+    /// db.put("user:1", "John Doe", None)?;
+    /// for (key, info) in db.get_data_by_pattern("user:")? {
+    ///     match info {
+    ///         DataInfo::Value { size, preview } => println!("{key}: {size} bytes: {preview}"),
+    ///         DataInfo::Blob { size } => println!("{key}: a blob of {size} bytes"),
+    ///     }
+    /// }
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    pub fn get_data_by_pattern(&self, prefix: impl AsRef<[u8]>) -> Result<Vec<(String, DataInfo)>> {
+        self.read(|snapshot| snapshot.get_data_by_pattern(prefix))
+    }
+
+    /// Removes at most `limit` of what has expired, the oldest first, in one transaction, and
+    /// returns how many there were. Nobody sees a difference; the space can be used again.
+    ///
+    /// Happens by itself: on a thread of the database's own soon after something has expired, or,
+    /// without such a thread ([`background(false)`](crate::Builder::background)), a little with
+    /// each change of a key.
+    pub fn sweep(&self, limit: usize) -> Result<usize> {
+        self.write(|tx| tx.sweep(limit))
+    }
+}

@@ -1,0 +1,143 @@
+//! Changes that depend on what is there, inside a transaction. The expiry of a key stays what it
+//! was, as long as there is something under the key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::batch::{Batch, Step};
+use super::record::{Kind, Record, RecordRef};
+use super::{expiry, read, store};
+use crate::moment::Moment;
+use crate::txn::write::WriteTransaction;
+use crate::{Error, Result};
+
+/// What came of a [`compare_and_swap`](crate::Aurora::compare_and_swap).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "it may not have been done"]
+pub enum Swap {
+    /// The key held what was expected, and holds the new value now.
+    Done,
+    /// The key held something else, and still does.
+    Differs {
+        /// What it holds; `None` if it is missing.
+        present: Option<Arc<[u8]>>,
+    },
+}
+
+impl Swap {
+    /// Whether it was done.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Swap::Done)
+    }
+}
+
+pub(super) fn put(
+    tx: &mut WriteTransaction,
+    key: &[u8],
+    value: &[u8],
+    ttl: Option<Duration>,
+) -> Result<()> {
+    let expiry_ms = ttl.and_then(|ttl| expiry::after(tx.now_ms(), ttl));
+    store::put_record(tx, key, Kind::Value, value, expiry_ms)
+}
+
+/// Gives a key another expiry, whatever it holds. Says what it was before, if the key is there.
+pub(super) fn set_expiry(
+    tx: &mut WriteTransaction,
+    key: &[u8],
+    expiry_ms: Option<u64>,
+) -> Result<Option<Record>> {
+    let Some(old) = store::find_record(tx, key)? else {
+        return Ok(None);
+    };
+    if old.expiry_ms != expiry_ms {
+        let record = RecordRef {
+            kind: old.kind,
+            expiry_ms,
+            payload: &old.payload,
+        };
+        store::rewrite_record(tx, key, &record)?;
+    }
+    Ok(Some(old))
+}
+
+pub(super) fn compare_and_swap(
+    tx: &mut WriteTransaction,
+    key: &[u8],
+    expected: Option<&[u8]>,
+    new: Option<&[u8]>,
+) -> Result<Swap> {
+    let old = read::value(tx, key)?;
+    if old.as_ref().map(|old| &*old.bytes) != expected {
+        return Ok(Swap::Differs {
+            present: old.map(|old| old.bytes),
+        });
+    }
+    replace(tx, key, old.as_ref(), new)?;
+    Ok(Swap::Done)
+}
+
+pub(super) fn increment(tx: &mut WriteTransaction, key: &[u8], by: i64) -> Result<i64> {
+    let bad = |reason| Error::NotANumber {
+        key: read::text(key),
+        reason,
+    };
+    let old = read::value(tx, key)?;
+    let number = match &old {
+        None => 0,
+        Some(old) => std::str::from_utf8(&old.bytes)
+            .ok()
+            .and_then(|text| text.parse::<i64>().ok())
+            .ok_or_else(|| bad("it is not a whole number of 64 bits as decimal text"))?,
+    };
+    let sum = number
+        .checked_add(by)
+        .ok_or_else(|| bad("the sum does not fit 64 bits"))?;
+    replace(tx, key, old.as_ref(), Some(sum.to_string().as_bytes()))?;
+    Ok(sum)
+}
+
+pub(super) fn merge(
+    tx: &mut WriteTransaction,
+    key: &[u8],
+    change: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>,
+) -> Result<Option<Arc<[u8]>>> {
+    let old = read::value(tx, key)?;
+    let new = change(old.as_ref().map(|old| &*old.bytes));
+    replace(tx, key, old.as_ref(), new.as_deref())?;
+    Ok(new.map(Arc::from))
+}
+
+/// Puts a new value in the place of one, with its expiry; or removes the key.
+fn replace(
+    tx: &mut WriteTransaction,
+    key: &[u8],
+    old: Option<&read::Value>,
+    new: Option<&[u8]>,
+) -> Result<()> {
+    match new {
+        Some(new) => {
+            let expiry_ms = old.and_then(|old| old.expiry_ms);
+            store::put_record(tx, key, Kind::Value, new, expiry_ms)
+        }
+        None => store::remove_record(tx, key).map(|_| ()),
+    }
+}
+
+/// All changes of a batch, or none.
+pub(super) fn apply(tx: &mut WriteTransaction, batch: &Batch) -> Result<()> {
+    for step in &batch.steps {
+        if let Step::Put { key, value, .. } = step {
+            store::check_fits(tx, key, value.len())?;
+        }
+    }
+    tx.together(|tx| {
+        for step in &batch.steps {
+            match step {
+                Step::Put { key, value, ttl } => put(tx, key, value, *ttl)?,
+                Step::Delete { key } => store::remove_record(tx, key).map(|_| ())?,
+            }
+        }
+        Ok(())
+    })
+}

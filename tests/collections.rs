@@ -1,0 +1,648 @@
+//! Collections: schemas and what they refuse, documents and their index entries, indexes that come
+//! and go, everything in one transaction.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aurora::storage::MemoryStorage;
+use aurora::{
+    Aurora, Clock, Document, Error, Field, FieldType, Filter, Index, Object, Patch, Schema,
+    Timestamp, Uuid, Value,
+};
+use serde::{Deserialize, Serialize};
+
+fn schema_of_people() -> Schema {
+    Schema::new()
+        .field(Field::new("email", FieldType::String).required().unique())
+        .field(Field::new("name", FieldType::String).indexed())
+        .field(Field::new("visits", FieldType::Int).default(0))
+        .field(Field::new("address.city", FieldType::String).indexed())
+        .field(Field::new("tags", FieldType::String).indexed())
+        .field(Field::new("score", FieldType::Float))
+}
+
+fn person(email: &str) -> Object {
+    Object::from([("email", email)])
+}
+
+fn open() -> Aurora {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("people", schema_of_people()).unwrap();
+    db
+}
+
+#[test]
+fn what_does_not_fit_the_schema_is_refused_by_name() {
+    let db = open();
+    db.insert_into("people", person("a")).unwrap();
+    let insert = |fields: Object| db.insert_into("people", fields).unwrap_err();
+    let with = |name: &str, value: Value| {
+        let mut fields = person("b");
+        fields.insert(name, value);
+        insert(fields)
+    };
+    match insert(Object::from([("name", "x")])) {
+        Error::MissingField { collection, field } => {
+            assert_eq!((&*collection, &*field), ("people", "email"));
+        }
+        other => panic!("{other}"),
+    }
+    match with("visits", "many".into()) {
+        Error::WrongType {
+            field,
+            expected,
+            found,
+            value,
+            ..
+        } => {
+            assert_eq!(
+                (&*field, expected, found, &*value),
+                ("visits", "Int", "String", "many")
+            );
+        }
+        other => panic!("{other}"),
+    }
+    match with("adress", 1.into()) {
+        Error::UnknownField { field, .. } => assert_eq!(field, "adress"),
+        other => panic!("{other}"),
+    }
+    match insert(person("a")) {
+        Error::Duplicate { field, value, .. } => assert_eq!((&*field, &*value), ("email", "a")),
+        other => panic!("{other}"),
+    }
+    assert!(matches!(
+        with("tags", Value::Array(vec![1.into()])),
+        Error::WrongType { .. }
+    ));
+    let nested = Value::Object([("city", 1)].into());
+    assert!(matches!(with("address", nested), Error::WrongType { .. }));
+    let missing = db.insert_into("nobody", person("a")).unwrap_err();
+    assert!(matches!(missing, Error::CollectionNotFound { .. }));
+    // All of them are told apart from damage, and none has changed anything.
+    assert!(missing.is_misuse());
+    assert_eq!(db.collection("people").unwrap().len().unwrap(), 1);
+    db.check().unwrap();
+}
+
+#[test]
+fn documents_live_through_all_changes() {
+    let db = open();
+    let people = db.collection("people").unwrap();
+    let id = people.insert_fields(person("a")).unwrap();
+    let get = || people.get(&id).unwrap().unwrap();
+    assert_eq!(get().get("visits"), Some(&Value::from(0)), "the default");
+    people
+        .update(
+            &id,
+            Patch::new().inc("visits", 2).set("address.city", "Bern"),
+        )
+        .unwrap();
+    assert_eq!(get().get("address.city"), Some(&"Bern".into()));
+    let found = people.query().filter(|f| f.eq("address.city", "Bern"));
+    assert_eq!(found.count().wait().unwrap(), 1);
+    people
+        .replace(&id, Object::from([("email", "b"), ("name", "B")]))
+        .unwrap();
+    assert_eq!(get().get("address.city"), None);
+    assert_eq!(
+        people.insert_fields(person("a")).map(|_| ()).ok(),
+        Some(()),
+        "the value is free"
+    );
+    assert!(matches!(
+        people.update(&id, Patch::new().set("email", "a")),
+        Err(Error::Duplicate { .. })
+    ));
+    let mut again = person("c");
+    again.insert("id", &id);
+    assert_eq!(people.upsert(again).unwrap(), id);
+    assert_eq!(get().get("email"), Some(&"c".into()));
+    assert!(db.delete(&id).wait().unwrap());
+    assert!(!people.delete(&id).unwrap());
+    assert!(matches!(
+        people.update(&id, Patch::new()),
+        Err(Error::DocumentNotFound { .. })
+    ));
+    assert_eq!(people.get(&id).unwrap(), None);
+    db.check().unwrap();
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Book {
+    id: Uuid,
+    title: String,
+    added: Timestamp,
+    tags: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Note {
+    id: Uuid,
+    title: String,
+}
+
+#[test]
+fn types_of_the_program_go_in_and_out() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = vec![
+        ("id", FieldType::Uuid, true),
+        ("title", FieldType::String, false),
+        ("added", FieldType::DateTime, false),
+        ("tags", FieldType::String, false),
+    ];
+    db.new_collection("books", schema).unwrap();
+    let book = Book {
+        id: Uuid::from_u128(5),
+        title: "Dune".into(),
+        added: "2024-05-01T12:00:00.5Z".parse().unwrap(),
+        tags: vec!["a".into(), "b".into()],
+    };
+    let books = db.collection("books").unwrap();
+    let id = books.insert(&book).unwrap();
+    assert_eq!(id.value(), &Value::Uuid(book.id));
+    assert_eq!(books.get_as::<Book>(book.id).unwrap().as_ref(), Some(&book));
+    let all: Vec<Book> = books.query().collect_as().wait().unwrap();
+    assert_eq!(all, [book]);
+    // A type with an id in a collection that keeps it apart from the fields.
+    db.new_collection(
+        "more",
+        Schema::new().field(Field::new("title", FieldType::String)),
+    )
+    .unwrap();
+    let note = Note {
+        id: Uuid::from_u128(6),
+        title: "x".into(),
+    };
+    let notes = db.collection("more").unwrap();
+    notes.insert(&note).unwrap();
+    assert_eq!(notes.get_as::<Note>(note.id).unwrap(), Some(note));
+}
+
+#[test]
+fn ids_of_every_kind() {
+    let db = Aurora::in_memory().unwrap();
+    for (name, kind) in [
+        ("n", FieldType::Int),
+        ("s", FieldType::String),
+        ("u", FieldType::Uuid),
+    ] {
+        db.new_collection(name, Schema::new().field(Field::new("id", kind)))
+            .unwrap();
+        let first = db.insert_into(name, Object::new()).unwrap();
+        let second = db.insert_into(name, Object::new()).unwrap();
+        assert!(first.value() < second.value(), "{name}");
+        assert_eq!(first.value().type_name(), kind.name());
+        let document = db.collection(name).unwrap().get(&second).unwrap().unwrap();
+        assert_eq!(document.get("id"), Some(second.value()));
+        let same = db.insert_into(name, Object::from([("id", second.value())]));
+        assert!(matches!(same, Err(Error::Duplicate { .. })));
+    }
+    let own = db.insert_into("n", Object::from([("id", 40)])).unwrap();
+    assert_eq!(own.value(), &Value::Int(40));
+    let next = db.insert_into("n", Object::new()).unwrap();
+    assert_eq!(next.value(), &Value::Int(41));
+    let too_long = db.insert_into("s", Object::from([("id", "x".repeat(300))]));
+    assert!(matches!(too_long, Err(Error::WrongType { .. })));
+    db.check().unwrap();
+}
+
+#[test]
+fn documents_keys_and_trees_commit_together_or_not_at_all() {
+    let db = open();
+    let failed = db.write(|tx| {
+        tx.put("key", "value", None)?;
+        tx.tree("tree")?.put("key", "value")?;
+        tx.collection("people")?.insert_fields(person("a"))?;
+        tx.new_collection("more", Schema::schemaless())?;
+        tx.collection("people")?
+            .insert_fields(person("a"))
+            .map(|_| ())
+    });
+    assert!(matches!(failed, Err(Error::Duplicate { .. })));
+    assert_eq!(db.get("key").unwrap(), None);
+    assert_eq!(db.collection("people").unwrap().len().unwrap(), 0);
+    assert_eq!(db.collections().unwrap(), ["people"]);
+    // The transaction itself can go on after a document was refused.
+    db.write(|tx| {
+        tx.collection("people")?.insert_fields(person("a"))?;
+        assert!(tx.collection("people")?.insert_fields(person("a")).is_err());
+        tx.put("key", "value", None)
+    })
+    .unwrap();
+    assert_eq!(db.collection("people").unwrap().len().unwrap(), 1);
+    assert!(db.contains("key").unwrap());
+    db.check().unwrap();
+}
+
+#[test]
+fn unique_holds_under_many_threads_and_in_arrays() {
+    let db = open();
+    let taken = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for i in 0..50 {
+                    match db.insert_into("people", person(&format!("{i}"))) {
+                        Ok(_) => {
+                            taken.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(Error::Duplicate { .. }) => {}
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(taken.into_inner(), 50);
+    let several = |emails: &[&str]| {
+        let emails = emails.iter().map(|email| (*email).into()).collect();
+        db.insert_into("people", Object::from([("email", Value::Array(emails))]))
+    };
+    several(&["x", "y"]).unwrap();
+    assert!(matches!(several(&["z", "x"]), Err(Error::Duplicate { .. })));
+    assert!(matches!(
+        db.insert_into("people", person("y")),
+        Err(Error::Duplicate { .. })
+    ));
+    assert!(matches!(several(&["7"]), Err(Error::Duplicate { .. })));
+    // Values that are cut in the index are compared whole.
+    let long = "l".repeat(2000);
+    db.insert_into("people", person(&format!("{long}1")))
+        .unwrap();
+    db.insert_into("people", person(&format!("{long}2")))
+        .unwrap();
+    let again = db.insert_into("people", person(&format!("{long}1")));
+    assert!(matches!(again, Err(Error::Duplicate { .. })));
+    db.check().unwrap();
+}
+
+#[test]
+fn indexes_come_and_go_on_a_filled_collection() {
+    let db = open();
+    let people = db.collection("people").unwrap();
+    let all = (0..5000).map(|i| {
+        let mut fields = person(&format!("{i}"));
+        fields.insert("visits", i % 7);
+        fields.insert("score", f64::from(i));
+        fields
+    });
+    people.insert_many(all).unwrap();
+    let index = Index::on(["visits", "score"]).only(Filter::gt("visits", 2));
+    let steps = Arc::new(AtomicU64::new(0));
+    let told = steps.clone();
+    db.create_index_with("people", index, move |progress| {
+        assert!(progress.done <= progress.total && progress.total == 5000);
+        told.fetch_add(1, Ordering::Relaxed);
+    })
+    .wait()
+    .unwrap();
+    assert!(steps.load(Ordering::Relaxed) > 3);
+    let query = || {
+        people
+            .query()
+            .filter(|f| f.eq("visits", 5))
+            .order_by("score", false)
+            .limit(3)
+    };
+    let plan = query().explain().wait().unwrap();
+    assert_eq!(
+        (plan.indexes(), plan.examined),
+        (vec!["visits,score"], 3),
+        "{plan}"
+    );
+    let rows = query().collect().wait().unwrap();
+    // Rows outside of a partial index are found without it.
+    let outside = people
+        .query()
+        .filter(|f| f.eq("visits", 2))
+        .count()
+        .wait()
+        .unwrap();
+    assert_eq!(outside, 714);
+    db.check().unwrap();
+    db.drop_index("people", "visits,score").wait().unwrap();
+    assert_eq!(query().collect().wait().unwrap(), rows);
+    assert!(matches!(
+        db.drop_index("people", "visits,score").wait(),
+        Err(Error::BadIndex { .. })
+    ));
+    // A unique index on values that are not leaves nothing behind.
+    let unique = db
+        .create_index("people", Index::on(["visits"]).named("u").unique())
+        .wait();
+    assert!(matches!(unique, Err(Error::Duplicate { .. })));
+    assert!(
+        people
+            .indexes()
+            .unwrap()
+            .iter()
+            .all(|info| info.index.name() != "u")
+    );
+    db.check().unwrap();
+}
+
+#[test]
+fn an_index_is_built_while_others_write() {
+    let db = open();
+    let people = db.collection("people").unwrap();
+    people
+        .insert_many((0..4000).map(|i| person(&format!("{i}"))))
+        .unwrap();
+    std::thread::scope(|scope| {
+        let built = scope.spawn(|| db.create_index("people", Index::on(["visits"])).wait());
+        for i in 0..200 {
+            people.insert_fields(person(&format!("new {i}"))).unwrap();
+            let old = people
+                .query()
+                .filter(|f| f.eq("email", format!("{}", i * 3)));
+            old.delete().wait().unwrap();
+        }
+        built.join().unwrap().unwrap();
+    });
+    let info = people
+        .indexes()
+        .unwrap()
+        .into_iter()
+        .find(|info| info.index.name() == "visits");
+    let info = info.unwrap();
+    assert!(info.is_ready);
+    assert_eq!(info.entries, people.len().unwrap());
+    db.check().unwrap();
+}
+
+#[test]
+fn a_schema_changes_with_a_version() {
+    let db = open();
+    let people = db.collection("people").unwrap();
+    let id = people.insert_fields(person("a")).unwrap();
+    people.insert_fields(person("b")).unwrap();
+    let (schema, version) = people.schema().unwrap();
+    assert_eq!((&schema, version), (&schema_of_people(), 1));
+    let wider = people_with_country();
+    db.alter_collection("people", wider.clone()).wait().unwrap();
+    let (schema, version) = people.schema().unwrap();
+    assert_eq!((&schema, version), (&wider, 2));
+    let document = people.get(&id).unwrap().unwrap();
+    assert_eq!(document.get("country"), Some(&"CH".into()));
+    let indexes = people.indexes().unwrap();
+    let country = indexes.iter().find(|info| info.index.name() == "country");
+    assert_eq!(country.map(|info| info.entries), Some(2));
+    let none = people.query().filter(|f| f.eq("country", "FR"));
+    let none = none.explain().wait().unwrap();
+    assert_eq!((none.examined, none.indexes()), (0, vec!["country"]));
+    // A schema that a document does not fit changes nothing.
+    let narrower = Schema::new().field(Field::new("email", FieldType::Int));
+    assert!(db.alter_collection("people", narrower).wait().is_err());
+    assert_eq!(people.schema().unwrap().1, 2);
+    assert!(matches!(
+        db.new_collection("people", people_with_country().strict(false)),
+        Err(Error::CollectionExists { .. })
+    ));
+    db.new_collection("people", people_with_country()).unwrap();
+    db.check().unwrap();
+}
+
+fn people_with_country() -> Schema {
+    schema_of_people().field(
+        Field::new("country", FieldType::String)
+            .default("CH")
+            .indexed(),
+    )
+}
+
+#[test]
+fn schemas_that_cannot_be_are_refused() {
+    let db = Aurora::in_memory().unwrap();
+    let field = |name: &str| Schema::new().field(Field::new(name, FieldType::Int));
+    let bad = [
+        field(""),
+        field("a..b"),
+        field("a").field(Field::new("a", FieldType::Int)),
+        Schema::new().field(Field::new("a", FieldType::Int).default("x")),
+        Schema::new().field(Field::new("id", FieldType::Float)),
+        Schema::new().index(Index::on(Vec::<String>::new())),
+        Schema::new()
+            .index(Index::on(["a"]))
+            .index(Index::on(["a"]).unique()),
+        Schema::new().index(Index::on(["a"]).only(Filter::matches("a", "("))),
+        field("a").expires_after("a", Duration::ZERO),
+    ];
+    for schema in bad {
+        let refused = db.new_collection("c", schema.clone());
+        assert!(
+            matches!(refused, Err(Error::BadSchema { .. })),
+            "{schema:?}"
+        );
+    }
+    assert!(matches!(
+        db.new_collection("", Schema::new()),
+        Err(Error::BadSchema { .. })
+    ));
+}
+
+#[derive(Debug, Default)]
+struct SetClock(AtomicU64);
+
+impl Clock for SetClock {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn documents_expire_and_their_space_comes_back() {
+    let clock = Arc::new(SetClock::default());
+    let db = Aurora::builder().background(false).clock(clock.clone());
+    let db = db.open_storage(Arc::new(MemoryStorage::new())).unwrap();
+    let schema = Schema::new()
+        .field(Field::new("user", FieldType::String).unique())
+        .field(Field::new("seen", FieldType::DateTime).indexed())
+        .expires_after("seen", Duration::from_secs(10));
+    db.new_collection("sessions", schema).unwrap();
+    let sessions = db.collection("sessions").unwrap();
+    let session = |user: &str, second: i64| {
+        let seen = Timestamp::from_second(second).unwrap();
+        Object::from([("user", Value::from(user)), ("seen", seen.into())])
+    };
+    let a = sessions.insert_fields(session("a", 1)).unwrap();
+    let b = sessions.insert_fields(session("b", 2)).unwrap();
+    let before = db.begin_read().unwrap();
+    clock.0.store(11_000, Ordering::Relaxed);
+    let users = |rows: Vec<Document>| -> Vec<String> {
+        rows.iter()
+            .map(|row| row.get("user").unwrap().to_string())
+            .collect()
+    };
+    assert_eq!(sessions.get(&a).unwrap(), None);
+    assert_eq!(users(sessions.query().collect().wait().unwrap()), ["b"]);
+    let seen = sessions
+        .query()
+        .order_by("seen", true)
+        .collect()
+        .wait()
+        .unwrap();
+    assert_eq!(users(seen), ["b"]);
+    assert_eq!(sessions.query().count().wait().unwrap(), 1);
+    assert_eq!(before.query("sessions").count().wait().unwrap(), 2);
+    // What has expired does not stand in the way of a new one.
+    assert!(matches!(
+        sessions.update(&a, Patch::new()),
+        Err(Error::DocumentNotFound { .. })
+    ));
+    sessions.insert_fields(session("a", 11)).unwrap();
+    // A change of the date is a longer life.
+    sessions
+        .update(
+            &b,
+            Patch::new().set("seen", Timestamp::from_second(12).unwrap()),
+        )
+        .unwrap();
+    clock.0.store(21_999, Ordering::Relaxed);
+    while db.sweep(10).unwrap() > 0 {}
+    assert_eq!(users(sessions.query().collect().wait().unwrap()), ["b"]);
+    assert_eq!(sessions.len().unwrap(), 1, "the others are gone for good");
+    db.check().unwrap();
+    // Entries of a collection that is gone are swept away.
+    db.delete_collection("sessions").wait().unwrap();
+    clock.0.store(100_000, Ordering::Relaxed);
+    while db.sweep(10).unwrap() > 0 {}
+    db.check().unwrap();
+}
+
+#[test]
+fn everything_is_there_after_a_reopen() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let id = {
+        let db = Aurora::open(&path).unwrap();
+        db.new_collection("people", schema_of_people()).unwrap();
+        let id = db.insert_into("people", person("a")).unwrap();
+        db.close().unwrap();
+        id
+    };
+    let db = Aurora::open(&path).unwrap();
+    assert_eq!(db.collections().unwrap(), ["people"]);
+    let people_again = db.collection("people").unwrap();
+    assert_eq!(people_again.schema().unwrap().0, schema_of_people());
+    assert_eq!(
+        people_again.get(&id).unwrap().unwrap().get("email"),
+        Some(&"a".into())
+    );
+    assert!(matches!(
+        db.insert_into("people", person("a")),
+        Err(Error::Duplicate { .. })
+    ));
+    let next = db.insert_into("people", person("b")).unwrap();
+    assert!(next.value() > id.value());
+    db.check().unwrap();
+}
+
+/// Readers never see an older value than one that anybody has seen before, through the hot tier,
+/// whoever changes it and however.
+#[test]
+fn what_is_read_from_memory_is_never_stale() {
+    let db = Aurora::builder()
+        .open_storage(Arc::new(MemoryStorage::new()))
+        .unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let collection = db.collection("c").unwrap();
+    const KEYS: i64 = 3;
+    for id in 0..KEYS {
+        collection.insert_fields([("id", id), ("n", 0)]).unwrap();
+        db.put(id.to_be_bytes(), "0", None).unwrap();
+    }
+    let seen: Vec<(AtomicU64, AtomicU64)> = (0..KEYS).map(|_| Default::default()).collect();
+    let stop = AtomicU64::new(0);
+    let number = |document: &Document| document.get("n").unwrap().as_int().unwrap() as u64;
+    std::thread::scope(|scope| {
+        for writer in 0..2 {
+            let (db, seen, collection) = (&db, &seen, &collection);
+            scope.spawn(move || {
+                for i in 0..600 {
+                    let id = (i + writer) % KEYS;
+                    let mut tx = db.begin_write().unwrap();
+                    if i % 3 == 0 {
+                        tx.set_durability(aurora::Durability::Buffered);
+                    }
+                    let patch = Patch::new().inc("n", 1);
+                    tx.collection("c").unwrap().update(id, &patch).unwrap();
+                    let key = tx.increment(id.to_be_bytes(), 1).unwrap() as u64;
+                    let document = tx.collection("c").unwrap().get(id).unwrap().unwrap();
+                    tx.commit().unwrap();
+                    seen[id as usize]
+                        .0
+                        .fetch_max(number(&document), Ordering::SeqCst);
+                    seen[id as usize].1.fetch_max(key, Ordering::SeqCst);
+                    if i % 50 == 0 {
+                        assert!(collection.get(id).unwrap().is_some());
+                    }
+                }
+            });
+        }
+        for reader in 0..3 {
+            let (db, seen, collection, stop) = (&db, &seen, &collection, &stop);
+            scope.spawn(move || {
+                let mut i = reader;
+                while stop.load(Ordering::Relaxed) == 0 {
+                    i += 1;
+                    let id = i % KEYS;
+                    let (of_document, of_key) = &seen[id as usize];
+                    let (low, low_key) = (
+                        of_document.load(Ordering::SeqCst),
+                        of_key.load(Ordering::SeqCst),
+                    );
+                    let found = number(&collection.get(id).unwrap().unwrap());
+                    let key = db.get(id.to_be_bytes()).unwrap().unwrap();
+                    let key: u64 = std::str::from_utf8(&key).unwrap().parse().unwrap();
+                    assert!(
+                        found >= low && key >= low_key,
+                        "{found} {low} {key} {low_key}"
+                    );
+                    of_document.fetch_max(found, Ordering::SeqCst);
+                    of_key.fetch_max(key, Ordering::SeqCst);
+                }
+            });
+        }
+        while seen
+            .iter()
+            .map(|(n, _)| n.load(Ordering::SeqCst))
+            .sum::<u64>()
+            < 1200
+        {
+            std::thread::yield_now();
+        }
+        stop.store(1, Ordering::Relaxed);
+    });
+    let stats = db.stats().unwrap();
+    assert!(stats.hot.hits > 100, "{:?}", stats.hot);
+}
+
+#[test]
+fn a_handle_follows_its_name_to_another_collection() {
+    let db = Aurora::in_memory().unwrap();
+    let make = |n: i64| {
+        db.new_collection("c", Schema::schemaless()).unwrap();
+        db.insert_into("c", [("id", 1), ("n", n)]).unwrap();
+    };
+    make(1);
+    let collection = db.collection("c").unwrap();
+    let n = || {
+        collection
+            .get(1)
+            .unwrap()
+            .map(|document| document.get("n").cloned().unwrap())
+    };
+    for _ in 0..4 {
+        assert_eq!(n(), Some(Value::Int(1)));
+    }
+    db.delete_collection("c").wait().unwrap();
+    assert!(matches!(
+        collection.get(1),
+        Err(Error::CollectionNotFound { .. })
+    ));
+    make(2);
+    for _ in 0..4 {
+        assert_eq!(n(), Some(Value::Int(2)));
+    }
+}

@@ -1,0 +1,563 @@
+//! The same query gives the same answer with any indexes or none, as a closure or as a value, and
+//! it is the answer of a plain model. Over random schemas, documents and filters.
+
+use aurora::{
+    Aurora, Cursor, Document, Field, FieldType, Fields, Filter, Index, Object, Patch, Schema, Value,
+};
+use proptest::prelude::*;
+
+/// A filter that exists in three forms: for the engine as a value, as a closure, and for the model.
+#[derive(Debug, Clone)]
+enum Ask {
+    Eq(usize, Value),
+    Ne(usize, Value),
+    Gt(usize, Value),
+    Gte(usize, Value),
+    Lt(usize, Value),
+    Lte(usize, Value),
+    Between(usize, Value, Value),
+    In(usize, Vec<Value>),
+    Contains(usize, Value),
+    StartsWith(usize, String),
+    EndsWith(usize, String),
+    Matches(usize, String),
+    Exists(usize),
+    IsNull(usize),
+    Length(usize, u64),
+    And(Box<Ask>, Box<Ask>),
+    Or(Box<Ask>, Box<Ask>),
+    Not(Box<Ask>),
+}
+
+const PATHS: [&str; 5] = ["a", "b", "c", "d.x", "e"];
+
+impl Ask {
+    fn filter(&self) -> Filter {
+        match self {
+            Ask::Eq(p, v) => Filter::eq(PATHS[*p], v),
+            Ask::Ne(p, v) => Filter::ne(PATHS[*p], v),
+            Ask::Gt(p, v) => Filter::gt(PATHS[*p], v),
+            Ask::Gte(p, v) => Filter::gte(PATHS[*p], v),
+            Ask::Lt(p, v) => Filter::lt(PATHS[*p], v),
+            Ask::Lte(p, v) => Filter::lte(PATHS[*p], v),
+            Ask::Between(p, a, b) => Filter::between(PATHS[*p], a, b),
+            Ask::In(p, values) => Filter::is_in(PATHS[*p], values),
+            Ask::Contains(p, v) => Filter::contains(PATHS[*p], v),
+            Ask::StartsWith(p, t) => Filter::starts_with(PATHS[*p], t),
+            Ask::EndsWith(p, t) => Filter::ends_with(PATHS[*p], t),
+            Ask::Matches(p, t) => Filter::matches(PATHS[*p], t),
+            Ask::Exists(p) => Filter::exists(PATHS[*p]),
+            Ask::IsNull(p) => Filter::is_null(PATHS[*p]),
+            Ask::Length(p, n) => Filter::length(PATHS[*p], *n..=*n + 1),
+            Ask::And(a, b) => a.filter().and(b.filter()),
+            Ask::Or(a, b) => a.filter().or(b.filter()),
+            Ask::Not(a) => a.filter().not(),
+        }
+    }
+
+    fn closure(&self, f: &Fields<'_>) -> bool {
+        match self {
+            Ask::Eq(p, v) => f.eq(PATHS[*p], v),
+            Ask::Ne(p, v) => f.ne(PATHS[*p], v),
+            Ask::Gt(p, v) => f.gt(PATHS[*p], v),
+            Ask::Gte(p, v) => f.gte(PATHS[*p], v),
+            Ask::Lt(p, v) => f.lt(PATHS[*p], v),
+            Ask::Lte(p, v) => f.lte(PATHS[*p], v),
+            Ask::Between(p, a, b) => f.between(PATHS[*p], a, b),
+            Ask::In(p, values) => f.is_in(PATHS[*p], values),
+            Ask::Contains(p, v) => f.contains(PATHS[*p], v),
+            Ask::StartsWith(p, t) => f.starts_with(PATHS[*p], t),
+            Ask::EndsWith(p, t) => f.ends_with(PATHS[*p], t),
+            Ask::Matches(p, t) => f.matches(PATHS[*p], t),
+            Ask::Exists(p) => f.exists(PATHS[*p]),
+            Ask::IsNull(p) => f.is_null(PATHS[*p]),
+            Ask::Length(p, n) => f.length(PATHS[*p], *n..=*n + 1),
+            Ask::And(a, b) => a.closure(f) && b.closure(f),
+            Ask::Or(a, b) => a.closure(f) || b.closure(f),
+            Ask::Not(a) => !a.closure(f),
+        }
+    }
+
+    fn holds(&self, document: &Object) -> bool {
+        let get = |p: &usize| document.get_path(PATHS[*p]);
+        let same_type = |a: &Value, b: &Value| {
+            let number = |v: &Value| matches!(v, Value::Int(_) | Value::Float(_));
+            a.type_name() == b.type_name() || (number(a) && number(b))
+        };
+        let compares = |p: &usize, v: &Value, holds: fn(std::cmp::Ordering) -> bool| {
+            get(p).is_some_and(|own| same_type(own, v) && holds(own.cmp(v)))
+        };
+        let equals = |own: Option<&Value>, v: &Value| own.unwrap_or(&Value::Null) == v;
+        let text = |p: &usize| get(p).and_then(|v| v.as_str());
+        match self {
+            Ask::Eq(p, v) => equals(get(p), v),
+            Ask::Ne(p, v) => !equals(get(p), v),
+            Ask::Gt(p, v) => compares(p, v, |o| o.is_gt()),
+            Ask::Gte(p, v) => compares(p, v, |o| o.is_ge()),
+            Ask::Lt(p, v) => compares(p, v, |o| o.is_lt()),
+            Ask::Lte(p, v) => compares(p, v, |o| o.is_le()),
+            Ask::Between(p, a, b) => compares(p, a, |o| o.is_ge()) && compares(p, b, |o| o.is_le()),
+            Ask::In(p, values) => values.iter().any(|v| equals(get(p), v)),
+            Ask::Contains(p, v) => match (get(p), v) {
+                (Some(Value::Array(values)), v) => values.contains(v),
+                (Some(Value::String(text)), Value::String(part)) => text.contains(part.as_str()),
+                _ => false,
+            },
+            Ask::StartsWith(p, t) => text(p).is_some_and(|text| text.starts_with(t.as_str())),
+            Ask::EndsWith(p, t) => text(p).is_some_and(|text| text.ends_with(t.as_str())),
+            // The patterns are plain letters with an anchor.
+            Ask::Matches(p, t) => {
+                text(p).is_some_and(|text| text.starts_with(t.trim_start_matches('^')))
+            }
+            Ask::Exists(p) => get(p).is_some(),
+            Ask::IsNull(p) => get(p).is_none_or(Value::is_null),
+            Ask::Length(p, n) => get(p)
+                .and_then(|v| v.as_array())
+                .is_some_and(|values| (*n..=*n + 1).contains(&(values.len() as u64))),
+            Ask::And(a, b) => a.holds(document) && b.holds(document),
+            Ask::Or(a, b) => a.holds(document) || b.holds(document),
+            Ask::Not(a) => !a.holds(document),
+        }
+    }
+}
+
+/// Few values, so that they meet; some are longer than an index entry takes.
+fn scalar() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        3 => (0i64..6).prop_map(Value::Int),
+        1 => (0i32..12).prop_map(|i| Value::Float(f64::from(i) / 2.0)),
+        3 => "[ab]{0,2}".prop_map(Value::String),
+        1 => ("[ab]", 0usize..3).prop_map(|(c, n)| Value::String(c.repeat(509 + n))),
+        1 => ("[ab]", "[ab]").prop_map(|(a, b)| Value::String(a.repeat(600) + &b)),
+        1 => any::<bool>().prop_map(Value::Bool),
+        1 => Just(Value::Null),
+        1 => (0u128..3).prop_map(|u| Value::Uuid(aurora::Uuid::from_u128(u))),
+    ]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        4 => scalar(),
+        1 => proptest::collection::vec(scalar(), 0..4).prop_map(Value::Array),
+    ]
+}
+
+fn document() -> impl Strategy<Value = Object> {
+    let field = || proptest::option::weighted(0.85, value());
+    (field(), field(), field(), field(), field()).prop_map(|(a, b, c, x, e)| {
+        let mut object = Object::new();
+        for (name, value) in [("a", a), ("b", b), ("c", c), ("e", e)] {
+            if let Some(value) = value {
+                object.insert(name, value);
+            }
+        }
+        if let Some(x) = x {
+            object.insert("d", Object::from([("x", x)]));
+        }
+        object
+    })
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    let path = || 0..PATHS.len();
+    let letter = "[ab]{0,2}";
+    let leaf = prop_oneof![
+        3 => (path(), value()).prop_map(|(p, v)| Ask::Eq(p, v)),
+        1 => (path(), value()).prop_map(|(p, v)| Ask::Ne(p, v)),
+        2 => (path(), scalar()).prop_map(|(p, v)| Ask::Gt(p, v)),
+        2 => (path(), scalar()).prop_map(|(p, v)| Ask::Gte(p, v)),
+        2 => (path(), scalar()).prop_map(|(p, v)| Ask::Lt(p, v)),
+        2 => (path(), value()).prop_map(|(p, v)| Ask::Lte(p, v)),
+        2 => (path(), scalar(), scalar()).prop_map(|(p, a, b)| Ask::Between(p, a, b)),
+        2 => (path(), proptest::collection::vec(scalar(), 0..4)).prop_map(|(p, v)| Ask::In(p, v)),
+        3 => (path(), scalar()).prop_map(|(p, v)| Ask::Contains(p, v)),
+        1 => (path(), letter).prop_map(|(p, t)| Ask::StartsWith(p, t)),
+        1 => (path(), letter).prop_map(|(p, t)| Ask::EndsWith(p, t)),
+        1 => (path(), letter).prop_map(|(p, t)| Ask::Matches(p, format!("^{t}"))),
+        1 => path().prop_map(Ask::Exists),
+        1 => path().prop_map(Ask::IsNull),
+        1 => (path(), 0u64..3).prop_map(|(p, n)| Ask::Length(p, n)),
+    ];
+    leaf.prop_recursive(3, 8, 2, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| Ask::And(a.into(), b.into())),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| Ask::Or(a.into(), b.into())),
+            inner.prop_map(|a| Ask::Not(a.into())),
+        ]
+    })
+}
+
+fn index() -> impl Strategy<Value = Index> {
+    let paths = proptest::sample::subsequence(PATHS.to_vec(), 1..=3).prop_shuffle();
+    (paths, proptest::option::weighted(0.2, ask())).prop_map(|(paths, only)| {
+        let index = Index::on(paths);
+        match only {
+            Some(ask) => index.only(ask.filter()),
+            None => index,
+        }
+    })
+}
+
+#[derive(Debug, Clone)]
+struct Query {
+    ask: Option<Ask>,
+    order: Vec<(usize, bool)>,
+    offset: u64,
+    limit: Option<u64>,
+}
+
+fn query() -> impl Strategy<Value = Query> {
+    let order = proptest::collection::vec((0..PATHS.len(), any::<bool>()), 0..3);
+    let limit = proptest::option::of(0u64..8);
+    let offset = prop_oneof![2 => Just(0u64), 1 => 0u64..6];
+    (proptest::option::weighted(0.9, ask()), order, offset, limit).prop_map(
+        |(ask, order, offset, limit)| Query {
+            ask,
+            order,
+            offset,
+            limit,
+        },
+    )
+}
+
+/// The rows of the model: filtered, and in order.
+fn expected(documents: &[(i64, Object)], query: &Query) -> Vec<(i64, Object)> {
+    let passes = |document: &Object| query.ask.as_ref().is_none_or(|ask| ask.holds(document));
+    let mut rows: Vec<(i64, Object)> = { documents.iter() }
+        .filter(|(_, d)| passes(d))
+        .cloned()
+        .collect();
+    rows.sort_by(|(id_a, a), (id_b, b)| {
+        let mut ascending = true;
+        for (path, up) in &query.order {
+            ascending = *up;
+            let order = a.get_path(PATHS[*path]).cmp(&b.get_path(PATHS[*path]));
+            let order = if *up { order } else { order.reverse() };
+            if order.is_ne() {
+                return order;
+            }
+        }
+        let order = id_a.cmp(id_b);
+        if ascending { order } else { order.reverse() }
+    });
+    rows
+}
+
+fn built<'q>(db: &Aurora, collection: &str, query: &'q Query, closure: bool) -> aurora::Query<'q> {
+    let mut built = db.query(collection);
+    if let Some(ask) = &query.ask {
+        built = if closure {
+            built.filter(|f| ask.closure(f))
+        } else {
+            built.matching(ask.filter())
+        };
+    }
+    for (path, up) in &query.order {
+        built = built.order_by(PATHS[*path], *up);
+    }
+    built
+}
+
+fn ids(rows: &[Document]) -> Vec<i64> {
+    rows.iter()
+        .map(|row| row.id.value().as_int().unwrap())
+        .collect()
+}
+
+fn check_query(db: &Aurora, name: &str, documents: &[(i64, Object)], query: &Query) {
+    let all = expected(documents, query);
+    let skip = query.offset as usize;
+    let take = query.limit.map_or(usize::MAX, |limit| limit as usize);
+    let wanted: Vec<i64> = all
+        .iter()
+        .skip(skip)
+        .take(take)
+        .map(|(id, _)| *id)
+        .collect();
+    for closure in [false, true] {
+        let limited = || {
+            let built = built(db, name, query, closure).offset(query.offset);
+            query
+                .limit
+                .map_or_else(|| built_again(db, name, query, closure), |l| built.limit(l))
+        };
+        let plan = limited().explain().wait().unwrap();
+        let rows = limited().collect().wait().unwrap();
+        assert_eq!(ids(&rows), wanted, "{name} {query:?}\n{plan}");
+        for row in &rows {
+            let (_, fields) = &documents[row.id.value().as_int().unwrap() as usize];
+            let mut own = row.fields().clone();
+            own.remove("id");
+            assert_eq!(&own, fields, "{name}");
+        }
+        let counted = limited().count().wait().unwrap();
+        assert_eq!(
+            counted,
+            wanted.len() as u64,
+            "count of {name} {query:?}\n{plan}"
+        );
+        let streamed: Vec<Document> = limited().rows().unwrap().map(Result::unwrap).collect();
+        assert_eq!(ids(&streamed), wanted);
+    }
+    // Page by page.
+    let mut paged = Vec::new();
+    let mut after: Option<Cursor> = None;
+    loop {
+        let mut next = built(db, name, query, true);
+        if let Some(cursor) = after.take() {
+            next = next.after(cursor.to_string().parse().unwrap());
+        }
+        let page = next.page(2).wait().unwrap();
+        paged.extend(ids(&page.documents));
+        match page.next {
+            Some(cursor) => after = Some(cursor),
+            None => break,
+        }
+    }
+    let whole: Vec<i64> = all.iter().map(|(id, _)| *id).collect();
+    assert_eq!(paged, whole, "pages of {name} {query:?}");
+}
+
+fn built_again<'q>(db: &Aurora, name: &str, query: &'q Query, closure: bool) -> aurora::Query<'q> {
+    built(db, name, query, closure).offset(query.offset)
+}
+
+fn cases() -> u32 {
+    std::env::var("AURORA_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(150)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_same_with_and_without_indexes(
+        documents in proptest::collection::vec(document(), 0..40),
+        indexes in proptest::collection::vec(index(), 1..5),
+        queries in proptest::collection::vec(query(), 1..8),
+        updates in proptest::collection::vec((any::<prop::sample::Index>(), document()), 0..6),
+    ) {
+        let db = Aurora::builder().background(false)
+            .open_storage(std::sync::Arc::new(aurora::storage::MemoryStorage::new())).unwrap();
+        let mut indexed = Schema::schemaless().field(Field::new("id", FieldType::Int));
+        for (i, index) in indexes.iter().enumerate() {
+            indexed = indexed.index(index.clone().named(format!("i{i}")));
+        }
+        db.new_collection("indexed", indexed).unwrap();
+        let plain = Schema::schemaless().field(Field::new("id", FieldType::Int));
+        db.new_collection("plain", plain).unwrap();
+        let mut documents: Vec<(i64, Object)> = (0..).zip(documents).collect();
+        for name in ["indexed", "plain"] {
+            let with_ids = documents.iter().map(|(id, fields)| {
+                let mut fields = fields.clone();
+                fields.insert("id", *id);
+                fields
+            });
+            db.collection(name).unwrap().insert_many(with_ids).unwrap();
+        }
+        for (at, fields) in updates {
+            if documents.is_empty() {
+                break;
+            }
+            let at = at.index(documents.len());
+            let (id, own) = &mut documents[at];
+            for name in ["indexed", "plain"] {
+                db.collection(name).unwrap().replace(*id, fields.clone()).unwrap();
+            }
+            *own = fields;
+        }
+        db.check().unwrap();
+        for query in &queries {
+            for name in ["plain", "indexed"] {
+                check_query(&db, name, &documents, query);
+            }
+        }
+    }
+}
+
+/// A collection of numbers with an index on them.
+fn numbers(count: i64) -> Aurora {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new()
+        .field(Field::new("n", FieldType::Int).indexed())
+        .field(Field::new("even", FieldType::Bool).indexed())
+        .field(Field::new("text", FieldType::String))
+        .index(Index::on(["even", "n"]));
+    db.new_collection("numbers", schema).unwrap();
+    let documents = (0..count).map(|n| {
+        Object::from([
+            ("n", Value::from(n)),
+            ("even", (n % 2 == 0).into()),
+            ("text", format!("number {n}").into()),
+        ])
+    });
+    db.collection("numbers")
+        .unwrap()
+        .insert_many(documents)
+        .unwrap();
+    db
+}
+
+#[test]
+fn plans_use_indexes_and_know_what_they_cost() {
+    let db = numbers(10_000);
+    let range = db
+        .query("numbers")
+        .filter(|f| f.gte("n", 100) && f.lt("n", 110));
+    let plan = range.explain().wait().unwrap();
+    assert_eq!(
+        (plan.indexes(), plan.rows, plan.examined),
+        (vec!["n"], 10, 10),
+        "{plan}"
+    );
+
+    let sorted = db.query("numbers").order_by("n", false).limit(5);
+    let plan = sorted.explain().wait().unwrap();
+    assert_eq!(
+        (plan.indexes(), plan.examined, plan.sorts()),
+        (vec!["n"], 5, false),
+        "{plan}"
+    );
+
+    let compound = db
+        .query("numbers")
+        .filter(|f| f.eq("even", true))
+        .order_by("n", true)
+        .limit(3);
+    let plan = compound.explain().wait().unwrap();
+    assert_eq!(
+        (plan.indexes(), plan.examined),
+        (vec!["even,n"], 3),
+        "{plan}"
+    );
+
+    let deep = db
+        .query("numbers")
+        .order_by("n", true)
+        .offset(9_990)
+        .limit(5);
+    let plan = deep.explain().wait().unwrap();
+    assert_eq!((plan.examined, plan.rows), (5, 5), "{plan}");
+
+    let or = db.query("numbers").filter(|f| f.eq("n", 5) || f.eq("n", 7));
+    let plan = or.explain().wait().unwrap();
+    assert_eq!((plan.indexes(), plan.examined), (vec!["n"], 2), "{plan}");
+
+    let none = db.query("numbers").filter(|f| f.gt("n", 5) && f.lt("n", 3));
+    let plan = none.explain().wait().unwrap();
+    assert_eq!(plan.examined, 0, "{plan}");
+
+    let scan = db.query("numbers").filter(|f| f.ends_with("text", "77"));
+    let plan = scan.explain().wait().unwrap();
+    assert!(plan.is_scan() && plan.rows == 100, "{plan}");
+    println!("{plan}");
+}
+
+#[test]
+fn updates_and_deletes_of_what_is_found() {
+    let db = numbers(100);
+    let up = db
+        .query("numbers")
+        .filter(|f| f.lt("n", 10))
+        .update(Patch::new().inc("n", 1000));
+    assert_eq!(up.wait().unwrap(), 10);
+    let moved = db.query("numbers").filter(|f| f.gte("n", 1000)).count();
+    assert_eq!(moved.wait().unwrap(), 10);
+    let gone = db.query("numbers").filter(|f| f.eq("even", false)).delete();
+    assert_eq!(gone.wait().unwrap(), 50);
+    assert_eq!(db.collection("numbers").unwrap().len().unwrap(), 50);
+    db.check().unwrap();
+    // Within a transaction, its own changes are seen.
+    db.write(|tx| {
+        let deleted = db
+            .query("numbers")
+            .filter(|f| f.eq("n", 20))
+            .delete_in(tx)?;
+        assert_eq!(deleted, 1);
+        assert!(
+            db.query("numbers")
+                .filter(|f| f.eq("n", 20))
+                .collect_in(tx)?
+                .is_empty()
+        );
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_snapshot_keeps_its_answers() {
+    let db = numbers(100);
+    let before = db.begin_read().unwrap();
+    db.query("numbers")
+        .filter(|f| f.lt("n", 50))
+        .delete()
+        .wait()
+        .unwrap();
+    let count = |query: aurora::Query<'_>| query.filter(|f| f.lt("n", 60)).count().wait().unwrap();
+    assert_eq!(count(before.query("numbers")), 60);
+    assert_eq!(count(db.query("numbers")), 10);
+    db.drop_index("numbers", "n").wait().unwrap();
+    db.delete_collection("numbers").wait().unwrap();
+    assert_eq!(count(before.query("numbers")), 60);
+    assert!(db.query("numbers").count().wait().unwrap_err().is_misuse());
+}
+
+#[test]
+fn groups_and_aggregates() {
+    let db = numbers(10);
+    let groups = db
+        .query("numbers")
+        .group_by("even")
+        .count()
+        .sum("n")
+        .avg("n")
+        .min("n")
+        .max("text");
+    let groups = groups.collect().wait().unwrap();
+    assert_eq!(groups.len(), 2);
+    assert_eq!(groups[1].key, Value::from(true));
+    let expected: [Value; 5] = [5.into(), 20.into(), 4.0.into(), 0.into(), "number 8".into()];
+    assert_eq!(groups[1].results, expected);
+    let whole = db
+        .query("numbers")
+        .filter(|f| f.gt("n", 100))
+        .aggregate()
+        .count()
+        .avg("n");
+    assert_eq!(
+        whole.collect().wait().unwrap()[0].results,
+        [Value::from(0), Value::Null]
+    );
+}
+
+#[test]
+fn what_cannot_be_asked_is_an_error() {
+    let db = numbers(3);
+    let bad = db.query("numbers").filter(|f| f.matches("text", "("));
+    assert!(matches!(
+        bad.collect().wait(),
+        Err(aurora::Error::BadQuery { .. })
+    ));
+    let bad = db.query("numbers").matching(Filter::matches("text", "("));
+    assert!(matches!(
+        bad.count().wait(),
+        Err(aurora::Error::BadQuery { .. })
+    ));
+    let page = db
+        .query("numbers")
+        .order_by("n", true)
+        .page(1)
+        .wait()
+        .unwrap();
+    let other = db
+        .query("numbers")
+        .order_by("n", false)
+        .after(page.next.unwrap());
+    assert!(matches!(
+        other.collect().wait(),
+        Err(aurora::Error::BadQuery { .. })
+    ));
+}
