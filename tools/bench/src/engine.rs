@@ -50,6 +50,7 @@ pub trait Engine {
     fn settle(&mut self) -> Outcome<()>;
     /// What has to be done once after a load.
     fn analyze(&mut self) -> Outcome<()>;
+    fn reopen(&mut self) -> Outcome<()>;
     fn ask(&mut self, question: &Question) -> Outcome<Answer>;
     /// How the question is answered.
     fn plan(&mut self, question: &Question) -> Outcome<String>;

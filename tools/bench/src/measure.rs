@@ -32,12 +32,23 @@ struct Kind {
     make: fn(&Source, &mut Random) -> Question,
 }
 
+const EQUALITY: fn(&Source, &mut Random) -> Question =
+    |source, random| Question::City(source.city(random.below(source.cities())));
+
+/// Asked before anything else, of files that were just opened.
+const COLD: Kind = Kind {
+    what: "equality, right after opening",
+    bar: None,
+    rounds: 25,
+    make: EQUALITY,
+};
+
 const KINDS: [Kind; 10] = [
     Kind {
         what: "equality: all documents of a city",
         bar: Some(Bar(2.0)),
         rounds: 101,
-        make: |source, random| Question::City(source.city(random.below(source.cities()))),
+        make: EQUALITY,
     },
     Kind {
         what: "range: 1,000 documents between two moments",
@@ -154,6 +165,15 @@ impl<'o> Run<'o> {
         let parsed = SqliteEngine::open(&self.directory.join("whole/sqlite.db"), Form::Parsed)?;
         engines.insert(PARSED, Box::new(parsed));
         self.names = engines.iter().map(|engine| engine.name()).collect();
+        for engine in &mut engines {
+            engine.reopen()?;
+        }
+        self.ask(&mut engines, &COLD)?;
+        // From here on everything has been read once.
+        let everything = Question::CountScore(0.0, "e");
+        for engine in &mut engines {
+            engine.ask(&everything)?;
+        }
         for kind in &KINDS {
             if kind.what.contains(&self.options.only) {
                 self.ask(&mut engines, kind)?;

@@ -192,6 +192,11 @@ impl Engine for SqliteEngine {
         Ok(self.connection.execute_batch("ANALYZE")?)
     }
 
+    fn reopen(&mut self) -> Outcome<()> {
+        *self = SqliteEngine::open(&self.path, self.form)?;
+        Ok(())
+    }
+
     fn ask(&mut self, question: &Question) -> Outcome<Answer> {
         let mut select = self.connection.prepare_cached(&self.sql(question))?;
         if let Question::CountCreated(..) | Question::CountAges(..) | Question::CountScore(..) =
