@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::expiry::{self, Due, EXPIRY, META, OF_DOCUMENT, OF_KEY};
+use super::expiry::{self, Due, EXPIRY, OF_DOCUMENT, OF_KEY};
 use super::record::{Kind, RecordRef};
 use super::store::{self, KEYS};
 use super::sweeper::Waiting;
 use super::{DataInfo, Ttl};
 use crate::clock::Clock;
+use crate::moment::FACTS_TREE;
 use crate::moment::Moment;
 use crate::storage::MemoryStorage;
 use crate::sync::Mutex;
@@ -323,7 +324,7 @@ fn the_check_compares_keys_and_index_both_ways() {
     forge(&db, EXPIRY, &[0; 8], b"");
     assert!(what(&db).starts_with("an entry of the expiry index is too short"));
     let (db, _) = database();
-    forge(&db, META, b"clock", &[1; 7]);
+    forge(&db, FACTS_TREE, b"clock", &[1; 7]);
     assert!(what(&db).starts_with("the stored clock"));
 }
 
@@ -349,7 +350,7 @@ fn a_damaged_clock_is_found_at_open() {
     let storage = Arc::new(MemoryStorage::new());
     let clock = Arc::new(Manual::default());
     let db = builder(&clock).open_storage(storage.clone()).unwrap();
-    forge(&db, META, b"clock", b"later");
+    forge(&db, FACTS_TREE, b"clock", b"later");
     db.close().unwrap();
     let error = builder(&clock).open_storage(storage).unwrap_err();
     assert!(matches!(
