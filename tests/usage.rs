@@ -150,7 +150,11 @@ fn the_code_of_the_description_runs_as_written() {
         .output()
         .unwrap();
     let printed = String::from_utf8_lossy(&ran.stdout).into_owned();
-    assert!(ran.status.success(), "{printed}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(
+        ran.status.success(),
+        "{printed}{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
     let line = |start: &str| {
         let found = printed.lines().find_map(|line| line.strip_prefix(start));
         found.unwrap_or_else(|| panic!("no line {start:?} in {printed}"))
@@ -161,7 +165,10 @@ fn the_code_of_the_description_runs_as_written() {
         rest.map(|rest| rest.split(',').next().unwrap()).collect()
     };
     assert_eq!(titles("Books by Author 1: "), ["Fantasy Book"]);
-    assert_eq!(titles("Books after 2020: "), ["Science Book", "Mystery Book"]);
+    assert_eq!(
+        titles("Books after 2020: "),
+        ["Science Book", "Mystery Book"]
+    );
     assert_eq!(titles("Fantasy books: "), ["Fantasy Book"]);
     assert_eq!(titles("Science books after 2020: "), ["Science Book"]);
     assert!(line("Books by Author 1: ").contains("tags: fantasy, magic"));
@@ -198,7 +205,10 @@ fn every_step_of_the_description_does_what_it_says() {
     ];
     db.new_collection("books", schema).unwrap();
     let tags = |tags: [&str; 2]| Value::Array(tags.map(|tag| tag.into()).to_vec());
-    for (title, year, own) in [("F", 2020, ["fantasy", "magic"]), ("S", 2021, ["science", "x"])] {
+    for (title, year, own) in [
+        ("F", 2020, ["fantasy", "magic"]),
+        ("S", 2021, ["science", "x"]),
+    ] {
         let id = Uuid::new_v4();
         let fields = vec![
             ("title", Value::from(title)),
@@ -209,7 +219,12 @@ fn every_step_of_the_description_does_what_it_says() {
         let stored = db.insert_into("books", fields).unwrap();
         assert_eq!(stored.value(), &Value::Uuid(id));
     }
-    let old = db.query("books").filter(|f| f.lt("year", 2021)).collect().wait().unwrap();
+    let old = db
+        .query("books")
+        .filter(|f| f.lt("year", 2021))
+        .collect()
+        .wait()
+        .unwrap();
     assert_eq!(old.len(), 1);
     for book in old {
         assert!(db.delete(&book.id).wait().unwrap());
