@@ -1,10 +1,11 @@
 //! The command line.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use aurora_inspect::commands::{self, Filter, PageOptions};
+use aurora_inspect::show::parse_key;
 use aurora_inspect::{Failure, Report, Silent, Source};
 use clap::{Parser, Subcommand};
 
@@ -57,6 +58,52 @@ enum Command {
         #[arg(long)]
         damaged: bool,
     },
+    /// Levels, fan-out and ranges of keys of a tree.
+    Tree {
+        file: PathBuf,
+        name: String,
+        /// A line for each page.
+        #[arg(long)]
+        pages: bool,
+        /// Write a picture of it to this file.
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// The way from the header to a key, page by page.
+    Path {
+        file: PathBuf,
+        tree: String,
+        /// Text, or hexadecimal digits after 0x.
+        key: String,
+    },
+    /// What waits in the log, and where replay would stop.
+    Wal {
+        file: PathBuf,
+        /// With every change.
+        #[arg(long)]
+        changes: bool,
+    },
+    /// Where the file is full, and where it is free.
+    Space { file: PathBuf },
+    /// The blob of a key, with its chunks.
+    Blob {
+        file: PathBuf,
+        /// Text, or hexadecimal digits after 0x.
+        key: String,
+    },
+    /// A document, with its entries in indexes.
+    Document {
+        file: PathBuf,
+        collection: String,
+        /// A UUID, a number, or a string (in quotes if it looks like one of the others).
+        id: String,
+    },
+    /// Write a page of HTML that shows every page of the file.
+    Map {
+        file: PathBuf,
+        /// Where it is written.
+        html: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -94,6 +141,19 @@ fn print(report: &Report, json: bool) -> std::io::Result<()> {
     out.flush()
 }
 
+/// Writes a picture, but never over the file that is looked at.
+fn save(path: &Path, database: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |error| Failure(format!("{}: {error}", path.display()));
+    if let (Ok(one), Ok(other)) = (path.canonicalize(), database.canonicalize())
+        && one == other
+    {
+        return Err(Failure(String::from(
+            "the picture would replace the database",
+        )));
+    }
+    std::fs::write(path, text).map_err(failed)
+}
+
 fn run(arguments: &Arguments) -> Result<Report, Failure> {
     let open = |file: &PathBuf| Source::open(file, arguments.slot);
     match &arguments.command {
@@ -126,6 +186,32 @@ fn run(arguments: &Arguments) -> Result<Report, Failure> {
                 damaged: *damaged,
             };
             commands::pages(&open(file)?, &filter)
+        }
+        Command::Tree {
+            file,
+            name,
+            pages,
+            svg,
+        } => {
+            let (report, picture) = commands::tree(&open(file)?, name, *pages)?;
+            if let Some(path) = svg {
+                save(path, file, &picture)?;
+            }
+            Ok(report)
+        }
+        Command::Path { file, tree, key } => commands::path(&open(file)?, tree, &parse_key(key)?),
+        Command::Wal { file, changes } => commands::wal(&open(file)?, *changes),
+        Command::Space { file } => commands::space(&open(file)?),
+        Command::Blob { file, key } => commands::blob(&open(file)?, &parse_key(key)?),
+        Command::Document {
+            file,
+            collection,
+            id,
+        } => commands::document(&open(file)?, collection, id),
+        Command::Map { file, html } => {
+            let (report, page) = commands::picture(&open(file)?, &file.display().to_string())?;
+            save(html, file, &page)?;
+            Ok(report)
         }
     }
 }

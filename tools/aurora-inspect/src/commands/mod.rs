@@ -1,14 +1,29 @@
 //! The commands: each reads a file and makes a [`Report`](crate::Report).
 
+mod blob;
 mod check;
+mod document;
+mod drawing;
 mod page;
 mod pages;
+mod path;
+mod picture;
+mod space;
 mod summary;
+mod tree;
+mod wal;
 
+pub use blob::blob;
 pub use check::check;
+pub use document::document;
 pub use page::{PageOptions, page};
 pub use pages::{Filter, pages};
-pub use summary::summary;
+pub use path::path;
+pub use picture::picture;
+pub use space::space;
+pub use summary::{FreeSpace, summary};
+pub use tree::tree;
+pub use wal::wal;
 
 use aurora::anatomy::Header;
 

@@ -59,7 +59,10 @@ pub fn page(source: &Source, number: u32, options: PageOptions) -> Result<Report
         text += &dump(bytes.get(..256).unwrap_or(&bytes), offset);
         text += "... `--hex` shows all of it\n";
     } else {
-        is_damaged = describe(source, number, &bytes, &tree, options, &mut text, &mut json);
+        // What is left in a page that nothing uses means nothing.
+        let is_unused = matches!(usage, Use::Free | Use::Beyond);
+        let is_broken = describe(source, number, &bytes, &tree, options, &mut text, &mut json);
+        is_damaged = is_broken && !is_unused;
     }
     if let Some(survey) = &survey {
         let faults = survey.faults.list().iter();

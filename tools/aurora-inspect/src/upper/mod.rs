@@ -15,7 +15,7 @@ use std::collections::HashSet;
 
 use aurora::anatomy::{Flaw, Root};
 
-pub use blobs::BlobRecord;
+pub use blobs::{BlobRecord, content_fault};
 pub use collections::load as load_collections;
 
 use crate::source::Source;

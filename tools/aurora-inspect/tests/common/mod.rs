@@ -230,3 +230,55 @@ impl Surgeon {
         (source(&self.bytes).header().unwrap().checkpoint % 2) as u32
     }
 }
+
+/// All trees of a file with all entries.
+pub type Trees = std::collections::BTreeMap<String, std::collections::BTreeMap<Vec<u8>, Vec<u8>>>;
+
+pub fn trees(bytes: &[u8]) -> Trees {
+    use aurora_inspect::walk::{for_each_entry, value_of};
+    let source = source(bytes);
+    let survey = aurora_inspect::Survey::take(
+        &source,
+        aurora_inspect::Options { read_runs: false },
+        &Silent,
+    );
+    let mut trees = Trees::new();
+    for tree in &survey.unwrap().trees[1..] {
+        let entries = trees.entry(tree.name.clone()).or_default();
+        for_each_entry(&source, &tree.name, &tree.root, |entry| {
+            entries.insert(entry.key.to_vec(), value_of(&source, entry.cell).unwrap());
+            true
+        });
+    }
+    trees
+}
+
+/// A file that is sound but for what is in these trees: the database's own, too.
+pub fn build(trees: &Trees) -> Vec<u8> {
+    let memory = MemoryStorage::new();
+    let db = open(&memory, 4096);
+    db.write(|tx| {
+        for (name, entries) in trees {
+            let mut tree = tx.tree(&name.replacen("aurora/", "aurorb/", 1))?;
+            for (key, value) in entries {
+                tree.put(key, value)?;
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+    db.close().unwrap();
+    let bytes = memory.to_bytes();
+    let leaves = pages_of(&bytes, "(catalog)", "leaf");
+    let mut surgeon = Surgeon::new(bytes);
+    for leaf in leaves {
+        surgeon.operate(leaf, |page| {
+            for at in 0..page.len() - 3 {
+                if &page[at..at + 3] == b"rb/" {
+                    page[at + 1] = b'a';
+                }
+            }
+        });
+    }
+    surgeon.bytes
+}
