@@ -291,16 +291,16 @@ fn why(record: Option<&LogRecord>, bytes: &[u8], lsn: u64, crc: u32) -> (String,
             false => ("no record begins there".to_string(), false),
         };
     };
-    if record.lsn < lsn {
+    if record.lsn < lsn && record.is_intact {
         let text = format!("a record of an earlier lap, with position {}", record.lsn);
         return (text, true);
+    }
+    if !record.is_intact {
+        return ("a record with a wrong checksum".to_string(), false);
     }
     if record.lsn != lsn {
         let text = format!("a record with another position, {}", record.lsn);
         return (text, false);
-    }
-    if !record.is_intact {
-        return ("a record with a wrong checksum".to_string(), false);
     }
     let previous = record.previous;
     let text = format!("a record that follows another one: {previous:#010x} and not {crc:#010x}");

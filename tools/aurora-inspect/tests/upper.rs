@@ -134,6 +134,49 @@ fn documents_and_indexes_are_compared_both_ways() {
 }
 
 #[test]
+fn unique_values_are_in_one_document_only() {
+    let bytes = with(|trees| {
+        // None expires, and two have the name of the third.
+        trees.get_mut(EXPIRY).unwrap().retain(|key, _| key[8] == 0);
+        let record = trees.get_mut("aurora/collections").unwrap();
+        let record = record.get_mut(&b"people"[..]).unwrap();
+        let at = record
+            .windows(7)
+            .position(|window| window == b"expires")
+            .unwrap();
+        // Another name for the field of the record: then there is no expiry.
+        record[at] = b'x';
+        let documents = tree_like(trees, "aurora/documents/");
+        let mut renamed = Vec::new();
+        for (id, bytes) in trees.get_mut(&documents).unwrap() {
+            if let Some(at) = bytes.windows(8).position(|window| window == b"person 4") {
+                bytes[at + 7] = b'5';
+                renamed.push(id.clone());
+            }
+        }
+        assert_eq!(renamed.len(), 1);
+        // Its entry in the index of names.
+        for (name, entries) in trees.iter_mut().filter(|(name, _)| name.contains("index/")) {
+            let old = entries.keys().find(|key| {
+                let has = |part: &[u8]| key.windows(part.len()).any(|window| window == part);
+                has(b"\x01\x40person 4\0\0") && !name.is_empty()
+            });
+            if let Some(old) = old.cloned() {
+                let mut new = old.clone();
+                let at = new
+                    .windows(8)
+                    .position(|window| window == b"person 4")
+                    .unwrap();
+                new[at + 7] = b'5';
+                entries.remove(&old);
+                entries.insert(new, Vec::new());
+            }
+        }
+    });
+    fault(&bytes, "two documents have one value in a unique index");
+}
+
+#[test]
 fn documents_are_compared_with_their_schema() {
     let change = |change: &dyn Fn(&mut Vec<u8>)| {
         with(|trees| {
@@ -250,4 +293,25 @@ fn blobs_and_chunks_are_compared_both_ways() {
         keys.insert(b"picture too".to_vec(), record);
     });
     fault(&bytes, "two blobs have one number");
+}
+
+#[test]
+fn a_blob_is_shown_with_its_chunks() {
+    let blob = |bytes: &[u8]| aurora_inspect::commands::blob(&source(bytes), b"picture").unwrap();
+    let report = blob(&with_blobs(|_| {}));
+    assert!(!report.is_damaged, "{}", report.text);
+    assert_eq!(
+        (&report.json["chunks"], &report.json["sound_chunks"]),
+        (&3.into(), &3.into())
+    );
+    assert_eq!(report.json["blob"]["size"], 2500);
+    let bytes = with_blobs(|trees| {
+        trees
+            .get_mut("aurora/chunks")
+            .unwrap()
+            .remove(&chunk_key(7, 2));
+    });
+    let report = blob(&bytes);
+    assert!(report.is_damaged);
+    assert_eq!(report.json["sound_chunks"], 2);
 }

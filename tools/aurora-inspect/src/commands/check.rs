@@ -93,10 +93,19 @@ fn report(
         checked.trees, checked.entries, checked.pages, checked.free_pages
     );
     text += &faults.text();
+    let notices = count(faults.notices(), "notice");
     text += &match (faults.damages(), faults.notices()) {
         (0, 0) => String::from("healthy\n"),
-        (0, notices) => format!("healthy; {notices} notices\n"),
-        (damages, notices) => format!("damaged: {damages} faults, {notices} notices\n"),
+        (0, _) => format!("healthy; {notices}\n"),
+        (damages, _) => format!("damaged: {}, {notices}\n", count(damages, "fault")),
     };
     Report::new(text, &checked, !faults.is_healthy())
+}
+
+fn count(number: u64, what: &str) -> String {
+    match number {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    }
 }

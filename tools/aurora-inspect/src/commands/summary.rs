@@ -222,7 +222,8 @@ fn collections_text(collections: &[CollectionRecord], survey: &Survey) -> String
         }
         text.push('\n');
         for (path, kind, asked) in collection.fields() {
-            text += &format!("  field {path:?} {kind} {}", asked.join(", ")).trim_end();
+            let line = format!("  field {path:?} {kind} {}", asked.join(", "));
+            text += line.trim_end();
             text.push('\n');
         }
         for index in collection.indexes() {

@@ -136,6 +136,9 @@ fn check_documents(check: &mut Check<'_>, collection: &CollectionRecord) {
     if !check.can_miss("index", &tree) {
         return;
     }
+    for index in whole.iter().filter(|index| index.is_unique()) {
+        check_unique(check, collection, index);
+    }
     for index in &whole {
         let count = accounted.get(index.tree()).copied().unwrap_or(0);
         if count != check.trees.entries(index.tree()) {
@@ -226,6 +229,49 @@ impl Document<'_> {
             let expected = format!("an entry at {expiry_ms} ms");
             wrong.push(("expiry", what, expected, "none".into(), self.key.to_vec()));
         }
+    }
+}
+
+/// No value is in two documents of a unique index. Documents that expire may be gone for who put
+/// another one with the value, so they do not count.
+fn check_unique(check: &mut Check<'_>, collection: &CollectionRecord, index: &IndexRecord<'_>) {
+    let mut wrong = Vec::new();
+    let mut before: Option<(Vec<u8>, Vec<u8>)> = None;
+    let trees = &check.trees;
+    trees.for_each(index.tree(), |entry| {
+        let Some((values, id)) = IndexRecord::split(entry.key) else {
+            return;
+        };
+        let own = match &before {
+            Some((other, _)) if other == values => true,
+            _ => {
+                before = Some((values.to_vec(), id.to_vec()));
+                false
+            }
+        };
+        let counts = |id: &[u8]| {
+            let document = trees.get(collection.documents_tree(), id).ok().flatten();
+            document.is_some_and(|document| {
+                let unique = index.unique_values(&document).unwrap_or_default();
+                let expires = collection.expiry_ms(&document).ok().flatten();
+                expires.is_none() && unique.iter().any(|value| value == values)
+            })
+        };
+        if own
+            && let Some((_, other)) = &before
+            && counts(id)
+            && counts(other)
+        {
+            let id = decode_id(other)
+                .map(|id| id.to_string())
+                .unwrap_or_default();
+            wrong.push((entry.key.to_vec(), id));
+        }
+    });
+    for (key, other) in wrong {
+        let what = "two documents have one value in a unique index";
+        let found = format!("document {other} has it too");
+        check.add("index", what, "one document", found, index.tree(), &key);
     }
 }
 

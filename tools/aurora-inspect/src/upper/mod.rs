@@ -4,22 +4,24 @@
 //!
 //! 1. Damage of pages is the survey's business and is not told again. What a damaged tree lost
 //!    is not told as missing there: a notice says that the comparison was left out.
+//! 2. Long values that are read add up to a multiple of the file's length at the most, even if many
+//!    entries share one (which the survey tells).
 
 mod blobs;
 mod collections;
 mod facts;
 mod keys;
 
-use std::cell::RefCell;
-use std::collections::HashSet;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 
-use aurora::anatomy::{Flaw, Root};
+use aurora::anatomy::{self, Flaw, Root};
 
 pub use blobs::{BlobRecord, content_fault};
 pub use collections::load as load_collections;
 
 use crate::source::Source;
-use crate::survey::Survey;
+use crate::survey::{Survey, TreeSurvey};
 use crate::walk::{self, Entry, find};
 use crate::{Fault, Faults, Watcher, show};
 
@@ -35,6 +37,9 @@ pub const COLLECTIONS: &str = "aurora/collections";
 pub const CHUNKS: &str = "aurora/chunks";
 /// Tree of blobs that no key has yet.
 pub const STAGED: &str = "aurora/staged";
+
+/// How often the length of the file may be read in long values.
+const BUDGET: u64 = 16;
 
 /// Compares all of the database's own trees.
 pub fn check(source: &Source, survey: &Survey, watcher: &dyn Watcher) -> Faults {
@@ -55,28 +60,34 @@ pub struct Trees<'s> {
     /// The file.
     pub source: &'s Source,
     survey: &'s Survey,
+    by_name: HashMap<&'s str, &'s TreeSurvey>,
     told: RefCell<HashSet<String>>,
+    /// Bytes of long values that may still be read (invariant 2).
+    budget: Cell<u64>,
 }
 
 impl<'s> Trees<'s> {
     /// The trees that the survey found.
     pub fn new(source: &'s Source, survey: &'s Survey) -> Self {
+        let trees = survey.trees.iter().skip(1);
         Trees {
             source,
             survey,
+            by_name: trees.map(|tree| (tree.name.as_str(), tree)).collect(),
             told: RefCell::default(),
+            budget: Cell::new(source.length().saturating_mul(BUDGET)),
         }
     }
 
     /// Where a tree begins; an empty one if there is none.
     pub fn root(&self, tree: &str) -> Root {
-        let tree = self.survey.tree_named(tree);
+        let tree = self.by_name.get(tree);
         tree.map_or(Root::default(), |tree| tree.root)
     }
 
     /// Whether there is a tree of that name.
     pub fn has(&self, tree: &str) -> bool {
-        self.survey.tree_named(tree).is_some()
+        self.by_name.contains_key(tree)
     }
 
     /// All names.
@@ -132,6 +143,10 @@ impl<'s> Trees<'s> {
 
     /// The value of an entry, if it can be read.
     pub fn value(&self, entry: &Entry<'_>) -> Option<Vec<u8>> {
+        if let anatomy::Cell::Run(run) = entry.cell {
+            let left = self.budget.get().checked_sub(u64::from(run.length_bytes))?;
+            self.budget.set(left);
+        }
         walk::value_of(self.source, entry.cell).ok()
     }
 }

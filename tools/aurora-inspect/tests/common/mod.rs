@@ -157,6 +157,9 @@ pub fn pages_of(bytes: &[u8], tree: &str, kind: &str) -> Vec<u32> {
         .collect()
 }
 
+/// What is done to a page.
+type Change<'c> = Box<dyn FnOnce(&mut [u8]) + 'c>;
+
 /// Changes pages and makes all checksums right again, so that only the change itself is wrong.
 pub struct Surgeon {
     pub bytes: Vec<u8>,
@@ -185,7 +188,7 @@ impl Surgeon {
         self.operate_dyn(page, Box::new(change));
     }
 
-    fn operate_dyn(&mut self, page: u32, change: Box<dyn FnOnce(&mut [u8]) + '_>) {
+    fn operate_dyn(&mut self, page: u32, change: Change<'_>) {
         let mut before = Vec::from(page.to_le_bytes());
         before.extend_from_slice(&self.page(page)[..4]);
         change(self.page(page));
