@@ -309,7 +309,11 @@ impl Survey {
             *info = PageInfo {
                 usage,
                 tree,
-                fill: 100,
+                // Of a node it is known once it can be read.
+                fill: match usage {
+                    Use::Leaf | Use::Branch => 0,
+                    _ => 100,
+                },
                 ..PageInfo::default()
             };
         }
