@@ -452,7 +452,10 @@ impl Error {
     pub fn is_io(&self) -> bool {
         matches!(
             self,
-            Error::Io { .. } | Error::Open { .. } | Error::DiskFull { .. }
+            Error::Io { .. }
+                | Error::Open { .. }
+                | Error::DiskFull { .. }
+                | Error::OtherFile { .. }
         )
     }
 

@@ -619,19 +619,22 @@ fn many_rows_are_stored_and_few_reasons_kept() {
 /// A value with all types: `==` takes whole floats for whole numbers.
 fn exact(value: &Value) -> String {
     match value {
-        Value::Array(values) => format!("{:?}", values.iter().map(exact).collect::<Vec<_>>()),
+        Value::Array(values) => {
+            let values: Vec<_> = values.iter().map(exact).collect();
+            format!("[{}]", values.join(", "))
+        }
         Value::Object(object) => exact_object(object),
         other => format!("{other:?}"),
     }
 }
 
 fn exact_object(object: &Object) -> String {
-    let mut fields: Vec<_> = object
-        .iter()
-        .map(|(name, value)| (name, exact(value)))
+    let fields = object.iter();
+    let mut fields: Vec<_> = fields
+        .map(|(name, value)| format!("{name:?}: {}", exact(value)))
         .collect();
     fields.sort();
-    format!("{fields:?}")
+    format!("{{{}}}", fields.join(", "))
 }
 
 fn exact_all(db: &Aurora, collection: &str) -> Vec<String> {

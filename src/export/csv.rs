@@ -147,7 +147,9 @@ fn columns(source: &Source<'_>) -> Result<Vec<Column>, Fault> {
         }
     }
     let mut others = BTreeSet::new();
-    if !schema.strict {
+    // A path may be a name with dots in it in some documents.
+    let has_paths = schema.fields.iter().any(|field| field.path.contains('.'));
+    if !schema.strict || has_paths {
         for document in source.documents()? {
             for name in document?.names() {
                 if !others.contains(name) && !names.iter().any(|known| known == name) {
