@@ -47,7 +47,7 @@ fn load(entries: u64, hot_bytes: usize) -> Aurora {
     tx.set_durability(Durability::Buffered);
     for n in 0..entries {
         let (key, value) = entry(n);
-        tx.probe_put(&key, &value).expect("put");
+        tx.put(key, value, None).expect("put");
     }
     tx.commit().expect("commit");
     db
@@ -72,7 +72,7 @@ fn read(db: &Aurora, orders: &[Vec<[u8; KEY_BYTES]>]) -> Vec<f64> {
     let stretch = |keys: &[[u8; KEY_BYTES]]| {
         let start = Instant::now();
         for key in keys {
-            let value = db.probe_get(key).expect("read").expect("there");
+            let value = db.get(key).expect("read").expect("there");
             assert_eq!(value.len(), VALUE_BYTES);
         }
         nanos(start.elapsed(), keys.len())
@@ -106,7 +106,7 @@ fn commits(db: &Aurora) -> Vec<f64> {
         tx.set_durability(Durability::Buffered);
         let (key, value) = entry(n % 100);
         let start = Instant::now();
-        tx.probe_put(&key, &value).expect("put");
+        tx.put(key, value, None).expect("put");
         tx.commit().expect("commit");
         nanos(start.elapsed(), 1)
     };

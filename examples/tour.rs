@@ -5,6 +5,8 @@
 //! It works in a directory of its own that is removed at the end. Put a `test_image.jpg` into the
 //! present directory to see it stored; if there is none, a picture is made up.
 
+#![allow(clippy::unnecessary_to_owned, clippy::single_match)] // the description's code, as it was written
+
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;

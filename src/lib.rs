@@ -24,6 +24,9 @@
 // Never panic on data.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[cfg(feature = "inspect")]
+#[doc(hidden)]
+pub mod anatomy;
 mod backup;
 mod blob;
 mod clock;

@@ -10,6 +10,10 @@ use crate::txn::write::WriteTransaction;
 /// Trees of the database's own have names that begin with this. Users' trees cannot.
 pub(crate) const SYSTEM_PREFIX: &str = "aurora/";
 
+/// Name of the tree of small facts about the database: the time that was reached, the last numbers
+/// that were given out.
+pub(crate) const FACTS_TREE: &str = "aurora/meta";
+
 /// Something that shows one moment of all trees.
 pub(crate) trait Moment {
     /// A tree of the database's own; `None` if nothing was ever written to it.

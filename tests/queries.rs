@@ -456,6 +456,32 @@ fn plans_use_indexes_and_know_what_they_cost() {
 }
 
 #[test]
+fn elements_of_arrays_and_parts_of_strings_are_found_together() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new().field(Field::new("tags", FieldType::String).indexed());
+    db.new_collection("c", schema).unwrap();
+    let documents = (0..5000).map(|n| {
+        let array = |tag: &str| Value::Array(vec!["other".into(), tag.into()]);
+        let tags = match n {
+            _ if n % 1000 == 1 => array("fantasy"),
+            _ if n % 1000 == 2 => Value::from("of fantasy and more"),
+            _ if n % 1000 == 3 => Value::from("other"),
+            _ => array(&format!("tag {n}")),
+        };
+        Object::from([("tags", tags)])
+    });
+    db.collection("c").unwrap().insert_many(documents).unwrap();
+    let fantasy = || db.query("c").filter(|f| f.contains("tags", "fantasy"));
+    let plan = fantasy().explain().wait().unwrap();
+    // Five arrays, and ten strings that have to be looked at.
+    assert_eq!((plan.rows, plan.examined), (10, 15), "{plan}");
+    assert_eq!(plan.indexes(), ["tags"]);
+    assert_eq!(fantasy().count().wait().unwrap(), 10);
+    let exact = db.query("c").filter(|f| f.contains("tags", "tag 77"));
+    assert_eq!(exact.count().wait().unwrap(), 1);
+}
+
+#[test]
 fn updates_and_deletes_of_what_is_found() {
     let db = numbers(100);
     let up = db

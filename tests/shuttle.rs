@@ -1,5 +1,5 @@
 //! The engine under a scheduler that tries many interleavings of its locks: readers, writers,
-//! group commit, checkpoints and page reuse.
+//! group commit, checkpoints, page reuse and the hot tier.
 //!
 //! `RUSTFLAGS="--cfg shuttle" cargo test --release --target-dir target/shuttle --test shuttle`
 #![cfg(shuttle)]
@@ -7,6 +7,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use aurora::storage::{MemoryStorage, SimCrash, SimDisk};
 use aurora::{Aurora, Durability};
@@ -122,5 +123,61 @@ fn a_failed_sync_reaches_every_waiting_commit() {
         let before = db.tree("t").unwrap().get("before").unwrap();
         assert_eq!(before.as_deref(), Some(&b"1"[..]));
         assert_eq!(db.tree("t").unwrap().len().unwrap(), 1);
+    });
+}
+
+/// Two keys, written together, each read through the hot tier and past it. A value only grows, so
+/// nobody may find less than anyone found before.
+#[test]
+fn the_hot_tier_never_answers_with_what_was_before() {
+    const KEYS: [&[u8]; 2] = [b"one", b"two"];
+    explore(|| {
+        let db = repeatable()
+            .hot_limit(8 << 20)
+            .open_storage(Arc::new(MemoryStorage::new()))
+            .unwrap();
+        let seen: Arc<[AtomicU8; 2]> = Arc::default();
+        let write = |db: &Aurora, seen: &[AtomicU8; 2], durability| {
+            let mut tx = db.begin_write().unwrap();
+            tx.set_durability(durability);
+            let mut written = [0; 2];
+            for (key, written) in KEYS.iter().zip(&mut written) {
+                let old = tx.get(key).unwrap().map_or(0, |value| value[0]);
+                *written = old + 1;
+                tx.put(key, [*written], None).unwrap();
+            }
+            tx.commit().unwrap();
+            for (seen, written) in seen.iter().zip(written) {
+                seen.fetch_max(written, Ordering::SeqCst);
+            }
+        };
+        let read = |db: &Aurora, seen: &[AtomicU8; 2], is_past: bool| {
+            for (key, seen) in KEYS.iter().zip(seen) {
+                let lowest = seen.load(Ordering::SeqCst);
+                let value = if is_past {
+                    db.begin_read().unwrap().get(key).unwrap()
+                } else {
+                    db.get(key).unwrap()
+                };
+                let found = value.map_or(0, |value| value[0]);
+                assert!(found >= lowest, "{found} after {lowest}");
+                seen.fetch_max(found, Ordering::SeqCst);
+            }
+        };
+        write(&db, &seen, Durability::Buffered);
+        read(&db, &seen, false);
+        let writers = [Durability::Full, Durability::Buffered].map(|durability| {
+            let (db, seen) = (db.clone(), seen.clone());
+            thread::spawn(move || (0..2).for_each(|_| write(&db, &seen, durability)))
+        });
+        let readers = [false, false, true].map(|is_past| {
+            let (db, seen) = (db.clone(), seen.clone());
+            thread::spawn(move || (0..4).for_each(|_| read(&db, &seen, is_past)))
+        });
+        for thread in writers.into_iter().chain(readers) {
+            thread.join().unwrap();
+        }
+        read(&db, &seen, false);
+        assert!(seen.iter().all(|seen| seen.load(Ordering::SeqCst) == 5));
     });
 }

@@ -1,6 +1,8 @@
 //! The usage section of the description that the project began with, as it was written, with a test
 //! of every result.
 
+#![allow(clippy::unnecessary_to_owned, clippy::single_match)] // the description's code, as it was written
+
 use std::path::Path;
 
 use aurora::{Aurora, DataInfo, FieldType, Uuid, Value};

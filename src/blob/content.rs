@@ -13,8 +13,8 @@ use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 use super::crc::{Stride, shift};
-use super::{CHUNK_BYTES, CHUNKS, FACTS, Flaw, LAST_NUMBER};
-use crate::moment::Moment;
+use super::{CHUNK_BYTES, CHUNKS, Flaw, LAST_NUMBER};
+use crate::moment::{FACTS_TREE, Moment};
 use crate::txn::snapshot::{TreeView, ValueRef};
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
@@ -44,7 +44,7 @@ pub(super) fn keys_from(number: u64, index: u32) -> RangeInclusive<[u8; 12]> {
 
 /// Takes a number that no blob had before.
 pub(super) fn take_number(tx: &mut WriteTransaction) -> Result<u64> {
-    let last = match tx.system_tree(FACTS)?.get(LAST_NUMBER)? {
+    let last = match tx.system_tree(FACTS_TREE)?.get(LAST_NUMBER)? {
         None => 0,
         Some(bytes) => {
             let bytes = bytes.first_chunk().ok_or_else(|| {
@@ -53,13 +53,13 @@ pub(super) fn take_number(tx: &mut WriteTransaction) -> Result<u64> {
                     expected: 8,
                     found: bytes.len() as u64,
                 };
-                flaw.at(FACTS, LAST_NUMBER.as_bytes())
+                flaw.at(FACTS_TREE, LAST_NUMBER.as_bytes())
             })?;
             u64::from_le_bytes(*bytes)
         }
     };
     let number = last.saturating_add(1);
-    tx.system_tree(FACTS)?
+    tx.system_tree(FACTS_TREE)?
         .put(LAST_NUMBER, number.to_le_bytes())?;
     Ok(number)
 }

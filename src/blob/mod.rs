@@ -53,8 +53,6 @@ use crate::txn::write::WriteTransaction;
 const CHUNKS: &str = "aurora/chunks";
 /// Blobs that no record has yet: number u64 BE.
 const STAGED: &str = "aurora/staged";
-/// Small facts about the database.
-const FACTS: &str = "aurora/meta";
 /// The fact that is the last blob number taken, u64 LE.
 const LAST_NUMBER: &str = "blob";
 /// The length of a chunk of a new blob: 64 pages of 4096 bytes, and so long that it is written

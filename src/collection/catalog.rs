@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::meta::{CATALOG_TREE, Meta};
-use crate::moment::Moment;
+use crate::moment::{FACTS_TREE, Moment};
 use crate::sync::Mutex;
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
@@ -91,13 +91,12 @@ pub(crate) fn store(tx: &mut WriteTransaction, meta: &Meta) -> Result<()> {
     Ok(())
 }
 
-/// Name of the tree of small facts, and of the one that counts collections.
-const META_TREE: &str = "aurora/meta";
+/// The fact that is the last number of a collection.
 const COUNTER_KEY: &str = "collection";
 
 /// A number that no collection had (invariant 2).
 pub(crate) fn next_number(tx: &mut WriteTransaction) -> Result<u32> {
-    let mut facts = tx.system_tree(META_TREE)?;
+    let mut facts = tx.system_tree(FACTS_TREE)?;
     let last = match facts.get(COUNTER_KEY)? {
         Some(bytes) => bytes.as_ref().try_into().map(u32::from_le_bytes).ok(),
         None => Some(0),

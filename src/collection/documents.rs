@@ -61,7 +61,7 @@ pub(crate) fn decode(meta: &Meta, key: &[u8], bytes: &[u8]) -> Result<Document> 
 }
 
 /// When a document expires.
-pub(super) fn expiry_of(meta: &Meta, document: &[u8]) -> Result<Option<u64>> {
+pub(crate) fn expiry_of(meta: &Meta, document: &[u8]) -> Result<Option<u64>> {
     let Some((path, after_ms)) = &meta.expires else {
         return Ok(None);
     };
@@ -498,7 +498,7 @@ fn relieve(tx: &mut WriteTransaction, meta: &Meta) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn entries(
+pub(crate) fn entries(
     meta: &Meta,
     index: &IndexMeta,
     key: &[u8],
@@ -550,13 +550,13 @@ pub(super) fn set_expiry(
 }
 
 /// The bytes of a document under another schema: with its defaults, and checked against it.
-pub(super) fn refit(meta: &Meta, key: &[u8], document: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn refit(meta: &Meta, key: &[u8], document: &[u8]) -> Result<Vec<u8>> {
     let fields = decode(meta, key, document)?.into_fields();
     Ok(encode_fields(&checked_fields(meta, fields)?, &meta.names))
 }
 
 /// What stands for a document in the index of what expires.
-pub(super) fn expiry_name(collection: u32, key: &[u8]) -> Vec<u8> {
+pub(crate) fn expiry_name(collection: u32, key: &[u8]) -> Vec<u8> {
     [&collection.to_be_bytes(), key].concat()
 }
 

@@ -16,12 +16,11 @@ use super::record::Flaw;
 use super::store;
 use crate::Result;
 use crate::collection::documents;
-use crate::moment::Moment;
+use crate::moment::{FACTS_TREE, Moment};
 use crate::txn::write::WriteTransaction;
 
 pub(crate) const EXPIRY: &str = "aurora/expiry";
-pub(crate) const META: &str = "aurora/meta";
-/// The key in [`META`] of the latest time that was reached.
+/// The key in the tree of facts of the latest time that was reached.
 pub(crate) const CLOCK: &str = "clock";
 
 /// Whose entry it is: a key's, with the key behind it.
@@ -194,7 +193,7 @@ pub(crate) fn relieve(tx: &mut WriteTransaction) -> Result<()> {
 
 /// The latest time that was stored.
 pub(crate) fn stored_clock(moment: &impl Moment) -> Result<Option<u64>> {
-    let Some(meta) = moment.system_view(META) else {
+    let Some(meta) = moment.system_view(FACTS_TREE) else {
         return Ok(None);
     };
     let Some(bytes) = meta.get(CLOCK)? else {
@@ -206,7 +205,7 @@ pub(crate) fn stored_clock(moment: &impl Moment) -> Result<Option<u64>> {
             expected: 8,
             found: bytes.len() as u64,
         };
-        return Err(flaw.at(META, CLOCK.as_bytes()));
+        return Err(flaw.at(FACTS_TREE, CLOCK.as_bytes()));
     };
     Ok(Some(u64::from_le_bytes(bytes)))
 }
@@ -216,7 +215,8 @@ pub(crate) fn raise_clock(tx: &mut WriteTransaction, now_ms: u64) -> Result<bool
     if stored_clock(tx)?.is_some_and(|stored| stored >= now_ms) {
         return Ok(false);
     }
-    tx.system_tree(META)?.put(CLOCK, now_ms.to_le_bytes())?;
+    tx.system_tree(FACTS_TREE)?
+        .put(CLOCK, now_ms.to_le_bytes())?;
     Ok(true)
 }
 

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::expiry::{self, Due, EXPIRY, META, OF_DOCUMENT, OF_KEY};
+use super::expiry::{self, Due, EXPIRY, OF_DOCUMENT, OF_KEY};
 use super::record::{Kind, RecordRef};
 use super::store::{self, KEYS};
 use super::sweeper::Waiting;
 use super::{DataInfo, Ttl};
 use crate::clock::Clock;
+use crate::moment::FACTS_TREE;
 use crate::moment::Moment;
 use crate::storage::MemoryStorage;
 use crate::sync::Mutex;
@@ -56,10 +57,8 @@ fn clock_of(db: &Aurora) -> Option<u64> {
     expiry::stored_clock(&db.begin_read().unwrap()).unwrap()
 }
 
-fn put_blob(db: &Aurora, key: &str, size: u64, expiry_ms: Option<u64>) {
-    let payload = [7u64.to_le_bytes(), size.to_le_bytes()].concat();
-    db.write(|tx| store::put_record(tx, key.as_bytes(), Kind::Blob, &payload, expiry_ms))
-        .unwrap();
+fn put_blob(db: &Aurora, key: &str, size: usize) {
+    db.put_blob_from(key, &vec![7; size][..]).unwrap();
 }
 
 /// Puts bytes of the test's own into one of the database's trees.
@@ -181,7 +180,7 @@ fn without_a_thread_writes_sweep_a_little() {
 #[test]
 fn blobs_are_keys_and_not_values() {
     let (db, clock) = database();
-    put_blob(&db, "film", 5000, None);
+    put_blob(&db, "film", 5000);
     let wrong = |error: Error| {
         let is = matches!(&error, Error::WrongKind { key, found: "blob", wanted: "value" } if key == "film");
         assert!(is && error.is_misuse(), "{error}");
@@ -196,7 +195,6 @@ fn blobs_are_keys_and_not_values() {
     let record = store::find_record(&db.begin_read().unwrap(), b"film");
     let record = record.unwrap().unwrap();
     assert_eq!((record.kind, record.expiry_ms), (Kind::Blob, Some(1050)));
-    assert_eq!(record.payload.len(), 16);
     assert_eq!(db.ttl("film").unwrap(), Ttl::After(ms(50)));
     let listed = db.get_data_by_pattern("fi").unwrap();
     assert_eq!(
@@ -209,7 +207,7 @@ fn blobs_are_keys_and_not_values() {
     assert_eq!(db.get_data_by_pattern("fi").unwrap(), []);
     assert_eq!(db.increment("film", 1).unwrap(), 1);
     assert_eq!(db.ttl("film").unwrap(), Ttl::Never);
-    put_blob(&db, "film", 1, None);
+    put_blob(&db, "film", 1);
     db.put("film", "a value", None).unwrap();
     assert!(db.get("film").unwrap().is_some());
 }
@@ -326,7 +324,7 @@ fn the_check_compares_keys_and_index_both_ways() {
     forge(&db, EXPIRY, &[0; 8], b"");
     assert!(what(&db).starts_with("an entry of the expiry index is too short"));
     let (db, _) = database();
-    forge(&db, META, b"clock", &[1; 7]);
+    forge(&db, FACTS_TREE, b"clock", &[1; 7]);
     assert!(what(&db).starts_with("the stored clock"));
 }
 
@@ -352,7 +350,7 @@ fn a_damaged_clock_is_found_at_open() {
     let storage = Arc::new(MemoryStorage::new());
     let clock = Arc::new(Manual::default());
     let db = builder(&clock).open_storage(storage.clone()).unwrap();
-    forge(&db, META, b"clock", b"later");
+    forge(&db, FACTS_TREE, b"clock", b"later");
     db.close().unwrap();
     let error = builder(&clock).open_storage(storage).unwrap_err();
     assert!(matches!(

@@ -113,7 +113,7 @@ struct Gathering {
     /// Ids of the present access.
     present: Vec<Box<[u8]>>,
     /// Ids that the accesses of this way before had in common.
-    common: Option<HashSet<Box<[u8]>>>,
+    common: Option<Vec<Box<[u8]>>>,
     all: Vec<Box<[u8]>>,
 }
 
@@ -640,17 +640,21 @@ impl Gathering {
     fn end_of_access(&mut self) {
         let present = std::mem::take(&mut self.present);
         self.common = Some(match self.common.take() {
-            None => present.into_iter().collect(),
-            Some(common) => { present.into_iter() }
-                .filter(|id| common.contains(id))
-                .collect(),
+            None => present,
+            Some(common) => {
+                let common: HashSet<Box<[u8]>> = common.into_iter().collect();
+                { present.into_iter() }
+                    .filter(|id| common.contains(id))
+                    .collect()
+            }
         });
         self.access += 1;
         self.range = 0;
     }
 
     fn end_of_way(&mut self) {
-        self.all.extend(self.common.take().into_iter().flatten());
+        let mut found = self.common.take().unwrap_or_default();
+        self.all.append(&mut found);
         self.way += 1;
         self.access = 0;
     }

@@ -83,17 +83,17 @@ impl RowReader {
     }
 
     fn is_match(&self, pattern: &str, text: &str) -> Result<bool, Fault> {
-        let patterns = self.patterns.borrow();
-        let known = patterns.iter().find(|(known, _)| **known == *pattern);
-        let known = known.map(|(_, regex)| regex.clone());
-        drop(patterns);
-        let regex = known.unwrap_or_else(|| {
-            let regex = Regex::new(pattern).ok();
-            let mut patterns = self.patterns.borrow_mut();
-            patterns.push((pattern.into(), regex.clone()));
-            regex
-        });
-        regex.map(|regex| regex.is_match(text)).ok_or(BAD_PATTERN)
+        // Used where it is kept: a copy of it would begin without what it has learnt.
+        let answer = |regex: &Option<Regex>| regex.as_ref().map(|regex| regex.is_match(text));
+        let known = self.patterns.borrow();
+        if let Some((_, regex)) = known.iter().find(|(known, _)| **known == *pattern) {
+            return answer(regex).ok_or(BAD_PATTERN);
+        }
+        drop(known);
+        let regex = Regex::new(pattern).ok();
+        let holds = answer(&regex);
+        self.patterns.borrow_mut().push((pattern.into(), regex));
+        holds.ok_or(BAD_PATTERN)
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Query, RowReader, Work};
+use super::{Decoder, Query, RowReader, Work};
+use crate::Result;
 use crate::collection::index::unreadable;
 use crate::value::{MAX_DEPTH, Value};
-use crate::{Error, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Measure {
@@ -99,54 +99,43 @@ impl<'q> Grouped<'q> {
             measures,
         } = self;
         let is_one = field.is_none();
-        let mut waiting = Some(query);
-        let mut running = None;
-        let mut groups: BTreeMap<Value, Vec<Tally>> = BTreeMap::new();
-        Work::slices(move || {
-            if let Some(query) = waiting.take() {
-                let run = query.start()?;
-                let reader = RowReader::new(run.execution.meta.names.clone());
-                running = Some((run, reader));
-            }
-            let Some((run, reader)) = &mut running else {
-                return Err(Error::WorkDone);
+        let wanted = measures.clone();
+        let take = move |groups: &mut Groups, decoder: &Decoder<'_>, _: &[u8], document: &[u8]| {
+            let fault = |fault: crate::value::Fault| unreadable(decoder.meta, fault.0);
+            let reader = groups.reader.get_or_insert_with(|| decoder.reader());
+            let key = match &field {
+                Some(field) => value_of(reader, document, field).map_err(fault)?,
+                None => Value::Null,
             };
-            let is_done = run.step(super::SLICE, |decoder, _, document| {
-                let fault = |fault: crate::value::Fault| unreadable(decoder.meta, fault.0);
-                let key = match &field {
-                    Some(field) => value_of(reader, document, field).map_err(fault)?,
-                    None => Value::Null,
-                };
-                let fresh = || measures.iter().map(|_| Tally::default()).collect();
-                let tallies = groups.entry(key).or_insert_with(fresh);
-                for ((measure, field), tally) in measures.iter().zip(tallies) {
-                    tally.rows += 1;
-                    if *measure != Measure::Count {
-                        tally.add(value_of(reader, document, field).map_err(fault)?);
-                    }
+            let fresh = || wanted.iter().map(|_| Tally::default()).collect();
+            let tallies = groups.tallies.entry(key).or_insert_with(fresh);
+            for ((measure, field), tally) in wanted.iter().zip(tallies) {
+                tally.rows += 1;
+                if *measure != Measure::Count {
+                    tally.add(value_of(reader, document, field).map_err(fault)?);
                 }
-                Ok(())
-            })?;
-            if !is_done {
-                return Ok(None);
             }
-            let mut found: Vec<Group> = std::mem::take(&mut groups)
-                .into_iter()
-                .map(|(key, tallies)| Group {
-                    key,
-                    results: finish(&measures, &tallies),
-                })
-                .collect();
-            if is_one && found.is_empty() {
-                let none: Vec<_> = measures.iter().map(|_| Tally::default()).collect();
-                found.push(Group {
-                    key: Value::Null,
-                    results: finish(&measures, &none),
-                });
+            Ok(())
+        };
+        query.run(take, move |mut groups: Groups, _| {
+            if is_one && groups.tallies.is_empty() {
+                let none = measures.iter().map(|_| Tally::default()).collect();
+                groups.tallies.insert(Value::Null, none);
             }
-            Ok(Some(found))
+            let groups = groups.tallies.into_iter().map(|(key, tallies)| Group {
+                key,
+                results: finish(&measures, &tallies),
+            });
+            Ok(groups.collect())
         })
     }
+}
+
+/// What is gathered on the way.
+#[derive(Default)]
+struct Groups {
+    reader: Option<RowReader>,
+    tallies: BTreeMap<Value, Vec<Tally>>,
 }
 
 fn value_of(

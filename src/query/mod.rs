@@ -38,6 +38,7 @@ pub(crate) use self::fields::{BAD_PATTERN, RowReader};
 pub use self::filter::Filter;
 pub use self::group::{Group, Grouped};
 pub use self::page::Cursor;
+use self::plan::Plan;
 
 /// Candidates that are looked at between two looks at whether someone else wants the thread.
 const SLICE: usize = 512;
@@ -230,9 +231,22 @@ impl<'q> Query<'q> {
     /// Runs it in slices, giving each row to `take`, and `finish` makes the result of that.
     fn run<A, T>(
         self,
-        mut gathered: A,
         take: impl Fn(&mut A, &Decoder<'_>, &[u8], &[u8]) -> Result<()> + Send + 'q,
-        finish: impl Fn(A) -> Result<T> + Send + 'q,
+        finish: impl Fn(A, &Execution<'q>) -> Result<T> + Send + 'q,
+    ) -> Work<'q, T>
+    where
+        A: Default + Send + 'q,
+        T: Send + 'q,
+    {
+        self.run_unless(|_| None, take, finish)
+    }
+
+    /// Like [`run`](Self::run), unless the plan alone `knows` the result.
+    fn run_unless<A, T>(
+        self,
+        knows: impl Fn(&Plan) -> Option<T> + Send + 'q,
+        take: impl Fn(&mut A, &Decoder<'_>, &[u8], &[u8]) -> Result<()> + Send + 'q,
+        finish: impl Fn(A, &Execution<'q>) -> Result<T> + Send + 'q,
     ) -> Work<'q, T>
     where
         A: Default + Send + 'q,
@@ -240,9 +254,14 @@ impl<'q> Query<'q> {
     {
         let mut waiting = Some(self);
         let mut running = None;
+        let mut gathered = A::default();
         Work::slices(move || {
             if let Some(query) = waiting.take() {
-                running = Some(query.start()?);
+                let run = query.start()?;
+                if let Some(known) = knows(&run.execution.plan) {
+                    return Ok(Some(known));
+                }
+                running = Some(run);
             }
             let Some(run) = &mut running else {
                 return Err(Error::WorkDone);
@@ -251,7 +270,7 @@ impl<'q> Query<'q> {
                 take(&mut gathered, decoder, id, document)
             })?;
             if is_done {
-                return finish(std::mem::take(&mut gathered)).map(Some);
+                return finish(std::mem::take(&mut gathered), &run.execution).map(Some);
             }
             Ok(None)
         })
@@ -263,7 +282,7 @@ impl<'q> Query<'q> {
             rows.push(decoder.document(id, bytes)?);
             Ok(())
         };
-        self.run(Vec::new(), take, Ok)
+        self.run(take, |rows, _| Ok(rows))
     }
 
     /// All rows as a type of the program's own.
@@ -272,7 +291,7 @@ impl<'q> Query<'q> {
             rows.push(decoder.document(id, bytes)?.to()?);
             Ok(())
         };
-        self.run(Vec::new(), take, Ok)
+        self.run(take, |rows, _| Ok(rows))
     }
 
     /// The first row, if there is one.
@@ -282,69 +301,47 @@ impl<'q> Query<'q> {
             *row = Some(decoder.document(id, bytes)?);
             Ok(())
         };
-        self.run(None, take, Ok)
+        self.run(take, |row, _| Ok(row))
     }
 
     /// The number of rows. Costs O(log n) where the filter is a range of an index, or nothing.
-    pub fn count(self) -> Work<'q, u64> {
-        let mut waiting = Some(self);
-        let mut running = None;
-        let mut counted = 0;
-        Work::slices(move || {
-            if let Some(mut query) = waiting.take() {
-                if query.spec.after.is_none() {
-                    // The order does not matter for how many there are.
-                    query.spec.order.clear();
-                }
-                let (offset, limit) = (query.spec.offset, query.spec.limit);
-                let is_whole = query.spec.after.is_none();
-                let run = query.start()?;
-                if let (Some(known), true) = (run.execution.plan.known_count, is_whole) {
-                    let rest = known.saturating_sub(offset);
-                    return Ok(Some(limit.map_or(rest, |limit| rest.min(limit))));
-                }
-                running = Some(run);
-            }
-            let Some(run) = &mut running else {
-                return Err(Error::WorkDone);
-            };
-            let is_done = run.step(SLICE, |_, _, _| {
-                counted += 1;
-                Ok(())
-            })?;
-            Ok(is_done.then_some(counted))
-        })
+    pub fn count(mut self) -> Work<'q, u64> {
+        let is_whole = self.spec.after.is_none();
+        if is_whole {
+            // The order does not matter for how many there are.
+            self.spec.order.clear();
+        }
+        let (offset, limit) = (self.spec.offset, self.spec.limit);
+        let knows = move |plan: &Plan| {
+            let rest = plan
+                .known_count
+                .filter(|_| is_whole)?
+                .saturating_sub(offset);
+            Some(limit.map_or(rest, |limit| rest.min(limit)))
+        };
+        self.run_unless(knows, count_row, |counted, _| Ok(counted))
     }
 
     /// A page of rows, and the cursor of the next: `None` if this was the last.
     pub fn page(self, rows: u64) -> Work<'q, Page> {
-        let limited = self.limit(rows);
-        let mut waiting = Some(limited);
-        let mut running: Option<Running<'q>> = None;
-        let mut page = Page::default();
-        let mut last = None;
-        Work::slices(move || {
-            if let Some(query) = waiting.take() {
-                running = Some(query.start()?);
-            }
-            let Some(run) = &mut running else {
-                return Err(Error::WorkDone);
-            };
-            let is_done = run.step(SLICE, |decoder, id, bytes| {
-                page.documents.push(decoder.document(id, bytes)?);
-                last = Some((id.to_vec(), bytes.to_vec()));
-                Ok(())
-            })?;
-            if !is_done {
-                return Ok(None);
-            }
-            if let Some((id, bytes)) = last.take()
-                && page.documents.len() as u64 == rows
-            {
-                page.next = Some(run.execution.cursor_behind(&id, &bytes)?);
-            }
-            Ok(Some(std::mem::take(&mut page)))
-        })
+        type Last = Option<(Vec<u8>, Vec<u8>)>;
+        let take = |(documents, last): &mut (Vec<Document>, Last),
+                    decoder: &Decoder<'_>,
+                    id: &[u8],
+                    bytes: &[u8]| {
+            documents.push(decoder.document(id, bytes)?);
+            *last = Some((id.to_vec(), bytes.to_vec()));
+            Ok(())
+        };
+        self.limit(rows)
+            .run(take, move |(documents, last), execution| {
+                let is_full = documents.len() as u64 == rows;
+                let next = match last.filter(|_| is_full) {
+                    Some((id, bytes)) => Some(execution.cursor_behind(&id, &bytes)?),
+                    None => None,
+                };
+                Ok(Page { documents, next })
+            })
     }
 
     /// The rows one by one, in memory for some of them at a time.
@@ -440,21 +437,8 @@ impl<'q> Query<'q> {
     /// How the query is answered: runs it, without giving out its rows, and tells the plan with what
     /// it expected and what it met.
     pub fn explain(self) -> Work<'q, Explanation> {
-        let mut waiting = Some(self);
-        let mut running: Option<Running<'q>> = None;
-        let mut rows = 0;
-        Work::slices(move || {
-            if let Some(query) = waiting.take() {
-                running = Some(query.start()?);
-            }
-            let Some(run) = &mut running else {
-                return Err(Error::WorkDone);
-            };
-            let is_done = run.step(SLICE, |_, _, _| {
-                rows += 1;
-                Ok(())
-            })?;
-            Ok(is_done.then(|| Explanation::new(&run.execution, rows)))
+        self.run(count_row, |rows, execution| {
+            Ok(Explanation::new(execution, rows))
         })
     }
 
@@ -467,6 +451,11 @@ impl<'q> Query<'q> {
     pub fn aggregate(self) -> Grouped<'q> {
         Grouped::new(self, None)
     }
+}
+
+fn count_row(counted: &mut u64, _: &Decoder<'_>, _: &[u8], _: &[u8]) -> Result<()> {
+    *counted += 1;
+    Ok(())
 }
 
 fn failed<'q, T: Send + 'q>(error: Error) -> Work<'q, T> {
@@ -513,6 +502,11 @@ struct Decoder<'d> {
 }
 
 impl Decoder<'_> {
+    /// Reads single fields of documents of this collection.
+    fn reader(&self) -> RowReader {
+        RowReader::new(self.meta.names.clone())
+    }
+
     fn document(&self, id: &[u8], bytes: &[u8]) -> Result<Document> {
         let Some(select) = self.select else {
             return documents::decode(self.meta, id, bytes);

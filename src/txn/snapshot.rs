@@ -32,8 +32,9 @@ pub struct Snapshot {
 impl Snapshot {
     pub(crate) fn new(handle: Arc<Handle>) -> Result<Self> {
         handle.engine.check_open()?;
-        let state = handle.engine.log.published();
+        // The time first: a key that is renewed in between must not look expired.
         let taken_ms = handle.clock.now_ms();
+        let state = handle.engine.log.published();
         Ok(Snapshot {
             state,
             handle,

@@ -6,10 +6,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use minicbor::Encoder;
 use minicbor::data::Tag;
-use minicbor::{Decoder, Encoder};
 
-use super::raw::{Fault, Raw};
+use super::order::split_time;
+use super::raw::{Fault, read_value};
+use super::reader::{self, Reader};
 use super::{MAX_DEPTH, Object, Timestamp, Value};
 
 /// RFC 8943 and RFC 9581: a UUID, whole seconds since 1970, and seconds with nanoseconds.
@@ -37,6 +39,14 @@ impl FieldNames {
         self.names.get(usize::try_from(number).ok()?)
     }
 
+    /// Like [`number`](Self::number). Fields mostly come in the order of the schema: looked at first.
+    fn number_near(&self, name: &str, position: usize) -> Option<u32> {
+        match self.names.get(position) {
+            Some(near) if **near == *name => u32::try_from(position).ok(),
+            _ => self.number(name),
+        }
+    }
+
     pub(crate) fn number(&self, name: &str) -> Option<u32> {
         self.numbers.get(name).copied()
     }
@@ -47,8 +57,8 @@ pub(crate) fn encode_fields(fields: &Object, names: &FieldNames) -> Vec<u8> {
     let mut encoder = Encoder::new(Vec::with_capacity(64));
     // Writing to a vector cannot fail.
     let _ = encoder.map(fields.len() as u64);
-    for (name, value) in fields.iter() {
-        let _ = match names.number(name) {
+    for (position, (name, value)) in fields.iter().enumerate() {
+        let _ = match names.number_near(name, position) {
             Some(number) => encoder.u32(number),
             None => encoder.str(name),
         };
@@ -91,9 +101,7 @@ fn encode_value(value: &Value, encoder: &mut Encoder<Vec<u8>>) {
 }
 
 fn encode_time(time: Timestamp, encoder: &mut Encoder<Vec<u8>>) {
-    let nanos = time.as_nanosecond();
-    let second = nanos.div_euclid(1_000_000_000) as i64;
-    let within = nanos.rem_euclid(1_000_000_000) as u32;
+    let (second, within) = split_time(time);
     if within == 0 {
         let _ = encoder.tag(Tag::new(TAG_SECONDS));
         let _ = encoder.i64(second);
@@ -109,20 +117,20 @@ fn encode_time(time: Timestamp, encoder: &mut Encoder<Vec<u8>>) {
 
 /// The fields of a document.
 pub(crate) fn decode_document(bytes: &[u8], names: &FieldNames) -> Result<Object, Fault> {
-    let mut decoder = Decoder::new(bytes);
-    let fields = decoder.map()?.ok_or(Fault::INDEFINITE)?;
+    let mut reader = Reader::new(bytes);
+    let fields = reader.map()?;
     let mut object = Object::with_capacity(fields.min(bytes.len() as u64) as usize);
     for _ in 0..fields {
-        let name = match Raw::read(&mut decoder)? {
-            Raw::Int(number) => {
-                let number = u64::try_from(number).unwrap_or(u64::MAX);
-                names.name(number).ok_or(Fault::UNKNOWN_NUMBER)?.clone()
-            }
-            Raw::String(name) => Arc::from(name),
+        let head = reader.head()?;
+        let name = match head.major {
+            reader::UNSIGNED => names
+                .name(head.argument)
+                .ok_or(Fault::UNKNOWN_NUMBER)?
+                .clone(),
+            reader::TEXT => Arc::from(reader.text(head.argument)?),
             _ => return Err(Fault::BAD_KEY),
         };
-        let value = Raw::read(&mut decoder)?.to_value(MAX_DEPTH)?;
-        object.push(name, value);
+        object.push(name, read_value(&mut reader, MAX_DEPTH)?);
     }
     Ok(object)
 }
@@ -130,7 +138,7 @@ pub(crate) fn decode_document(bytes: &[u8], names: &FieldNames) -> Result<Object
 #[cfg(test)]
 mod tests {
     use super::super::order::tests::any_value;
-    use super::super::raw::{Comparand, Path};
+    use super::super::raw::{Comparand, Path, Raw};
     use super::*;
     use proptest::prelude::*;
 

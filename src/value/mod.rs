@@ -12,6 +12,7 @@ mod document;
 mod object;
 mod order;
 mod raw;
+mod reader;
 
 use std::fmt;
 use std::sync::Arc;

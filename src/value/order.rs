@@ -98,6 +98,15 @@ fn sortable(value: f64) -> u64 {
     }
 }
 
+/// Seconds since 1970, and nanoseconds from there on: before 1970 from the second below.
+pub(super) fn split_time(time: super::Timestamp) -> (i64, u32) {
+    let (second, within) = (time.as_second(), time.subsec_nanosecond());
+    match u32::try_from(within) {
+        Ok(within) => (second, within),
+        Err(_) => (second - 1, (within + 1_000_000_000).unsigned_abs()),
+    }
+}
+
 /// Appends the encoding of a value.
 pub(crate) fn encode(value: &Value, out: &mut Vec<u8>) {
     out.push(key_class(value));
@@ -113,10 +122,7 @@ pub(crate) fn encode(value: &Value, out: &mut Vec<u8>) {
         Value::Bytes(value) => encode_bytes(value, out),
         Value::Uuid(value) => out.extend_from_slice(value.as_bytes()),
         Value::DateTime(time) => {
-            // Before 1970 the nanoseconds count from the second below.
-            let nanos = time.as_nanosecond();
-            let second = nanos.div_euclid(1_000_000_000) as i64;
-            let within = nanos.rem_euclid(1_000_000_000) as u32;
+            let (second, within) = split_time(*time);
             out.extend_from_slice(&(second as u64 ^ 1 << 63).to_be_bytes());
             out.extend_from_slice(&within.to_be_bytes());
         }

@@ -3,13 +3,11 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use minicbor::Decoder;
-use minicbor::data::Type;
-
 use super::cbor::{
     FieldNames, KEY_NANOSECONDS, KEY_SECONDS, TAG_EXTENDED_TIME, TAG_SECONDS, TAG_UUID,
 };
 use super::order::{compare, compare_floats, compare_int, key_class};
+use super::reader::{self, Reader};
 use super::{DocumentId, MAX_DEPTH, Object, Timestamp, Uuid, Value};
 
 /// Why bytes are not a document.
@@ -21,15 +19,12 @@ impl Fault {
     pub(super) const UNKNOWN_NUMBER: Fault = Fault("a field number without a name");
     pub(super) const BAD_KEY: Fault = Fault("a field name of the wrong type");
     const TOO_DEEP: Fault = Fault("values nested too deep");
+    pub(super) const NOT_CBOR: Fault = Fault("the bytes of a document are not CBOR");
+    pub(super) const CUT_OFF: Fault = Fault("the bytes of a document end too early");
+    pub(super) const NOT_UTF8: Fault = Fault("a text that is not UTF-8");
     const BAD_TYPE: Fault = Fault("a value of no known type");
     const BAD_TIME: Fault = Fault("a time out of range");
     const BAD_UUID: Fault = Fault("a UUID that is not 16 bytes");
-}
-
-impl From<minicbor::decode::Error> for Fault {
-    fn from(_: minicbor::decode::Error) -> Self {
-        Fault("the bytes of a document are not CBOR")
-    }
 }
 
 /// A value in a document's bytes. Lists and maps are slices that begin with them.
@@ -48,38 +43,85 @@ pub(crate) enum Raw<'b> {
     Object(&'b [u8]),
 }
 
-impl<'b> Raw<'b> {
-    /// Reads the value at the decoder's place, and moves past it.
-    pub(crate) fn read(decoder: &mut Decoder<'b>) -> Result<Raw<'b>, Fault> {
-        let start = decoder.position();
-        Ok(match decoder.datatype()? {
-            Type::Null => {
-                decoder.null()?;
-                Raw::Null
-            }
-            Type::Bool => Raw::Bool(decoder.bool()?),
-            Type::U8
-            | Type::U16
-            | Type::U32
-            | Type::U64
-            | Type::I8
-            | Type::I16
-            | Type::I32
-            | Type::I64 => Raw::Int(decoder.i64()?),
-            Type::F64 => Raw::Float(decoder.f64()?),
-            Type::String => Raw::String(decoder.str()?),
-            Type::Bytes => Raw::Bytes(decoder.bytes()?),
-            Type::Tag => read_tagged(decoder)?,
-            kind @ (Type::Array | Type::Map) => {
-                decoder.skip()?;
-                let bytes = decoder.input().get(start..).unwrap_or_default();
-                match kind {
-                    Type::Array => Raw::Array(bytes),
-                    _ => Raw::Object(bytes),
-                }
-            }
+/// A value, or the beginning of a list or map.
+enum Item<'b> {
+    Whole(Raw<'b>),
+    Array(u64),
+    Map(u64),
+}
+
+/// Reads as far as that goes without reading anything twice.
+#[inline]
+fn read_item<'b>(from: &mut Reader<'b>) -> Result<Item<'b>, Fault> {
+    let head = from.head()?;
+    let raw = match head.major {
+        reader::UNSIGNED | reader::NEGATIVE => Raw::Int(head.integer().ok_or(Fault::BAD_TYPE)?),
+        reader::BYTES => Raw::Bytes(from.bytes(head.argument)?),
+        reader::TEXT => Raw::String(from.text(head.argument)?),
+        reader::ARRAY => return Ok(Item::Array(head.argument)),
+        reader::MAP => return Ok(Item::Map(head.argument)),
+        reader::TAG => read_tagged(head.argument, from)?,
+        _ => match head.info {
+            reader::NULL => Raw::Null,
+            reader::FALSE => Raw::Bool(false),
+            reader::TRUE => Raw::Bool(true),
+            reader::FLOAT => Raw::Float(f64::from_bits(head.argument)),
             _ => return Err(Fault::BAD_TYPE),
-        })
+        },
+    };
+    Ok(Item::Whole(raw))
+}
+
+/// Reads a value as a whole. `levels` says how much deeper it may be nested.
+pub(super) fn read_value(from: &mut Reader<'_>, levels: usize) -> Result<Value, Fault> {
+    /// More room than that is made when the elements are there.
+    const TRUSTED: u64 = 64;
+    let deeper = || levels.checked_sub(1).ok_or(Fault::TOO_DEEP);
+    match read_item(from)? {
+        Item::Whole(raw) => raw.to_value(levels),
+        Item::Array(elements) => {
+            let deeper = deeper()?;
+            let mut values = Vec::with_capacity(elements.min(TRUSTED) as usize);
+            for _ in 0..elements {
+                values.push(read_value(from, deeper)?);
+            }
+            Ok(Value::Array(values))
+        }
+        Item::Map(fields) => {
+            let deeper = deeper()?;
+            let mut object = Object::with_capacity(fields.min(TRUSTED) as usize);
+            for _ in 0..fields {
+                let name = read_name(from)?;
+                object.push(name.into(), read_value(from, deeper)?);
+            }
+            Ok(Value::Object(object))
+        }
+    }
+}
+
+fn read_name<'b>(from: &mut Reader<'b>) -> Result<&'b str, Fault> {
+    match from.head()? {
+        head if head.major == reader::TEXT => from.text(head.argument),
+        _ => Err(Fault::BAD_KEY),
+    }
+}
+
+impl<'b> Raw<'b> {
+    /// Reads the value at the reader's place, and moves past it.
+    #[inline]
+    pub(crate) fn read(from: &mut Reader<'b>) -> Result<Raw<'b>, Fault> {
+        let start = from.rest();
+        match read_item(from)? {
+            Item::Whole(raw) => Ok(raw),
+            Item::Array(elements) => {
+                from.skip(elements)?;
+                Ok(Raw::Array(start))
+            }
+            Item::Map(fields) => {
+                from.skip(fields.saturating_mul(2))?;
+                Ok(Raw::Object(start))
+            }
+        }
     }
 
     /// The first byte of the encoding in an index, to tell types apart.
@@ -121,13 +163,13 @@ impl<'b> Raw<'b> {
     pub(crate) fn elements(&self) -> Result<Elements<'b>, Fault> {
         let Raw::Array(bytes) = self else {
             return Ok(Elements {
-                decoder: Decoder::new(&[]),
+                reader: Reader::new(&[]),
                 left: 0,
             });
         };
-        let mut decoder = Decoder::new(bytes);
-        let left = decoder.array()?.ok_or(Fault::INDEFINITE)?;
-        Ok(Elements { decoder, left })
+        let mut reader = Reader::new(bytes);
+        let left = reader.array()?;
+        Ok(Elements { reader, left })
     }
 
     /// The value itself. What is missing becomes null.
@@ -141,55 +183,41 @@ impl<'b> Raw<'b> {
             Raw::Bytes(value) => Value::Bytes(value.to_vec()),
             Raw::Uuid(value) => Value::Uuid(value),
             Raw::Time(value) => Value::DateTime(value),
-            Raw::Array(_) => {
-                let deeper = levels.checked_sub(1).ok_or(Fault::TOO_DEEP)?;
-                let mut values = Vec::new();
-                let mut elements = self.elements()?;
-                while let Some(element) = elements.next()? {
-                    values.push(element.to_value(deeper)?);
-                }
-                Value::Array(values)
-            }
-            Raw::Object(bytes) => {
-                let deeper = levels.checked_sub(1).ok_or(Fault::TOO_DEEP)?;
-                let mut decoder = Decoder::new(bytes);
-                let fields = decoder.map()?.ok_or(Fault::INDEFINITE)?;
-                let mut object = Object::new();
-                for _ in 0..fields {
-                    let name = Arc::from(decoder.str()?);
-                    object.push(name, Raw::read(&mut decoder)?.to_value(deeper)?);
-                }
-                Value::Object(object)
-            }
+            Raw::Array(bytes) | Raw::Object(bytes) => read_value(&mut Reader::new(bytes), levels)?,
         })
     }
 }
 
-fn read_tagged<'b>(decoder: &mut Decoder<'b>) -> Result<Raw<'b>, Fault> {
-    match decoder.tag()?.as_u64() {
+fn read_tagged<'b>(tag: u64, from: &mut Reader<'b>) -> Result<Raw<'b>, Fault> {
+    match tag {
         TAG_UUID => {
-            let bytes = decoder.bytes()?;
+            let bytes = match from.head()? {
+                head if head.major == reader::BYTES => from.bytes(head.argument)?,
+                _ => return Err(Fault::BAD_UUID),
+            };
             let uuid = Uuid::from_slice(bytes).map_err(|_| Fault::BAD_UUID)?;
             Ok(Raw::Uuid(uuid))
         }
-        TAG_SECONDS => time(decoder.i64()?, 0),
+        TAG_SECONDS => time(from.integer()?, 0),
         TAG_EXTENDED_TIME => {
-            if decoder.map()? != Some(2) || decoder.i64()? != KEY_SECONDS {
+            if from.map()? != 2 || from.integer()? != KEY_SECONDS {
                 return Err(Fault::BAD_TIME);
             }
-            let second = decoder.i64()?;
-            if decoder.i64()? != KEY_NANOSECONDS {
+            let second = from.integer()?;
+            if from.integer()? != KEY_NANOSECONDS {
                 return Err(Fault::BAD_TIME);
             }
-            time(second, decoder.u32()?)
+            time(second, from.integer()?)
         }
         _ => Err(Fault::BAD_TYPE),
     }
 }
 
-fn time<'b>(second: i64, within: u32) -> Result<Raw<'b>, Fault> {
-    let nanos = i128::from(second) * 1_000_000_000 + i128::from(within);
-    let time = Timestamp::from_nanosecond(nanos).map_err(|_| Fault::BAD_TIME)?;
+fn time<'b>(second: i64, within: i64) -> Result<Raw<'b>, Fault> {
+    if !(0..1_000_000_000).contains(&within) {
+        return Err(Fault::BAD_TIME);
+    }
+    let time = Timestamp::new(second, within as i32).map_err(|_| Fault::BAD_TIME)?;
     Ok(Raw::Time(time))
 }
 
@@ -323,7 +351,7 @@ comparands! {
 /// The elements of an array, one after the other.
 #[derive(Debug)]
 pub(crate) struct Elements<'b> {
-    decoder: Decoder<'b>,
+    reader: Reader<'b>,
     left: u64,
 }
 
@@ -337,7 +365,7 @@ impl<'b> Elements<'b> {
             return Ok(None);
         };
         self.left = left;
-        Raw::read(&mut self.decoder).map(Some)
+        Raw::read(&mut self.reader).map(Some)
     }
 }
 
@@ -375,19 +403,20 @@ impl Path {
     }
 
     /// The value there.
+    #[inline]
     pub(crate) fn find<'b>(&self, document: &'b [u8]) -> Result<Raw<'b>, Fault> {
-        let mut decoder = Decoder::new(document);
-        let fields = decoder.map()?.ok_or(Fault::INDEFINITE)?;
+        let mut reader = Reader::new(document);
+        let fields = reader.map()?;
         let mut on_the_way = None;
         for _ in 0..fields {
-            let (is_whole, is_first) = self.matches(&mut decoder)?;
+            let (is_whole, is_first) = self.matches(&mut reader)?;
             if is_whole {
-                return Raw::read(&mut decoder);
+                return Raw::read(&mut reader);
             }
             if is_first {
-                on_the_way = Some(Raw::read(&mut decoder)?);
+                on_the_way = Some(Raw::read(&mut reader)?);
             } else {
-                decoder.skip()?;
+                reader.skip(1)?;
             }
         }
         match (on_the_way, &self.nested) {
@@ -396,18 +425,19 @@ impl Path {
         }
     }
 
-    /// Whether the key at the decoder's place is the whole path, or its first name.
-    fn matches(&self, decoder: &mut Decoder<'_>) -> Result<(bool, bool), Fault> {
+    /// Whether the key at the reader's place is the whole path, or its first name.
+    #[inline]
+    fn matches(&self, reader: &mut Reader<'_>) -> Result<(bool, bool), Fault> {
         let first = self.nested.as_ref().map(|(key, _)| key);
-        match decoder.datatype()? {
-            Type::String => {
-                let name = decoder.str()?;
-                let is = |key: &Key| key.number.is_none() && *key.name == *name;
+        let head = reader.head()?;
+        match head.major {
+            reader::TEXT => {
+                let name = reader.bytes(head.argument)?;
+                let is = |key: &Key| key.number.is_none() && key.name.as_bytes() == name;
                 Ok((is(&self.whole), first.is_some_and(is)))
             }
-            Type::U8 | Type::U16 | Type::U32 => {
-                let number = Some(decoder.u32()?);
-                let is = |key: &Key| key.number == number;
+            reader::UNSIGNED => {
+                let is = |key: &Key| key.number.is_some_and(|n| u64::from(n) == head.argument);
                 Ok((is(&self.whole), first.is_some_and(is)))
             }
             _ => Err(Fault::BAD_KEY),

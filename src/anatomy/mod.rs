@@ -1,0 +1,100 @@
+//! The parts of a file, for programs that look into it without opening it: `tools/aurora-inspect`.
+//!
+//! Not for others: it follows the code, and changes with it. Everything here only reads.
+//!
+//! ```text
+//! slot      header slots
+//! page      page headers, nodes, pages of the space map
+//! log       records and operations, and what an open would make of the log
+//! records   what the database's own trees hold: keys, expiry, collections
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. Nothing in here panics, whatever the bytes.
+//! 2. What is decoded here is decoded by the code that the engine uses.
+
+mod log;
+mod page;
+mod records;
+mod slot;
+
+pub use log::{LogEnd, LogRecord, Operation, log_end, operations, read_record};
+pub use page::{
+    Cell, Child, Node, PageHeader, Reference, Root, Run, SpaceEntry, checksum,
+    decode_catalog_entry, is_inline, longest_key, space_bits, space_entries_per_page, space_entry,
+    space_root_level, usable_bytes, verify,
+};
+pub use records::{CollectionRecord, DueRecord, IndexRecord, KeyRecord, decode_id};
+pub use slot::{Header, Ring, decode_slot};
+
+use crate::format::{header, page as page_format, record};
+
+/// The format that this build reads.
+pub const FORMAT_VERSION: u32 = header::FORMAT_VERSION;
+/// The length of a header slot.
+pub const SLOT_BYTES: usize = header::SLOT_BYTES;
+/// The smallest page.
+pub const MIN_PAGE_SIZE: u32 = page_format::MIN_PAGE_SIZE;
+/// The largest page.
+pub const MAX_PAGE_SIZE: u32 = page_format::MAX_PAGE_SIZE;
+/// What nodes and pages of the space map begin with.
+pub const PAGE_HEADER_BYTES: usize = page_format::HEADER_BYTES;
+/// Kind of page.
+pub const LEAF: u8 = page_format::LEAF;
+/// Kind of page.
+pub const BRANCH: u8 = page_format::BRANCH;
+/// Kind of page.
+pub const SPACE_BITMAP: u8 = page_format::SPACE_BITMAP;
+/// Kind of page.
+pub const SPACE_INDEX: u8 = page_format::SPACE_INDEX;
+/// Kind of record.
+pub const COMMIT: u8 = record::COMMIT;
+/// Kind of record.
+pub const MARK: u8 = record::MARK;
+/// Kind of record.
+pub const SWITCH: u8 = record::SWITCH;
+/// Flag of a mark.
+pub const FLAG_CLEAN: u8 = record::FLAG_CLEAN;
+/// What a record of the log begins with.
+pub const RECORD_HEADER_BYTES: usize = record::RECORD_HEADER_BYTES;
+
+/// CRC-32C of `bytes`, going on from that of what was before them (0: nothing).
+pub fn crc32c(before: u32, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(before, bytes)
+}
+
+/// A rule of the format that some bytes break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flaw {
+    /// Which rule.
+    pub what: &'static str,
+    /// The byte offset within the page.
+    pub offset: u32,
+    /// What the rule asks for.
+    pub expected: u64,
+    /// What the bytes hold.
+    pub found: u64,
+}
+
+impl From<crate::format::Fault> for Flaw {
+    fn from(fault: crate::format::Fault) -> Self {
+        Flaw {
+            what: fault.what,
+            offset: fault.offset,
+            expected: fault.expected,
+            found: fault.found,
+        }
+    }
+}
+
+impl From<crate::keys::record::Flaw> for Flaw {
+    fn from(flaw: crate::keys::record::Flaw) -> Self {
+        Flaw {
+            what: flaw.what,
+            offset: 0,
+            expected: flaw.expected,
+            found: flaw.found,
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The second example: all of its answers are checked, and its checks can fail.
+
+#[path = "../examples/catalog/main.rs"]
+#[expect(dead_code, reason = "its `main` is not run here")]
+mod catalog;
+
+use std::path::Path;
+
+fn data() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data")
+}
+
+fn documents(languages: &[&str]) -> Vec<catalog::source::Emoji> {
+    let mut all = catalog::source::read(&data().join("emoji")).unwrap();
+    all.retain(|one| languages.contains(&one.language.as_str()));
+    all
+}
+
+#[test]
+fn the_catalog_answers_as_plain_iterators_do() {
+    let documents = documents(&["hi", "ja"]);
+    assert!(documents.len() > 3000);
+    let directory = tempfile::tempdir().unwrap();
+    let db = catalog::load(&directory.path().join("catalog"), &documents).unwrap();
+    let checks = catalog::check(&db, &documents, &data().join("pictures")).unwrap();
+    assert_eq!(checks.differences, Vec::<String>::new());
+    assert!(checks.made > 100, "{}", checks.made);
+}
+
+#[test]
+fn a_database_with_other_documents_is_told() {
+    let documents = documents(&["ru"]);
+    let mut others = documents.clone();
+    others[1000].label.push('!');
+    let directory = tempfile::tempdir().unwrap();
+    let db = catalog::load(&directory.path().join("catalog"), &others).unwrap();
+    let checks = catalog::check(&db, &documents, &data().join("pictures")).unwrap();
+    assert!(!checks.differences.is_empty());
+}

@@ -1,0 +1,217 @@
+//! The command line.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use aurora_inspect::commands::{self, Filter, PageOptions};
+use aurora_inspect::show::parse_key;
+use aurora_inspect::{Failure, Report, Silent, Source};
+use clap::{Parser, Subcommand};
+
+mod progress;
+
+/// See and check an Aurora file, healthy or not. It is never written to, and not locked.
+///
+/// The exit status is 0 if all is well, 1 if damage was found, and 2 if the command could not run.
+#[derive(Debug, Parser)]
+#[command(name = "aurora-inspect", version)]
+struct Arguments {
+    /// Print JSON for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Look at the checkpoint in this header slot, and not at the newest.
+    #[arg(long, global = true, value_parser = clap::value_parser!(u8).range(0..=1))]
+    slot: Option<u8>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What is in the file.
+    Summary { file: PathBuf },
+    /// Check everything that the file promises.
+    Check { file: PathBuf },
+    /// What is in a page.
+    Page {
+        file: PathBuf,
+        /// The number of the page.
+        number: u32,
+        /// Its bytes.
+        #[arg(long)]
+        hex: bool,
+        /// Keys and values whole.
+        #[arg(long)]
+        full: bool,
+    },
+    /// A line for each page.
+    Pages {
+        file: PathBuf,
+        /// Only pages of this kind: leaf, branch, run, log, free, ...
+        #[arg(long)]
+        kind: Option<String>,
+        /// Only pages of this tree.
+        #[arg(long)]
+        tree: Option<String>,
+        /// Only damaged pages.
+        #[arg(long)]
+        damaged: bool,
+    },
+    /// Levels, fan-out and ranges of keys of a tree.
+    Tree {
+        file: PathBuf,
+        name: String,
+        /// A line for each page.
+        #[arg(long)]
+        pages: bool,
+        /// Write a picture of it to this file.
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// The way from the header to a key, page by page.
+    Path {
+        file: PathBuf,
+        tree: String,
+        /// Text, or hexadecimal digits after 0x.
+        key: String,
+    },
+    /// What waits in the log, and where replay would stop.
+    Wal {
+        file: PathBuf,
+        /// With every change.
+        #[arg(long)]
+        changes: bool,
+    },
+    /// Where the file is full, and where it is free.
+    Space { file: PathBuf },
+    /// The blob of a key, with its chunks.
+    Blob {
+        file: PathBuf,
+        /// Text, or hexadecimal digits after 0x.
+        key: String,
+    },
+    /// A document, with its entries in indexes.
+    Document {
+        file: PathBuf,
+        collection: String,
+        /// A UUID, a number, or a string (in quotes if it looks like one of the others).
+        id: String,
+    },
+    /// Write a page of HTML that shows every page of the file.
+    Map {
+        file: PathBuf,
+        /// Where it is written.
+        html: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no failure.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run(&arguments) {
+        Ok(report) => {
+            // Whoever reads may have seen enough: that is no failure.
+            let _ = print(&report, arguments.json);
+            ExitCode::from(u8::from(report.is_damaged))
+        }
+        Err(failure) => {
+            eprintln!("aurora-inspect: {failure}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn print(report: &Report, json: bool) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match json {
+        true => {
+            serde_json::to_writer_pretty(&mut out, &report.json)?;
+            out.write_all(b"\n")?;
+        }
+        false => out.write_all(report.text.as_bytes())?,
+    }
+    out.flush()
+}
+
+/// Writes a picture, but never over the file that is looked at.
+fn save(path: &Path, database: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |error| Failure(format!("{}: {error}", path.display()));
+    if let (Ok(one), Ok(other)) = (path.canonicalize(), database.canonicalize())
+        && one == other
+    {
+        return Err(Failure(String::from(
+            "the picture would replace the database",
+        )));
+    }
+    std::fs::write(path, text).map_err(failed)
+}
+
+fn run(arguments: &Arguments) -> Result<Report, Failure> {
+    let open = |file: &PathBuf| Source::open(file, arguments.slot);
+    match &arguments.command {
+        Command::Summary { file } => commands::summary(&open(file)?),
+        Command::Check { file } => match progress::Bar::on_terminal() {
+            Some(bar) => commands::check(|| open(file), &bar),
+            None => commands::check(|| open(file), &Silent),
+        },
+        Command::Page {
+            file,
+            number,
+            hex,
+            full,
+        } => {
+            let options = PageOptions {
+                hex: *hex,
+                full: *full,
+            };
+            commands::page(&open(file)?, *number, options)
+        }
+        Command::Pages {
+            file,
+            kind,
+            tree,
+            damaged,
+        } => {
+            let filter = Filter {
+                kind: kind.clone(),
+                tree: tree.clone(),
+                damaged: *damaged,
+            };
+            commands::pages(&open(file)?, &filter)
+        }
+        Command::Tree {
+            file,
+            name,
+            pages,
+            svg,
+        } => {
+            let (report, picture) = commands::tree(&open(file)?, name, *pages)?;
+            if let Some(path) = svg {
+                save(path, file, &picture)?;
+            }
+            Ok(report)
+        }
+        Command::Path { file, tree, key } => commands::path(&open(file)?, tree, &parse_key(key)?),
+        Command::Wal { file, changes } => commands::wal(&open(file)?, *changes),
+        Command::Space { file } => commands::space(&open(file)?),
+        Command::Blob { file, key } => commands::blob(&open(file)?, &parse_key(key)?),
+        Command::Document {
+            file,
+            collection,
+            id,
+        } => commands::document(&open(file)?, collection, id),
+        Command::Map { file, html } => {
+            let (report, page) = commands::picture(&open(file)?, &file.display().to_string())?;
+            save(html, file, &page)?;
+            Ok(report)
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Blobs and their chunks, both ways.
+//!
+//! The payload of a blob's record is its number (u64), its size (u64), the length of its chunks
+//! (u32), the CRC-32C of its content (u32), and what else it says. Chunks are in `aurora/chunks`
+//! under the number (u64, big-endian) and their index (u32, big-endian).
+
+use std::collections::HashMap;
+
+use aurora::anatomy::{KeyRecord, crc32c};
+use serde::Serialize;
+
+use super::{CHUNKS, Check, KEYS, STAGED, Trees};
+use crate::Fault;
+
+/// The part of a blob's record that says where its content is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct BlobRecord {
+    /// Never used twice.
+    pub number: u64,
+    /// Bytes of the content.
+    pub size: u64,
+    /// Bytes of each chunk but the last.
+    pub chunk_bytes: u32,
+    /// CRC-32C of the content.
+    pub checksum: u32,
+}
+
+impl BlobRecord {
+    /// Reads the payload of a record.
+    pub fn decode(payload: &[u8]) -> Option<Self> {
+        let (number, rest) = payload.split_first_chunk()?;
+        let (size, rest) = rest.split_first_chunk()?;
+        let (chunk_bytes, rest) = rest.split_first_chunk()?;
+        let (checksum, _) = rest.split_first_chunk()?;
+        let record = BlobRecord {
+            number: u64::from_le_bytes(*number),
+            size: u64::from_le_bytes(*size),
+            chunk_bytes: u32::from_le_bytes(*chunk_bytes),
+            checksum: u32::from_le_bytes(*checksum),
+        };
+        let most = u64::from(u32::MAX) + 1;
+        let is_possible = record.chunk_bytes > 0 && record.chunks() <= most;
+        is_possible.then_some(record)
+    }
+
+    /// How many chunks it has.
+    pub fn chunks(&self) -> u64 {
+        self.size.div_ceil(u64::from(self.chunk_bytes.max(1)))
+    }
+
+    /// The length that a chunk has to have.
+    pub fn length_of(&self, index: u32) -> u64 {
+        let chunk = u64::from(self.chunk_bytes);
+        let before = u64::from(index).saturating_mul(chunk);
+        self.size.saturating_sub(before).min(chunk)
+    }
+
+    /// The key of a chunk.
+    pub fn chunk_key(&self, index: u32) -> Vec<u8> {
+        [&self.number.to_be_bytes()[..], &index.to_be_bytes()].concat()
+    }
+
+    /// Reads the content chunk by chunk, and says what is wrong with it. A hole of many chunks is
+    /// one fault: `limit` chunks at most are looked for in it.
+    pub fn content(
+        &self,
+        trees: &Trees<'_>,
+        mut each: impl FnMut(u32, &[u8]),
+    ) -> Result<(), (String, String, String)> {
+        let wrong =
+            |what: &str, expected: String, found: String| Err((what.to_string(), expected, found));
+        let mut checksum = 0;
+        for index in 0..self.chunks() {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let chunk = match trees.get(CHUNKS, &self.chunk_key(index)) {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => {
+                    let expected = format!("chunk {index} of {}", self.chunks());
+                    return wrong("a chunk of a blob is missing", expected, "none".into());
+                }
+                Err(fault) => {
+                    let expected = format!("chunk {index} of {}", self.chunks());
+                    return wrong("a chunk of a blob cannot be read", expected, fault.what);
+                }
+            };
+            if chunk.len() as u64 != self.length_of(index) {
+                let what = format!("chunk {index} of a blob has another length");
+                let (expected, found) = (self.length_of(index), chunk.len());
+                return wrong(&what, expected.to_string(), found.to_string());
+            }
+            checksum = crc32c(checksum, &chunk);
+            each(index, &chunk);
+        }
+        if checksum != self.checksum {
+            let (expected, found) = (self.checksum, checksum);
+            let what = "the content of a blob does not match its checksum";
+            return wrong(what, format!("{expected:#010x}"), format!("{found:#010x}"));
+        }
+        Ok(())
+    }
+}
+
+/// Every blob has its chunks, and every chunk has its blob, or is of one that is being written.
+pub(super) fn check(check: &mut Check<'_>) {
+    let mut blobs = Vec::new();
+    let mut bad = Vec::new();
+    check.trees.for_each(KEYS, |entry| {
+        let Some(value) = check.trees.value(entry) else {
+            return;
+        };
+        let Ok(record) = KeyRecord::decode(&value) else {
+            return;
+        };
+        if !record.is_blob {
+            return;
+        }
+        match BlobRecord::decode(record.payload) {
+            Some(blob) => blobs.push((entry.key.to_vec(), blob)),
+            None => bad.push((entry.key.to_vec(), record.payload.len())),
+        }
+    });
+    for (key, length) in bad {
+        let what = "the record of a blob does not decode";
+        let found = format!("{length} bytes");
+        check.add("blob", what, "24 bytes or more", found, KEYS, &key);
+    }
+    check
+        .watcher
+        .phase("blobs", Some(check.trees.entries(CHUNKS)));
+    let mut owners: HashMap<u64, u64> = HashMap::new();
+    for (key, blob) in &blobs {
+        if owners.insert(blob.number, blob.chunks()).is_some() {
+            let what = "two blobs have one number";
+            check.add("blob", what, "one", blob.number, KEYS, key);
+        }
+        let watcher = check.watcher;
+        let content = blob.content(&check.trees, |_, _| watcher.pages(1));
+        if let Err((what, expected, found)) = content
+            && check.can_miss("blob", CHUNKS)
+        {
+            check.add("blob", what, expected, found, KEYS, key);
+        }
+    }
+    check_chunks(check, owners);
+}
+
+fn check_chunks(check: &mut Check<'_>, mut owners: HashMap<u64, u64>) {
+    check.trees.for_each(STAGED, |entry| {
+        if let Ok(number) = entry.key.try_into() {
+            owners.entry(u64::from_be_bytes(number)).or_insert(u64::MAX);
+        }
+    });
+    // A lost page of keys would make all of its blobs' chunks look like nobody's.
+    if !check.trees.has(CHUNKS) || !check.can_miss("blob", KEYS) {
+        return;
+    }
+    // Chunks that follow each other are told as one.
+    let mut lost: Vec<(Vec<u8>, u64, &'static str)> = Vec::new();
+    let mut last = None;
+    check.trees.for_each(CHUNKS, |entry| {
+        let split = entry.key.split_first_chunk::<8>();
+        let split = split.and_then(|(number, index)| {
+            let index: [u8; 4] = index.try_into().ok()?;
+            Some((u64::from_be_bytes(*number), u32::from_be_bytes(index)))
+        });
+        let what = match split {
+            None => "the key of a chunk is not 12 bytes long",
+            Some((number, index)) => match owners.get(&number) {
+                Some(chunks) if u64::from(index) < *chunks => return last = None,
+                Some(_) => "a chunk lies behind the end of its blob",
+                None => "a chunk belongs to no blob",
+            },
+        };
+        let number = split.map(|(number, _)| number);
+        match lost.last_mut() {
+            Some((_, count, other)) if last == number && *other == what => *count += 1,
+            _ => lost.push((entry.key.to_vec(), 1, what)),
+        }
+        last = number;
+    });
+    for (key, count, what) in lost {
+        let found = if count == 1 {
+            "1 chunk".into()
+        } else {
+            format!("{count} chunks")
+        };
+        check.add("blob", what, "none", found, CHUNKS, &key);
+    }
+}
+
+/// The fault of content that cannot be read whole.
+pub fn content_fault(key: &[u8], wrong: (String, String, String)) -> Fault {
+    let (what, expected, found) = wrong;
+    let fault = Fault::new("blob", what, expected, found).in_tree(KEYS);
+    fault.of_key(crate::show::key(KEYS, key, 64))
+}

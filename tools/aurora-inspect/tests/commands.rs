@@ -1,0 +1,288 @@
+//! The program as it is called: what it prints, and its exit status.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::*;
+use serde_json::Value as Json;
+
+struct Called {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+fn call(arguments: &[&str]) -> Called {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aurora-inspect"));
+    let output = command.args(arguments).output().unwrap();
+    Called {
+        status: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn json(arguments: &[&str]) -> (i32, Json) {
+    let called = call(&[&["--json"], arguments].concat());
+    let json = serde_json::from_str(&called.out);
+    (
+        called.status,
+        json.unwrap_or_else(|_| panic!("{}{}", called.out, called.err)),
+    )
+}
+
+fn file(directory: &Path, bytes: &[u8]) -> String {
+    let path: PathBuf = directory.join("file.db");
+    std::fs::write(&path, bytes).unwrap();
+    path.to_str().unwrap().to_string()
+}
+
+#[test]
+fn exit_status_tells_health_damage_and_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bytes = closed(4096, 1);
+    let path = file(directory.path(), &bytes);
+    let healthy = call(&["check", &path]);
+    assert_eq!((healthy.status, healthy.err.as_str()), (0, ""));
+    assert!(healthy.out.ends_with("healthy\n"));
+    let leaf = pages_of(&bytes, "numbers", "leaf")[0];
+    bytes[leaf as usize * 4096 + 1000] ^= 1;
+    file(directory.path(), &bytes);
+    let damaged = call(&["check", &path]);
+    assert_eq!(damaged.status, 1);
+    assert!(
+        damaged
+            .out
+            .contains(&format!("page {leaf}, offset {}", leaf * 4096)),
+        "{}",
+        damaged.out
+    );
+    for arguments in [
+        vec!["check", "/no/such/file"],
+        vec!["nonsense"],
+        vec!["page", &path, "9999"],
+    ] {
+        let failed = call(&arguments);
+        assert_eq!(
+            (failed.status, failed.out.as_str()),
+            (2, ""),
+            "{arguments:?}"
+        );
+        assert!(!failed.err.is_empty());
+    }
+    std::fs::write(&path, "no database").unwrap();
+    assert_eq!(call(&["check", &path]).status, 2);
+    assert_eq!(call(&["--help"]).status, 0);
+}
+
+#[test]
+fn a_file_that_is_open_is_looked_at_and_not_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("open.db");
+    let db = aurora::Aurora::builder()
+        .background(false)
+        .open(&path)
+        .unwrap();
+    fill(&db, 1);
+    let before = std::fs::read(&path).unwrap();
+    let name = path.to_str().unwrap();
+    for arguments in [
+        vec!["check", name],
+        vec!["summary", name],
+        vec!["wal", name],
+    ] {
+        let called = call(&arguments);
+        assert_eq!(called.status, 0, "{}{}", called.out, called.err);
+        assert!(
+            called.out.contains("later transactions wait in the log"),
+            "{}",
+            called.out
+        );
+    }
+    assert!(
+        before == std::fs::read(&path).unwrap(),
+        "nothing was written"
+    );
+    // Nor is the lock in the way of the one who has it.
+    db.checkpoint().unwrap();
+    assert_eq!(json(&["check", name]).1["waiting_transactions"], 0);
+}
+
+#[test]
+fn summary_lists_what_is_in_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path(), &closed(4096, 1));
+    let (status, summary) = json(&["summary", &path]);
+    assert_eq!((status, &summary["page_size"]), (0, &4096.into()));
+    let trees = summary["trees"].as_array().unwrap();
+    let numbers = trees.iter().find(|tree| tree["name"] == "numbers").unwrap();
+    assert_eq!(
+        (&numbers["entries"], &numbers["entries_found"]),
+        (&200.into(), &200.into())
+    );
+    assert_eq!(summary["collections"][0]["name"], "people");
+    assert_eq!(
+        summary["collections"][0]["indexes"]
+            .as_array()
+            .unwrap()
+            .len(),
+        4
+    );
+    assert_eq!(summary["largest_values"][0]["bytes"], 30_000);
+    let kinds = summary["pages_by_kind"].as_object().unwrap();
+    let sum: u64 = kinds.values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(sum * 4096, summary["file_bytes"].as_u64().unwrap());
+    assert_eq!(kinds["unknown"], 0);
+    let text = call(&["summary", &path]).out;
+    for part in [
+        "header",
+        "numbers",
+        "collection \"people\"",
+        "index \"old\"",
+        "free:",
+        "log:",
+    ] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+}
+
+#[test]
+fn pages_are_shown_decoded_and_raw() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = closed(4096, 1);
+    let path = file(directory.path(), &bytes);
+    let leaf = pages_of(&bytes, "numbers", "leaf")[0].to_string();
+    let (status, page) = json(&["page", &path, &leaf]);
+    assert_eq!(
+        (status, &page["tree"], &page["use"]),
+        (0, &"numbers".into(), &"leaf".into())
+    );
+    let cells = page["cells"].as_array().unwrap();
+    assert_eq!(cells[0]["shown_key"], "\"key/000000\"");
+    assert_eq!(cells[0]["shown_value"], "\"value 0\"");
+    assert_eq!(page["header"]["count"], cells.len());
+    let raw = call(&["page", &path, &leaf, "--hex"]);
+    assert_eq!(raw.out.lines().count(), 256);
+    let documents = pages_of(&bytes, "aurora/documents/1", "leaf")[0].to_string();
+    assert!(
+        call(&["page", &path, &documents, "--full"])
+            .out
+            .contains("\"person 0\"")
+    );
+    let (_, slot) = json(&["page", &path, "1"]);
+    assert_eq!(slot["fields"]["page_size"], 4096);
+    let (_, list) = json(&["pages", &path, "--kind", "leaf", "--tree", "numbers"]);
+    assert!(
+        list.as_array()
+            .unwrap()
+            .iter()
+            .all(|line| line["entries"].as_u64().unwrap() > 0)
+    );
+    assert_eq!(call(&["pages", &path, "--kind", "nonsense"]).status, 2);
+    assert_eq!(call(&["pages", &path, "--tree", "nonsense"]).status, 2);
+    for number in 0..bytes.len() / 4096 {
+        assert_eq!(call(&["page", &path, &number.to_string()]).status, 0);
+    }
+}
+
+#[test]
+fn trees_and_ways_to_keys_are_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path(), &closed(4096, 8));
+    let svg = directory.path().join("tree.svg");
+    let svg_name = svg.to_str().unwrap();
+    let (status, tree) = json(&["tree", &path, "numbers", "--svg", svg_name]);
+    assert_eq!(
+        (status, &tree["entries"], &tree["depth"]),
+        (0, &1600.into(), &2.into())
+    );
+    let levels = tree["levels"].as_array().unwrap();
+    assert_eq!(levels[1]["slots"], levels[0]["pages"]);
+    let picture = std::fs::read_to_string(&svg).unwrap();
+    assert_eq!(
+        picture.matches("<rect x=").count(),
+        tree["page_list"].as_array().unwrap().len()
+    );
+    assert_eq!(call(&["tree", &path, "nonsense"]).status, 2);
+    assert_eq!(call(&["tree", &path, "numbers", "--svg", &path]).status, 2);
+    let (status, way) = json(&["path", &path, "numbers", "key/000777"]);
+    assert_eq!((status, &way["found"]), (0, &true.into()));
+    assert_eq!(way["value"], aurora_inspect::show::hex(b"value 777"));
+    let steps = way["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 3, "catalog, branch, leaf");
+    let by_hex = format!("0x{}", aurora_inspect::show::hex(b"key/000777"));
+    assert_eq!(
+        json(&["path", &path, "numbers", &by_hex]).1["value"],
+        way["value"]
+    );
+    let (status, way) = json(&["path", &path, "numbers", "nothing"]);
+    assert_eq!((status, &way["found"]), (0, &false.into()));
+}
+
+#[test]
+fn the_log_is_listed_with_its_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bytes = in_use(4096);
+    let path = file(directory.path(), &bytes);
+    let (status, wal) = json(&["wal", &path, "--changes"]);
+    assert_eq!(
+        (status, &wal["commits"], &wal["operations"]),
+        (0, &5.into(), &5.into())
+    );
+    let records = wal["records"].as_array().unwrap();
+    let kinds: Vec<&str> = records
+        .iter()
+        .map(|r| r["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["commit", "commit", "commit", "commit", "commit", "mark"]
+    );
+    assert!(
+        records[2]["changes"][0]
+            .as_str()
+            .unwrap()
+            .contains("\"late 2\" = \"x\"")
+    );
+    assert_eq!(wal["stop"], "a mark: everything before it was acknowledged");
+    bytes[records[2]["offset"].as_u64().unwrap() as usize + 57] ^= 1;
+    file(directory.path(), &bytes);
+    let (status, wal) = json(&["wal", &path]);
+    assert_eq!((status, &wal["commits"]), (1, &2.into()));
+    assert_eq!(wal["stop"], "a record with a wrong checksum");
+}
+
+#[test]
+fn space_documents_and_the_map_are_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = closed(4096, 1);
+    let path = file(directory.path(), &bytes);
+    let (status, space) = json(&["space", &path]);
+    assert_eq!(
+        (status, &space["used_by_map"]),
+        (0, &space["used_by_survey"])
+    );
+    let id = trees(&bytes)["aurora/documents/1"]
+        .keys()
+        .next()
+        .unwrap()
+        .clone();
+    let id = aurora::anatomy::decode_id(&id).unwrap().to_string();
+    let called = call(&["document", &path, "people", &id]);
+    assert_eq!(called.status, 0, "{}", called.err);
+    assert!(
+        called.out.contains("index \"name\"") && called.out.contains(": there"),
+        "{}",
+        called.out
+    );
+    assert_eq!(call(&["document", &path, "people", "nobody"]).status, 2);
+    assert_eq!(call(&["document", &path, "nothing", "1"]).status, 2);
+    assert_eq!(call(&["blob", &path, "session 1"]).status, 2);
+    let html = directory.path().join("map.html");
+    let (status, map) = json(&["map", &path, html.to_str().unwrap()]);
+    assert_eq!((status, &map["pages"]), (0, &(bytes.len() / 4096).into()));
+    let html = std::fs::read_to_string(&html).unwrap();
+    assert!(html.contains("aurora/documents/1") && !html.contains("http://"));
+}

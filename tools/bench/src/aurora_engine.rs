@@ -1,0 +1,172 @@
+//! Aurora with default options.
+
+use std::path::{Path, PathBuf};
+
+use aurora::{
+    Aurora, Collection, Document, Field, FieldType, Object, Query, Schema, Timestamp, Value,
+};
+use serde_json::json;
+
+use crate::documents::{Row, Rows};
+use crate::engine::{Answer, Documents, Engine, Outcome, Question};
+
+pub struct AuroraEngine {
+    db: Aurora,
+    path: PathBuf,
+    collection: Collection,
+}
+
+fn time(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms).expect("times of documents are in range")
+}
+
+fn object(row: Row) -> Object {
+    Object::from([
+        ("id", Value::Int(row.id)),
+        ("name", Value::String(row.name)),
+        ("city", Value::String(row.city)),
+        ("age", Value::Int(row.age)),
+        ("score", Value::Float(row.score)),
+        ("created", Value::DateTime(time(row.created_ms))),
+        ("tags", Value::Array(row.tags.map(Value::String).into())),
+        ("note", Value::String(row.note)),
+    ])
+}
+
+impl AuroraEngine {
+    pub fn create(directory: &Path) -> Outcome<Self> {
+        let path = directory.join("aurora.db");
+        let db = Aurora::open(&path)?;
+        let schema = Schema::new()
+            .field(Field::new("id", FieldType::Int))
+            .field(Field::new("name", FieldType::String))
+            .field(Field::new("city", FieldType::String).indexed())
+            .field(Field::new("age", FieldType::Int).indexed())
+            .field(Field::new("score", FieldType::Float))
+            .field(Field::new("created", FieldType::DateTime).indexed())
+            .field(Field::new("tags", FieldType::String))
+            .field(Field::new("note", FieldType::String));
+        db.new_collection("people", schema)?;
+        let collection = db.collection("people")?;
+        Ok(AuroraEngine {
+            db,
+            path,
+            collection,
+        })
+    }
+
+    fn query<'q>(&self, question: &'q Question) -> Option<Query<'q>> {
+        let query = self.collection.query();
+        let between = |low: &i64, high: &i64| (time(*low), time(*high));
+        Some(match question {
+            Question::City(city) => query.filter(move |f| f.eq("city", city)),
+            Question::Created(low, high) | Question::CountCreated(low, high) => {
+                let (low, high) = between(low, high);
+                query.filter(move |f| f.between("created", low, high))
+            }
+            Question::CountAges(low, high) => query.filter(move |f| f.between("age", *low, *high)),
+            Question::Latest(rows) => query.order_by("created", false).limit(*rows),
+            Question::EarliestOfAge(age, rows) => query
+                .filter(move |f| f.gte("age", *age))
+                .order_by("created", true)
+                .limit(*rows),
+            Question::LatestOfCity(city, rows) => query
+                .filter(move |f| f.eq("city", city))
+                .order_by("created", false)
+                .limit(*rows),
+            Question::CountScore(score, word) | Question::Score(score, word) => {
+                query.filter(move |f| f.gt("score", *score) && f.contains("note", *word))
+            }
+            Question::Ids(_) => return None,
+        })
+    }
+}
+
+impl Engine for AuroraEngine {
+    fn name(&self) -> &'static str {
+        "aurora"
+    }
+
+    fn insert(&mut self, rows: &mut Rows) -> Outcome<()> {
+        self.collection.insert_many(rows.map(object))?;
+        Ok(())
+    }
+
+    fn insert_one(&mut self, row: Row) -> Outcome<()> {
+        self.collection.insert_fields(object(row))?;
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Outcome<()> {
+        Ok(self.db.checkpoint()?)
+    }
+
+    fn analyze(&mut self) -> Outcome<()> {
+        Ok(()) // counts are exact
+    }
+
+    fn reopen(&mut self) -> Outcome<()> {
+        // The file is locked as long as a handle is there.
+        let memory = Aurora::in_memory()?;
+        memory.new_collection("people", Schema::schemaless())?;
+        self.collection = memory.collection("people")?;
+        std::mem::replace(&mut self.db, memory).close()?;
+        self.db = Aurora::open(&self.path)?;
+        self.collection = self.db.collection("people")?;
+        Ok(())
+    }
+
+    fn ask(&mut self, question: &Question) -> Outcome<Answer> {
+        if let Question::Ids(ids) = question {
+            let found = ids.iter().map(|id| self.collection.get(*id));
+            let found = found.collect::<aurora::Result<Vec<Option<Document>>>>()?;
+            let found: Vec<Document> = found.into_iter().flatten().collect();
+            return Ok(Answer::Documents(Box::new(found)));
+        }
+        let query = self.query(question).ok_or("not a query")?;
+        Ok(match question {
+            Question::CountCreated(..) | Question::CountAges(..) | Question::CountScore(..) => {
+                Answer::Count(query.count().wait()?)
+            }
+            _ => Answer::Documents(Box::new(query.collect().wait()?)),
+        })
+    }
+
+    fn plan(&mut self, question: &Question) -> Outcome<String> {
+        Ok(match self.query(question) {
+            Some(query) => query.explain().wait()?.to_string(),
+            None => "by id".to_string(),
+        })
+    }
+
+    fn bytes(&self) -> Outcome<u64> {
+        Ok(std::fs::metadata(&self.path)?.len())
+    }
+}
+
+impl Documents for Vec<Document> {
+    fn contents(&self) -> Vec<(i64, serde_json::Value)> {
+        let contents = self.iter().map(|document| {
+            let text = |name: &str| document.get(name).and_then(Value::as_str);
+            let int = |name: &str| document.get(name).and_then(Value::as_int);
+            let created = match document.get("created") {
+                Some(Value::DateTime(time)) => Some(time.as_millisecond()),
+                _ => None,
+            };
+            let tags = document.get("tags").and_then(Value::as_array);
+            let tags: Vec<_> = { tags.into_iter().flatten() }.map(Value::as_str).collect();
+            let content = json!({
+                "id": int("id"),
+                "name": text("name"),
+                "city": text("city"),
+                "age": int("age"),
+                "score": document.get("score").and_then(Value::as_float),
+                "created": created,
+                "tags": tags,
+                "note": text("note"),
+            });
+            (document.id.value().as_int().unwrap_or(-1), content)
+        });
+        contents.collect()
+    }
+}

@@ -1,0 +1,58 @@
+//! What each engine is asked to do.
+
+use crate::documents::{Row, Rows};
+
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// A question, with its parameters.
+#[derive(Debug, Clone)]
+pub enum Question {
+    /// Documents of a city.
+    City(String),
+    /// Documents made between two moments, both included.
+    Created(i64, i64),
+    /// How many were made between two moments.
+    CountCreated(i64, i64),
+    /// How many people are of an age between these.
+    CountAges(i64, i64),
+    /// The latest documents.
+    Latest(u64),
+    /// The earliest documents of people at least so old.
+    EarliestOfAge(i64, u64),
+    /// The latest documents of a city.
+    LatestOfCity(String, u64),
+    /// How many documents have a score above, and a word in the note. No index helps.
+    CountScore(f64, &'static str),
+    /// The same, the documents.
+    Score(f64, &'static str),
+    /// Documents by their ids, one call for each.
+    Ids(Vec<i64>),
+}
+
+/// What came back. Documents as they are when the caller can use them.
+pub enum Answer {
+    Count(u64),
+    Documents(Box<dyn Documents>),
+}
+
+/// Documents that came back, to be compared: their ids, and their content in one form for all.
+pub trait Documents {
+    fn contents(&self) -> Vec<(i64, serde_json::Value)>;
+}
+
+pub trait Engine {
+    fn name(&self) -> &'static str;
+    /// Stores documents in one transaction, durably.
+    fn insert(&mut self, rows: &mut Rows) -> Outcome<()>;
+    /// Stores one, durably.
+    fn insert_one(&mut self, row: Row) -> Outcome<()>;
+    /// Brings everything from the log to its place.
+    fn settle(&mut self) -> Outcome<()>;
+    /// What has to be done once after a load.
+    fn analyze(&mut self) -> Outcome<()>;
+    fn reopen(&mut self) -> Outcome<()>;
+    fn ask(&mut self, question: &Question) -> Outcome<Answer>;
+    /// How the question is answered.
+    fn plan(&mut self, question: &Question) -> Outcome<String>;
+    fn bytes(&self) -> Outcome<u64>;
+}

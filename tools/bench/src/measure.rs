@@ -1,0 +1,349 @@
+//! The order of events: loads first, then questions, with the engines taking turns.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::Options;
+use crate::aurora_engine::AuroraEngine;
+use crate::documents::{FIRST_MS, Random, SPAN_MS, Source, WORDS};
+use crate::engine::{Answer, Engine, Outcome, Question};
+use crate::report::{Bar, Line, median};
+use crate::sqlite_engine::{Form, SqliteEngine};
+
+const SEED: u64 = 20_261_122;
+const BATCH: i64 = 10_000;
+/// Inserts one by one.
+const SINGLE: i64 = 200;
+const PARSED: usize = 2;
+
+pub struct Run<'o> {
+    options: &'o Options,
+    directory: &'o Path,
+    source: Source,
+    pub names: Vec<&'static str>,
+    pub lines: Vec<Line>,
+}
+
+/// A kind of question.
+struct Kind {
+    what: &'static str,
+    bar: Option<Bar>,
+    rounds: usize,
+    make: fn(&Source, &mut Random) -> Question,
+}
+
+const EQUALITY: fn(&Source, &mut Random) -> Question =
+    |source, random| Question::City(source.city(random.below(source.cities())));
+
+/// Asked before anything else, of files that were just opened.
+const COLD: Kind = Kind {
+    what: "equality, right after opening",
+    bar: None,
+    rounds: 25,
+    make: EQUALITY,
+};
+
+const KINDS: [Kind; 10] = [
+    Kind {
+        what: "equality: all documents of a city",
+        bar: Some(Bar(2.0)),
+        rounds: 101,
+        make: EQUALITY,
+    },
+    Kind {
+        what: "range: 1,000 documents between two moments",
+        bar: Some(Bar(2.0)),
+        rounds: 51,
+        make: |source, random| {
+            let (low, high) = window(source, random, 1000);
+            Question::Created(low, high)
+        },
+    },
+    Kind {
+        what: "count of a tenth, between two moments",
+        bar: None,
+        rounds: 51,
+        make: |source, random| {
+            let (low, high) = window(source, random, source.documents / 10);
+            Question::CountCreated(low, high)
+        },
+    },
+    Kind {
+        what: "count of ages from 20 to 29",
+        bar: None,
+        rounds: 21,
+        make: |_, _| Question::CountAges(20, 29),
+    },
+    Kind {
+        what: "order_by, limit 20",
+        bar: Some(Bar(2.0)),
+        rounds: 201,
+        make: |_, _| Question::Latest(20),
+    },
+    Kind {
+        what: "order_by, limit 20, of age 90 and above",
+        bar: Some(Bar(2.0)),
+        rounds: 101,
+        make: |_, random| Question::EarliestOfAge(90 - random.below(2) as i64, 20),
+    },
+    Kind {
+        what: "order_by, limit 20, of a city",
+        bar: Some(Bar(2.0)),
+        rounds: 101,
+        make: |source, random| {
+            Question::LatestOfCity(source.city(random.below(source.cities())), 20)
+        },
+    },
+    Kind {
+        what: "full scan, two conditions, count",
+        bar: Some(Bar(1.0)),
+        rounds: 5,
+        make: |_, random| {
+            let word = WORDS[random.below(WORDS.len() as u64) as usize];
+            Question::CountScore(60.0 + random.below(30) as f64, word)
+        },
+    },
+    Kind {
+        what: "full scan, two conditions, documents",
+        bar: Some(Bar(1.0)),
+        rounds: 5,
+        make: |_, random| {
+            let word = WORDS[random.below(WORDS.len() as u64) as usize];
+            Question::Score(60.0 + random.below(30) as f64, word)
+        },
+    },
+    Kind {
+        what: "100 documents by their ids",
+        bar: None,
+        rounds: 101,
+        make: |source, random| {
+            let id = |_| random.below(source.documents) as i64 + 1;
+            Question::Ids((0..100).map(id).collect())
+        },
+    },
+];
+
+/// Two moments with about so many documents between.
+fn window(source: &Source, random: &mut Random, documents: u64) -> (i64, i64) {
+    let share = documents.min(source.documents) as f64 / source.documents as f64;
+    let length = (SPAN_MS as f64 * share) as i64;
+    let low = FIRST_MS + random.below((SPAN_MS - length).max(1) as u64) as i64;
+    (low, low + length)
+}
+
+type Engines = Vec<Box<dyn Engine>>;
+
+impl<'o> Run<'o> {
+    pub fn new(options: &'o Options, directory: &'o Path) -> Self {
+        Run {
+            options,
+            directory,
+            source: Source {
+                documents: options.documents,
+                seed: SEED,
+            },
+            names: Vec::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    fn engines(&self, name: &str) -> Outcome<Engines> {
+        let directory = self.directory.join(name);
+        std::fs::create_dir(&directory)?;
+        Ok(vec![
+            Box::new(AuroraEngine::create(&directory)?),
+            Box::new(SqliteEngine::create(&directory, Form::Text)?),
+            Box::new(SqliteEngine::create(&directory, Form::Binary)?),
+        ])
+    }
+
+    pub fn everything(&mut self) -> Outcome<()> {
+        let batches = self.load_in_batches()?;
+        drop(batches);
+        std::fs::remove_dir_all(self.directory.join("batches"))?;
+        let mut engines = self.load_at_once()?;
+        let parsed = SqliteEngine::open(&self.directory.join("whole/sqlite.db"), Form::Parsed)?;
+        engines.insert(PARSED, Box::new(parsed));
+        self.names = engines.iter().map(|engine| engine.name()).collect();
+        for engine in &mut engines {
+            engine.reopen()?;
+        }
+        self.ask(&mut engines, &COLD)?;
+        // From here on everything has been read once.
+        let everything = Question::CountScore(0.0, "e");
+        for engine in &mut engines {
+            engine.ask(&everything)?;
+        }
+        for kind in &KINDS {
+            if kind.what.contains(&self.options.only) {
+                self.ask(&mut engines, kind)?;
+            }
+        }
+        self.insert_singly(&mut engines)
+    }
+
+    /// The engines take turns, batch by batch.
+    fn load_in_batches(&mut self) -> Outcome<Engines> {
+        let mut engines = self.engines("batches")?;
+        let mut times = vec![Duration::ZERO; engines.len()];
+        let documents = self.source.documents as i64;
+        for first in (1..=documents).step_by(BATCH as usize) {
+            for (engine, time) in engines.iter_mut().zip(&mut times) {
+                let ids = first..(first + BATCH).min(documents + 1);
+                *time += self.load(engine.as_mut(), ids)?;
+            }
+        }
+        for (engine, time) in engines.iter_mut().zip(&mut times) {
+            let start = Instant::now();
+            engine.settle()?;
+            *time += start.elapsed();
+        }
+        self.note_load("insert, transactions of 10,000", times, String::new());
+        Ok(engines)
+    }
+
+    fn load_at_once(&mut self) -> Outcome<Engines> {
+        let mut engines = self.engines("whole")?;
+        let mut times = Vec::new();
+        for engine in &mut engines {
+            let mut time = self.load(engine.as_mut(), 1..self.source.documents as i64 + 1)?;
+            let start = Instant::now();
+            engine.settle()?;
+            time += start.elapsed();
+            times.push(time);
+        }
+        for engine in &mut engines {
+            engine.analyze()?;
+        }
+        let mut sizes = Vec::new();
+        for engine in &engines {
+            sizes.push((engine.bytes()? >> 20).to_string());
+        }
+        let note = format!("files of {} MiB", sizes.join(", "));
+        self.note_load("insert, one transaction", times, note);
+        Ok(engines)
+    }
+
+    fn load(&self, engine: &mut dyn Engine, ids: std::ops::Range<i64>) -> Outcome<Duration> {
+        let mut rows = self.source.rows(ids);
+        let start = Instant::now();
+        engine.insert(&mut rows)?;
+        Ok(start.elapsed().saturating_sub(rows.making))
+    }
+
+    fn note_load(&mut self, what: &'static str, times: Vec<Duration>, note: String) {
+        let mut seconds: Vec<_> = times.iter().map(|time| Some(time.as_secs_f64())).collect();
+        seconds.insert(PARSED, None);
+        eprintln!("{what}: {times:?}");
+        self.lines.push(Line {
+            what,
+            bar: Some(Bar(1.0)),
+            seconds,
+            note,
+        });
+    }
+
+    /// Each engine answers each question, in turns, another one first each time; all answers have to
+    /// be the same.
+    fn ask(&mut self, engines: &mut Engines, kind: &Kind) -> Outcome<()> {
+        let mut random = Random::new(SEED);
+        let mut times = vec![Vec::new(); engines.len()];
+        let mut rows = 0;
+        for round in 0..=kind.rounds * self.options.repeat {
+            let question = (kind.make)(&self.source, &mut random);
+            if round == 0 && self.options.plans {
+                for engine in engines.iter_mut() {
+                    println!(
+                        "{}: {}: {}",
+                        kind.what,
+                        engine.name(),
+                        engine.plan(&question)?
+                    );
+                }
+            }
+            let mut answers: Vec<Option<Answer>> = engines.iter().map(|_| None).collect();
+            for turn in 0..engines.len() {
+                let i = (turn + round) % engines.len();
+                let start = Instant::now();
+                let answer = engines[i].ask(&question)?;
+                let time = start.elapsed();
+                if round > 0 {
+                    times[i].push(time); // the first round warms up
+                }
+                answers[i] = Some(answer);
+            }
+            let answers: Vec<Answer> = answers.into_iter().flatten().collect();
+            rows = compare(&question, engines, &answers)?;
+        }
+        let seconds: Vec<_> = times.into_iter().map(median).collect();
+        eprintln!("{}: {seconds:?}", kind.what);
+        self.lines.push(Line {
+            what: kind.what,
+            bar: kind.bar,
+            seconds,
+            note: format!("{rows} rows"),
+        });
+        Ok(())
+    }
+
+    fn insert_singly(&mut self, engines: &mut Engines) -> Outcome<()> {
+        let mut times = vec![Vec::new(); engines.len()];
+        for n in 1..=SINGLE {
+            for (i, engine) in engines.iter_mut().enumerate() {
+                if i == PARSED {
+                    continue; // the file of another
+                }
+                let row = self.source.row(self.source.documents as i64 + n);
+                let start = Instant::now();
+                engine.insert_one(row)?;
+                times[i].push(start.elapsed());
+            }
+        }
+        self.lines.push(Line {
+            what: "insert of one document, durable",
+            bar: None,
+            seconds: times.into_iter().map(median).collect(),
+            note: String::new(),
+        });
+        Ok(())
+    }
+}
+
+/// Fails unless all answers are the same, and not empty. Returns how many rows there are.
+fn compare(question: &Question, engines: &Engines, answers: &[Answer]) -> Outcome<u64> {
+    let is_ordered = matches!(
+        question,
+        Question::Latest(_)
+            | Question::EarliestOfAge(..)
+            | Question::LatestOfCity(..)
+            | Question::Ids(_)
+    );
+    let contents = |answer: &Answer| match answer {
+        Answer::Count(count) => (*count, Vec::new()),
+        Answer::Documents(documents) => {
+            let mut contents = documents.contents();
+            if !is_ordered {
+                contents.sort_by_key(|(id, _)| *id);
+            }
+            (contents.len() as u64, contents)
+        }
+    };
+    let mut first = None;
+    for (engine, answer) in engines.iter().zip(answers) {
+        let own = contents(answer);
+        if own.0 == 0 {
+            return Err(format!("{} found nothing for {question:?}", engine.name()).into());
+        }
+        let first = first.get_or_insert_with(|| own.clone());
+        if own != *first {
+            return Err(format!(
+                "{} answers {question:?} otherwise: {} rows, not {}",
+                engine.name(),
+                own.0,
+                first.0
+            )
+            .into());
+        }
+    }
+    Ok(first.map_or(0, |(rows, _)| rows))
+}
