@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use aurora::storage::MemoryStorage;
-use common::listing::{Still, assert_same, listing, sorted};
+use common::listing::{Still, assert_same, listing, shortened, sorted};
 use common::samples::{SAMPLES, builder};
 use common::{Change, Random};
 use serde_json::{Value as Json, json};
@@ -125,6 +125,29 @@ fn it_reads_every_sample_as_the_engine_does() {
             assert_eq!(summary["log_switched"], true);
         }
     }
+}
+
+/// What golden files hold is not for the engine alone to say.
+#[test]
+fn it_reads_golden_files() {
+    if !has_python() {
+        return;
+    }
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1");
+    let mut files = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_none_or(|extension| extension != "db") {
+            continue;
+        }
+        let lines = as_the_engine_lists(read(&file, &[]));
+        let found = sorted(lines.into_iter().map(shortened));
+        let listing = std::fs::read_to_string(file.with_extension("jsonl")).unwrap();
+        let expected = sorted(listing.lines().map(|line| serde_json::from_str(line).unwrap()));
+        assert_same(&file.display().to_string(), &found, &expected);
+        files += 1;
+    }
+    assert!(files >= 6);
 }
 
 /// Files in all states: after any commit, of a random workload with checkpoints between.

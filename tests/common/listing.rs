@@ -124,6 +124,26 @@ fn value_json(value: &Value) -> Json {
     }
 }
 
+/// Long strings as their length and CRC-32C, for listings that are kept.
+pub fn shortened(line: Json) -> Json {
+    match line {
+        Json::String(text) if text.len() > 120 => {
+            let checksum = crc32c::crc32c(text.as_bytes());
+            json!(format!("{}.. {} characters, crc32c {checksum:08x}", first(&text), text.len()))
+        }
+        Json::Array(values) => values.into_iter().map(shortened).collect(),
+        Json::Object(fields) => {
+            let fields = fields.into_iter().map(|(name, value)| (name, shortened(value)));
+            Json::Object(fields.collect())
+        }
+        other => other,
+    }
+}
+
+fn first(text: &str) -> String {
+    text.chars().take(20).collect()
+}
+
 /// Lines in an order that does not depend on who lists them.
 pub fn sorted(lines: impl IntoIterator<Item = Json>) -> Vec<String> {
     let mut lines: Vec<String> = lines.into_iter().map(|line| line.to_string()).collect();

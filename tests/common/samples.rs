@@ -19,35 +19,40 @@ use super::listing::Still;
 pub struct Sample {
     pub name: &'static str,
     pub page_size: u32,
+    /// Whether it is small, and kept as a golden file.
+    pub golden: bool,
     /// Closed, or copied while it was open, with commits that are only in the log.
     pub closed: bool,
     pub build: fn(&Aurora) -> Result<()>,
 }
 
 /// All samples.
-pub const SAMPLES: [Sample; 10] = [
-    sample("empty", 4096, true, |_| Ok(())),
-    sample("trees", 4096, true, trees),
-    sample("values", 4096, true, values),
-    sample("values-16k-open", 16384, false, values),
-    sample("keys-open", 4096, false, keys),
-    sample("documents", 4096, true, documents),
-    sample("laps-open", 4096, false, laps),
-    sample("switch-open", 4096, false, switch),
-    sample("everything", 4096, true, everything),
-    sample("everything-16k-open", 16384, false, everything),
+pub const SAMPLES: [Sample; 13] = [
+    sample("empty", 4096, |_| Ok(())).closed().golden(),
+    sample("trees", 4096, trees).closed(),
+    sample("values", 4096, values).closed(),
+    sample("values-16k-open", 16384, values),
+    sample("keys-open", 4096, keys).golden(),
+    sample("keys-16k", 16384, keys).closed(),
+    sample("small-16k-open", 16384, small).golden(),
+    sample("documents-open", 4096, documents),
+    sample("laps-open", 4096, laps).golden(),
+    sample("switch-open", 4096, switch).golden(),
+    sample("everything", 4096, everything).closed().golden(),
+    sample("everything-open", 4096, everything),
+    sample("everything-16k-open", 16384, everything),
 ];
 
 const fn sample(
     name: &'static str,
     page_size: u32,
-    closed: bool,
     build: fn(&Aurora) -> Result<()>,
 ) -> Sample {
     Sample {
         name,
         page_size,
-        closed,
+        golden: false,
+        closed: false,
         build,
     }
 }
@@ -62,12 +67,26 @@ pub fn builder(page_size: u32) -> Builder {
 }
 
 impl Sample {
+    const fn closed(mut self) -> Self {
+        self.closed = true;
+        self
+    }
+
+    const fn golden(mut self) -> Self {
+        self.golden = true;
+        self
+    }
+
     /// The bytes of its file.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         let storage = MemoryStorage::new();
-        let db = builder(self.page_size).open_storage(Arc::new(storage.clone()))?;
+        // Keeps golden files small. Values above a quarter of the log commit by a checkpoint then.
+        let log_limit = if self.golden { 64 << 10 } else { 512 << 10 };
+        let builder = builder(self.page_size).log_limit(log_limit);
+        let db = builder.open_storage(Arc::new(storage.clone()))?;
         (self.build)(&db)?;
         if self.closed {
+            db.compact()?;
             db.close()?;
             return Ok(storage.to_bytes());
         }
@@ -82,11 +101,11 @@ fn trees(db: &Aurora) -> Result<()> {
     let longest = db.stats()?.page_size as usize / 4;
     db.write(|tx| {
         let mut numbers = tx.tree("numbers")?;
-        for i in 0..1500_u32 {
+        for i in 0..600_u32 {
             numbers.put(i.to_be_bytes(), i.to_string())?;
         }
         let mut long = tx.tree("long keys")?;
-        for i in 0..60_u32 {
+        for i in 0..25_u32 {
             let mut key = vec![b'p'; longest - 5 - random.below(200) as usize];
             key.extend_from_slice(&(i % 7).to_be_bytes());
             key.push(i as u8);
@@ -105,8 +124,8 @@ fn trees(db: &Aurora) -> Result<()> {
     db.checkpoint()?;
     db.write(|tx| {
         let mut numbers = tx.tree("numbers")?;
-        numbers.delete_range(100_u32.to_be_bytes()..900_u32.to_be_bytes())?;
-        for i in (0..1500_u32).step_by(3) {
+        numbers.delete_range(100_u32.to_be_bytes()..300_u32.to_be_bytes())?;
+        for i in (0..600_u32).step_by(3) {
             numbers.delete(i.to_be_bytes())?;
         }
         let savepoint = tx.savepoint()?;
@@ -125,38 +144,46 @@ fn values(db: &Aurora) -> Result<()> {
     let mut random = Random(2);
     let page = db.stats()?.page_size as usize;
     let inline = (page - 32) / 3 - 10 - 3;
-    let lengths = [0, 1, inline - 1, inline, inline + 1, page, page + 1, 32_767, 32_768, 40_001];
+    let mut lengths = vec![0, 1, inline - 1, inline, inline + 1, page, page + 1];
     db.write(|tx| {
-        for (i, length) in lengths.into_iter().enumerate() {
+        for (i, &length) in lengths.iter().enumerate() {
             tx.tree("values")?.put(format!("a{i:02}"), random.bytes(length))?;
         }
         Ok(())
     })?;
     db.checkpoint()?;
+    lengths.extend([32_767, 32_768]);
     for (i, length) in lengths.into_iter().enumerate() {
         db.write(|tx| {
-            let savepoint = tx.savepoint()?;
-            tx.tree("values")?.put("b", random.bytes(36_000))?;
-            tx.roll_back_to(&savepoint)?;
             let mut tree = tx.tree("values")?;
             tree.put(format!("b{i:02}"), random.bytes(length))?;
-            tree.delete(format!("a{:02}", i * 2))?;
+            tree.delete(format!("a{:02}", i * 3))?;
             Ok(())
         })?;
     }
+    db.write(|tx| {
+        let savepoint = tx.savepoint()?;
+        tx.tree("values")?.put("c", random.bytes(33_000))?;
+        tx.roll_back_to(&savepoint)?;
+        tx.tree("values")?.put("c", "kept")?;
+        Ok(())
+    })?;
     // Written twice before a checkpoint: the log has both.
-    db.tree("values")?.put("b09", random.bytes(33_000))?;
-    db.tree("values")?.put("b09", "short")?;
+    db.tree("values")?.put("b08", random.bytes(33_000))?;
+    db.tree("values")?.put("b08", "short")?;
     Ok(())
 }
 
 /// Keys that live for ever, that expire, that have expired; blobs.
 fn keys(db: &Aurora) -> Result<()> {
     let mut random = Random(3);
-    for i in 0..120_u64 {
-        let ttl = (i % 3 == 0).then(|| Duration::from_secs(i + 1));
-        db.put(format!("key:{i:03}"), random.bytes(i as usize), ttl)?;
-    }
+    db.write(|tx| {
+        for i in 0..80_u64 {
+            let ttl = (i % 3 == 0).then(|| Duration::from_secs(i + 1));
+            tx.put(format!("key:{i:03}"), random.bytes(i as usize), ttl)?;
+        }
+        Ok(())
+    })?;
     db.put("", "of the empty key", None)?;
     db.put("gone", "at once", Some(Duration::ZERO))?;
     db.put("long", random.bytes(5000), Some(Duration::from_secs(5)))?;
@@ -193,9 +220,7 @@ fn documents(db: &Aurora) -> Result<()> {
     db.new_collection("people", schema)?;
     db.new_collection("things", Schema::schemaless())?;
     db.create_index("things", Index::on(["v"])).wait()?;
-    for i in 0..80_i64 {
-        db.insert_into("people", person(i))?;
-    }
+    db.collection("people")?.insert_many((0..40).map(person))?;
     db.checkpoint()?;
     db.collection("people")?.delete(Uuid::from_u128(5))?;
     let patch = aurora::Patch::new().inc("visits", 1000).unset("note");
@@ -235,7 +260,7 @@ fn person(i: i64) -> Object {
         person.insert("until", Value::DateTime(until));
     }
     if i % 3 == 0 {
-        person.insert("note", "n".repeat(i as usize * 20));
+        person.insert("note", "n".repeat(i as usize * 10));
     }
     person
 }
@@ -275,14 +300,14 @@ fn each_type() -> Vec<Value> {
 /// A log that has gone around its ring some times, and lies across its end.
 fn laps(db: &Aurora) -> Result<()> {
     let mut random = Random(4);
-    for i in 0..77_u32 {
+    for i in 0..71_u32 {
         db.write(|tx| {
             let mut tree = tx.tree("laps")?;
             tree.put(format!("{:02}", i % 30), random.bytes(900 + i as usize))?;
             tree.delete(format!("{:02}", i % 17))?;
             Ok(())
         })?;
-        if i % 6 == 0 && i < 75 {
+        if i % 6 == 0 && i <= 60 {
             db.checkpoint()?;
         }
     }
@@ -295,10 +320,37 @@ fn switch(db: &Aurora) -> Result<()> {
     for i in 0..SWITCH_COMMITS {
         db.tree("switch")?.put(format!("{:02}", i % 20), random.bytes(1500))?;
     }
+    // Its record has a reference to a run that only the log knows of.
+    db.tree("switch")?.put("long", random.bytes(33_000))?;
     Ok(())
 }
 
 const SWITCH_COMMITS: u32 = 14;
+
+/// A little of most things.
+fn small(db: &Aurora) -> Result<()> {
+    let mut random = Random(6);
+    db.write(|tx| {
+        for i in 0..40_u32 {
+            tx.tree("small")?.put(format!("key {i}"), random.bytes(20))?;
+        }
+        tx.tree("small")?.put("long", random.bytes(6000))?;
+        tx.tree("dropped")?.put("a", "b")?;
+        tx.tree("old name")?.put("c", "d")?;
+        tx.put("key", "value", Some(Duration::from_secs(10)))
+    })?;
+    db.checkpoint()?;
+    db.write(|tx| tx.drop_tree("dropped"))?;
+    db.write(|tx| tx.rename_tree("old name", "new name"))?;
+    db.tree("takes its number")?.put("e", "f")?;
+    db.new_collection("things", Schema::new().field(Field::new("n", FieldType::Int).indexed()))?;
+    for i in 0..5 {
+        db.insert_into("things", Object::from([("id", i), ("n", i * i)]))?;
+    }
+    db.tree("small")?.delete_range("key 1".."key 2")?;
+    db.tree("small")?.put("long", random.bytes(7000))?;
+    Ok(())
+}
 
 fn everything(db: &Aurora) -> Result<()> {
     trees(db)?;

@@ -82,6 +82,7 @@ class OwnTrees:
         if crc32c(content) != checksum:
             raise Damage("content of a blob does not match its checksum")
         meta = {"number": number, "size": size, "chunk": chunk, "created": created}
+        meta |= {"checksum": checksum}
         return meta | {"type": kind, "entries": entries}, content
 
     def _content(self, number, size, chunk):
