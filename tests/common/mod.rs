@@ -2,6 +2,9 @@
 //! comparison of the two.
 #![allow(dead_code)] // each suite uses a part
 
+pub mod listing;
+pub mod samples;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,0 +1,227 @@
+//! The independent reader in `tools/reader`, which was written from `format-spec.md` alone: what it
+//! finds in a file is what the engine finds there, and what is damaged it refuses.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use aurora::storage::MemoryStorage;
+use common::listing::{Still, assert_same, listing, shortened, sorted};
+use common::samples::{SAMPLES, builder};
+use common::{Change, Random};
+use serde_json::{Value as Json, json};
+
+fn reader(file: &Path, options: &[&str]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/reader/aurora_reader.py");
+    Command::new("python3")
+        .arg("-B") // leaves no compiled files behind
+        .arg(script)
+        .arg(file)
+        .args(options)
+        .output()
+        .unwrap()
+}
+
+fn has_python() -> bool {
+    let there = Command::new("python3").arg("--version").output().is_ok();
+    if !there {
+        eprintln!("skipped: there is no python3 to run the independent reader with");
+    }
+    there
+}
+
+/// Lines that the reader prints; it has to succeed.
+fn read(file: &Path, options: &[&str]) -> Vec<Json> {
+    let output = reader(file, options);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", file.display());
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The reader's listing, less what the engine does not show: its own trees, what has expired,
+/// numbers of blobs; and records of collections in the form of the engine's listing.
+fn as_the_engine_lists(lines: Vec<Json>) -> Vec<Json> {
+    let entries = |lines: &[Json], name: &Json, index: &Json| -> usize {
+        let of_index = |line: &&Json| {
+            line["what"] == "entry" && line["collection"] == *name && line["index"] == *index
+        };
+        lines.iter().filter(of_index).count()
+    };
+    let own = |line: &Json| line["tree"].as_str().is_some_and(|name| name.starts_with("aurora/"));
+    let over = |line: &Json| line["expires"].as_u64().is_some_and(|at| at <= common::listing::NOW_MS);
+    let mut shown = Vec::new();
+    for line in &lines {
+        if own(line) || over(line) {
+            continue;
+        }
+        let mut line = line.clone();
+        match line["what"].as_str() {
+            Some("expiry" | "meta" | "entry") => continue,
+            Some("key") if line.get("blob").is_some() => {
+                let blob = line["blob"].as_object_mut().unwrap();
+                blob.remove("number").unwrap();
+                blob.remove("chunk").unwrap();
+            }
+            Some("collection") => {
+                let name = &line["name"];
+                let indexes = line["record"]["indexes"].as_array().unwrap();
+                let index = |index: &Json| {
+                    let index = &index["object"];
+                    json!({
+                        "paths": index["paths"], "unique": index["unique"],
+                        "entries": entries(&lines, name, &index["number"]),
+                    })
+                };
+                let indexes: Vec<Json> = indexes.iter().map(index).collect();
+                line = json!({"what": "collection", "name": name, "indexes": indexes});
+            }
+            _ => {}
+        }
+        shown.push(line);
+    }
+    shown
+}
+
+/// Both have to find the same in these bytes, and the reader no fault.
+fn compare(name: &str, bytes: &[u8], directory: &Path) -> PathBuf {
+    let file = directory.join(format!("{name}.db"));
+    std::fs::write(&file, bytes).unwrap();
+    let found = sorted(as_the_engine_lists(read(&file, &[])));
+    let storage = Arc::new(MemoryStorage::from_bytes(bytes));
+    let db = aurora::Aurora::builder()
+        .background(false)
+        .clock(Arc::new(Still))
+        .open_storage(storage)
+        .unwrap();
+    assert_same(name, &found, &sorted(listing(&db).unwrap()));
+    assert_eq!(read(&file, &["--check"]), Vec::<Json>::new(), "{name}");
+    file
+}
+
+#[test]
+fn it_reads_every_sample_as_the_engine_does() {
+    if !has_python() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for sample in SAMPLES {
+        let file = compare(sample.name, &sample.bytes().unwrap(), directory.path());
+        let summary = read(&file, &["--summary"]).remove(0);
+        println!("{}: {summary}", sample.name);
+        assert_eq!(summary["page_size"], sample.page_size);
+        assert_eq!(summary["closed"], sample.closed, "{}", sample.name);
+        if !sample.closed {
+            assert_ne!(summary["log_commits"], 0, "{} has a log", sample.name);
+        }
+        if sample.name.starts_with("laps") {
+            assert_ne!(summary["log_laps"], 0, "records lie across the end of the ring");
+        }
+        if sample.name.starts_with("switch") {
+            assert_eq!(summary["log_switched"], true);
+        }
+    }
+}
+
+/// What golden files hold is not for the engine alone to say.
+#[test]
+fn it_reads_golden_files() {
+    if !has_python() {
+        return;
+    }
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1");
+    let mut files = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_none_or(|extension| extension != "db") {
+            continue;
+        }
+        let lines = as_the_engine_lists(read(&file, &[]));
+        let found = sorted(lines.into_iter().map(shortened));
+        let listing = std::fs::read_to_string(file.with_extension("jsonl")).unwrap();
+        let expected = sorted(listing.lines().map(|line| serde_json::from_str(line).unwrap()));
+        assert_same(&file.display().to_string(), &found, &expected);
+        files += 1;
+    }
+    assert!(files >= 6);
+}
+
+/// Files in all states: after any commit, of a random workload with checkpoints between.
+#[test]
+fn it_reads_unclean_files_of_random_workloads() {
+    if !has_python() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for (seed, page_size) in (0..common::budget(2)).flat_map(|s| [(s, 4096), (s, 16384)]) {
+        let mut random = Random(seed);
+        let storage = MemoryStorage::new();
+        let db = builder(page_size)
+            .log_limit(256 << 10)
+            .memory_limit(1 << 20)
+            .open_storage(Arc::new(storage.clone()))
+            .unwrap();
+        for step in 0..4 {
+            for _ in 0..random.below(25) {
+                let changes: Vec<Change> = (0..1 + random.below(8))
+                    .map(|_| Change::random(&mut random))
+                    .collect();
+                db.write(|tx| changes.iter().try_for_each(|change| change.apply(tx)))
+                    .unwrap();
+                if random.chance(9) {
+                    db.checkpoint().unwrap();
+                }
+            }
+            db.flush().unwrap();
+            let name = format!("random-{seed}-{page_size}-{step}");
+            compare(&name, &storage.to_bytes(), directory.path());
+        }
+    }
+}
+
+/// One damaged byte in each kind of structure: it says so, and where.
+#[test]
+fn it_reports_damage_with_its_place() {
+    if !has_python() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let sample = SAMPLES.iter().find(|s| s.name == "everything").unwrap();
+    let bytes = sample.bytes().unwrap();
+    let page_size = sample.page_size as usize;
+    let mut kinds = [0; 5];
+    for page in 2..bytes.len() / page_size {
+        let start = page * page_size;
+        let kind = bytes[start + 16];
+        let own_number = bytes[start + 4..start + 8] == (page as u32).to_le_bytes();
+        if !own_number || !(1..=4).contains(&kind) || kinds[kind as usize] == 3 {
+            continue;
+        }
+        let mut damaged = bytes.clone();
+        damaged[start + 1000] ^= 1;
+        let file = directory.path().join(format!("damaged-{page}.db"));
+        std::fs::write(&file, damaged).unwrap();
+        let output = reader(&file, &["--check"]);
+        if output.status.success() {
+            continue; // left over from an earlier use
+        }
+        assert_eq!(output.status.code(), Some(1));
+        let first = String::from_utf8(output.stdout).unwrap();
+        let first: Json = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+        assert_eq!(first["page"], page, "{first}");
+        assert_eq!(first["offset"], 0, "{first}");
+        kinds[kind as usize] += 1;
+    }
+    println!("pages damaged by kind: {kinds:?}");
+    assert!(kinds[1..].iter().all(|&count| count > 0), "{kinds:?}");
+
+    let file = directory.path().join("short.db");
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    assert_eq!(reader(&file, &["--check"]).status.code(), Some(1));
+    std::fs::write(&file, b"not a database").unwrap();
+    assert_eq!(reader(&file, &["--check"]).status.code(), Some(2));
+}

@@ -1,0 +1,194 @@
+"""The log ring, its records, and their operations (format-spec.md, sections 12 and 13)."""
+
+import struct
+from dataclasses import dataclass
+
+from checksum import record_checksum
+from damage import Damage
+from pages import Run
+
+HEAD = 56
+COMMIT, MARK, SWITCH = 1, 2, 3
+_FIELDS = struct.Struct("<4sIQQQQBBHIII")
+assert _FIELDS.size == HEAD
+
+
+class Ring:
+    """Consecutive pages whose bytes are used lap after lap."""
+
+    def __init__(self, data, page_size, first_page, count):
+        self.first_page = first_page
+        self.page_size = page_size
+        start = first_page * page_size
+        self.raw = data[start : start + count * page_size]
+        self.length = count * page_size
+
+    def read(self, position, count):
+        at = position % self.length
+        part = self.raw[at : at + count]
+        return part + self.raw[: count - len(part)]
+
+    def place(self, position):
+        """(page, offset) of a position."""
+        at = position % self.length
+        return self.first_page + at // self.page_size, at % self.page_size
+
+
+@dataclass
+class Record:
+    """A record whose own bytes are in order."""
+
+    length: int
+    lsn: int
+    version: int
+    checkpoint: int
+    durable: int
+    kind: int
+    flags: int
+    previous: int
+    checksum: int
+    payload: bytes
+
+    @property
+    def end(self):
+        return self.lsn + -(-(HEAD + self.length) // 8) * 8
+
+
+def intact(ring, position, salt):
+    """The record at `position` of a ring if its own bytes are in order, or None."""
+    head = ring.read(position, HEAD)
+    magic, length, lsn, version, checkpoint, durable, kind, flags, zero, previous, checksum, zero2 = (
+        _FIELDS.unpack(head)
+    )
+    if magic != b"ALOG" or zero or zero2 or kind not in (COMMIT, MARK, SWITCH):
+        return None
+    size = -(-(HEAD + length) // 8) * 8
+    if size > ring.length:
+        return None
+    body = ring.read(position + HEAD, size - HEAD)
+    if any(body[length:]) or record_checksum(salt, head[:48], body[:length]) != checksum:
+        return None
+    return Record(
+        length, lsn, version, checkpoint, durable, kind, flags, previous, checksum, body[:length]
+    )
+
+
+@dataclass
+class Log:
+    """What the log holds: the records that count, and how it ends."""
+
+    commits: list
+    end: int
+    clean: bool
+    switched: bool
+    laps: int
+
+
+def read_log(data, header):
+    """The records that count, after the checks of section 13."""
+    size = header.page_size
+    ring = Ring(data, size, header.log_page, header.log_pages)
+    following = None
+    if header.next_log_pages:
+        following = Ring(data, size, header.next_log_page, header.next_log_pages)
+
+    position, previous = header.log_start, header.log_start_crc
+    since = position  # where the part of the current ring begins
+    log = Log([], position, False, False, 0)
+    while True:
+        record = intact(ring, position, header.salt)
+        if record is None or record.lsn != position or record.previous != previous:
+            break
+        if record.kind != MARK and record.end - since > ring.length:
+            break  # it would lie over the records before it
+        if record.checkpoint > header.checkpoint:
+            raise _newest_header(ring, position)
+        if record.kind == MARK:
+            log.clean = bool(record.flags & 1)
+            break
+        log.laps += record.end // ring.length - position // ring.length
+        position, previous = record.end, record.checksum
+        if record.kind == COMMIT:
+            log.commits.append(record)
+            continue
+        if following is None:
+            raise Damage("switch record, but the header names no next ring", *ring.place(record.lsn))
+        ring, following, log.switched, since = following, None, True, position
+    log.end = position
+    if not log.clean:
+        for each in (ring, following):
+            if each is not None:
+                _look_for_proof(each, position, header)
+    return log
+
+
+def _newest_header(ring, position):
+    return Damage("the log knows a newer checkpoint: the newest header slot is damaged", *ring.place(position))
+
+
+def _look_for_proof(ring, end, header):
+    """Fails if a record behind the end shows that acknowledged commits are missing."""
+    for offset in range(0, ring.length, 8):
+        if ring.raw[offset : offset + 4] != b"ALOG":
+            continue
+        record = intact(ring, offset, header.salt)
+        if record is None or record.lsn % ring.length != offset or record.lsn < end:
+            continue
+        if record.checkpoint > header.checkpoint:
+            raise _newest_header(ring, offset)
+        if record.durable > end:
+            raise Damage(
+                f"the log ends at position {end}, but was durable up to {record.durable}: "
+                "acknowledged commits are damaged",
+                *ring.place(end),
+            )
+
+
+class _Payload:
+    """Reads the fields of a payload, and never behind its end."""
+
+    def __init__(self, raw):
+        self.raw = raw
+        self.at = 0
+
+    def take(self, count):
+        if self.at + count > len(self.raw):
+            raise Damage("payload of a commit ends within an operation")
+        part = self.raw[self.at : self.at + count]
+        self.at += count
+        return part
+
+    def number(self, count):
+        return int.from_bytes(self.take(count), "little")
+
+    def key(self):
+        return self.take(self.number(2))
+
+    def bound(self):
+        kind, key = self.number(1), self.key()
+        if kind > 2 or (kind == 0 and key):
+            raise Damage(f"bound of kind {kind} with a key of {len(key)} bytes")
+        return kind, key
+
+
+def operations(payload):
+    """Yields (name, tree, arguments...) for each operation of a commit."""
+    p = _Payload(payload)
+    while p.at < len(payload):
+        kind, tree = p.number(1), p.number(4)
+        if kind == 1:
+            yield "put", tree, p.key(), p.take(p.number(4))
+        elif kind == 2:
+            yield "delete", tree, p.key()
+        elif kind == 3:
+            yield "delete_range", tree, p.bound(), p.bound()
+        elif kind == 4:
+            yield "put_run", tree, p.key(), Run.parse(p.take(20))
+        elif kind == 5:
+            yield "create", tree, p.key().decode()
+        elif kind == 6:
+            yield "drop", tree
+        elif kind == 7:
+            yield "rename", tree, p.key().decode()
+        else:
+            raise Damage(f"operation of kind {kind}")

@@ -1,0 +1,289 @@
+"""The database's own trees, decoded and checked (format-spec.md, sections 20 to 22)."""
+
+import struct
+import uuid
+from dataclasses import dataclass, field
+
+from checksum import crc32c
+from damage import Damage
+from values import MISSING, as_json, decode_document, decode_ordered, encode_ordered, fields_as_json
+
+KEYS, EXPIRY, META = "aurora/keys", "aurora/expiry", "aurora/meta"
+CHUNKS, STAGED, COLLECTIONS = "aurora/chunks", "aurora/staged", "aurora/collections"
+LONGEST_PART = 512
+
+
+@dataclass
+class Collection:
+    """A collection's record, and its documents by encoded id."""
+
+    name: str
+    record: dict
+    documents: dict = field(default_factory=dict)
+
+    @property
+    def number(self):
+        return self.record["number"]
+
+
+class OwnTrees:
+    """What keys, blobs and collections a database holds."""
+
+    def __init__(self, trees, faults):
+        self.trees = trees
+        self.faults = faults
+        self.keys = {}  # key -> (kind, expiry or None, payload)
+        self.collections = []
+        self._chunks_of = {}
+        self._each(KEYS, self._read_key)
+        self._each(COLLECTIONS, self._read_collection)
+
+    def tree(self, name):
+        return dict(sorted(self.trees.get(name, {}).items()))
+
+    def _each(self, name, read):
+        for key, value in self.tree(name).items():
+            try:
+                read(key, value)
+            except Damage as fault:
+                fault.what = f"{name}, key {key.hex()}: {fault.what}"
+                self.faults.add(fault)
+
+    # --- keys and blobs ---
+
+    def _read_key(self, key, record):
+        kind = record[0] if record else 0x7F
+        expires, kind, payload = kind & 0x80, kind & 0x7F, record[1:]
+        expiry = None
+        if expires:
+            if len(payload) < 8:
+                raise Damage("record ends within its expiry")
+            expiry, payload = struct.unpack_from("<Q", payload)[0], payload[8:]
+        if kind > 1:
+            raise Damage(f"record of kind {kind}")
+        self.keys[key] = (kind, expiry, payload)
+
+    def blob(self, payload):
+        """(metadata, content) of a blob."""
+        if len(payload) < 34:
+            raise Damage("record of a blob is too short")
+        number, size, chunk, checksum, created = struct.unpack_from("<QQIIQ", payload)
+        if not 1 <= chunk <= 1_048_576:
+            raise Damage(f"chunks of {chunk} bytes")
+        texts = _Texts(payload, 32)
+        kind = texts.text()
+        entries = {}
+        for _ in range(texts.number()):
+            name = texts.text()
+            entries[name] = texts.text()
+        if texts.at != len(payload):
+            raise Damage("bytes behind the record of a blob")
+        content = self._content(number, size, chunk)
+        if crc32c(content) != checksum:
+            raise Damage("content of a blob does not match its checksum")
+        meta = {"number": number, "size": size, "chunk": chunk, "created": created}
+        meta |= {"checksum": checksum}
+        return meta | {"type": kind, "entries": entries}, content
+
+    def _content(self, number, size, chunk):
+        chunks = self.trees.get(CHUNKS, {})
+        count = -(-size // chunk)
+        parts = []
+        for i in range(count):
+            part = chunks.get(struct.pack(">QI", number, i))
+            wanted = min(chunk, size - i * chunk)
+            if part is None or len(part) != wanted:
+                raise Damage(f"chunk {i} of blob {number} is missing or not {wanted} bytes")
+            parts.append(part)
+        self._chunks_of[number] = count
+        return b"".join(parts)
+
+    # --- collections ---
+
+    def _read_collection(self, name, raw):
+        collection = Collection(name.decode("utf-8"), decode_document(raw, []))
+        if collection.record.get("format") != 1:
+            raise Damage(f"format {collection.record.get('format')} of a collection")
+        self.collections.append(collection)
+        names = collection.record["names"]
+        tree = f"aurora/documents/{collection.number}"
+
+        def read(encoded, document):
+            fields = decode_document(document, names)
+            identity = decode_id(encoded)
+            if "id" in fields and fields["id"] != identity:
+                raise Damage(f"id is {fields['id']!r}, but its key says {identity!r}")
+            collection.documents[encoded] = fields
+
+        self._each(tree, read)
+
+    # --- listing ---
+
+    def lines(self):
+        """Everything, as objects for JSON."""
+        for key, (kind, expiry, payload) in self.keys.items():
+            line = {"what": "key", "key": key.hex(), "expires": expiry}
+            if kind == 0:
+                yield line | {"value": payload.hex()}
+                continue
+            try:
+                meta, content = self.blob(payload)
+                yield line | {"blob": meta, "content": content.hex()}
+            except Damage as fault:
+                self.faults.add(fault)
+        for key in self.tree(EXPIRY):
+            expiry, owner = struct.unpack_from(">QB", key)
+            yield {"what": "expiry", "expires": expiry, "owner": owner, "name": key[9:].hex()}
+        for key, value in self.tree(META).items():
+            yield {
+                "what": "meta",
+                "name": key.decode(),
+                "value": int.from_bytes(value, "little"),
+            }
+        for collection in self.collections:
+            yield from self._collection_lines(collection)
+
+    def _collection_lines(self, collection):
+        name = collection.name
+        yield {
+            "what": "collection",
+            "name": name,
+            "record": fields_as_json(collection.record),
+        }
+        for encoded, fields in collection.documents.items():
+            yield {
+                "what": "document",
+                "collection": name,
+                "id": as_json(decode_id(encoded)),
+                "fields": fields_as_json(fields),
+            }
+        for index in collection.record["indexes"]:
+            tree = f"aurora/index/{collection.number}/{index['number']}"
+            for entry in self.tree(tree):
+                try:
+                    yield self._entry_line(name, index, entry)
+                except Damage as fault:
+                    fault.what = f"{tree}, entry {entry.hex()}: {fault.what}"
+                    self.faults.add(fault)
+
+    def _entry_line(self, name, index, entry):
+        part, encoded = split_entry(entry)
+        line = {"what": "entry", "collection": name, "index": index["number"], "kind": part[0]}
+        if len(part) < LONGEST_PART:
+            line["values"] = [as_json(v) for v in decode_ordered(part[1:])]
+        else:
+            line["cut"] = part[1:].hex()
+        return line | {"id": as_json(decode_id(encoded))}
+
+    # --- checks ---
+
+    def check(self):
+        """Keys against their expiry, blobs against chunks, documents against indexes."""
+        self._check_expiry()
+        self._check_chunks()
+        for collection in self.collections:
+            for index in collection.record["indexes"]:
+                self._check_index(collection, index)
+
+    def _check_expiry(self):
+        owners = {key[8] for key in self.tree(EXPIRY) if len(key) >= 9}
+        if owners - {0, 1}:
+            self.faults.add(Damage(f"{EXPIRY} has owners {owners}"))
+        found = {key for key in self.tree(EXPIRY) if key[8:9] == b"\0"}
+        wanted = {
+            struct.pack(">QB", expiry, 0) + key
+            for key, (_, expiry, _) in self.keys.items()
+            if expiry is not None
+        }
+        for entry in sorted(found ^ wanted):
+            what = "is missing" if entry in wanted else "has no key"
+            self.faults.add(Damage(f"{EXPIRY}: entry {entry.hex()} {what}"))
+        documents = {
+            struct.pack(">I", c.number) + encoded for c in self.collections for encoded in c.documents
+        }
+        for key in self.tree(EXPIRY):
+            if key[8:9] == b"\1" and key[9:] not in documents:
+                self.faults.add(Damage(f"{EXPIRY}: entry {key.hex()} has no document"))
+
+    def _check_chunks(self):
+        staged = {int.from_bytes(key, "big") for key in self.tree(STAGED)}
+        for kind, _, payload in self.keys.values():
+            if kind == 1:
+                try:
+                    self.blob(payload)
+                except Damage as fault:
+                    self.faults.add(fault)
+        for key in self.tree(CHUNKS):
+            number, i = struct.unpack(">QI", key)
+            if number not in staged and i >= self._chunks_of.get(number, 0):
+                self.faults.add(Damage(f"chunk {i} of {number} belongs to no blob"))
+
+    def _check_index(self, collection, index):
+        tree = f"aurora/index/{collection.number}/{index['number']}"
+        found = set(self.tree(tree))
+        wanted = set()
+        for encoded, fields in collection.documents.items():
+            if "built_to" not in index or encoded <= index["built_to"]:
+                wanted |= entries_of(index["paths"], fields, encoded)
+        # A condition decides which documents are in; what is in must still be right.
+        missing = set() if "only" in index else wanted - found
+        for entry in sorted(missing):
+            self.faults.add(Damage(f"{tree}: entry {entry.hex()} is missing"))
+        for entry in sorted(found - wanted):
+            self.faults.add(Damage(f"{tree}: entry {entry.hex()} matches no document"))
+
+
+class _Texts:
+    def __init__(self, raw, at):
+        self.raw = raw
+        self.at = at
+
+    def _take(self, count):
+        part = self.raw[self.at : self.at + count]
+        if len(part) != count:
+            raise Damage("record of a blob ends too early")
+        self.at += count
+        return part
+
+    def number(self):
+        return int.from_bytes(self._take(2), "little")
+
+    def text(self):
+        return self._take(self.number()).decode("utf-8")
+
+
+def decode_id(encoded):
+    """The id of a document: a UUID, a string or an integer."""
+    values = decode_ordered(encoded)
+    if len(values) != 1 or len(encoded) > 255 or not isinstance(values[0], (int, str, uuid.UUID)):
+        raise Damage(f"{encoded.hex()} is no id")
+    return values[0]
+
+
+def split_entry(entry):
+    """(part for the values, encoded id) of an index entry."""
+    length = entry[-1] if entry else 0
+    part, encoded = entry[: len(entry) - 1 - length], entry[len(entry) - 1 - length : -1]
+    if not part or part[0] not in (1, 2) or len(part) > LONGEST_PART:
+        raise Damage("no entry of an index")
+    return part, encoded
+
+
+def at_path(fields, path):
+    """The value at a path of names separated by dots."""
+    value = fields
+    for name in path.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return MISSING
+        value = value[name]
+    return value
+
+
+def entries_of(paths, fields, encoded):
+    """The entries of a document in an index."""
+    values = [at_path(fields, path) for path in paths]
+    parts = {b"\1" + b"".join(map(encode_ordered, values))}
+    if len(values) == 1 and isinstance(values[0], list):
+        parts |= {b"\2" + encode_ordered(element) for element in values[0]}
+    tail = encoded + bytes([len(encoded)])
+    return {part[:LONGEST_PART] + tail for part in parts}
