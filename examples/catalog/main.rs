@@ -88,15 +88,27 @@ pub fn check(db: &Aurora, documents: &[Emoji], pictures: &Path) -> Result<Checks
     Ok(checks)
 }
 
-/// CONNECT HERE when exports are there: write the collection as JSON, JSON Lines and CSV, and compare
-/// what is read back from the files with the documents.
-fn export(_db: &Aurora, _checks: &mut Checks) -> Result<(), Box<dyn Error>> {
-    // let directory = tempfile::tempdir()?;
-    // let exported = db.export_as_json("emoji", directory.path().join("emoji"))?;
-    // let text = std::fs::read_to_string(&exported.path)?;
-    // let read: Vec<Emoji> = serde_json::from_str(&text)?;
-    // checks.same("exported as JSON", read, db.query("emoji").collect_as::<Emoji>().wait()?);
-    // db.export_as_csv("emoji", directory.path().join("emoji"))?;
+/// Writes the collection as JSON and CSV, and compares what is read back from the files, by another
+/// reader and by a second database, with the documents.
+fn export(db: &Aurora, checks: &mut Checks) -> Result<(), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("emoji");
+    let start = Instant::now();
+    let exported = db.export_as_json("emoji", &path)?;
+    let as_csv = db.export_as_csv("emoji", &path)?;
+    println!("\nExported as JSON and CSV in {:?}", start.elapsed());
+    let stored: Vec<Emoji> = db.query("emoji").collect_as().wait()?;
+    checks.same("rows of JSON", exported.documents, stored.len() as u64);
+    let text = std::fs::read_to_string(&exported.path)?;
+    let read: Vec<Emoji> = serde_json::from_str(&text)?;
+    checks.same("exported as JSON", read == stored, true);
+
+    let second = Aurora::in_memory()?;
+    second.new_collection("emoji", schema())?;
+    let imported = second.import_csv("emoji", &as_csv.path)?;
+    checks.same("rows of CSV", imported.taken, stored.len() as u64);
+    let back: Vec<Emoji> = second.query("emoji").collect_as().wait()?;
+    checks.same("imported from CSV", back == stored, true);
     Ok(())
 }
 
