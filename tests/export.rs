@@ -362,41 +362,49 @@ fn an_export_is_of_one_moment() {
 }
 
 #[test]
+fn the_columns_are_of_the_same_moment_as_the_rows() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    db.insert_into("c", object([("id", 1.into()), ("a", 1.into())]))
+        .unwrap();
+    let writes = AtomicBool::new(false);
+    let export = db.export("c").query(|q| {
+        q.filter(|fields| {
+            let found = fields.value("a") == 1.into();
+            if found && !writes.swap(true, Ordering::Relaxed) {
+                let late = object([("id", 2.into()), ("a", 1.into()), ("b", 1.into())]);
+                db.insert_into("c", late).unwrap();
+            }
+            found
+        })
+    });
+    let mut file = Vec::new();
+    assert_eq!(export.write_csv(&mut file).unwrap(), 1);
+    assert_eq!(text(file), "id,a\n1,1\n");
+    assert_eq!(db.collection("c").unwrap().len().unwrap(), 2);
+}
+
+#[test]
 fn exports_and_imports_can_be_awaited() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("books");
     let db = books();
-    assert_eq!(
-        db.export("books")
-            .to_json_async(&path)
-            .wait()
-            .unwrap()
-            .documents,
-        2
-    );
-    assert_eq!(
-        db.export("books")
-            .to_json_lines_async(&path)
-            .wait()
-            .unwrap()
-            .documents,
-        2
-    );
-    assert_eq!(
-        db.export("books")
-            .to_csv_async(&path)
-            .wait()
-            .unwrap()
-            .documents,
-        2
-    );
-    let import = || db.import("books").if_there(IfThere::Replace);
-    assert_eq!(import().from_json_async(&path).wait().unwrap().taken, 2);
-    assert_eq!(
-        import().from_json_lines_async(&path).wait().unwrap().taken,
-        2
-    );
-    assert_eq!(import().from_csv_async(&path).wait().unwrap().taken, 2);
+    pollster::block_on(async {
+        let export = || db.export("books");
+        assert_eq!(export().to_json_async(&path).await.unwrap().documents, 2);
+        assert_eq!(
+            export().to_json_lines_async(&path).await.unwrap().documents,
+            2
+        );
+        assert_eq!(export().to_csv_async(&path).await.unwrap().documents, 2);
+        let import = || db.import("books").if_there(IfThere::Replace);
+        assert_eq!(import().from_json_async(&path).await.unwrap().taken, 2);
+        assert_eq!(
+            import().from_json_lines_async(&path).await.unwrap().taken,
+            2
+        );
+        assert_eq!(import().from_csv_async(&path).wait().unwrap().taken, 2);
+    });
 }
 
 /// The reasons with their rows, as text.
