@@ -1,6 +1,11 @@
 //! Blobs, from the outside: every call, random changes against a plain vector, crashes on the
 //! simulated disk, snapshots, ranges, other writers meanwhile.
 
+#![allow(
+    clippy::unnecessary_to_owned,
+    clippy::needless_borrows_for_generic_args
+)] // the description's code, as it was written
+
 mod common;
 
 use std::future::Future;
