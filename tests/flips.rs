@@ -176,7 +176,7 @@ fn each_flipped_byte_is_reported_or_has_no_meaning() {
 
     let stride = (ALL / common::budget(1)).max(1) as usize;
     // The beginning of each page always: headers of pages and slots.
-    let tried = |at: &usize| at % stride == 0 || (stride < ALL as usize && at % PAGE < 64);
+    let tried = |at: &usize| at.is_multiple_of(stride) || (stride < ALL as usize && at % PAGE < 64);
     let in_slot = |at: &usize| *at < 256 || (PAGE..PAGE + 256).contains(at);
     let offsets: Vec<usize> = (0..bytes.len())
         .filter(|at| tried(at) || in_slot(at))
