@@ -325,3 +325,24 @@ proptest! {
         run(page_size, &actions);
     }
 }
+
+/// A checkpoint that changes no page of the space map, while a transaction holds pages past the end
+/// of the file: its header named a length that the file did not have.
+#[test]
+fn a_header_never_names_more_pages_than_the_file_has() {
+    run(
+        4096,
+        &[
+            Action::Change(8743900271828590550),
+            Action::Commit(false),
+            Action::Reopen,
+            Action::Change(15378911921400521439),
+            Action::Commit(false),
+            Action::Change(11423192035654140067),
+            Action::Change(0),
+            Action::Change(16221867902037769816),
+            Action::Checkpoint,
+            Action::Reopen,
+        ],
+    );
+}

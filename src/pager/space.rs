@@ -99,6 +99,8 @@ pub(crate) struct Space {
     /// Pages in a chunk.
     bits: u32,
     end: u32,
+    /// The length that a checkpoint under way will name in its header; 0 if there is none.
+    planned_end: u32,
     free: u32,
     /// No page below is free.
     lowest: u32,
@@ -116,6 +118,7 @@ impl Space {
             page_size,
             bits: layout::bits_per_page(page_size),
             end: 0,
+            planned_end: 0,
             free: 0,
             lowest: 0,
             run_floors: [0; RUN_CLASSES],
@@ -136,6 +139,7 @@ impl Space {
             page_size: header.page_size,
             bits: layout::bits_per_page(header.page_size),
             end: header.pages,
+            planned_end: 0,
             free: 0,
             lowest: 2,
             run_floors: [2; RUN_CLASSES],
@@ -169,6 +173,12 @@ impl Space {
         self.end
     }
 
+    /// The length in pages that the file must keep for the present, and for the checkpoint under
+    /// way. The latter may count pages that a transaction has given back since.
+    pub(crate) fn kept_end(&self) -> u32 {
+        self.end.max(self.planned_end)
+    }
+
     /// The number of free pages below the end.
     pub(crate) fn free(&self) -> u32 {
         self.free
@@ -180,6 +190,7 @@ impl Space {
 
     /// The new tree is durable.
     pub(crate) fn set_tree(&mut self, tree: SpaceTree) {
+        self.planned_end = 0;
         self.tree = tree;
     }
 
@@ -547,6 +558,7 @@ impl Space {
             }
         }
         plan.pages = self.end;
+        self.planned_end = plan.pages;
         plan.nodes = placed
             .into_iter()
             .filter_map(|(level, index)| {
@@ -638,6 +650,7 @@ impl Space {
 
     /// Undoes a plan whose checkpoint failed.
     pub(crate) fn abandon(&mut self, pager: &Pager, plan: &SpacePlan) -> Result<()> {
+        self.planned_end = 0;
         for (_, _, page) in &plan.nodes {
             self.set_used(pager, *page, 1, false)?;
             self.release(pager, *page, 1)?;

@@ -377,22 +377,30 @@ impl Engine {
         job.image = image;
         // A bitmap that cannot be read leaves the map in memory half changed.
         let mut plan = planned.inspect_err(|error| self.log.poison(error))?;
+        // The length that the header will name may count pages of a transaction under way that
+        // nobody has written yet, even if no page of the map changes.
+        let written = self
+            .pager
+            .ensure_pages(u64::from(plan.pages))
+            .and_then(|()| self.write_space_nodes(job, &mut plan));
+        if let Err(error) = written {
+            self.space.lock().abandon(&self.pager, &plan)?;
+            return Err(error);
+        }
+        Ok(plan)
+    }
+
+    fn write_space_nodes(&self, job: &Job, plan: &mut SpacePlan) -> Result<()> {
         let size = self.pager.page_size();
         for node in plan.nodes.clone() {
             let mut bytes = plan.encode(size, job.state.version, node);
             let checksum = page::checksum(&bytes, node.2, self.pager.salt());
             crate::format::put_u32(&mut bytes, page::CHECKSUM, checksum);
             plan.seal(node, checksum);
-            let length = self.pager.ensure_pages(u64::from(plan.pages));
-            let written =
-                length.and_then(|()| self.pager.write_at(node.2, &bytes, Cause::Checkpoint));
-            if let Err(error) = written {
-                self.space.lock().abandon(&self.pager, &plan)?;
-                return Err(error);
-            }
+            self.pager.write_at(node.2, &bytes, Cause::Checkpoint)?;
             self.pager.entry(node.2).set_checksum(checksum);
         }
-        Ok(plan)
+        Ok(())
     }
 
     fn mark_own_pages(
@@ -527,7 +535,7 @@ impl Engine {
     /// Under the core and space locks, so that nothing is allocated in the tail meanwhile.
     fn cut(&self, core: &Core, above_pages: u32) {
         let space = self.space.lock();
-        let needed = space.end().max(core.header.pages);
+        let needed = space.kept_end().max(core.header.pages);
         let slack = self.pager.file_pages().saturating_sub(needed);
         if slack > above_pages {
             // Not being able to give space back is no reason to fail.
