@@ -32,9 +32,7 @@ fn options() -> Builder {
 /// A closed file with something of each kind, and with free pages.
 fn small_file() -> Vec<u8> {
     let storage = MemoryStorage::new();
-    let db = options()
-        .open_storage(Arc::new(storage.clone()))
-        .unwrap();
+    let db = options().open_storage(Arc::new(storage.clone())).unwrap();
     db.write(|tx| {
         let mut tree = tx.tree("t")?;
         for i in 0..130_u32 {
@@ -91,9 +89,15 @@ fn without_meaning(bytes: &[u8]) -> Vec<(&'static str, Range<usize>)> {
     let ring = ring * PAGE..(ring + ring_pages) * PAGE;
     let end = u64_at(bytes, newer + 128) as usize % ring.len();
     let mark = ring.start + end;
-    assert_eq!((&bytes[mark..mark + 4], bytes[mark + 40], bytes[mark + 41]), (&b"ALOG"[..], 2, 1));
+    assert_eq!(
+        (&bytes[mark..mark + 4], bytes[mark + 40], bytes[mark + 41]),
+        (&b"ALOG"[..], 2, 1)
+    );
     ranges.push(("log before the checkpoint", ring.start..mark));
-    ranges.push(("mark of the close: says that nothing is behind it", mark..mark + 56));
+    ranges.push((
+        "mark of the close: says that nothing is behind it",
+        mark..mark + 56,
+    ));
     ranges.push(("log behind its end", mark + 56..ring.end));
 
     // The space map of a small file is one index page with one bitmap.
@@ -186,7 +190,14 @@ fn each_flipped_byte_is_reported_or_has_no_meaning() {
 
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
     let parts: Vec<Vec<usize>> = (0..threads)
-        .map(|part| offsets.iter().copied().skip(part).step_by(threads).collect())
+        .map(|part| {
+            offsets
+                .iter()
+                .copied()
+                .skip(part)
+                .step_by(threads)
+                .collect()
+        })
         .collect();
     let (mut counts, mut faults) = (BTreeMap::<&str, u64>::new(), Vec::new());
     std::thread::scope(|scope| {
@@ -197,19 +208,33 @@ fn each_flipped_byte_is_reported_or_has_no_meaning() {
             .collect();
         for thread in running {
             let (found, wrong) = thread.join().unwrap();
-            found.into_iter().for_each(|(what, n)| *counts.entry(what).or_default() += n);
+            found
+                .into_iter()
+                .for_each(|(what, n)| *counts.entry(what).or_default() += n);
             faults.extend(wrong);
         }
     });
-    println!("{} bytes, {} tried, two flips each:", bytes.len(), offsets.len());
+    println!(
+        "{} bytes, {} tried, two flips each:",
+        bytes.len(),
+        offsets.len()
+    );
     for (what, count) in &counts {
         println!("{count:8} {what}");
     }
     faults.sort();
-    assert!(faults.is_empty(), "{} faults: {:#?}", faults.len(), &faults[..faults.len().min(40)]);
+    assert!(
+        faults.is_empty(),
+        "{} faults: {:#?}",
+        faults.len(),
+        &faults[..faults.len().min(40)]
+    );
     for (what, range) in &meaningless {
         let any = offsets.iter().any(|at| range.contains(at));
-        assert!(!any || counts.contains_key(what), "nothing was tried of: {what}");
+        assert!(
+            !any || counts.contains_key(what),
+            "nothing was tried of: {what}"
+        );
     }
     assert!(counts["reported"] > 100);
 }

@@ -78,7 +78,12 @@ fn golden_files_hold_what_they_held() {
             .unwrap();
         assert_same("read only", &held(&read_only), &expected);
         drop(read_only);
-        assert_eq!(storage.to_bytes(), bytes, "reading has changed {}", file.display());
+        assert_eq!(
+            storage.to_bytes(),
+            bytes,
+            "reading has changed {}",
+            file.display()
+        );
 
         let db = open(&storage);
         assert_holds(&db, &file, &expected);
@@ -98,7 +103,12 @@ fn golden_files_can_be_written_to() {
         db.check().unwrap();
         let written = held(&db);
         expected.retain(|line| written.binary_search(line).is_err());
-        assert_eq!(expected, Vec::<String>::new(), "writing has changed {}", file.display());
+        assert_eq!(
+            expected,
+            Vec::<String>::new(),
+            "writing has changed {}",
+            file.display()
+        );
         db.close().unwrap();
 
         let db = open(&storage);
@@ -150,7 +160,11 @@ fn add_missing_golden_files() {
             continue;
         }
         let bytes = sample.bytes().unwrap();
-        assert!(bytes == sample.bytes().unwrap(), "{} is not the same each time", sample.name);
+        assert!(
+            bytes == sample.bytes().unwrap(),
+            "{} is not the same each time",
+            sample.name
+        );
         let storage = MemoryStorage::from_bytes(&bytes);
         let lines = held(&open(&storage));
         fs::create_dir_all(directory()).unwrap();

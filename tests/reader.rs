@@ -52,8 +52,16 @@ fn as_the_engine_lists(lines: Vec<Json>) -> Vec<Json> {
         };
         lines.iter().filter(of_index).count()
     };
-    let own = |line: &Json| line["tree"].as_str().is_some_and(|name| name.starts_with("aurora/"));
-    let over = |line: &Json| line["expires"].as_u64().is_some_and(|at| at <= common::listing::NOW_MS);
+    let own = |line: &Json| {
+        line["tree"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("aurora/"))
+    };
+    let over = |line: &Json| {
+        line["expires"]
+            .as_u64()
+            .is_some_and(|at| at <= common::listing::NOW_MS)
+    };
     let mut shown = Vec::new();
     for line in &lines {
         if own(line) || over(line) {
@@ -119,7 +127,10 @@ fn it_reads_every_sample_as_the_engine_does() {
             assert_ne!(summary["log_commits"], 0, "{} has a log", sample.name);
         }
         if sample.name.starts_with("laps") {
-            assert_ne!(summary["log_laps"], 0, "records lie across the end of the ring");
+            assert_ne!(
+                summary["log_laps"], 0,
+                "records lie across the end of the ring"
+            );
         }
         if sample.name.starts_with("switch") {
             assert_eq!(summary["log_switched"], true);
@@ -143,7 +154,11 @@ fn it_reads_golden_files() {
         let lines = as_the_engine_lists(read(&file, &[]));
         let found = sorted(lines.into_iter().map(shortened));
         let listing = std::fs::read_to_string(file.with_extension("jsonl")).unwrap();
-        let expected = sorted(listing.lines().map(|line| serde_json::from_str(line).unwrap()));
+        let expected = sorted(
+            listing
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap()),
+        );
         assert_same(&file.display().to_string(), &found, &expected);
         files += 1;
     }

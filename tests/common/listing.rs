@@ -86,7 +86,10 @@ fn list_collection(db: &Aurora, name: &str, lines: &mut Vec<Json>) -> aurora::Re
         .collect();
     lines.push(json!({"what": "collection", "name": name, "indexes": indexes}));
     for document in collection.query().collect().wait()? {
-        let (id, fields) = (value_json(document.id.value()), fields_json(document.fields()));
+        let (id, fields) = (
+            value_json(document.id.value()),
+            fields_json(document.fields()),
+        );
         lines.push(json!({"what": "document", "collection": name, "id": id, "fields": fields}));
     }
     Ok(())
@@ -129,11 +132,17 @@ pub fn shortened(line: Json) -> Json {
     match line {
         Json::String(text) if text.len() > 120 => {
             let checksum = crc32c::crc32c(text.as_bytes());
-            json!(format!("{}.. {} characters, crc32c {checksum:08x}", first(&text), text.len()))
+            json!(format!(
+                "{}.. {} characters, crc32c {checksum:08x}",
+                first(&text),
+                text.len()
+            ))
         }
         Json::Array(values) => values.into_iter().map(shortened).collect(),
         Json::Object(fields) => {
-            let fields = fields.into_iter().map(|(name, value)| (name, shortened(value)));
+            let fields = fields
+                .into_iter()
+                .map(|(name, value)| (name, shortened(value)));
             Json::Object(fields.collect())
         }
         other => other,

@@ -43,11 +43,7 @@ pub const SAMPLES: [Sample; 13] = [
     sample("everything-16k-open", 16384, everything),
 ];
 
-const fn sample(
-    name: &'static str,
-    page_size: u32,
-    build: fn(&Aurora) -> Result<()>,
-) -> Sample {
+const fn sample(name: &'static str, page_size: u32, build: fn(&Aurora) -> Result<()>) -> Sample {
     Sample {
         name,
         page_size,
@@ -113,7 +109,9 @@ fn trees(db: &Aurora) -> Result<()> {
         }
         long.put(vec![0xff; longest], "the longest key")?;
         let mut short = tx.tree("kurze Schlüssel")?;
-        for key in ["", "\0", "\0\0", "a", "a\0", "ab", "abcd", "abcd\0", "abcde", "abcdef"] {
+        for key in [
+            "", "\0", "\0\0", "a", "a\0", "ab", "abcd", "abcd\0", "abcde", "abcdef",
+        ] {
             short.put(key, key.repeat(3))?;
         }
         tx.tree("empty")?;
@@ -147,7 +145,8 @@ fn values(db: &Aurora) -> Result<()> {
     let mut lengths = vec![0, 1, inline - 1, inline, inline + 1, page, page + 1];
     db.write(|tx| {
         for (i, &length) in lengths.iter().enumerate() {
-            tx.tree("values")?.put(format!("a{i:02}"), random.bytes(length))?;
+            tx.tree("values")?
+                .put(format!("a{i:02}"), random.bytes(length))?;
         }
         Ok(())
     })?;
@@ -197,7 +196,9 @@ fn keys(db: &Aurora) -> Result<()> {
         .content_type("image/png")
         .with("name", "größe")
         .with("a", "");
-    writer.write_all(&random.bytes(9000)).expect("a blob takes bytes");
+    writer
+        .write_all(&random.bytes(9000))
+        .expect("a blob takes bytes");
     writer.finish()?;
     db.put_blob_from("blob:empty", &b""[..])?;
     db.append_blob("blob:large", &random.bytes(100)[..])?;
@@ -214,7 +215,11 @@ fn documents(db: &Aurora) -> Result<()> {
         .field(Field::new("address.city", FieldType::String).indexed())
         .field(Field::new("until", FieldType::DateTime))
         .index(Index::on(["address.city", "visits"]).named("city and visits"))
-        .index(Index::on(["visits"]).named("many").only(Filter::gte("visits", 50)))
+        .index(
+            Index::on(["visits"])
+                .named("many")
+                .only(Filter::gte("visits", 50)),
+        )
         .strict(false)
         .expires_after("until", Duration::from_secs(1000));
     db.new_collection("people", schema)?;
@@ -273,7 +278,10 @@ fn person(i: i64) -> Object {
     }
     let tags = ["red", "green", "blue"];
     let tags = &tags[..(i % 4) as usize];
-    person.insert("tags", Value::Array(tags.iter().map(|&tag| tag.into()).collect()));
+    person.insert(
+        "tags",
+        Value::Array(tags.iter().map(|&tag| tag.into()).collect()),
+    );
     if i % 5 != 0 {
         let city = ["Bern", "Köln", "", "x\0y"][(i % 4) as usize];
         let mut address = Object::new();
@@ -295,12 +303,38 @@ fn person(i: i64) -> Object {
 fn each_type() -> Vec<Value> {
     let mut object = Object::new();
     object.insert("z", 1);
-    object.insert("a", Value::Array(vec![Value::Null, Value::Object(Object::new())]));
+    object.insert(
+        "a",
+        Value::Array(vec![Value::Null, Value::Object(Object::new())]),
+    );
     let mut values = vec![Value::Null, Value::Bool(false), Value::Bool(true)];
-    for int in [0, 1, -1, 23, 24, 255, 256, 65_536, i64::MAX, i64::MIN, (1 << 53) + 1, -(1 << 53) - 1] {
+    for int in [
+        0,
+        1,
+        -1,
+        23,
+        24,
+        255,
+        256,
+        65_536,
+        i64::MAX,
+        i64::MIN,
+        (1 << 53) + 1,
+        -(1 << 53) - 1,
+    ] {
         values.push(Value::Int(int));
     }
-    for float in [0.0, -0.0, 1.5, -2.5, 1e300, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 2f64.powi(53)] {
+    for float in [
+        0.0,
+        -0.0,
+        1.5,
+        -2.5,
+        1e300,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::NAN,
+        2f64.powi(53),
+    ] {
         values.push(Value::Float(float));
     }
     values.extend([
@@ -311,12 +345,27 @@ fn each_type() -> Vec<Value> {
         Value::Bytes(vec![0, 0xff, 0, 0]),
         Value::Uuid(Uuid::from_u128(u128::MAX - 1)),
         Value::Array(vec![]),
-        Value::Array(vec![1.into(), 1.into(), Value::Float(1.0), "x".into(), Value::Null]),
-        Value::Array(vec![Value::Array(vec![true.into()]), Value::Object(object.clone())]),
+        Value::Array(vec![
+            1.into(),
+            1.into(),
+            Value::Float(1.0),
+            "x".into(),
+            Value::Null,
+        ]),
+        Value::Array(vec![
+            Value::Array(vec![true.into()]),
+            Value::Object(object.clone()),
+        ]),
         Value::Object(Object::new()),
         Value::Object(object),
     ]);
-    for (seconds, nanoseconds) in [(0, 0), (1_700_000_000, 0), (1_700_000_000, 1), (-1, 0), (-2, 250_000_000)] {
+    for (seconds, nanoseconds) in [
+        (0, 0),
+        (1_700_000_000, 0),
+        (1_700_000_000, 1),
+        (-1, 0),
+        (-2, 250_000_000),
+    ] {
         let time = Timestamp::from_nanosecond(seconds * 1_000_000_000 + nanoseconds);
         values.push(Value::DateTime(time.unwrap()));
     }
@@ -344,7 +393,8 @@ fn laps(db: &Aurora) -> Result<()> {
 fn switch(db: &Aurora) -> Result<()> {
     let mut random = Random(5);
     for i in 0..SWITCH_COMMITS {
-        db.tree("switch")?.put(format!("{:02}", i % 20), random.bytes(1500))?;
+        db.tree("switch")?
+            .put(format!("{:02}", i % 20), random.bytes(1500))?;
     }
     // Its record has a reference to a run that only the log knows of.
     db.tree("switch")?.put("long", random.bytes(33_000))?;
@@ -358,7 +408,8 @@ fn small(db: &Aurora) -> Result<()> {
     let mut random = Random(6);
     db.write(|tx| {
         for i in 0..40_u32 {
-            tx.tree("small")?.put(format!("key {i}"), random.bytes(20))?;
+            tx.tree("small")?
+                .put(format!("key {i}"), random.bytes(20))?;
         }
         tx.tree("small")?.put("long", random.bytes(6000))?;
         tx.tree("dropped")?.put("a", "b")?;
@@ -369,7 +420,10 @@ fn small(db: &Aurora) -> Result<()> {
     db.write(|tx| tx.drop_tree("dropped"))?;
     db.write(|tx| tx.rename_tree("old name", "new name"))?;
     db.tree("takes its number")?.put("e", "f")?;
-    db.new_collection("things", Schema::new().field(Field::new("n", FieldType::Int).indexed()))?;
+    db.new_collection(
+        "things",
+        Schema::new().field(Field::new("n", FieldType::Int).indexed()),
+    )?;
     for i in 0..5 {
         db.insert_into("things", Object::from([("id", i), ("n", i * i)]))?;
     }
