@@ -208,6 +208,62 @@ fn ids_of_every_kind() {
 }
 
 #[test]
+fn the_field_id_is_the_id_whatever_happens() {
+    let db = Aurora::in_memory().unwrap();
+    let get = |name: &str, id: Value| db.collection(name).unwrap().get(id).unwrap().unwrap();
+
+    // A document without the field.
+    db.new_collection("loose", Schema::schemaless()).unwrap();
+    let loose = db.collection("loose").unwrap();
+    let id = loose.insert_fields([("n", 1)]).unwrap();
+    loose
+        .replace(&id, [("id", Value::Null), ("n", 2.into())])
+        .unwrap();
+    assert_eq!(
+        get("loose", (&id).into()).fields(),
+        &Object::from([("n", 2)])
+    );
+    loose.replace(&id, [("id", Value::from(&id))]).unwrap();
+    assert_eq!(get("loose", (&id).into()).get("id"), Some(id.value()));
+
+    // A strict schema takes an id without having the field.
+    db.new_collection("strict", vec![("n", FieldType::Int, false)])
+        .unwrap();
+    let strict = db.collection("strict").unwrap();
+    strict.insert_fields([("id", 1), ("n", 1)]).unwrap();
+    strict.replace(1, [("id", 1), ("n", 2)]).unwrap();
+    assert_eq!(get("strict", 1.into()).fields(), &Object::from([("n", 2)]));
+    let other = strict.replace(1, [("id", 2), ("n", 2)]).unwrap_err();
+    assert!(matches!(other, Error::WrongType { .. }), "{other}");
+
+    // An id that is written as text is taken as when it was stored.
+    db.new_collection("typed", vec![("id", FieldType::Uuid, true)])
+        .unwrap();
+    let typed = db.collection("typed").unwrap();
+    let id = typed.insert_fields([("id", Uuid::from_u128(5))]).unwrap();
+    typed.replace(&id, [("id", id.to_string())]).unwrap();
+
+    // A text does not become a UUID because the field does.
+    let text = Uuid::from_u128(5).to_string();
+    loose.insert_fields([("id", &text)]).unwrap();
+    db.query("loose")
+        .matching(Filter::ne("id", &*text))
+        .delete()
+        .wait()
+        .unwrap();
+    for kind in [FieldType::Uuid, FieldType::Int] {
+        let schema = Schema::new().field(Field::new("id", kind));
+        let refused = db.alter_collection("loose", schema).wait().unwrap_err();
+        assert!(matches!(refused, Error::WrongType { .. }), "{refused}");
+    }
+    let schema = Schema::new().field(Field::new("n", FieldType::Int));
+    let schema = schema.field(Field::new("id", FieldType::Uuid));
+    let refused = db.alter_collection("strict", schema).wait().unwrap_err();
+    assert!(matches!(refused, Error::WrongType { .. }), "{refused}");
+    db.check().unwrap();
+}
+
+#[test]
 fn documents_keys_and_trees_commit_together_or_not_at_all() {
     let db = open();
     let failed = db.write(|tx| {

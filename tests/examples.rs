@@ -18,8 +18,10 @@ fn documents(languages: &[&str]) -> Vec<catalog::source::Emoji> {
 
 #[test]
 fn the_catalog_answers_as_plain_iterators_do() {
-    let documents = documents(&["hi", "ja"]);
-    assert!(documents.len() > 3000);
+    // Fewer than the example takes, because it runs unoptimized here.
+    let mut documents = documents(&["hi", "ja"]);
+    documents.retain(|one| one.language == "hi" || one.order.is_none_or(|order| order % 4 == 0));
+    assert!(documents.len() > 2000);
     let directory = tempfile::tempdir().unwrap();
     let db = catalog::load(&directory.path().join("catalog"), &documents).unwrap();
     let checks = catalog::check(&db, &documents, &data().join("pictures")).unwrap();
@@ -29,9 +31,9 @@ fn the_catalog_answers_as_plain_iterators_do() {
 
 #[test]
 fn a_database_with_other_documents_is_told() {
-    let documents = documents(&["ru"]);
+    let documents = documents(&["ru"]).split_off(1500);
     let mut others = documents.clone();
-    others[1000].label.push('!');
+    others[100].label.push('!');
     let directory = tempfile::tempdir().unwrap();
     let db = catalog::load(&directory.path().join("catalog"), &others).unwrap();
     let checks = catalog::check(&db, &documents, &data().join("pictures")).unwrap();

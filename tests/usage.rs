@@ -1,7 +1,11 @@
 //! The usage section of the description that the project began with, as it was written, with a test
 //! of every result.
 
-#![allow(clippy::unnecessary_to_owned, clippy::single_match)] // the description's code, as it was written
+#![allow(
+    clippy::unnecessary_to_owned,
+    clippy::single_match,
+    clippy::needless_borrows_for_generic_args
+)] // the description's code, as it was written
 
 use std::path::Path;
 

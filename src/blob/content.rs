@@ -179,14 +179,13 @@ impl Content {
                 copy(&mut chunk, &self.chunk(tx.system_view(CHUNKS), index)?);
             }
             let space = chunk.get_mut(begin..).unwrap_or_default();
-            let (length, wanted) = match fill(source, space) {
-                Ok(length) => (length, space.len()),
-                Err(error) => {
-                    let offset = self.size - before;
-                    self.truncate(tx, before)?;
-                    return Err(source_failed(offset, error));
-                }
-            };
+            let (length, read) = fill(source, space);
+            let wanted = space.len();
+            if let Err(error) = read {
+                let offset = self.size - before + length as u64;
+                self.truncate(tx, before)?;
+                return Err(source_failed(offset, error));
+            }
             if length == 0 {
                 return Ok(());
             }
@@ -410,8 +409,9 @@ pub(super) fn copy(to: &mut [u8], from: &[u8]) {
     }
 }
 
-/// Reads until the buffer is full or the source ends.
-pub(super) fn fill(source: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+/// Reads until the buffer is full or the source ends. Returns how much it was, even if the source
+/// failed then.
+pub(super) fn fill(source: &mut dyn Read, buffer: &mut [u8]) -> (usize, std::io::Result<()>) {
     let mut filled = 0;
     while let Some(space) = buffer.get_mut(filled..)
         && !space.is_empty()
@@ -420,10 +420,10 @@ pub(super) fn fill(source: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<
             Ok(0) => break,
             Ok(length) => filled += length,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return (filled, Err(error)),
         }
     }
-    Ok(filled.min(buffer.len()))
+    (filled.min(buffer.len()), Ok(()))
 }
 
 /// What a failed source means. If it is a blob itself, its own error says more.

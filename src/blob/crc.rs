@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn parts_make_the_whole() {
-        let bytes: Vec<u8> = (0..5000u32).map(|i| (i * i >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..5000u32).map(|i| ((i * i) >> 3) as u8).collect();
         for cut in [0, 1, 7, 2500, 4999, 5000] {
             let (first, second) = bytes.split_at(cut);
             let tail = second.len() as u64;

@@ -197,10 +197,9 @@ impl Stage {
             let end = (begin + CHUNK_BYTES as usize).min(BUFFER_BYTES);
             self.buffer.resize(end, 0);
             let space = self.buffer.get_mut(begin..).unwrap_or_default();
-            let filled = fill(source, space);
-            let length = *filled.as_ref().unwrap_or(&0);
+            let (length, read) = fill(source, space);
             self.buffer.truncate(begin + length);
-            filled.map_err(|error| source_failed(self.size(), error))?;
+            read.map_err(|error| source_failed(self.size(), error))?;
             if begin + length < end {
                 return Ok(());
             }

@@ -272,23 +272,24 @@ pub(crate) fn replace(
 ) -> Result<()> {
     let old = find(tx, meta, key)?.ok_or_else(|| not_found(meta, key))?;
     let id = decode_id(key).ok_or_else(|| unreadable(meta, "its id does not decode"))?;
-    let names_id = meta.schema.fields.iter().any(|field| field.path == "id");
-    let had_id =
-        names_id || matches!(meta.id_path.find(&old), Ok(raw) if !matches!(raw, Raw::Missing));
-    match fields.get("id") {
-        Some(own) if *own != id && !own.is_null() => {
-            return Err(Error::WrongType {
-                collection: meta.name.to_string(),
-                field: "id".to_string(),
-                expected: "the id that it has",
-                found: own.type_name(),
-                value: own.brief(),
-            });
-        }
-        _ if had_id => {
-            fields.insert("id", id);
-        }
-        _ => {}
+    let given = given_id(meta, &fields);
+    if let Some(own) = &given
+        && *own != id
+    {
+        return Err(Error::WrongType {
+            collection: meta.name.to_string(),
+            field: "id".to_string(),
+            expected: "the id that it has",
+            found: own.type_name(),
+            value: own.brief(),
+        });
+    }
+    let had_field = matches!(meta.id_path.find(&old), Ok(raw) if !matches!(raw, Raw::Missing));
+    // As when it is stored: a strict schema without a field `id` takes the id and does not keep it.
+    if declared_id(meta).is_some() || had_field || (!meta.schema.strict && given.is_some()) {
+        fields.insert("id", id);
+    } else {
+        fields.remove("id");
     }
     let fields = checked_fields(meta, fields)?;
     let document = encode_fields(&fields, &meta.names);
@@ -333,6 +334,23 @@ fn stored(tx: &WriteTransaction, meta: &Meta, key: &[u8]) -> Result<Option<Vec<u
     Ok(view.get(key)?.map(|bytes| bytes.to_vec()))
 }
 
+/// The type of the field `id`, if the schema has it.
+fn declared_id(meta: &Meta) -> Option<FieldType> {
+    let field = meta.schema.fields.iter().find(|field| field.path == "id");
+    field.map(|field| field.kind)
+}
+
+/// The id that a document comes with, as its field.
+fn given_id(meta: &Meta, fields: &Object) -> Option<Value> {
+    let id = fields.get("id").filter(|id| !id.is_null())?.clone();
+    Some(match (declared_id(meta), &id) {
+        (Some(kind), _) => id.fitted(kind),
+        // `serde` hands a UUID over as bytes.
+        (None, Value::Bytes(_)) => id.fitted(FieldType::Uuid),
+        (None, _) => id,
+    })
+}
+
 /// The fields as they are stored, and the id.
 fn checked(tx: &WriteTransaction, meta: &Meta, incoming: Incoming) -> Result<(Value, Object)> {
     let mut fields = incoming.fields;
@@ -340,14 +358,10 @@ fn checked(tx: &WriteTransaction, meta: &Meta, incoming: Incoming) -> Result<(Va
         fields.remove("id");
         return Ok((id, checked_fields(meta, fields)?));
     }
-    let declared = meta.schema.fields.iter().find(|field| field.path == "id");
-    let given = fields.get("id").filter(|id| !id.is_null());
-    let id = match (given, declared) {
-        (Some(id), Some(field)) => id.clone().fitted(field.kind),
-        // `serde` hands a UUID over as bytes.
-        (Some(id @ Value::Bytes(_)), None) => id.clone().fitted(FieldType::Uuid),
-        (Some(id), None) => id.clone(),
-        (None, declared) => new_id(tx, meta, declared.map(|field| field.kind))?,
+    let declared = declared_id(meta);
+    let id = match given_id(meta, &fields) {
+        Some(id) => id,
+        None => new_id(tx, meta, declared)?,
     };
     // A strict schema without a field `id` still takes an id; it is kept in the key alone.
     if declared.is_some() || (!meta.schema.strict && fields.get("id").is_some()) {
@@ -551,8 +565,23 @@ pub(super) fn set_expiry(
 
 /// The bytes of a document under another schema: with its defaults, and checked against it.
 pub(crate) fn refit(meta: &Meta, key: &[u8], document: &[u8]) -> Result<Vec<u8>> {
-    let fields = decode(meta, key, document)?.into_fields();
-    Ok(encode_fields(&checked_fields(meta, fields)?, &meta.names))
+    let document = decode(meta, key, document)?;
+    let id = document.id.value().clone();
+    let fields = checked_fields(meta, document.into_fields())?;
+    // The id itself stays of its type.
+    let is_taken = declared_id(meta).is_none_or(|kind| takes(kind, &id));
+    let own = fields.get("id").filter(|own| **own != id);
+    if !is_taken || own.is_some() {
+        let wanted = declared_id(meta).map_or(id.type_name(), FieldType::name);
+        return Err(Error::WrongType {
+            collection: meta.name.to_string(),
+            field: "id".to_string(),
+            expected: wanted,
+            found: id.type_name(),
+            value: id.brief(),
+        });
+    }
+    Ok(encode_fields(&fields, &meta.names))
 }
 
 /// What stands for a document in the index of what expires.

@@ -127,7 +127,7 @@ impl Import {
     /// [`Error::OtherFile`] if the file cannot be read, [`Error::ImportStopped`] where it is not
     /// JSON, [`Error::CollectionNotFound`]. What was stored before that stays.
     pub fn from_json(self, path: impl AsRef<Path>) -> Result<Imported> {
-        self.from_file(Format::Json, path.as_ref())
+        self.read_file(Format::Json, path.as_ref())
     }
 
     /// Reads a file with a document on each line.
@@ -135,7 +135,7 @@ impl Import {
     /// # Errors
     /// Those of [`from_json`](Self::from_json); a line that is not JSON is just refused.
     pub fn from_json_lines(self, path: impl AsRef<Path>) -> Result<Imported> {
-        self.from_file(Format::JsonLines, path.as_ref())
+        self.read_file(Format::JsonLines, path.as_ref())
     }
 
     /// Reads a file of rows of cells; the first row has the names.
@@ -143,7 +143,7 @@ impl Import {
     /// # Errors
     /// Those of [`from_json`](Self::from_json).
     pub fn from_csv(self, path: impl AsRef<Path>) -> Result<Imported> {
-        self.from_file(Format::Csv, path.as_ref())
+        self.read_file(Format::Csv, path.as_ref())
     }
 
     /// Like [`from_json`](Self::from_json), on a thread of its own.
@@ -179,7 +179,7 @@ impl Import {
         self.read(Format::Csv, from, Path::new("the reader"))
     }
 
-    fn from_file(self, format: Format, path: &Path) -> Result<Imported> {
+    fn read_file(self, format: Format, path: &Path) -> Result<Imported> {
         let (path, file) = file::open(path, format.extension())?;
         self.read(format, file, &path)
     }

@@ -12,7 +12,7 @@ use super::file::Fault;
 use crate::value::{MAX_DEPTH, Object, Value};
 
 /// Every level of a document may come with a tag, and what is innermost too.
-const MAX_LEVELS: usize = 2 * MAX_DEPTH + 2;
+const MAX_LEVELS: usize = 2 * MAX_DEPTH;
 
 struct Written<'v>(&'v Value);
 

@@ -251,17 +251,17 @@ impl<'q> Export<'q> {
     /// # Errors
     /// Those of [`Aurora::export_as_json`], and of the query.
     pub fn to_json(self, path: impl AsRef<Path>) -> Result<Exported> {
-        self.to_file(Format::Json, path.as_ref())
+        self.write_file(Format::Json, path.as_ref())
     }
 
     /// Writes a file with a document on each line. The extension is `.jsonl`.
     pub fn to_json_lines(self, path: impl AsRef<Path>) -> Result<Exported> {
-        self.to_file(Format::JsonLines, path.as_ref())
+        self.write_file(Format::JsonLines, path.as_ref())
     }
 
     /// Writes a file with a row of cells for each document. The extension is `.csv`.
     pub fn to_csv(self, path: impl AsRef<Path>) -> Result<Exported> {
-        self.to_file(Format::Csv, path.as_ref())
+        self.write_file(Format::Csv, path.as_ref())
     }
 
     /// Writes a JSON array to anywhere. Returns the number of documents.
@@ -279,7 +279,7 @@ impl<'q> Export<'q> {
         self.write(Format::Csv, to)
     }
 
-    fn to_file(self, format: Format, path: &Path) -> Result<Exported> {
+    fn write_file(self, format: Format, path: &Path) -> Result<Exported> {
         let path = file::with_extension(path, format.extension());
         let source = self.source()?;
         let mut file = PartialFile::create(path.clone())?;

@@ -368,7 +368,7 @@ fn commits_of_every_kind_are_seen_at_once() {
             warm(&db, b"k");
             n += 1;
             let mut tx = db.begin_write().expect("begin");
-            tx.put(b"k", &[n], None).expect("put");
+            tx.put(b"k", [n], None).expect("put");
             match kind {
                 0 => tx.commit().expect("commit"),
                 1 => {
@@ -561,10 +561,9 @@ fn read_numbers(db: &Aurora, numbers: &Numbers, seed: u64) {
         // Most from the tier, some past it: the two must agree about what is newest.
         let is_past = random.below(8) == 0;
         let read = if is_past {
-            db.begin_read()
-                .and_then(|snapshot| snapshot.get(&[k as u8]))
+            db.begin_read().and_then(|snapshot| snapshot.get([k as u8]))
         } else {
-            db.get(&[k as u8])
+            db.get([k as u8])
         };
         let found = number(read.expect("read"));
         let highest = numbers.submitted[k].load(Ordering::SeqCst);
@@ -596,7 +595,7 @@ fn stress(db: &Aurora, rounds: u64) {
     });
     for k in 0..STRESS_KEYS {
         let last = numbers.submitted[k].load(Ordering::SeqCst);
-        assert_eq!(number(db.get(&[k as u8]).expect("read")), last);
+        assert_eq!(number(db.get([k as u8]).expect("read")), last);
     }
     let stats = db.handle.hot.stats();
     let reads = numbers.reads.load(Ordering::Relaxed);

@@ -27,7 +27,7 @@ pub struct Sample {
 }
 
 /// All samples.
-pub const SAMPLES: [Sample; 13] = [
+pub const SAMPLES: [Sample; 14] = [
     sample("empty", 4096, |_| Ok(())).closed().golden(),
     sample("trees", 4096, trees).closed(),
     sample("values", 4096, values).closed(),
@@ -36,6 +36,9 @@ pub const SAMPLES: [Sample; 13] = [
     sample("keys-16k", 16384, keys).closed(),
     sample("small-16k-open", 16384, small).golden(),
     sample("documents-open", 4096, documents),
+    sample("paths", 4096, documents_before_their_schema)
+        .closed()
+        .golden(),
     sample("laps-open", 4096, laps).golden(),
     sample("switch-open", 4096, switch).golden(),
     sample("everything", 4096, everything).closed().golden(),

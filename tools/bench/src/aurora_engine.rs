@@ -1,6 +1,8 @@
 //! Aurora with default options.
 
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aurora::{
     Aurora, Collection, Document, Field, FieldType, Object, Query, Schema, Timestamp, Value,
@@ -119,16 +121,16 @@ impl Engine for AuroraEngine {
     fn ask(&mut self, question: &Question) -> Outcome<Answer> {
         if let Question::Ids(ids) = question {
             let found = ids.iter().map(|id| self.collection.get(*id));
-            let found = found.collect::<aurora::Result<Vec<Option<Document>>>>()?;
-            let found: Vec<Document> = found.into_iter().flatten().collect();
-            return Ok(Answer::Documents(Box::new(found)));
+            let found = found.collect::<aurora::Result<Vec<Option<Arc<Document>>>>>()?;
+            let found: Vec<Arc<Document>> = found.into_iter().flatten().collect();
+            return Ok(Answer::Documents(Box::new(Found(found))));
         }
         let query = self.query(question).ok_or("not a query")?;
         Ok(match question {
             Question::CountCreated(..) | Question::CountAges(..) | Question::CountScore(..) => {
                 Answer::Count(query.count().wait()?)
             }
-            _ => Answer::Documents(Box::new(query.collect().wait()?)),
+            _ => Answer::Documents(Box::new(Found(query.collect().wait()?))),
         })
     }
 
@@ -144,9 +146,13 @@ impl Engine for AuroraEngine {
     }
 }
 
-impl Documents for Vec<Document> {
+/// Documents, shared or not.
+struct Found<D>(Vec<D>);
+
+impl<D: Borrow<Document>> Documents for Found<D> {
     fn contents(&self) -> Vec<(i64, serde_json::Value)> {
-        let contents = self.iter().map(|document| {
+        let contents = self.0.iter().map(|document| {
+            let document: &Document = document.borrow();
             let text = |name: &str| document.get(name).and_then(Value::as_str);
             let int = |name: &str| document.get(name).and_then(Value::as_int);
             let created = match document.get("created") {

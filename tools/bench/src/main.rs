@@ -8,6 +8,7 @@
 //! - `--json FILE`: the result as JSON as well
 //! - `--only TEXT`: only questions with this in their description
 //! - `--repeat N`: each question so many times as often, for a profiler
+//! - `--cpu`: for questions, the time that this thread had a processor: where others work as well
 //! - `--plans`: how each engine answers each question
 
 mod aurora_engine;
@@ -30,6 +31,7 @@ pub struct Options {
     json: Option<PathBuf>,
     only: String,
     repeat: usize,
+    cpu: bool,
     plans: bool,
 }
 
@@ -40,6 +42,7 @@ fn options() -> Outcome<Options> {
         json: None,
         only: String::new(),
         repeat: 1,
+        cpu: false,
         plans: false,
     };
     let mut arguments = std::env::args().skip(1);
@@ -51,6 +54,7 @@ fn options() -> Outcome<Options> {
             "--json" => options.json = Some(value()?.into()),
             "--only" => options.only = value()?,
             "--repeat" => options.repeat = value()?.parse()?,
+            "--cpu" => options.cpu = true,
             "--plans" => options.plans = true,
             _ => return Err(format!("unknown option {argument}").into()),
         }
@@ -75,6 +79,7 @@ fn main() -> Outcome<()> {
         let facts = serde_json::json!({
             "documents": options.documents,
             "sqlite": rusqlite::version(),
+            "time_of_questions": if options.cpu { "of this thread on a processor" } else { "elapsed" },
         });
         std::fs::write(file, format!("{:#}\n", report.json(facts)))?;
     }

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::Options;
 use crate::aurora_engine::AuroraEngine;
 use crate::documents::{FIRST_MS, Random, SPAN_MS, Source, WORDS};
@@ -147,6 +149,16 @@ impl<'o> Run<'o> {
         }
     }
 
+    /// The time on the clock that questions are measured with. All are answered by this thread.
+    fn now(&self) -> Duration {
+        let clock = match self.options.cpu {
+            true => ClockId::ThreadCPUTime,
+            false => ClockId::Monotonic,
+        };
+        let time = clock_gettime(clock);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+
     fn engines(&self, name: &str) -> Outcome<Engines> {
         let directory = self.directory.join(name);
         std::fs::create_dir(&directory)?;
@@ -264,9 +276,9 @@ impl<'o> Run<'o> {
             let mut answers: Vec<Option<Answer>> = engines.iter().map(|_| None).collect();
             for turn in 0..engines.len() {
                 let i = (turn + round) % engines.len();
-                let start = Instant::now();
+                let start = self.now();
                 let answer = engines[i].ask(&question)?;
-                let time = start.elapsed();
+                let time = self.now() - start;
                 if round > 0 {
                     times[i].push(time); // the first round warms up
                 }

@@ -1,0 +1,837 @@
+//! Blobs, from the outside: every call, random changes against a plain vector, crashes on the
+//! simulated disk, snapshots, ranges, other writers meanwhile.
+
+#![allow(
+    clippy::unnecessary_to_owned,
+    clippy::needless_borrows_for_generic_args
+)] // the description's code, as it was written
+
+mod common;
+
+use std::future::Future;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use aurora::storage::{MemoryStorage, SimCrash, SimDisk, SimOperation};
+use aurora::{Aurora, BlobMeta, BlobReader, Clock, Durability, Error};
+use common::{Random, budget, open, repeatable};
+use proptest::prelude::*;
+
+const CHUNK: usize = 256 << 10;
+
+/// Bytes that are all different from their neighbours, and the same for the same seed.
+fn content(seed: u64, length: usize) -> Vec<u8> {
+    let mut random = Random(seed);
+    let mut bytes: Vec<u8> = (0..length.div_ceil(8))
+        .flat_map(|_| random.next().to_le_bytes())
+        .collect();
+    bytes.truncate(length);
+    bytes
+}
+
+fn whole(reader: Option<BlobReader>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    reader.unwrap().read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// A source that gives some bytes and then fails.
+struct Failing(usize);
+
+impl Read for Failing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.0 == 0 {
+            return Err(io::Error::other("the cable was pulled"));
+        }
+        let length = buffer.len().min(self.0);
+        buffer[..length].fill(7);
+        self.0 -= length;
+        Ok(length)
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(value) => return value,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn the_readme_s_code_works() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Aurora::open(directory.path().join("mydb")).unwrap();
+    let bytes = content(1, 700_000);
+    let file = directory.path().join("test_image.jpg");
+    std::fs::write(&file, &bytes).unwrap();
+    let image_path: &Path = &file;
+    let stored = block_on(async {
+        match db.put_blob("images:profile".to_string(), &image_path).await {
+            Ok(_) => true,
+            Err(e) => {
+                println!("Failed to store image: {:?}", e);
+                false
+            }
+        }
+    });
+    assert!(stored);
+    let info = db.blob_info("images:profile").unwrap().unwrap();
+    assert_eq!((info.size, info.chunks), (700_000, 3));
+    assert_eq!(info.content_type.as_deref(), Some("image/jpeg"));
+    assert_eq!(info.checksum, crc32c::crc32c(&bytes));
+    assert_eq!(whole(db.get_blob("images:profile").unwrap()), bytes);
+    db.check().unwrap();
+
+    let missing = Path::new("no/such/file.png");
+    match db.put_blob("images:profile", missing).wait() {
+        Err(Error::OtherFile { path, .. }) => assert_eq!(path, missing),
+        other => panic!("{other:?}"),
+    }
+    assert!(db.blob_info("images:profile").unwrap().is_some());
+}
+
+#[test]
+fn blobs_of_every_awkward_length_come_back() {
+    let db = Aurora::in_memory().unwrap();
+    let group = 4 * CHUNK;
+    let mut lengths = vec![0, 1, 100, 5000, (32 << 10) - 1, 32 << 10];
+    for edge in [CHUNK, 2 * CHUNK, group, group + 4096, 2 * group + 4096] {
+        lengths.extend([edge - 1, edge, edge + 1]);
+    }
+    for (seed, length) in lengths.into_iter().enumerate() {
+        let bytes = content(seed as u64, length);
+        let info = db.put_blob_from("from a source", &bytes[..]).unwrap();
+        let mut writer = db.blob_writer("written");
+        for piece in bytes.chunks(1 + length / 3) {
+            writer.write_all(piece).unwrap();
+        }
+        assert_eq!(writer.finish().unwrap().size, length as u64);
+        let in_transaction = db.write(|tx| tx.put_blob("in a transaction", &bytes[..]));
+        assert_eq!(in_transaction.unwrap().checksum, info.checksum);
+        for key in ["from a source", "written", "in a transaction"] {
+            assert!(whole(db.get_blob(key).unwrap()) == bytes, "{key}, {length}");
+            let info = db.blob_info(key).unwrap().unwrap();
+            assert_eq!(info.size, length as u64);
+            assert_eq!(info.chunks, length.div_ceil(CHUNK) as u64);
+            assert_eq!(info.checksum, crc32c::crc32c(&bytes));
+        }
+        db.check().unwrap();
+    }
+}
+
+#[derive(Debug)]
+struct SetClock(AtomicU64);
+
+impl Clock for SetClock {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn what_is_said_of_a_blob_is_kept() {
+    let clock = Arc::new(SetClock(AtomicU64::new(1_000)));
+    let storage = Arc::new(MemoryStorage::new());
+    let builder = || Aurora::builder().clock(clock.clone());
+    let db = builder().open_storage(storage.clone()).unwrap();
+    let mut writer = db
+        .blob_writer("a")
+        .content_type("text/plain")
+        .with("language", "en")
+        .with("author", "Ada");
+    writer.write_all(b"text").unwrap();
+    let info = writer.finish().unwrap();
+    assert_eq!(info.created_ms, 1_000);
+    assert_eq!(info.map["author"], "Ada");
+    clock.0.store(2_000, Ordering::Relaxed);
+    db.append_blob("a", &b" and more"[..]).unwrap();
+    db.close().unwrap();
+
+    let db = builder().open_storage(storage).unwrap();
+    let kept = db.blob_info("a").unwrap().unwrap();
+    assert_eq!((kept.created_ms, kept.size), (1_000, 13));
+    assert_eq!(kept.content_type, info.content_type);
+    assert_eq!(kept.map, info.map);
+    assert_eq!(db.get_blob("a").unwrap().unwrap().info(), kept);
+
+    let changed = db
+        .set_blob_meta("a", BlobMeta::new().with("x", "y"))
+        .unwrap();
+    assert_eq!((changed.content_type, changed.map.len()), (None, 1));
+    assert_eq!(changed.checksum, kept.checksum);
+    let long = BlobMeta::new().with("x", "y".repeat(70_000));
+    let refused = db.set_blob_meta("a", long).unwrap_err();
+    assert!(matches!(refused, Error::ValueTooLong { .. }), "{refused}");
+    assert_eq!(db.blob_info("a").unwrap().unwrap().map["x"], "y");
+    db.check().unwrap();
+}
+
+#[test]
+fn a_blob_expires_at_its_moment_and_can_be_replaced_then() {
+    let clock = Arc::new(SetClock(AtomicU64::new(1_000)));
+    let db = Aurora::builder()
+        .clock(clock.clone())
+        .open_storage(Arc::new(MemoryStorage::new()))
+        .unwrap();
+    let put = |ttl| {
+        let writer = db
+            .blob_writer("short")
+            .expires_after(Duration::from_millis(ttl));
+        let mut writer = writer;
+        writer.write_all(&content(1, CHUNK + 1)).unwrap();
+        writer.finish().unwrap()
+    };
+    assert_eq!(put(500).expires_ms, Some(1_500));
+    // A change keeps the expiry.
+    assert_eq!(
+        db.truncate_blob("short", 10).unwrap().expires_ms,
+        Some(1_500)
+    );
+    clock.0.store(1_499, Ordering::Relaxed);
+    let held = db.begin_read().unwrap();
+    assert!(db.get_blob("short").unwrap().is_some());
+    clock.0.store(1_500, Ordering::Relaxed);
+    assert!(db.get_blob("short").unwrap().is_none());
+    assert!(held.get_blob("short").unwrap().is_some());
+    let gone = db.append_blob("short", &b"x"[..]).unwrap_err();
+    assert!(matches!(gone, Error::BlobNotFound { .. }));
+    db.check().unwrap();
+    assert_eq!(put(1).expires_ms, Some(1_501));
+    db.check().unwrap(); // the chunks of the one before are free
+}
+
+#[test]
+fn a_blob_that_is_not_there_is_said_so() {
+    let db = Aurora::in_memory().unwrap();
+    assert!(db.get_blob("x").unwrap().is_none());
+    assert!(db.blob_info("x").unwrap().is_none());
+    assert!(!db.delete_blob("x").unwrap());
+    let refused = [
+        db.append_blob("x", &b"y"[..]).err(),
+        db.truncate_blob("x", 1).err(),
+        db.write_blob_at("x", 1, b"y").err(),
+        db.set_blob_meta("x", BlobMeta::new()).err(),
+        db.write(|tx| tx.append_blob("x", &b"y"[..])).err(),
+        db.write(|tx| tx.read_blob_range("x", 0, &mut [0; 4])).err(),
+    ];
+    for error in refused {
+        match error.unwrap() {
+            Error::BlobNotFound { key } => assert_eq!(key, "x"),
+            other => panic!("{other}"),
+        }
+    }
+    db.check().unwrap();
+}
+
+#[test]
+fn reading_seeks_and_ranges() {
+    let db = Aurora::in_memory().unwrap();
+    let bytes = content(5, 3 * CHUNK + 17);
+    db.put_blob_from("b", &bytes[..]).unwrap();
+    let mut reader = db.get_blob("b").unwrap().unwrap();
+    let mut four = [0; 4];
+    for offset in [0, 1, CHUNK - 2, CHUNK, 3 * CHUNK + 13] {
+        assert_eq!(
+            reader.seek(SeekFrom::Start(offset as u64)).unwrap(),
+            offset as u64
+        );
+        reader.read_exact(&mut four).unwrap();
+        assert_eq!(four, bytes[offset..offset + 4]);
+        assert_eq!(reader.read_range(offset as u64, &mut four).unwrap(), 4);
+        assert_eq!(four, bytes[offset..offset + 4]);
+    }
+    assert_eq!(
+        reader.seek(SeekFrom::End(-3)).unwrap(),
+        bytes.len() as u64 - 3
+    );
+    assert_eq!(reader.read(&mut four).unwrap(), 3);
+    assert_eq!(reader.read(&mut four).unwrap(), 0);
+    assert!(reader.seek(SeekFrom::Current(-1_000_000_000)).is_err());
+    reader.seek(SeekFrom::End(100)).unwrap();
+    assert_eq!(reader.read(&mut four).unwrap(), 0);
+    assert_eq!(reader.read_range(u64::MAX, &mut four).unwrap(), 0);
+
+    // Awaited on another thread, after the database's own handle is gone.
+    drop(db);
+    let work = reader.read_at(CHUNK as u64 - 10, 20);
+    drop(reader);
+    assert_eq!(block_on(work).unwrap(), bytes[CHUNK - 10..CHUNK + 10]);
+}
+
+#[test]
+fn a_reader_moves_to_another_thread() {
+    fn is_send<T: Send + 'static>(value: T) -> T {
+        value
+    }
+    let db = Aurora::in_memory().unwrap();
+    db.put_blob_from("b", &content(1, CHUNK * 2)[..]).unwrap();
+    let reader = is_send(db.get_blob("b").unwrap());
+    let writer = is_send(db.blob_writer("c"));
+    let read = std::thread::spawn(move || whole(reader)).join().unwrap();
+    assert_eq!(read, content(1, CHUNK * 2));
+    drop(writer);
+}
+
+#[test]
+fn a_snapshot_s_blob_is_read_while_it_is_replaced_changed_and_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = repeatable().open(directory.path().join("db")).unwrap();
+    let old = content(1, 5 * CHUNK + 99);
+    db.put_blob_from("b", &old[..]).unwrap();
+    let snapshot = db.begin_read().unwrap();
+    let mut reader = db.get_blob("b").unwrap().unwrap();
+    let mut first = vec![0; CHUNK];
+    reader.read_exact(&mut first).unwrap();
+
+    db.write_blob_at("b", 100, content(2, 3 * CHUNK)).unwrap();
+    db.truncate_blob("b", 1000).unwrap();
+    db.put_blob_from("b", &content(3, 7 * CHUNK)[..]).unwrap();
+    db.checkpoint().unwrap();
+    db.delete_blob("b").unwrap();
+    db.checkpoint().unwrap();
+    // Free places are used again.
+    db.put_blob_from("other", &content(4, 12 * CHUNK)[..])
+        .unwrap();
+    db.checkpoint().unwrap();
+
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap();
+    assert!([first, rest].concat() == old);
+    assert!(whole(snapshot.get_blob("b").unwrap()) == old);
+    assert!(db.get_blob("b").unwrap().is_none());
+    db.check().unwrap();
+}
+
+#[test]
+fn the_space_of_a_deleted_blob_is_used_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = repeatable().open(directory.path().join("db")).unwrap();
+    let mut lengths = Vec::new();
+    for round in 0..6 {
+        db.put_blob_from("b", &content(round, 8 * CHUNK)[..])
+            .unwrap();
+        drop(db.blob_writer("unfinished"));
+        let mut unfinished = db.blob_writer("unfinished");
+        unfinished.write_all(&content(round, 9 * CHUNK)).unwrap();
+        drop(unfinished);
+        db.delete_blob("b").unwrap();
+        db.checkpoint().unwrap();
+        lengths.push(db.stats().unwrap().file_bytes);
+    }
+    assert_eq!(
+        lengths.iter().max(),
+        lengths[..2].iter().max(),
+        "{lengths:?}"
+    );
+    assert_eq!(db.stats().unwrap().trees["aurora/chunks"].entries, 0);
+}
+
+fn chunks(db: &Aurora) -> u64 {
+    let trees = db.stats().unwrap().trees;
+    trees.get("aurora/chunks").map_or(0, |tree| tree.entries)
+}
+
+fn staged(db: &Aurora) -> u64 {
+    let trees = db.stats().unwrap().trees;
+    trees.get("aurora/staged").map_or(0, |tree| tree.entries)
+}
+
+#[test]
+fn a_dropped_writer_and_a_failed_source_leave_nothing() {
+    let db = Aurora::in_memory().unwrap();
+    let mut writer = db.blob_writer("b");
+    writer.write_all(&content(1, 20 * CHUNK)).unwrap();
+    assert!(chunks(&db) > 0);
+    assert_eq!(staged(&db), 1);
+    db.check().unwrap();
+    drop(writer);
+    assert_eq!((chunks(&db), staged(&db)), (0, 0));
+
+    match db.put_blob_from("b", Failing(6 * CHUNK)).unwrap_err() {
+        Error::BlobSource { offset, .. } => assert_eq!(offset, 6 * CHUNK as u64),
+        other => panic!("{other}"),
+    }
+    assert_eq!((chunks(&db), staged(&db)), (0, 0));
+
+    let mut writer = db.blob_writer(vec![b'k'; 5000]);
+    writer.write_all(&content(1, 20 * CHUNK)).unwrap();
+    let refused = writer.finish().unwrap_err();
+    assert!(matches!(refused, Error::KeyTooLong { .. }), "{refused}");
+    assert_eq!((chunks(&db), staged(&db)), (0, 0));
+    assert!(db.blob_info("b").unwrap().is_none());
+    db.check().unwrap();
+}
+
+#[test]
+fn a_writer_dropped_in_someone_s_turn_is_cleaned_up_by_the_next_upload() {
+    let db = Aurora::in_memory().unwrap();
+    let mut writer = db.blob_writer("b");
+    writer.write_all(&content(1, 8 * CHUNK)).unwrap();
+    let tx = db.begin_write().unwrap();
+    drop(writer); // must not wait for this thread's own transaction
+    drop(tx);
+    assert_eq!(staged(&db), 1);
+    db.check().unwrap();
+    let mut other = db.blob_writer("c");
+    other.write_all(&content(2, 8 * CHUNK)).unwrap();
+    assert_eq!(staged(&db), 1);
+    other.finish().unwrap();
+    assert_eq!((chunks(&db), staged(&db)), (8, 0));
+    db.check().unwrap();
+}
+
+#[test]
+fn blobs_commit_with_everything_else_or_not_at_all() {
+    let db = Aurora::in_memory().unwrap();
+    let bytes = content(1, 3 * CHUNK);
+    let failed = db.write(|tx| {
+        tx.tree("t")?.put("key", "value")?;
+        tx.put_blob("b", &bytes[..])?;
+        Err::<(), _>(Error::WorkDone)
+    });
+    assert!(failed.is_err());
+    assert!(db.blob_info("b").unwrap().is_none());
+    assert_eq!(chunks(&db), 0);
+
+    db.write(|tx| {
+        tx.tree("t")?.put("key", "value")?;
+        tx.put_blob("b", &bytes[..])?;
+        assert_eq!(tx.blob_info("b")?.unwrap().size, bytes.len() as u64);
+        let mut some = [0; 10];
+        assert_eq!(tx.read_blob_range("b", CHUNK as u64 - 5, &mut some)?, 10);
+        assert_eq!(some, bytes[CHUNK - 5..CHUNK + 5]);
+        tx.append_blob("b", &b"end"[..])?;
+        tx.write_blob_at("b", 0, b"begin")?;
+        tx.truncate_blob("b", 3 * CHUNK as u64 + 2)?;
+        tx.set_blob_meta("b", BlobMeta::new().content_type("x/y"))?;
+        Ok(())
+    })
+    .unwrap();
+    let mut expected = [&bytes[..], b"en"].concat();
+    expected[..5].copy_from_slice(b"begin");
+    assert!(whole(db.get_blob("b").unwrap()) == expected);
+    db.check().unwrap();
+
+    assert!(db.write(|tx| tx.delete_blob("b")).unwrap());
+    assert_eq!(chunks(&db), 0);
+    db.check().unwrap();
+}
+
+#[test]
+fn a_source_that_fails_in_a_transaction_leaves_it_as_it_was() {
+    let db = Aurora::in_memory().unwrap();
+    let bytes = content(1, 2 * CHUNK + 1000);
+    db.put_blob_from("b", &bytes[..]).unwrap();
+    db.write(|tx| {
+        for given in [0, 10, CHUNK, 3 * CHUNK] {
+            assert!(tx.put_blob("c", Failing(given)).is_err());
+            assert!(tx.append_blob("b", Failing(given)).is_err());
+        }
+        let refused = tx.put_blob(vec![b'k'; 5000], &bytes[..]).unwrap_err();
+        assert!(refused.is_misuse());
+        tx.tree("t")?.put("key", "value").map(|_| ())
+    })
+    .unwrap();
+    db.check().unwrap();
+    assert_eq!(chunks(&db), 3);
+    assert!(whole(db.get_blob("b").unwrap()) == bytes);
+    assert!(db.append_blob("b", Failing(5 * CHUNK)).is_err());
+    assert!(whole(db.get_blob("b").unwrap()) == bytes);
+    db.check().unwrap();
+}
+
+#[test]
+fn staged_content_is_attached_dropped_or_left_by_a_transaction_that_did_not_commit() {
+    let db = Aurora::in_memory().unwrap();
+    for length in [100, 8 * CHUNK + 5] {
+        let bytes = content(1, length);
+        let stage = || db.stage_blob(&bytes[..]).unwrap().content_type("a/b");
+        assert_eq!(stage().size(), length as u64);
+        assert_eq!((chunks(&db), staged(&db)), (0, 0));
+
+        let one = stage();
+        let failed = db.write(|tx| {
+            tx.attach_blob("b", one)?;
+            Err::<(), _>(Error::WorkDone)
+        });
+        assert!(failed.is_err());
+        assert!(db.blob_info("b").unwrap().is_none());
+        db.check().unwrap();
+
+        let two = stage();
+        db.write(|tx| tx.attach_blob("b", two)).unwrap();
+        assert!(whole(db.get_blob("b").unwrap()) == bytes);
+        assert_eq!(
+            (chunks(&db), staged(&db)),
+            (length.div_ceil(CHUNK) as u64, 0)
+        );
+        let kind = db.blob_info("b").unwrap().unwrap().content_type;
+        assert_eq!(kind.as_deref(), Some("a/b"));
+        db.check().unwrap();
+
+        let other = Aurora::in_memory().unwrap();
+        let three = stage();
+        let refused = other.write(|tx| tx.attach_blob("b", three)).unwrap_err();
+        assert!(matches!(refused, Error::StagedElsewhere));
+        db.delete_blob("b").unwrap();
+        assert_eq!((chunks(&db), staged(&db)), (0, 0));
+    }
+}
+
+#[test]
+fn an_append_of_any_length_reaches_the_blob_as_it_is_then() {
+    let db = Aurora::in_memory().unwrap();
+    let mut model = content(1, CHUNK / 2);
+    db.put_blob_from("b", &model[..]).unwrap();
+    for (seed, length) in [0, 1, CHUNK / 2 - 1, 3 * CHUNK, 9 * CHUNK + 77]
+        .iter()
+        .enumerate()
+    {
+        let more = content(seed as u64, *length);
+        model.extend_from_slice(&more);
+        let info = db.append_blob("b", &more[..]).unwrap();
+        assert_eq!(info.size, model.len() as u64);
+        assert_eq!(info.checksum, crc32c::crc32c(&model));
+        assert!(whole(db.get_blob("b").unwrap()) == model);
+        db.check().unwrap();
+        assert_eq!(staged(&db), 0);
+    }
+    // Several at once: none is lost.
+    std::thread::scope(|scope| {
+        for fill in 0..3u8 {
+            let db = &db;
+            scope.spawn(move || db.append_blob("b", &vec![fill; 5 * CHUNK][..]).unwrap());
+        }
+    });
+    let bytes = whole(db.get_blob("b").unwrap());
+    assert_eq!(bytes.len(), model.len() + 15 * CHUNK);
+    let added = &bytes[model.len()..];
+    for part in added.chunks(5 * CHUNK) {
+        assert!(part.iter().all(|byte| *byte == part[0]));
+    }
+    db.check().unwrap();
+}
+
+#[test]
+fn a_range_reads_only_the_chunks_that_it_touches() {
+    let disk = SimDisk::new(1);
+    let bytes = content(3, 40 * CHUNK);
+    {
+        let db = open(disk.storage()).unwrap();
+        db.put_blob_from("b", &bytes[..]).unwrap();
+        db.close().unwrap();
+    }
+    let disk = disk.reopen();
+    let db = open(disk.storage()).unwrap();
+    let reader = db.get_blob("b").unwrap().unwrap();
+    let before = disk.counters().bytes(SimOperation::Read);
+    let mut some = vec![0; 100];
+    reader
+        .read_range(20 * CHUNK as u64 - 50, &mut some)
+        .unwrap();
+    assert_eq!(some, bytes[20 * CHUNK - 50..20 * CHUNK + 50]);
+    let read = disk.counters().bytes(SimOperation::Read) - before;
+    assert!(read <= 2 * CHUNK as u64 + 4 * 4096, "{read} bytes");
+    // A write of few bytes writes few chunks.
+    let written = db.stats().unwrap().written.long_values;
+    db.write_blob_at("b", 30 * CHUNK as u64 - 1, b"xy").unwrap();
+    let written = db.stats().unwrap().written.long_values - written;
+    assert_eq!(written, 2 * CHUNK as u64);
+}
+
+#[test]
+fn others_commit_while_a_long_blob_comes_in() {
+    struct Slow {
+        left: usize,
+        commits: Arc<AtomicU64>,
+    }
+    impl Read for Slow {
+        /// Gives no more before others have committed.
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.left == 0 {
+                return Ok(0);
+            }
+            self.left -= 1;
+            let before = self.commits.load(Ordering::Acquire);
+            let begun = std::time::Instant::now();
+            while self.commits.load(Ordering::Acquire) < before + 2 {
+                assert!(begun.elapsed() < Duration::from_secs(60), "nobody commits");
+                std::thread::yield_now();
+            }
+            buffer.fill(1);
+            Ok(buffer.len())
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let db = Aurora::open(directory.path().join("db")).unwrap();
+    let commits = Arc::new(AtomicU64::new(0));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let tree = db.tree("t").unwrap();
+            while !done.load(Ordering::Acquire) {
+                tree.put("key", "value").unwrap();
+                commits.fetch_add(1, Ordering::Release);
+            }
+        });
+        let source = Slow {
+            left: 100,
+            commits: commits.clone(),
+        };
+        let info = db.put_blob_from("b", source).unwrap();
+        assert!(info.size > 10 * CHUNK as u64);
+        let mut appended = Slow {
+            left: 20,
+            commits: commits.clone(),
+        };
+        db.append_blob("b", &mut appended).unwrap();
+        done.store(true, Ordering::Release);
+    });
+    db.check().unwrap();
+}
+
+#[test]
+fn damage_is_an_error_that_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.db");
+    let bytes = content(9, 3 * CHUNK);
+    {
+        let db = repeatable().open(&path).unwrap();
+        db.put_blob_from("b", &bytes[..]).unwrap();
+    }
+    let mut file = std::fs::read(&path).unwrap();
+    let place = file
+        .windows(64)
+        .position(|window| window == &bytes[2 * CHUNK..2 * CHUNK + 64])
+        .unwrap();
+    file[place + 1000] ^= 1;
+    std::fs::write(&path, &file).unwrap();
+    let db = repeatable().open(&path).unwrap();
+    let mut reader = db.get_blob("b").unwrap().unwrap();
+    let mut good = vec![0; 2 * CHUNK];
+    reader.read_exact(&mut good).unwrap();
+    let error = reader.read(&mut [0; 10]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert!(error.downcast::<Error>().unwrap().is_corruption());
+    assert!(db.check().unwrap_err().is_corruption());
+    // What comes from a damaged blob is not stored as another.
+    let reader = db.get_blob("b").unwrap().unwrap();
+    assert!(db.put_blob_from("c", reader).unwrap_err().is_corruption());
+}
+
+#[test]
+fn a_database_that_is_read_only_takes_no_blob_and_reads_those_it_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.db");
+    let bytes = content(9, 3 * CHUNK);
+    repeatable()
+        .open(&path)
+        .unwrap()
+        .put_blob_from("b", &bytes[..])
+        .unwrap();
+    let db = Aurora::builder().read_only(true).open(&path).unwrap();
+    assert!(whole(db.get_blob("b").unwrap()) == bytes);
+    for length in [10, 9 * CHUNK] {
+        let refused = db.put_blob_from("c", &content(1, length)[..]).unwrap_err();
+        assert!(matches!(refused, Error::ReadOnly), "{refused}");
+    }
+}
+
+// Random changes against a vector.
+
+#[derive(Debug, Clone)]
+enum Change {
+    Put(usize),
+    PutInTransaction(usize),
+    Append(usize),
+    AppendInTransaction(usize),
+    Truncate(usize),
+    WriteAt(usize, usize),
+    Seek(usize, usize),
+    Reopen,
+    Checkpoint,
+}
+
+fn length() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        4 => 0..2000usize,
+        2 => (0..4usize, -2..3i64).prop_map(|(n, by)| (n * CHUNK).saturating_add_signed(by as isize)),
+        2 => 0..3 * CHUNK,
+        1 => 4 * CHUNK..6 * CHUNK,
+    ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        1 => length().prop_map(Change::Put),
+        1 => length().prop_map(Change::PutInTransaction),
+        4 => length().prop_map(Change::Append),
+        2 => length().prop_map(Change::AppendInTransaction),
+        4 => length().prop_map(Change::Truncate),
+        6 => (length(), length()).prop_map(|(at, n)| Change::WriteAt(at, n)),
+        4 => (length(), length()).prop_map(|(at, n)| Change::Seek(at, n)),
+        1 => Just(Change::Reopen),
+        1 => Just(Change::Checkpoint),
+    ]
+}
+
+fn run(changes: &[Change]) {
+    let disk = SimDisk::new(1);
+    let mut db = open(disk.storage()).unwrap();
+    let mut model = Vec::new();
+    db.put_blob_from("b", &model[..]).unwrap();
+    for (seed, change) in changes.iter().enumerate() {
+        let bytes = |length| content(seed as u64, length);
+        match *change {
+            Change::Put(length) => {
+                model = bytes(length);
+                db.put_blob_from("b", &model[..]).unwrap();
+            }
+            Change::PutInTransaction(length) => {
+                model = bytes(length);
+                db.write(|tx| tx.put_blob("b", &model[..])).unwrap();
+            }
+            Change::Append(length) => {
+                model.extend(bytes(length));
+                db.append_blob("b", &bytes(length)[..]).unwrap();
+            }
+            Change::AppendInTransaction(length) => {
+                model.extend(bytes(length));
+                let more = bytes(length);
+                db.write(|tx| tx.append_blob("b", &more[..])).unwrap();
+            }
+            Change::Truncate(length) => {
+                model.resize(length, 0);
+                db.truncate_blob("b", length as u64).unwrap();
+            }
+            Change::WriteAt(offset, length) => {
+                if model.len() < offset + length {
+                    model.resize(offset + length, 0);
+                }
+                model[offset..offset + length].copy_from_slice(&bytes(length));
+                db.write_blob_at("b", offset as u64, bytes(length)).unwrap();
+            }
+            Change::Seek(offset, length) => {
+                let mut reader = db.get_blob("b").unwrap().unwrap();
+                reader.seek(SeekFrom::Start(offset as u64)).unwrap();
+                let mut read = Vec::new();
+                reader.take(length as u64).read_to_end(&mut read).unwrap();
+                let begin = offset.min(model.len());
+                let end = (offset + length).min(model.len());
+                assert!(read == model[begin..end]);
+            }
+            Change::Reopen => {
+                db.close().unwrap();
+                db = open(disk.reopen().storage()).unwrap();
+            }
+            Change::Checkpoint => db.checkpoint().unwrap(),
+        }
+        let info = db.blob_info("b").unwrap().unwrap();
+        assert_eq!(info.size, model.len() as u64, "{change:?}");
+        assert_eq!(info.checksum, crc32c::crc32c(&model), "{change:?}");
+    }
+    assert!(whole(db.get_blob("b").unwrap()) == model);
+    assert_eq!(chunks(&db), model.len().div_ceil(CHUNK) as u64);
+    db.check().unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: budget(40) as u32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_blob_is_what_a_vector_would_be(changes in proptest::collection::vec(change(), 1..20)) {
+        run(&changes);
+    }
+}
+
+// Crashes.
+
+/// Puts, changes and half-finished uploads. Returns what must be there and what may be.
+fn upload(disk: &SimDisk, acknowledged: &mut Vec<usize>) -> aurora::Result<()> {
+    let db = open(disk.reopen().storage())?;
+    for (n, length) in LENGTHS.iter().enumerate() {
+        db.put_blob_from(format!("blob {n}"), &content(n as u64, *length)[..])?;
+        acknowledged.push(n);
+        // One that is never finished, and that nobody can clean up.
+        let mut unfinished = db.blob_writer(format!("blob {n}"));
+        let written = unfinished.write_all(&content(77, 5 * CHUNK));
+        std::mem::forget(unfinished);
+        written.map_err(|error| error.downcast::<Error>().unwrap())?;
+    }
+    let mut tx = db.begin_write()?;
+    tx.set_durability(Durability::Full);
+    tx.tree("t")?.put("with", "the blob")?;
+    tx.put_blob("in a transaction", &content(50, 2 * CHUNK)[..])?;
+    tx.commit()?;
+    acknowledged.push(50);
+    Ok(())
+}
+
+const LENGTHS: [usize; 3] = [3000, 4 * CHUNK + 4097, 9 * CHUNK];
+
+fn verify(image: &SimDisk, acknowledged: &[usize], what: &str) {
+    let db = open(image.reopen().storage()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    db.check().unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!(staged(&db), 0, "{what}");
+    let mut expected = 0;
+    for (n, length) in LENGTHS.iter().enumerate() {
+        match db.get_blob(format!("blob {n}")).unwrap() {
+            Some(reader) => {
+                assert!(whole(Some(reader)) == content(n as u64, *length), "{what}");
+                expected += length.div_ceil(CHUNK) as u64;
+            }
+            None => assert!(!acknowledged.contains(&n), "{what}: blob {n} is lost"),
+        }
+    }
+    let both = db.blob_info("in a transaction").unwrap();
+    let plain = db.begin_read().unwrap().tree("t").is_ok();
+    assert_eq!(both.is_some(), plain, "{what}: one without the other");
+    assert!(plain || !acknowledged.contains(&50), "{what}");
+    expected += both.map_or(0, |info| info.chunks);
+    assert_eq!(chunks(&db), expected, "{what}: chunks of nobody");
+}
+
+#[test]
+fn a_blob_half_written_at_a_crash_leaves_no_chunks() {
+    let whole_run = SimDisk::new(1);
+    upload(&whole_run, &mut Vec::new()).unwrap();
+    let length = whole_run.counters().mutating_calls();
+    let mut left_behind = 0;
+    // A part of the moments by default, all with a budget.
+    let has_budget = std::env::var_os("AURORA_TEST_BUDGET").is_some();
+    for nth in (0..length).step_by(if has_budget { 1 } else { 5 }) {
+        let disk = SimDisk::new(1);
+        disk.crash_after(nth);
+        let mut acknowledged = Vec::new();
+        let cut = upload(&disk, &mut acknowledged);
+        assert_eq!(cut.is_err(), disk.has_crashed());
+        for variant in [
+            SimCrash::LoseAll,
+            SimCrash::KeepAll,
+            SimCrash::Random { seed: nth },
+            SimCrash::Sectors { seed: nth },
+        ] {
+            let image = disk.crash_image(variant);
+            let before = Aurora::builder()
+                .read_only(true)
+                .open_storage(image.crash_image(SimCrash::KeepAll).storage());
+            left_behind += before.map_or(0, |db| staged(&db));
+            verify(&image, &acknowledged, &format!("cut {nth}, {variant:?}"));
+        }
+    }
+    assert!(left_behind > 0, "no crash left anything to clean up");
+}
