@@ -27,7 +27,7 @@ pub struct Sample {
 }
 
 /// All samples.
-pub const SAMPLES: [Sample; 13] = [
+pub const SAMPLES: [Sample; 14] = [
     sample("empty", 4096, |_| Ok(())).closed().golden(),
     sample("trees", 4096, trees).closed(),
     sample("values", 4096, values).closed(),
@@ -36,6 +36,9 @@ pub const SAMPLES: [Sample; 13] = [
     sample("keys-16k", 16384, keys).closed(),
     sample("small-16k-open", 16384, small).golden(),
     sample("documents-open", 4096, documents),
+    sample("paths", 4096, documents_before_their_schema)
+        .closed()
+        .golden(),
     sample("laps-open", 4096, laps).golden(),
     sample("switch-open", 4096, switch).golden(),
     sample("everything", 4096, everything).closed().golden(),
@@ -226,6 +229,7 @@ fn documents(db: &Aurora) -> Result<()> {
     db.new_collection("things", Schema::schemaless())?;
     db.create_index("things", Index::on(["v"])).wait()?;
     db.collection("people")?.insert_many((0..40).map(person))?;
+    documents_before_their_schema(db)?;
     db.checkpoint()?;
     db.collection("people")?.delete(Uuid::from_u128(5))?;
     let patch = aurora::Patch::new().inc("visits", 1000).unset("note");
@@ -241,6 +245,31 @@ fn documents(db: &Aurora) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Documents with names that get numbers only later, and with dots in names.
+fn documents_before_their_schema(db: &Aurora) -> Result<()> {
+    db.new_collection("older", Schema::schemaless())?;
+    for i in 0..6 {
+        let mut inner = Object::from([("c", Value::Int(i))]);
+        inner.insert("b.c", i * 2);
+        let mut fields = Object::from([("id", Value::Int(i)), ("n", Value::Int(i * i))]);
+        fields.insert("a", Value::Object(inner));
+        if i % 2 == 0 {
+            fields.insert("a.c", "whole");
+        }
+        if i % 3 == 0 {
+            fields.insert("a.b", Object::from([("c", "not this way")]));
+        }
+        db.insert_into("older", fields)?;
+    }
+    db.create_index("older", Index::on(["n"])).wait()?;
+    db.create_index("older", Index::on(["a.c"])).wait()?;
+    db.create_index("older", Index::on(["a.b.c"])).wait()?;
+    let schema = Schema::schemaless()
+        .field(Field::new("a", FieldType::Any).indexed())
+        .field(Field::new("added", FieldType::Bool).default(true));
+    db.alter_collection("older", schema).wait()
 }
 
 fn person(i: i64) -> Object {

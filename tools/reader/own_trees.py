@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from checksum import crc32c
 from damage import Damage
-from values import MISSING, as_json, decode_document, decode_ordered, encode_ordered, fields_as_json
+from values import MISSING, Time, as_json, decode_document, decode_ordered, encode_ordered, fields_as_json
 
 KEYS, EXPIRY, META = "aurora/keys", "aurora/expiry", "aurora/meta"
 CHUNKS, STAGED, COLLECTIONS = "aurora/chunks", "aurora/staged", "aurora/collections"
@@ -198,12 +198,16 @@ class OwnTrees:
         for entry in sorted(found ^ wanted):
             what = "is missing" if entry in wanted else "has no key"
             self.faults.add(Damage(f"{EXPIRY}: entry {entry.hex()} {what}"))
-        documents = {
-            struct.pack(">I", c.number) + encoded for c in self.collections for encoded in c.documents
+        found = {key for key in self.tree(EXPIRY) if key[8:9] == b"\1"}
+        wanted = {
+            struct.pack(">QBI", expiry, 1, collection.number) + encoded
+            for collection in self.collections
+            for encoded, fields in collection.documents.items()
+            if (expiry := document_expiry(collection.record, fields)) is not None
         }
-        for key in self.tree(EXPIRY):
-            if key[8:9] == b"\1" and key[9:] not in documents:
-                self.faults.add(Damage(f"{EXPIRY}: entry {key.hex()} has no document"))
+        for entry in sorted(found ^ wanted):
+            what = "is missing" if entry in wanted else "has no document"
+            self.faults.add(Damage(f"{EXPIRY}: entry {entry.hex()} {what}"))
 
     def _check_chunks(self):
         staged = {int.from_bytes(key, "big") for key in self.tree(STAGED)}
@@ -221,12 +225,15 @@ class OwnTrees:
     def _check_index(self, collection, index):
         tree = f"aurora/index/{collection.number}/{index['number']}"
         found = set(self.tree(tree))
-        wanted = set()
+        wanted, due = set(), set()
         for encoded, fields in collection.documents.items():
-            if "built_to" not in index or encoded <= index["built_to"]:
-                wanted |= entries_of(index["paths"], fields, encoded)
-        # A condition decides which documents are in; what is in must still be right.
-        missing = set() if "only" in index else wanted - found
+            entries = entries_of(index["paths"], fields, encoded)
+            wanted |= entries
+            # A condition decides which documents are in, and while an index is built, what was
+            # written meanwhile may be. What is in must still be right.
+            if "only" not in index and encoded <= index.get("built_to", encoded):
+                due |= entries
+        missing = due - found
         for entry in sorted(missing):
             self.faults.add(Damage(f"{tree}: entry {entry.hex()} is missing"))
         for entry in sorted(found - wanted):
@@ -269,14 +276,24 @@ def split_entry(entry):
     return part, encoded
 
 
+def document_expiry(record, fields):
+    """When a document expires, in milliseconds since 1970; None if it does not."""
+    start = at_path(fields, record["expires"]) if "expires" in record else None
+    if not isinstance(start, Time):
+        return None
+    milliseconds = start.seconds * 1000 + start.nanoseconds // 1_000_000
+    expiry = max(milliseconds, 0) + record["expires_after_ms"]
+    return expiry if expiry < 1 << 64 else None
+
+
 def at_path(fields, path):
-    """The value at a path of names separated by dots."""
-    value = fields
-    for name in path.split("."):
-        if not isinstance(value, dict) or name not in value:
-            return MISSING
-        value = value[name]
-    return value
+    """The value at a path: of the field with that name, or within the object of its first name."""
+    if path in fields:
+        return fields[path]
+    first, dot, rest = path.partition(".")
+    if dot and isinstance(fields.get(first), dict):
+        return at_path(fields[first], rest)
+    return MISSING
 
 
 def entries_of(paths, fields, encoded):
