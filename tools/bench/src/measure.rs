@@ -180,7 +180,7 @@ impl<'o> Run<'o> {
         for engine in &mut engines {
             engine.reopen()?;
         }
-        self.ask(&mut engines, &COLD)?;
+        self.ask(&mut engines, &COLD, 1)?;
         // From here on everything has been read once.
         let everything = Question::CountScore(0.0, "e");
         for engine in &mut engines {
@@ -188,7 +188,7 @@ impl<'o> Run<'o> {
         }
         for kind in &KINDS {
             if kind.what.contains(&self.options.only) {
-                self.ask(&mut engines, kind)?;
+                self.ask(&mut engines, kind, self.options.repeat)?;
             }
         }
         self.insert_singly(&mut engines)
@@ -257,11 +257,11 @@ impl<'o> Run<'o> {
 
     /// Each engine answers each question, in turns, another one first each time; all answers have to
     /// be the same.
-    fn ask(&mut self, engines: &mut Engines, kind: &Kind) -> Outcome<()> {
+    fn ask(&mut self, engines: &mut Engines, kind: &Kind, repeat: usize) -> Outcome<()> {
         let mut random = Random::new(SEED);
         let mut times = vec![Vec::new(); engines.len()];
         let mut rows = 0;
-        for round in 0..=kind.rounds * self.options.repeat {
+        for round in 0..=kind.rounds * repeat {
             let question = (kind.make)(&self.source, &mut random);
             if round == 0 && self.options.plans {
                 for engine in engines.iter_mut() {
