@@ -20,8 +20,8 @@ use crate::keys::expiry;
 use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
 use crate::value::{
-    Document, DocumentId, FieldType, MAX_DEPTH, Object, Raw, Uuid, Value, decode_document,
-    decode_id, encode, encode_fields,
+    Document, DocumentId, EncodedFields, FieldType, MAX_DEPTH, Object, Raw, Uuid, Value, decode_id,
+    encode, encode_fields,
 };
 use crate::{Error, Result};
 
@@ -51,13 +51,15 @@ pub(super) fn key_of_id(collection: &str, id: &Value) -> Result<Vec<u8>> {
 
 /// The document of these bytes.
 pub(crate) fn decode(meta: &Meta, key: &[u8], bytes: &[u8]) -> Result<Document> {
-    let fields = decode_document(bytes, &meta.names);
+    let fields = EncodedFields::new(bytes, &meta.names);
     let fields = fields.map_err(|fault| unreadable(meta, fault.0))?;
+    Ok(Document::encoded(id_of(meta, key)?, fields))
+}
+
+/// The id that a key stands for.
+pub(crate) fn id_of(meta: &Meta, key: &[u8]) -> Result<DocumentId> {
     let id = decode_id(key).ok_or_else(|| unreadable(meta, "its id does not decode"))?;
-    Ok(Document::new(
-        DocumentId::new(meta.name.clone(), id),
-        fields,
-    ))
+    Ok(DocumentId::new(meta.name.clone(), id))
 }
 
 /// When a document expires.
@@ -101,8 +103,7 @@ pub(super) fn load_hot(
         return Ok(None);
     };
     let document = Arc::new(decode(meta, key, &bytes)?);
-    // Each field has a name, a value, and perhaps text of its own.
-    let size = 2 * bytes.len() + document.len() * 64 + 128;
+    let size = document.memory_bytes();
     let expires_ms = expiry_of(meta, &bytes)?;
     let hot = Hot::Document {
         document,

@@ -21,6 +21,9 @@ use crate::txn::snapshot::{TreeCursor, TreeView, after_prefix};
 use crate::value::{Raw, encode, encode_missing};
 use crate::{Error, Result};
 
+/// Documents that are looked up at once.
+const GROUP: usize = 16;
+
 /// A filter, in whichever form it was given.
 pub(crate) type Predicate<'q> = Arc<dyn Fn(&Fields<'_>) -> bool + Send + Sync + 'q>;
 
@@ -376,6 +379,7 @@ impl<'q> Execution<'q> {
             return Ok(State::Done);
         };
         let mut left = budget;
+        let mut ids: Vec<Vec<u8>> = Vec::new();
         while let Some(bounds) = ranged(&access.ranges, range, descending) {
             let mut cursor = index.cursor_in::<Vec<u8>>(&bounds.low..&bounds.high);
             let mut there = start(&mut cursor, from.take().as_ref(), descending)?;
@@ -388,28 +392,63 @@ impl<'q> Execution<'q> {
                     });
                     return Ok(State::InOrder { range, from });
                 }
-                left -= 1;
-                let key = cursor.key();
-                let (values, id) = split(key).ok_or_else(|| self.bad_entry())?;
-                if is_cut(values) && !self.spec.order.is_empty() {
-                    let values = values.to_vec();
+                // Some documents at once, as many as are sure to be wanted.
+                let group = self.wanted_at_once().min(left);
+                ids.clear();
+                let mut cut_values = None;
+                while there && ids.len() < group {
+                    let (values, id) = split(cursor.key()).ok_or_else(|| self.bad_entry())?;
+                    if is_cut(values) && !self.spec.order.is_empty() {
+                        cut_values = Some(values.to_vec());
+                        break;
+                    }
+                    ids.push(id.to_vec());
+                    there = step(&mut cursor, descending)?;
+                }
+                left -= ids.len();
+                if !self.consider_all(moment, &documents, &ids, sink)? {
+                    return Ok(State::Done);
+                }
+                if let Some(values) = cut_values {
+                    left = left.saturating_sub(1);
                     there = self.take_group(&mut cursor, &values, descending, &documents)?;
                     while let Some(row) = self.pending.pop_front() {
                         if !self.consider(moment, &row.id, &row.document, sink)? {
                             return Ok(State::Done);
                         }
                     }
-                    continue;
                 }
-                let document = self.document(&documents, id)?;
-                if !self.consider(moment, id, &document, sink)? {
-                    return Ok(State::Done);
-                }
-                there = step(&mut cursor, descending)?;
             }
             range += 1;
         }
         Ok(State::Done)
+    }
+
+    /// How many documents to look up at once: no more than rows that are still wanted.
+    fn wanted_at_once(&self) -> usize {
+        let wanted = self
+            .limit_left
+            .map_or(u64::MAX, |left| left.saturating_add(self.offset_left));
+        usize::try_from(wanted)
+            .unwrap_or(usize::MAX)
+            .clamp(1, GROUP)
+    }
+
+    /// Looks at some candidates. Says whether more are wanted.
+    fn consider_all<K: AsRef<[u8]>>(
+        &mut self,
+        moment: &impl Moment,
+        documents: &TreeView<'_>,
+        ids: &[K],
+        sink: &mut Sink<'_>,
+    ) -> Result<bool> {
+        for (id, document) in ids.iter().zip(documents.get_group(ids)?) {
+            let document = document.ok_or_else(|| self.missing_document())?;
+            if !self.consider(moment, id.as_ref(), &document, sink)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Reads all entries that were cut to the same values and puts their rows in order.
@@ -448,10 +487,14 @@ impl<'q> Execution<'q> {
         documents: &TreeView<'m>,
         id: &[u8],
     ) -> Result<crate::txn::snapshot::ValueRef<'m>> {
-        documents.get(id)?.ok_or_else(|| Error::Unreadable {
+        documents.get(id)?.ok_or_else(|| self.missing_document())
+    }
+
+    fn missing_document(&self) -> Error {
+        Error::Unreadable {
             what: format!("an index of the collection {:?}", self.meta.name),
             reason: "it names a document that is not there",
-        })
+        }
     }
 
     fn bad_entry(&self) -> Error {
@@ -512,13 +555,16 @@ impl<'q> Execution<'q> {
         let Some(documents) = moment.system_view(&self.meta.documents_tree) else {
             return Ok(State::Done);
         };
-        for id in ids.iter().skip(next).take(budget) {
-            let document = self.document(&documents, id)?;
-            if !self.consider(moment, id, &document, sink)? {
+        let end = next.saturating_add(budget).min(ids.len());
+        let mut next = next;
+        while next < end {
+            let group = next.saturating_add(self.wanted_at_once()).min(end);
+            let some = ids.get(next..group).unwrap_or_default();
+            if !self.consider_all(moment, &documents, some, sink)? {
                 return Ok(State::Done);
             }
+            next = group;
         }
-        let next = next.saturating_add(budget);
         Ok(if next < ids.len() {
             State::Fetching { ids, next }
         } else {

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Decoder, Query, RowReader, Work};
+use super::{Decoder, Query, Work};
 use crate::Result;
-use crate::collection::index::unreadable;
-use crate::value::{MAX_DEPTH, Value};
+use crate::value::Value;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Measure {
@@ -101,10 +100,8 @@ impl<'q> Grouped<'q> {
         let is_one = field.is_none();
         let wanted = measures.clone();
         let take = move |groups: &mut Groups, decoder: &Decoder<'_>, _: &[u8], document: &[u8]| {
-            let fault = |fault: crate::value::Fault| unreadable(decoder.meta, fault.0);
-            let reader = groups.reader.get_or_insert_with(|| decoder.reader());
             let key = match &field {
-                Some(field) => value_of(reader, document, field).map_err(fault)?,
+                Some(field) => value_of(decoder, document, field)?,
                 None => Value::Null,
             };
             let fresh = || wanted.iter().map(|_| Tally::default()).collect();
@@ -112,7 +109,7 @@ impl<'q> Grouped<'q> {
             for ((measure, field), tally) in wanted.iter().zip(tallies) {
                 tally.rows += 1;
                 if *measure != Measure::Count {
-                    tally.add(value_of(reader, document, field).map_err(fault)?);
+                    tally.add(value_of(decoder, document, field)?);
                 }
             }
             Ok(())
@@ -134,16 +131,12 @@ impl<'q> Grouped<'q> {
 /// What is gathered on the way.
 #[derive(Default)]
 struct Groups {
-    reader: Option<RowReader>,
     tallies: BTreeMap<Value, Vec<Tally>>,
 }
 
-fn value_of(
-    reader: &RowReader,
-    document: &[u8],
-    field: &str,
-) -> Result<Value, crate::value::Fault> {
-    reader.find(document, field)?.to_value(MAX_DEPTH)
+/// The value of a field; null if there is none.
+fn value_of(decoder: &Decoder<'_>, document: &[u8], field: &str) -> Result<Value> {
+    Ok(decoder.value(document, field)?.unwrap_or_default())
 }
 
 fn finish(measures: &[(Measure, String)], tallies: &[Tally]) -> Vec<Value> {

@@ -21,13 +21,14 @@ use serde::de::DeserializeOwned;
 
 use crate::collection::catalog;
 use crate::collection::documents;
+use crate::collection::index::unreadable;
 use crate::collection::meta::Meta;
 use crate::collection::patch::Patch;
 use crate::db::Aurora;
 use crate::moment::Moment;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteTransaction;
-use crate::value::{Document, Object};
+use crate::value::{Document, MAX_DEPTH, Object, Raw, Value};
 use crate::work::Work;
 use crate::{Error, Result};
 
@@ -220,10 +221,12 @@ impl<'q> Query<'q> {
             Origin::Snapshot(snapshot) => snapshot,
         };
         let meta = catalog::load(&snapshot, &self.collection)?;
+        let fields = RowReader::new(meta.names.clone());
         let execution = Execution::new(&snapshot, meta, self.spec)?;
         Ok(Running {
             snapshot,
             execution,
+            fields,
             select: self.select,
         })
     }
@@ -384,9 +387,11 @@ impl<'q> Query<'q> {
     pub fn collect_in(self, tx: &WriteTransaction) -> Result<Vec<Document>> {
         let select = self.select.clone();
         let mut rows = Vec::new();
+        let mut fields = None;
         self.run_in(tx, |meta, id, bytes| {
             let decoder = Decoder {
                 meta,
+                fields: fields.get_or_insert_with(|| RowReader::new(meta.names.clone())),
                 select: select.as_deref(),
             };
             rows.push(decoder.document(id, bytes)?);
@@ -476,6 +481,7 @@ pub struct Page {
 struct Running<'q> {
     snapshot: Snapshot,
     execution: Execution<'q>,
+    fields: RowReader,
     select: Option<Vec<String>>,
 }
 
@@ -488,6 +494,7 @@ impl Running<'_> {
         let meta = self.execution.meta.clone();
         let decoder = Decoder {
             meta: &meta,
+            fields: &self.fields,
             select: self.select.as_deref(),
         };
         let mut sink = |id: &[u8], document: &[u8]| take(&decoder, id, document);
@@ -498,27 +505,34 @@ impl Running<'_> {
 /// Makes documents of bytes.
 struct Decoder<'d> {
     meta: &'d Meta,
+    fields: &'d RowReader,
     select: Option<&'d [String]>,
 }
 
 impl Decoder<'_> {
-    /// Reads single fields of documents of this collection.
-    fn reader(&self) -> RowReader {
-        RowReader::new(self.meta.names.clone())
-    }
-
     fn document(&self, id: &[u8], bytes: &[u8]) -> Result<Document> {
         let Some(select) = self.select else {
             return documents::decode(self.meta, id, bytes);
         };
-        let whole = documents::decode(self.meta, id, bytes)?;
         let mut fields = Object::new();
         for path in select {
-            if let Some(value) = whole.get(path) {
-                fields.set_path(path, value.clone());
+            if let Some(value) = self.value(bytes, path)? {
+                fields.set_path(path, value);
             }
         }
-        Ok(Document::new(whole.id, fields))
+        Ok(Document::new(documents::id_of(self.meta, id)?, fields))
+    }
+
+    /// The value of a field. `None`: there is none.
+    fn value(&self, document: &[u8], field: &str) -> Result<Option<Value>> {
+        let value = match self.fields.find(document, field) {
+            Ok(Raw::Missing) => return Ok(None),
+            Ok(raw) => raw.to_value(MAX_DEPTH),
+            Err(fault) => Err(fault),
+        };
+        value
+            .map(Some)
+            .map_err(|fault| unreadable(self.meta, fault.0))
     }
 }
 

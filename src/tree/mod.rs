@@ -141,6 +141,69 @@ pub(crate) fn find<'p, P: ReadPages>(
     }))
 }
 
+/// So many entries are looked for at once by [`find_group`].
+pub(crate) const GROUP: usize = 16;
+
+/// Finds up to [`GROUP`] entries at once. Each step down is taken for all of them before the next is
+/// taken for any: what one waits for in memory arrives while the others are asked for.
+pub(crate) fn find_group<'p, P: ReadPages, K: AsRef<[u8]>>(
+    pages: &'p P,
+    root: &TreeRoot,
+    keys: &[K],
+    mut take: impl FnMut(Option<Found<P::Bytes<'p>>>),
+) -> Result<()> {
+    if root.is_empty() {
+        keys.iter().for_each(|_| take(None));
+        return Ok(());
+    }
+    for keys in keys.chunks(GROUP) {
+        let mut at = [root.root; GROUP];
+        for level in (1..=root.level).rev() {
+            let nodes = read_group(pages, &at, keys.len())?;
+            for ((bytes, page), key) in nodes.iter().flatten().zip(&mut at).zip(keys) {
+                let node = node_at(bytes, page.page, level)?;
+                *page = node.child(node.child_index(key.as_ref())).page;
+            }
+        }
+        let leaves = read_group(pages, &at, keys.len())?;
+        let mut all: [Option<Found<P::Bytes<'p>>>; GROUP] = std::array::from_fn(|_| None);
+        let searched = leaves.into_iter().flatten().zip(&at).zip(keys);
+        for (((leaf, page), key), found) in searched.zip(&mut all) {
+            let node = node_at(&leaf, page.page, 0)?;
+            let Ok(slot) = node.search(key.as_ref()) else {
+                continue;
+            };
+            let value = node.value(slot);
+            if let ValueAt::Inline(range) = &value {
+                node::warm(leaf.get(range.clone()).unwrap_or_default());
+            }
+            *found = Some(Found {
+                leaf,
+                page: page.page,
+                slot,
+                value,
+            });
+        }
+        all.into_iter().take(keys.len()).for_each(&mut take);
+    }
+    Ok(())
+}
+
+#[inline]
+fn read_group<'p, P: ReadPages>(
+    pages: &'p P,
+    at: &[PageRef; GROUP],
+    count: usize,
+) -> Result<[Option<P::Bytes<'p>>; GROUP]> {
+    let mut group = std::array::from_fn(|_| None);
+    for (place, page) in group.iter_mut().zip(at).take(count) {
+        let bytes = pages.read(page)?;
+        node::warm(&bytes);
+        *place = Some(bytes);
+    }
+    Ok(group)
+}
+
 /// A reference to a private page: it has no checksum until a checkpoint writes it.
 #[inline]
 fn private(page: PageNumber) -> PageRef {

@@ -124,6 +124,20 @@ impl<'a> TreeView<'a> {
         }
     }
 
+    /// The values of several keys, in the order of the keys. Looks for some of them at once, which
+    /// takes less time than one after the other.
+    pub(crate) fn get_group<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+    ) -> Result<Vec<Option<ValueRef<'a>>>> {
+        match self.source {
+            Source::Shared(pager) => get_group_shared(pager, &self.root, keys),
+            Source::Private(pages) => { keys.iter() }
+                .map(|key| get_private(pages, &self.root, key.as_ref()))
+                .collect(),
+        }
+    }
+
     /// Whether the key is there.
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         Ok(self.get(key)?.is_some())
@@ -264,6 +278,26 @@ fn get_shared<'a>(pager: &'a Pager, root: &TreeRoot, key: &[u8]) -> Result<Optio
             Ok(Some(ValueRef { bytes, range }))
         }
     }
+}
+
+fn get_group_shared<'a, K: AsRef<[u8]>>(
+    pager: &'a Pager,
+    root: &TreeRoot,
+    keys: &[K],
+) -> Result<Vec<Option<ValueRef<'a>>>> {
+    let pin = crossbeam_epoch::pin();
+    let pages = PinnedPages { pager, pin: &pin };
+    let mut values = Vec::with_capacity(keys.len());
+    tree::find_group(&pages, root, keys, |found| {
+        values.push(found.map(|found| match found.value {
+            ValueAt::Run(run) => pager.read_run(&run).map(ValueRef::whole),
+            ValueAt::Inline(range) => {
+                let bytes = found.leaf.keep(pager, found.page);
+                Ok(ValueRef { bytes, range })
+            }
+        }));
+    })?;
+    values.into_iter().map(Option::transpose).collect()
 }
 
 fn get_private<'a>(

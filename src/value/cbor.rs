@@ -10,7 +10,7 @@ use minicbor::Encoder;
 use minicbor::data::Tag;
 
 use super::order::split_time;
-use super::raw::{Fault, read_value};
+use super::raw::{Fault, check_value, read_value};
 use super::reader::{self, Reader};
 use super::{MAX_DEPTH, Object, Timestamp, Value};
 
@@ -135,6 +135,53 @@ pub(crate) fn decode_document(bytes: &[u8], names: &FieldNames) -> Result<Object
     Ok(object)
 }
 
+/// The fields of a document as they are stored. They are known to decode.
+#[derive(Debug, Clone)]
+pub(crate) struct EncodedFields {
+    bytes: Box<[u8]>,
+    names: Arc<FieldNames>,
+}
+
+impl EncodedFields {
+    /// Takes bytes that [`decode_document`] takes, and refuses all others.
+    pub(crate) fn new(bytes: &[u8], names: &Arc<FieldNames>) -> Result<Self, Fault> {
+        check_document(bytes, names)?;
+        Ok(EncodedFields {
+            bytes: bytes.into(),
+            names: names.clone(),
+        })
+    }
+
+    /// The number of bytes and of fields.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let fields = Reader::new(&self.bytes).map().unwrap_or(0);
+        (self.bytes.len(), fields as usize)
+    }
+
+    /// The fields.
+    pub(super) fn decode(&self) -> Object {
+        // They were checked.
+        decode_document(&self.bytes, &self.names).unwrap_or_default()
+    }
+}
+
+fn check_document(bytes: &[u8], names: &FieldNames) -> Result<(), Fault> {
+    let mut reader = Reader::new(bytes);
+    for _ in 0..reader.map()? {
+        let head = reader.head()?;
+        match head.major {
+            reader::UNSIGNED if names.name(head.argument).is_some() => {}
+            reader::UNSIGNED => return Err(Fault::UNKNOWN_NUMBER),
+            reader::TEXT => {
+                reader.text(head.argument)?;
+            }
+            _ => return Err(Fault::BAD_KEY),
+        }
+        check_value(&mut reader, MAX_DEPTH)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::order::tests::any_value;
@@ -188,9 +235,12 @@ mod tests {
             let at = at.index(bytes.len());
             bytes[at] = byte;
             // Whatever comes out, nothing panics and nothing runs away.
-            let _ = decode_document(&bytes, &names);
             let _ = Path::new("a.b.c", &names).find(&bytes);
-            let _ = decode_document(&bytes[..at], &names);
+            // What passes the check decodes, and the other way round.
+            for bytes in [&bytes[..], &bytes[..at]] {
+                let decoded = decode_document(bytes, &names);
+                prop_assert_eq!(check_document(bytes, &names).err(), decoded.err());
+            }
         }
     }
 
@@ -201,6 +251,7 @@ mod tests {
         bytes.extend([0x81; 100_000]);
         bytes.push(0);
         assert!(decode_document(&bytes, &names).is_err());
+        assert!(check_document(&bytes, &names).is_err());
     }
 
     #[test]

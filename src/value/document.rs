@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::de::DeserializeOwned;
 
+use super::cbor::EncodedFields;
 use super::{Object, Value, to_serde};
 use crate::Result;
 
@@ -50,32 +51,60 @@ impl fmt::Debug for DocumentId {
 
 /// A document as it was read: its id, and its fields, which it dereferences to.
 ///
+/// Its bytes are checked when it is read, and become values when somebody first looks at the
+/// fields: a document that is only passed on costs one allocation.
+///
 /// Its `Debug` form is for people: `{ title: Fantasy Book, year: 2020 }`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Document {
     /// Which document it is.
     pub id: DocumentId,
-    fields: Object,
+    fields: OnceLock<Object>,
+    /// Where the fields come from, if they are not there yet.
+    encoded: Option<EncodedFields>,
 }
 
 impl Document {
     pub(crate) fn new(id: DocumentId, fields: Object) -> Self {
-        Document { id, fields }
+        Document {
+            id,
+            fields: fields.into(),
+            encoded: None,
+        }
+    }
+
+    pub(crate) fn encoded(id: DocumentId, fields: EncodedFields) -> Self {
+        Document {
+            id,
+            fields: OnceLock::new(),
+            encoded: Some(fields),
+        }
     }
 
     /// The value of a field, or at a path of names with dots between: `address.city`.
     pub fn get(&self, path: &str) -> Option<&Value> {
-        self.fields.get_path(path)
+        self.fields().get_path(path)
     }
 
     /// The fields.
     pub fn fields(&self) -> &Object {
-        &self.fields
+        self.fields.get_or_init(|| decode(&self.encoded))
+    }
+
+    /// About how many bytes of memory the fields take, looked at or not.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        // Each field has a name, a value, and perhaps text of its own.
+        let (bytes, fields) = match &self.encoded {
+            Some(encoded) => encoded.size(),
+            None => (0, self.fields().len()),
+        };
+        3 * bytes + fields * 64 + 192
     }
 
     /// The fields, without the id.
     pub fn into_fields(self) -> Object {
-        self.fields
+        let fields = self.fields.into_inner();
+        fields.unwrap_or_else(|| decode(&self.encoded))
     }
 
     /// The document as a type of the program's own. If that has an `id` and the fields do not, it
@@ -84,38 +113,59 @@ impl Document {
     /// # Errors
     /// [`Error::Conversion`](crate::Error::Conversion) if the fields do not fit the type.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
-        let without_id = to_serde(&self.fields);
-        if without_id.is_ok() || self.fields.get("id").is_some() {
+        let without_id = to_serde(self.fields());
+        if without_id.is_ok() || self.fields().get("id").is_some() {
             return without_id;
         }
-        let mut fields = self.fields.clone();
+        let mut fields = self.fields().clone();
         fields.insert("id", &self.id);
         to_serde(&fields).or(without_id)
     }
 }
 
+fn decode(encoded: &Option<EncodedFields>) -> Object {
+    encoded
+        .as_ref()
+        .map(EncodedFields::decode)
+        .unwrap_or_default()
+}
+
+impl PartialEq for Document {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id && self.fields() == other.fields()
+    }
+}
+
+impl Eq for Document {}
+
 impl Deref for Document {
     type Target = Object;
 
     fn deref(&self) -> &Object {
-        &self.fields
+        self.fields()
     }
 }
 
 impl DerefMut for Document {
     fn deref_mut(&mut self) -> &mut Object {
-        &mut self.fields
+        self.fields();
+        // The fields are what counts from here on.
+        self.encoded = None;
+        match self.fields.get_mut() {
+            Some(fields) => fields,
+            None => unreachable!("the line above put them there"),
+        }
     }
 }
 
 impl fmt::Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fields.fmt(f)
+        self.fields().fmt(f)
     }
 }
 
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.fields, f)
+        fmt::Display::fmt(self.fields(), f)
     }
 }

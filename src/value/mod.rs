@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub use jiff::Timestamp;
 pub use uuid::Uuid;
 
-pub(crate) use self::cbor::{FieldNames, decode_document, encode_fields};
+pub(crate) use self::cbor::{EncodedFields, FieldNames, decode_document, encode_fields};
 pub(crate) use self::convert::from_serde;
 use self::convert::to_serde;
 pub use self::document::{Document, DocumentId};

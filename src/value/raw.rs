@@ -99,6 +99,28 @@ pub(super) fn read_value(from: &mut Reader<'_>, levels: usize) -> Result<Value, 
     }
 }
 
+/// Moves past a value that [`read_value`] takes, and refuses every other.
+pub(super) fn check_value(from: &mut Reader<'_>, levels: usize) -> Result<(), Fault> {
+    let deeper = || levels.checked_sub(1).ok_or(Fault::TOO_DEEP);
+    match read_item(from)? {
+        Item::Whole(_) => {}
+        Item::Array(elements) => {
+            let deeper = deeper()?;
+            for _ in 0..elements {
+                check_value(from, deeper)?;
+            }
+        }
+        Item::Map(fields) => {
+            let deeper = deeper()?;
+            for _ in 0..fields {
+                read_name(from)?;
+                check_value(from, deeper)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn read_name<'b>(from: &mut Reader<'b>) -> Result<&'b str, Fault> {
     match from.head()? {
         head if head.major == reader::TEXT => from.text(head.argument),
