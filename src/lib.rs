@@ -43,6 +43,7 @@ mod keys;
 mod log;
 mod moment;
 mod pager;
+mod prefetch;
 mod query;
 pub mod storage;
 mod sync;

@@ -47,6 +47,8 @@ use std::cmp::Ordering;
 use std::hint::select_unpredictable;
 use std::ops::Range;
 
+use crate::prefetch::prefetch;
+
 use super::page::{
     self, APPENDS, BRANCH, CELLS_START, COUNT, GARBAGE, HEADER_BYTES, KIND, LEAF, LEVEL, PREFIX,
 };
@@ -62,6 +64,8 @@ pub(crate) const CHILD_BYTES: usize = 16;
 const CHILD_CHECKSUM: usize = 4;
 const CHILD_COUNT: usize = 8;
 const VALUE_LENGTH_BYTES: usize = 2;
+/// So many cache lines of a cell are asked for at once: small documents are whole in them.
+const CELL_LINES: usize = 4;
 const OVERFLOW_FLAG: u16 = 0x8000;
 /// The `appends` field: how many inserts in a row (up to this) each went right behind the one
 /// before, in bits 13..15, and the slot of the last one in bits 0..12.
@@ -406,6 +410,19 @@ impl<'a> Node<'a> {
                 let end = partition(self.slots, |other| other <= head);
                 self.search_ties(low + 1..end, suffix)
             }
+        }
+    }
+
+    /// Asks for the cell that a search in a leaf for `key` is going to compare with.
+    #[inline]
+    pub(crate) fn warm_cell(&self, key: &[u8]) {
+        let Some(suffix) = key.strip_prefix(self.prefix) else {
+            return;
+        };
+        let head = head_of(suffix);
+        let slot = self.slot(partition(self.slots, |other| other < head));
+        for line in 0..CELL_LINES {
+            prefetch(self.bytes, slot.offset + line * 64);
         }
     }
 
@@ -854,6 +871,18 @@ fn insert_rebuilding(bytes: &mut [u8], i: usize, key: &[u8], payload: &Payload<'
     true
 }
 
+/// Gives a page that is full the longest prefix that its keys allow. Appending keeps whatever prefix
+/// the page had, mostly none: without this, keys that share their beginning share their heads too,
+/// and each search goes from cell to cell. (Measured: 16% of reading documents by an index.)
+pub(crate) fn finish(bytes: &mut [u8]) {
+    let old = Scratch::copy(bytes);
+    let node = Node::new(&old);
+    let items = node.items();
+    if prefix_of(&items, node.is_branch()).len() > node.prefix.len() {
+        build(bytes, &items);
+    }
+}
+
 /// Writes another value over that of slot `i`. False, and nothing changed, unless the new one is
 /// of the same sort and no longer.
 pub(crate) fn overwrite(bytes: &mut [u8], i: usize, payload: &Payload<'_>) -> bool {
@@ -1144,12 +1173,12 @@ pub(crate) fn fill_point(items: &[Item<'_>], limit: usize) -> usize {
 
 /// Asks for the lines of a page that a search is about to read, all at once: without this the
 /// first one, which tells the number of slots, would have to arrive before the others are asked
-/// for. (Measured: 5% to 10% of a random read.)
+/// for.
 #[inline]
 pub(crate) fn warm(bytes: &[u8]) {
     // The last line holds the prefix, which is compared first.
     for line in [0, 64, 128, 192, bytes.len().wrapping_sub(1)] {
-        std::hint::black_box(bytes.get(line).copied());
+        prefetch(bytes, line);
     }
 }
 

@@ -22,7 +22,7 @@ use crate::value::{Raw, encode, encode_missing};
 use crate::{Error, Result};
 
 /// Documents that are looked up at once.
-const GROUP: usize = 16;
+const GROUP: usize = 32;
 
 /// A filter, in whichever form it was given.
 pub(crate) type Predicate<'q> = Arc<dyn Fn(&Fields<'_>) -> bool + Send + Sync + 'q>;
@@ -126,6 +126,37 @@ struct Row {
     key: Vec<u8>,
     id: Vec<u8>,
     document: Vec<u8>,
+}
+
+/// Some ids, in one allocation that is used again.
+#[derive(Debug, Default)]
+struct IdList {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl IdList {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn push(&mut self, id: &[u8]) {
+        self.bytes.extend_from_slice(id);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let range = std::mem::replace(&mut start, *end)..*end;
+            self.bytes.get(range).unwrap_or_default()
+        })
+    }
 }
 
 /// A query that is being run.
@@ -379,7 +410,7 @@ impl<'q> Execution<'q> {
             return Ok(State::Done);
         };
         let mut left = budget;
-        let mut ids: Vec<Vec<u8>> = Vec::new();
+        let mut ids = IdList::default();
         while let Some(bounds) = ranged(&access.ranges, range, descending) {
             let mut cursor = index.cursor_in::<Vec<u8>>(&bounds.low..&bounds.high);
             let mut there = start(&mut cursor, from.take().as_ref(), descending)?;
@@ -402,11 +433,11 @@ impl<'q> Execution<'q> {
                         cut_values = Some(values.to_vec());
                         break;
                     }
-                    ids.push(id.to_vec());
+                    ids.push(id);
                     there = step(&mut cursor, descending)?;
                 }
                 left -= ids.len();
-                if !self.consider_all(moment, &documents, &ids, sink)? {
+                if !self.consider_all(moment, &documents, ids.iter(), sink)? {
                     return Ok(State::Done);
                 }
                 if let Some(values) = cut_values {
@@ -435,20 +466,17 @@ impl<'q> Execution<'q> {
     }
 
     /// Looks at some candidates. Says whether more are wanted.
-    fn consider_all<K: AsRef<[u8]>>(
+    fn consider_all<'i>(
         &mut self,
         moment: &impl Moment,
         documents: &TreeView<'_>,
-        ids: &[K],
+        ids: impl Iterator<Item = &'i [u8]>,
         sink: &mut Sink<'_>,
     ) -> Result<bool> {
-        for (id, document) in ids.iter().zip(documents.get_group(ids)?) {
+        documents.get_group(ids, |id, document| {
             let document = document.ok_or_else(|| self.missing_document())?;
-            if !self.consider(moment, id.as_ref(), &document, sink)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+            self.consider(moment, id, document, sink)
+        })
     }
 
     /// Reads all entries that were cut to the same values and puts their rows in order.
@@ -559,8 +587,8 @@ impl<'q> Execution<'q> {
         let mut next = next;
         while next < end {
             let group = next.saturating_add(self.wanted_at_once()).min(end);
-            let some = ids.get(next..group).unwrap_or_default();
-            if !self.consider_all(moment, &documents, some, sink)? {
+            let some = ids.get(next..group).unwrap_or_default().iter();
+            if !self.consider_all(moment, &documents, some.map(|id| &**id), sink)? {
                 return Ok(State::Done);
             }
             next = group;

@@ -253,6 +253,7 @@ fn split_page<P: WritePages>(
     } else {
         node::shortest_separator(&left.key_vec(i.saturating_sub(1)), key)
     };
+    node::finish(pages.bytes_mut(page)?);
     let right = pages.allocate(kind, level)?;
     let bytes = pages.bytes_mut(right)?;
     node::insert(bytes, 0, key, payload);

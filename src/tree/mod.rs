@@ -142,51 +142,56 @@ pub(crate) fn find<'p, P: ReadPages>(
 }
 
 /// So many entries are looked for at once by [`find_group`].
-pub(crate) const GROUP: usize = 16;
+pub(crate) const GROUP: usize = 32;
 
 /// Finds up to [`GROUP`] entries at once. Each step down is taken for all of them before the next is
-/// taken for any: what one waits for in memory arrives while the others are asked for.
-pub(crate) fn find_group<'p, P: ReadPages, K: AsRef<[u8]>>(
-    pages: &'p P,
+/// taken for any: what one waits for in memory arrives while the others are asked for. Gives each
+/// key's leaf, and where in it the value is, to `take`, until that says that it wants no more.
+pub(crate) fn find_group<P: ReadPages>(
+    pages: &P,
     root: &TreeRoot,
-    keys: &[K],
-    mut take: impl FnMut(Option<Found<P::Bytes<'p>>>),
-) -> Result<()> {
+    keys: &[&[u8]],
+    mut take: impl FnMut(&[u8], Option<(&[u8], ValueAt)>) -> Result<bool>,
+) -> Result<bool> {
+    let mut at = [root.root; GROUP];
     if root.is_empty() {
-        keys.iter().for_each(|_| take(None));
-        return Ok(());
-    }
-    for keys in keys.chunks(GROUP) {
-        let mut at = [root.root; GROUP];
-        for level in (1..=root.level).rev() {
-            let nodes = read_group(pages, &at, keys.len())?;
-            for ((bytes, page), key) in nodes.iter().flatten().zip(&mut at).zip(keys) {
-                let node = node_at(bytes, page.page, level)?;
-                *page = node.child(node.child_index(key.as_ref())).page;
+        for key in keys {
+            if !take(key, None)? {
+                return Ok(false);
             }
         }
-        let leaves = read_group(pages, &at, keys.len())?;
-        let mut all: [Option<Found<P::Bytes<'p>>>; GROUP] = std::array::from_fn(|_| None);
-        let searched = leaves.into_iter().flatten().zip(&at).zip(keys);
-        for (((leaf, page), key), found) in searched.zip(&mut all) {
-            let node = node_at(&leaf, page.page, 0)?;
-            let Ok(slot) = node.search(key.as_ref()) else {
-                continue;
-            };
-            let value = node.value(slot);
-            if let ValueAt::Inline(range) = &value {
-                node::warm(leaf.get(range.clone()).unwrap_or_default());
-            }
-            *found = Some(Found {
-                leaf,
-                page: page.page,
-                slot,
-                value,
-            });
-        }
-        all.into_iter().take(keys.len()).for_each(&mut take);
+        return Ok(true);
     }
-    Ok(())
+    // All begin in the same page.
+    if root.level > 0 {
+        let bytes = pages.read(&root.root)?;
+        let node = node_at(&bytes, root.root.page, root.level)?;
+        for (page, key) in at.iter_mut().zip(keys) {
+            *page = node.child(node.child_index(key)).page;
+        }
+    }
+    for level in (1..root.level).rev() {
+        let nodes = read_group(pages, &at, keys.len())?;
+        for ((bytes, page), key) in nodes.iter().flatten().zip(&mut at).zip(keys) {
+            let node = node_at(bytes, page.page, level)?;
+            *page = node.child(node.child_index(key)).page;
+        }
+    }
+    let leaves = read_group(pages, &at, keys.len())?;
+    for ((leaf, page), key) in leaves.iter().flatten().zip(&at).zip(keys) {
+        node_at(leaf, page.page, 0)?.warm_cell(key);
+    }
+    for ((leaf, page), key) in leaves.iter().flatten().zip(&at).zip(keys) {
+        let node = node_at(leaf, page.page, 0)?;
+        let found = node
+            .search(key)
+            .ok()
+            .map(|slot| (&leaf[..], node.value(slot)));
+        if !take(key, found)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[inline]

@@ -53,6 +53,15 @@ impl TestPages {
         shape
     }
 
+    /// The nodes in use, in no order.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &[u8]> {
+        let nodes = self
+            .live
+            .keys()
+            .filter(|page| !self.runs.contains_key(page));
+        nodes.filter_map(|page| self.pages[*page as usize].as_deref())
+    }
+
     pub(crate) fn live_pages(&self) -> usize {
         self.live.len()
     }

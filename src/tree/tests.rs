@@ -316,6 +316,18 @@ fn a_sequential_load_is_packed() {
 }
 
 #[test]
+fn full_pages_of_a_sequential_load_share_what_their_keys_share() {
+    // So few entries to a page that a longer prefix makes no room for one more.
+    let (pages, root) = filled(3_000, |i| i.to_be_bytes()[2..].to_vec(), 150);
+    let shape = pages.check(&root);
+    let bare = pages
+        .nodes()
+        .filter(|bytes| node::Node::new(bytes).prefix().is_empty());
+    // The last of each level has not been finished.
+    assert!(bare.count() <= usize::from(root.level) + 1, "{shape:?}");
+}
+
+#[test]
 fn interleaved_ascending_streams_are_packed_too() {
     let key = |i: u64| format!("{:03}/{:010}", i % 7, i / 7).into_bytes();
     let (pages, root) = filled(20_000, key, 60);

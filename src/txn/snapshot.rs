@@ -124,17 +124,25 @@ impl<'a> TreeView<'a> {
         }
     }
 
-    /// The values of several keys, in the order of the keys. Looks for some of them at once, which
-    /// takes less time than one after the other.
-    pub(crate) fn get_group<K: AsRef<[u8]>>(
+    /// The values of several keys, given to `take` in the order of the keys, until it says that
+    /// it wants no more. Looks for some of them at once, which takes less time than one after the
+    /// other.
+    pub(crate) fn get_group<'k>(
         &self,
-        keys: &[K],
-    ) -> Result<Vec<Option<ValueRef<'a>>>> {
+        keys: impl Iterator<Item = &'k [u8]>,
+        mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<bool>,
+    ) -> Result<bool> {
         match self.source {
-            Source::Shared(pager) => get_group_shared(pager, &self.root, keys),
-            Source::Private(pages) => { keys.iter() }
-                .map(|key| get_private(pages, &self.root, key.as_ref()))
-                .collect(),
+            Source::Shared(pager) => get_group_shared(pager, &self.root, keys, take),
+            Source::Private(pages) => {
+                for key in keys {
+                    let value = get_private(pages, &self.root, key)?;
+                    if !take(key, value.as_deref())? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
         }
     }
 
@@ -280,24 +288,33 @@ fn get_shared<'a>(pager: &'a Pager, root: &TreeRoot, key: &[u8]) -> Result<Optio
     }
 }
 
-fn get_group_shared<'a, K: AsRef<[u8]>>(
-    pager: &'a Pager,
+fn get_group_shared<'k>(
+    pager: &Pager,
     root: &TreeRoot,
-    keys: &[K],
-) -> Result<Vec<Option<ValueRef<'a>>>> {
+    mut keys: impl Iterator<Item = &'k [u8]>,
+    mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<bool>,
+) -> Result<bool> {
     let pin = crossbeam_epoch::pin();
     let pages = PinnedPages { pager, pin: &pin };
-    let mut values = Vec::with_capacity(keys.len());
-    tree::find_group(&pages, root, keys, |found| {
-        values.push(found.map(|found| match found.value {
-            ValueAt::Run(run) => pager.read_run(&run).map(ValueRef::whole),
-            ValueAt::Inline(range) => {
-                let bytes = found.leaf.keep(pager, found.page);
-                Ok(ValueRef { bytes, range })
+    let mut group: [&[u8]; tree::GROUP] = [&[]; tree::GROUP];
+    loop {
+        let mut length = 0;
+        for (place, key) in group.iter_mut().zip(&mut keys) {
+            *place = key;
+            length += 1;
+        }
+        let keys = group.get(..length).unwrap_or_default();
+        let wants_more = tree::find_group(&pages, root, keys, |key, found| match found {
+            None => take(key, None),
+            Some((leaf, ValueAt::Inline(range))) => {
+                take(key, Some(leaf.get(range).unwrap_or_default()))
             }
-        }));
-    })?;
-    values.into_iter().map(Option::transpose).collect()
+            Some((_, ValueAt::Run(run))) => take(key, Some(&pager.read_run(&run)?)),
+        })?;
+        if !wants_more || length < tree::GROUP {
+            return Ok(wants_more);
+        }
+    }
 }
 
 fn get_private<'a>(

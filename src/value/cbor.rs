@@ -172,9 +172,7 @@ fn check_document(bytes: &[u8], names: &FieldNames) -> Result<(), Fault> {
         match head.major {
             reader::UNSIGNED if names.name(head.argument).is_some() => {}
             reader::UNSIGNED => return Err(Fault::UNKNOWN_NUMBER),
-            reader::TEXT => {
-                reader.text(head.argument)?;
-            }
+            reader::TEXT => reader.check_text(head.argument)?,
             _ => return Err(Fault::BAD_KEY),
         }
         check_value(&mut reader, MAX_DEPTH)?;

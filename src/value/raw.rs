@@ -100,23 +100,41 @@ pub(super) fn read_value(from: &mut Reader<'_>, levels: usize) -> Result<Value, 
 }
 
 /// Moves past a value that [`read_value`] takes, and refuses every other.
+///
+/// Every document that is read goes through here, so nothing is made of the values.
+#[inline(always)] // a call for each value would take as long as the rest
 pub(super) fn check_value(from: &mut Reader<'_>, levels: usize) -> Result<(), Fault> {
-    let deeper = || levels.checked_sub(1).ok_or(Fault::TOO_DEEP);
-    match read_item(from)? {
-        Item::Whole(_) => {}
-        Item::Array(elements) => {
-            let deeper = deeper()?;
-            for _ in 0..elements {
-                check_value(from, deeper)?;
-            }
-        }
-        Item::Map(fields) => {
-            let deeper = deeper()?;
-            for _ in 0..fields {
-                read_name(from)?;
-                check_value(from, deeper)?;
-            }
-        }
+    let head = from.head()?;
+    match head.major {
+        reader::TEXT => from.check_text(head.argument),
+        reader::UNSIGNED | reader::NEGATIVE => match head.integer() {
+            Some(_) => Ok(()),
+            None => Err(Fault::BAD_TYPE),
+        },
+        reader::BYTES => from.bytes(head.argument).map(|_| ()),
+        reader::ARRAY => check_elements(from, head.argument, levels),
+        reader::MAP => check_fields(from, head.argument, levels),
+        reader::TAG => read_tagged(head.argument, from).map(|_| ()),
+        _ => match head.info {
+            reader::NULL | reader::FALSE | reader::TRUE | reader::FLOAT => Ok(()),
+            _ => Err(Fault::BAD_TYPE),
+        },
+    }
+}
+
+fn check_elements(from: &mut Reader<'_>, elements: u64, levels: usize) -> Result<(), Fault> {
+    let deeper = levels.checked_sub(1).ok_or(Fault::TOO_DEEP)?;
+    for _ in 0..elements {
+        check_value(from, deeper)?;
+    }
+    Ok(())
+}
+
+fn check_fields(from: &mut Reader<'_>, fields: u64, levels: usize) -> Result<(), Fault> {
+    let deeper = levels.checked_sub(1).ok_or(Fault::TOO_DEEP)?;
+    for _ in 0..fields {
+        read_name(from)?;
+        check_value(from, deeper)?;
     }
     Ok(())
 }

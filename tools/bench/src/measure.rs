@@ -17,6 +17,8 @@ const BATCH: i64 = 10_000;
 /// Inserts one by one.
 const SINGLE: i64 = 200;
 const PARSED: usize = 2;
+/// How often the engines take turns at a kind of question.
+const BLOCKS: usize = 5;
 
 pub struct Run<'o> {
     options: &'o Options,
@@ -255,37 +257,35 @@ impl<'o> Run<'o> {
         });
     }
 
-    /// Each engine answers each question, in turns, another one first each time; all answers have to
-    /// be the same.
+    /// The questions come in blocks. Each engine answers a block as a program would ask it, one
+    /// question after the other; the engines take turns, another one first each time. All answers
+    /// have to be the same.
     fn ask(&mut self, engines: &mut Engines, kind: &Kind, repeat: usize) -> Outcome<()> {
         let mut random = Random::new(SEED);
         let mut times = vec![Vec::new(); engines.len()];
         let mut rows = 0;
-        for round in 0..=kind.rounds * repeat {
-            let question = (kind.make)(&self.source, &mut random);
-            if round == 0 && self.options.plans {
-                for engine in engines.iter_mut() {
-                    println!(
-                        "{}: {}: {}",
-                        kind.what,
-                        engine.name(),
-                        engine.plan(&question)?
-                    );
+        let block = (kind.rounds * repeat).div_ceil(BLOCKS);
+        for turn in 0..BLOCKS {
+            let questions: Vec<Question> = { 0..block }
+                .map(|_| (kind.make)(&self.source, &mut random))
+                .collect();
+            if turn == 0 && self.options.plans {
+                print_plans(kind, engines, &questions)?;
+            }
+            let mut answers: Vec<Vec<Answer>> = engines.iter().map(|_| Vec::new()).collect();
+            for place in 0..engines.len() {
+                let i = (place + turn) % engines.len();
+                for question in &questions {
+                    let start = self.now();
+                    let answer = engines[i].ask(question)?;
+                    times[i].push(self.now() - start);
+                    answers[i].push(answer);
                 }
             }
-            let mut answers: Vec<Option<Answer>> = engines.iter().map(|_| None).collect();
-            for turn in 0..engines.len() {
-                let i = (turn + round) % engines.len();
-                let start = self.now();
-                let answer = engines[i].ask(&question)?;
-                let time = self.now() - start;
-                if round > 0 {
-                    times[i].push(time); // the first round warms up
-                }
-                answers[i] = Some(answer);
+            for (n, question) in questions.iter().enumerate() {
+                let answers: Vec<&Answer> = answers.iter().map(|all| &all[n]).collect();
+                rows = compare(question, engines, &answers)?;
             }
-            let answers: Vec<Answer> = answers.into_iter().flatten().collect();
-            rows = compare(&question, engines, &answers)?;
         }
         let seconds: Vec<_> = times.into_iter().map(median).collect();
         eprintln!("{}: {seconds:?}", kind.what);
@@ -321,8 +321,18 @@ impl<'o> Run<'o> {
     }
 }
 
+fn print_plans(kind: &Kind, engines: &mut Engines, questions: &[Question]) -> Outcome<()> {
+    for engine in engines.iter_mut() {
+        for question in questions.iter().take(1) {
+            let plan = engine.plan(question)?;
+            println!("{}: {}: {plan}", kind.what, engine.name());
+        }
+    }
+    Ok(())
+}
+
 /// Fails unless all answers are the same, and not empty. Returns how many rows there are.
-fn compare(question: &Question, engines: &Engines, answers: &[Answer]) -> Outcome<u64> {
+fn compare(question: &Question, engines: &Engines, answers: &[&Answer]) -> Outcome<u64> {
     let is_ordered = matches!(
         question,
         Question::Latest(_)
