@@ -878,7 +878,7 @@ pub(crate) fn finish(bytes: &mut [u8]) {
     let old = Scratch::copy(bytes);
     let node = Node::new(&old);
     let items = node.items();
-    if prefix_of(&items, node.is_branch()).len() > node.prefix.len() {
+    if prefix_bytes(&items, node.is_branch()) > node.prefix.len() {
         build(bytes, &items);
     }
 }
@@ -1007,6 +1007,33 @@ impl Drop for Scratch {
     }
 }
 
+/// Room for two keys, kept for the next use as the memory of [`Scratch`] is.
+struct KeyPair {
+    one: Vec<u8>,
+    other: Vec<u8>,
+}
+
+thread_local! {
+    static SPARE_KEYS: std::cell::Cell<(Vec<u8>, Vec<u8>)> =
+        const { std::cell::Cell::new((Vec::new(), Vec::new())) };
+}
+
+impl KeyPair {
+    fn take() -> Self {
+        let (one, other) = SPARE_KEYS.take();
+        KeyPair { one, other }
+    }
+}
+
+impl Drop for KeyPair {
+    fn drop(&mut self) {
+        SPARE_KEYS.set((
+            std::mem::take(&mut self.one),
+            std::mem::take(&mut self.other),
+        ));
+    }
+}
+
 /// One entry of a page that is to be laid out: from a slot of an old page, or a new one.
 #[derive(Clone, Copy)]
 pub(crate) enum Item<'a> {
@@ -1082,25 +1109,27 @@ impl<'a> Node<'a> {
     }
 }
 
-/// The prefix of a page with these entries. The keys are sorted, so the first and the last tell.
-fn prefix_of(items: &[Item<'_>], is_branch: bool) -> Vec<u8> {
+/// The prefix of a page with these entries, as the beginning of a key that lies in `keys`.
+/// The keys are sorted, so the first and the last tell.
+fn prefix_of<'k>(items: &[Item<'_>], is_branch: bool, keys: &'k mut KeyPair) -> &'k [u8] {
     let keyed = items.get(usize::from(is_branch)..).unwrap_or_default();
-    let (Some(first), Some(last)) = (keyed.first(), keyed.last()) else {
-        return Vec::new();
+    // The key after a single one would only shorten its prefix.
+    let [first, .., last] = keyed else {
+        return &[];
     };
-    if keyed.len() < 2 {
-        // The next key would only shorten it.
-        return Vec::new();
-    }
-    let mut prefix = first.key_vec();
-    let length = common_prefix(&prefix, &last.key_vec());
-    prefix.truncate(length);
-    prefix
+    first.key(&mut keys.one);
+    last.key(&mut keys.other);
+    let length = common_prefix(&keys.one, &keys.other);
+    keys.one.get(..length).unwrap_or_default()
+}
+
+fn prefix_bytes(items: &[Item<'_>], is_branch: bool) -> usize {
+    prefix_of(items, is_branch, &mut KeyPair::take()).len()
 }
 
 /// The bytes that a page with these entries uses, without the header.
 pub(crate) fn measure(items: &[Item<'_>], is_branch: bool) -> usize {
-    let prefix = prefix_of(items, is_branch).len();
+    let prefix = prefix_bytes(items, is_branch);
     let unkeyed = usize::from(is_branch) * (SLOT_BYTES + CHILD_BYTES);
     let keyed = items.get(usize::from(is_branch)..).unwrap_or_default();
     prefix + unkeyed + keyed.iter().map(|item| item.cost(prefix)).sum::<usize>()
@@ -1114,7 +1143,7 @@ pub(crate) fn split_point(
     page_size: usize,
     is_branch: bool,
 ) -> usize {
-    let prefix = prefix_of(items, is_branch).len();
+    let prefix = prefix_bytes(items, is_branch);
     let bare = SLOT_BYTES + CHILD_BYTES;
     let cost_of = |(i, item): (usize, &Item<'_>)| match is_branch && i == 0 {
         true => bare,
@@ -1186,10 +1215,10 @@ pub(crate) fn warm(bytes: &[u8]) {
 /// kind, level and run of appends.
 pub(crate) fn build(bytes: &mut [u8], items: &[Item<'_>]) {
     let is_branch = page::kind(bytes) == BRANCH;
-    let prefix = prefix_of(items, is_branch);
+    let (mut keys, mut key) = (KeyPair::take(), KeyPair::take());
+    let (prefix, key) = (prefix_of(items, is_branch, &mut keys), &mut key.one);
     let mut cells_start = bytes.len().saturating_sub(prefix.len());
-    put_slice(bytes, cells_start, &prefix);
-    let mut key = Vec::new();
+    put_slice(bytes, cells_start, prefix);
     for (i, item) in items.iter().enumerate() {
         if is_branch && i == 0 {
             let payload = match item {
@@ -1206,7 +1235,7 @@ pub(crate) fn build(bytes: &mut [u8], items: &[Item<'_>]) {
                 copy_cell(bytes, i, cells_start, node, *from)
             }
             Item::Kept(node, from) => {
-                node.key(*from, &mut key);
+                node.key(*from, key);
                 let suffix = key.get(prefix.len()..).unwrap_or_default();
                 place(bytes, i, cells_start, suffix, &node.payload(*from))
             }

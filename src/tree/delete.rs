@@ -91,8 +91,7 @@ fn delete_below<P: WritePages>(
     let Some(below) = delete_below(pages, &child.page, level - 1, key)? else {
         return Ok(None);
     };
-    let page = pages.make_private(at)?;
-    let bytes = pages.bytes_mut(page)?;
+    let (page, bytes) = pages.private_bytes(at)?;
     let shrunk = Child {
         page: private(below.page),
         count: child.count.saturating_sub(1),
@@ -158,8 +157,7 @@ pub(super) fn merge_pair<P: WritePages>(
     if node::measure(&items, level > 0) > limit {
         return Ok(false);
     }
-    let page = pages.make_private(&left.page)?;
-    let bytes = pages.bytes_mut(page)?;
+    let (page, bytes) = pages.private_bytes(&left.page)?;
     node::build(bytes, &items);
     if level == 0 {
         node::set_ascent(bytes, false, 0);

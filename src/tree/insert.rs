@@ -143,12 +143,12 @@ fn store_below<P: WritePages>(
     key: &[u8],
     payload: &Payload<'_>,
 ) -> Result<Stored> {
-    let page = pages.make_private(at)?;
-    let bytes = pages.bytes_mut(page)?;
+    let (page, bytes) = pages.private_bytes(at)?;
     node::warm(bytes);
     let node = node_at(bytes, page, level)?;
     if level == 0 {
-        return store_in_leaf(pages, page, rightmost, key, payload);
+        let put = put_in_leaf(bytes, rightmost, key, payload);
+        return settle_leaf(pages, page, put, key, payload);
     }
     let i = node.child_index(key);
     let is_last = i + 1 == node.count();
@@ -192,41 +192,58 @@ fn store_below<P: WritePages>(
     })
 }
 
-fn store_in_leaf<P: WritePages>(
-    pages: &mut P,
-    page: PageNumber,
-    rightmost: bool,
-    key: &[u8],
-    payload: &Payload<'_>,
-) -> Result<Stored> {
-    let bytes = pages.bytes_mut(page)?;
+/// What came of storing an entry in a leaf.
+struct LeafPut {
+    slot: usize,
+    replaced: bool,
+    old_run: Option<RunRef>,
+    /// There is no room: the leaf has to be split; if true, behind its last entry.
+    splits: Option<bool>,
+}
+
+fn put_in_leaf(bytes: &mut [u8], rightmost: bool, key: &[u8], payload: &Payload<'_>) -> LeafPut {
     let node = Node::new(bytes);
     let found = node.search(key);
     let old_run = found.ok().and_then(|i| node.run(i));
-    let i = match found {
-        Ok(i) | Err(i) => i,
-    };
-    let mut stored = found.is_ok() && node::overwrite(bytes, i, payload);
+    let (Ok(slot) | Err(slot)) = found;
+    let mut stored = found.is_ok() && node::overwrite(bytes, slot, payload);
     if !stored {
         if found.is_ok() {
-            node::remove(bytes, i);
+            node::remove(bytes, slot);
         }
-        stored = node::insert(bytes, i, key, payload);
+        stored = node::insert(bytes, slot, key, payload);
     }
-    let mut split = None;
-    if !stored {
+    let splits = (!stored).then(|| {
         let node = Node::new(bytes);
-        let append = i == node.count() && (rightmost || node.is_ascending(i));
-        split = Some(split_page(pages, page, i, key, payload, append)?);
+        slot == node.count() && (rightmost || node.is_ascending(slot))
+    });
+    LeafPut {
+        slot,
+        replaced: found.is_ok(),
+        old_run,
+        splits,
     }
-    if let Some(run) = old_run
+}
+
+fn settle_leaf<P: WritePages>(
+    pages: &mut P,
+    page: PageNumber,
+    put: LeafPut,
+    key: &[u8],
+    payload: &Payload<'_>,
+) -> Result<Stored> {
+    let split = match put.splits {
+        Some(append) => Some(split_page(pages, page, put.slot, key, payload, append)?),
+        None => None,
+    };
+    if let Some(run) = put.old_run
         && *payload != Payload::Run(run)
     {
         pages.free_run(&run);
     }
     Ok(Stored {
         page,
-        replaced: found.is_ok(),
+        replaced: put.replaced,
         split,
     })
 }

@@ -34,6 +34,12 @@ pub(crate) trait WritePages: ReadPages {
     /// as by `free`.
     fn make_private(&mut self, page: &PageRef) -> Result<PageNumber>;
 
+    /// Makes the page private, and gives its bytes to be changed.
+    fn private_bytes(&mut self, page: &PageRef) -> Result<(PageNumber, &mut [u8])> {
+        let page = self.make_private(page)?;
+        Ok((page, self.bytes_mut(page)?))
+    }
+
     /// The bytes of a private page, to be changed.
     fn bytes_mut(&mut self, page: PageNumber) -> Result<&mut [u8]>;
 

@@ -156,8 +156,7 @@ fn trim<P: WritePages>(
     if removed == 0 {
         return Ok((Some(*at), 0));
     }
-    let page = pages.make_private(at)?;
-    let bytes = pages.bytes_mut(page)?;
+    let (page, bytes) = pages.private_bytes(at)?;
     for (i, (page, count)) in (low..high + 1).zip(left).rev() {
         match page {
             Some(page) => node::set_child(bytes, i, &Child { page, count }),
@@ -192,8 +191,7 @@ fn trim_leaf<P: WritePages>(
     }
     let runs: Vec<RunRef> = (start..end).filter_map(|i| node.run(i)).collect();
     drop(bytes);
-    let page = pages.make_private(at)?;
-    let bytes = pages.bytes_mut(page)?;
+    let (page, bytes) = pages.private_bytes(at)?;
     for i in (start..end).rev() {
         node::remove(bytes, i);
     }

@@ -144,8 +144,7 @@ fn pack<P: WritePages>(pages: &mut P, parent: PageNumber, i: usize) -> Result<bo
         return Ok(false);
     }
     for (at, page, part) in [(i, left.page, low), (i + 1, right.page, high)] {
-        let page = pages.make_private(&page)?;
-        let bytes = pages.bytes_mut(page)?;
+        let (page, bytes) = pages.private_bytes(&page)?;
         node::build(bytes, part);
         node::set_ascent(bytes, false, 0);
         let child = Child {

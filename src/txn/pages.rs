@@ -458,6 +458,28 @@ impl WritePages for TxnPages {
         Ok(page)
     }
 
+    fn private_bytes(&mut self, target: &PageRef) -> Result<(PageNumber, &mut [u8])> {
+        let version = self.version;
+        // Mostly it is private already, and is looked for only once.
+        let is_private = |slot: &Slot| slot.page == target.page && slot.frame.birth() == version;
+        let index = self.engine.pager.entry(target.page).slab_index();
+        let found = index.filter(|index| {
+            let slot = self.slab.get(*index).and_then(Option::as_ref);
+            slot.is_some_and(is_private)
+        });
+        if let Some(index) = found {
+            return match self.slab.get_mut(index) {
+                Some(Some(slot)) => {
+                    slot.touched = true;
+                    Ok((target.page, &mut slot.frame))
+                }
+                _ => Err(Error::TransactionFailed),
+            };
+        }
+        let page = self.make_private(target)?;
+        Ok((page, self.bytes_mut(page)?))
+    }
+
     fn bytes_mut(&mut self, page: PageNumber) -> Result<&mut [u8]> {
         if self.slot(page).is_none() {
             self.reload(page)?;
