@@ -426,6 +426,12 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Asks for the cell of a child.
+    #[inline]
+    pub(crate) fn warm_child(&self, i: usize) {
+        prefetch(self.bytes, self.slot(i).offset);
+    }
+
     /// In a branch: the child whose keys include `key`.
     #[inline]
     pub(crate) fn child_index(&self, key: &[u8]) -> usize {

@@ -162,19 +162,29 @@ pub(crate) fn find_group<P: ReadPages>(
         }
         return Ok(true);
     }
+    let mut slots = [0; GROUP];
     // All begin in the same page.
     if root.level > 0 {
         let bytes = pages.read(&root.root)?;
         let node = node_at(&bytes, root.root.page, root.level)?;
-        for (page, key) in at.iter_mut().zip(keys) {
-            *page = node.child(node.child_index(key)).page;
+        for (slot, key) in slots.iter_mut().zip(keys) {
+            *slot = node.child_index(key);
+            node.warm_child(*slot);
+        }
+        for (page, slot) in at.iter_mut().zip(slots).take(keys.len()) {
+            *page = node.child(slot).page;
         }
     }
     for level in (1..root.level).rev() {
         let nodes = read_group(pages, &at, keys.len())?;
-        for ((bytes, page), key) in nodes.iter().flatten().zip(&mut at).zip(keys) {
+        let nodes = nodes.iter().flatten();
+        for (((bytes, page), key), slot) in nodes.clone().zip(&at).zip(keys).zip(&mut slots) {
             let node = node_at(bytes, page.page, level)?;
-            *page = node.child(node.child_index(key)).page;
+            *slot = node.child_index(key);
+            node.warm_child(*slot);
+        }
+        for ((bytes, page), slot) in nodes.zip(&mut at).zip(slots) {
+            *page = Node::new(bytes).child(slot).page;
         }
     }
     let leaves = read_group(pages, &at, keys.len())?;
