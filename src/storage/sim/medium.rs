@@ -25,6 +25,16 @@ pub(super) enum Pending {
     Cut(usize),
 }
 
+impl Pending {
+    /// How many bytes it wrote.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Pending::Write { bytes, .. } => bytes.len(),
+            Pending::Grow(_) | Pending::Cut(_) => 0,
+        }
+    }
+}
+
 /// What a power cut, or a sync, does with one change.
 pub(super) enum Fate {
     Lost,

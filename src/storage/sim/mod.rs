@@ -26,7 +26,7 @@ mod trace;
 mod tests;
 
 use faults::FaultPlan;
-use medium::{Medium, partial_length};
+use medium::{Medium, Pending, partial_length};
 use random::Random;
 use trace::Trace;
 
@@ -94,6 +94,8 @@ struct State {
     power_off: bool,
     counters: SimCounters,
     trace: Trace,
+    /// The disk in the middle of each mutating call, if they are recorded.
+    moments: Option<Vec<Medium>>,
 }
 
 /// What a call is to do.
@@ -128,6 +130,7 @@ impl SimDisk {
             power_off: false,
             counters: SimCounters::default(),
             trace: Trace::new(),
+            moments: None,
         };
         SimDisk {
             state: Arc::new(Mutex::new(state)),
@@ -183,6 +186,31 @@ impl SimDisk {
     pub fn kill_image(&self) -> SimDisk {
         let state = self.state.lock();
         SimDisk::from_medium(state.medium.clone(), state.next_seed())
+    }
+
+    /// Remembers the disk as it is in the middle of each mutating call from now on: with what the
+    /// call changes, and before anything is durable by it. One run then gives the images of all
+    /// power cuts in it, where [`crash_after`](SimDisk::crash_after) needs a run for each.
+    pub fn record_moments(&self) {
+        self.state.lock().moments = Some(Vec::new());
+    }
+
+    /// The moments since [`record_moments`](SimDisk::record_moments), or since the last call of
+    /// this, in order. Each is a disk of its own, to take the images of power cuts from.
+    pub fn take_moments(&self) -> Vec<SimDisk> {
+        let mut state = self.state.lock();
+        let seed = state.next_seed();
+        let moments = state.moments.as_mut().map(std::mem::take);
+        let moments = moments.unwrap_or_default().into_iter();
+        moments
+            .map(|medium| SimDisk::from_medium(medium, seed))
+            .collect()
+    }
+
+    /// How many bytes each of the unsynced changes wrote; 0 for changes of the length.
+    pub fn unsynced_bytes(&self) -> Vec<usize> {
+        let state = self.state.lock();
+        state.medium.pending.iter().map(Pending::bytes).collect()
     }
 
     /// The number of unsynced changes, for the variants of [`SimCrash`] that go by number.
@@ -340,6 +368,12 @@ impl State {
         result
     }
 
+    fn record_moment(&mut self) {
+        if let Some(moments) = &mut self.moments {
+            moments.push(self.medium.clone());
+        }
+    }
+
     fn next_seed(&self) -> u64 {
         Random::derive(self.seed, 1).next()
     }
@@ -386,6 +420,7 @@ impl State {
                 }
             }
         }
+        self.record_moment();
         if synced {
             self.sync_range(landed.0, landed.1 as u64);
         }
@@ -438,7 +473,7 @@ impl State {
     /// A sync of a range, or of everything, that does not succeed.
     fn fail_sync(&mut self, range: Option<(u64, u64)>, behaviour: SimFailedSync) {
         let random = &mut self.random;
-        let keep = |_: &medium::Pending| behaviour == SimFailedSync::Partly && random.coin();
+        let keep = |_: &Pending| behaviour == SimFailedSync::Partly && random.coin();
         match (behaviour, range) {
             (SimFailedSync::Kept, _) => {}
             (_, Some((offset, length_bytes))) => {
@@ -451,6 +486,7 @@ impl State {
 
     /// A sync of a range, or of everything. Returns how many bytes became durable.
     fn sync(&mut self, verdict: Verdict, range: Option<(u64, u64)>) -> io::Result<u64> {
+        self.record_moment();
         match verdict {
             Verdict::Cut => Err(power_cut()),
             Verdict::Fault(SimFault::Error(_) | SimFault::Eio) => {
@@ -481,6 +517,7 @@ impl State {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.medium.set_length(length_bytes as usize);
+        self.record_moment();
         match verdict {
             Verdict::Cut => Err(power_cut()),
             _ => Ok(()),
