@@ -78,27 +78,11 @@ pub struct Oracle {
     pub different: AtomicU64,
 }
 
-/// A number for bytes, eight at a time.
-fn fingerprint(bytes: &[u8]) -> u64 {
-    let mut hash = 0x9e37_79b9_7f4a_7c15u64 ^ bytes.len() as u64;
-    let mut chunks = bytes.chunks_exact(8);
-    for chunk in &mut chunks {
-        let word = u64::from_le_bytes(chunk.try_into().unwrap());
-        hash = (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        hash ^= hash >> 32;
-    }
-    for byte in chunks.remainder() {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-        hash ^= hash >> 29;
-    }
-    hash
-}
-
 impl Oracle {
     /// Whether these bytes, with these states to find in them, are new.
     fn is_new(&self, image: &SimDisk, possible: &[Arc<World>], now_ms: u64) -> bool {
         let mut hasher = DefaultHasher::new();
-        fingerprint(&image.image()).hash(&mut hasher);
+        image.fingerprint().hash(&mut hasher);
         (possible, now_ms).hash(&mut hasher);
         self.seen.lock().unwrap().insert(hasher.finish())
     }
@@ -118,7 +102,9 @@ impl Oracle {
             self.images.fetch_add(1, Ordering::Relaxed);
             if self.is_new(&image, possible, now_ms) {
                 self.different.fetch_add(1, Ordering::Relaxed);
-                verify(&image, possible, now_ms, &|| format!("{}, {variant:?}", what()));
+                verify(&image, possible, now_ms, &|| {
+                    format!("{}, {variant:?}", what())
+                });
             }
         }
     }
@@ -178,6 +164,8 @@ fn go_on(
     // Before the handle is dropped, which would close the database cleanly.
     let after = image.crash_image(SimCrash::LoseAll);
     let expected = work.history.last().at(now_ms);
+    // A close would write, which is of no use here.
+    image.crash_after(0);
     drop(work);
     let db = open_at(after.storage(), &SetClock::at(now_ms))
         .unwrap_or_else(|error| panic!("{}: again: {error}", what()));
@@ -185,4 +173,5 @@ fn go_on(
         .unwrap_or_else(|error| panic!("{}: check again: {error}", what()));
     let found = observe(&db).unwrap_or_else(|error| panic!("{}: read again: {error}", what()));
     assert!(found == expected, "{}: what came later is lost", what());
+    after.crash_after(0);
 }

@@ -171,7 +171,11 @@ fn change(
             }
         },
         Op::RenameTree => {
-            let (from, to) = if number % 2 == 0 { ("t", "u") } else { ("u", "t") };
+            let (from, to) = if number % 2 == 0 {
+                ("t", "u")
+            } else {
+                ("u", "t")
+            };
             if world.trees.contains_key(from) && !world.trees.contains_key(to) {
                 tx.rename_tree(from, to)?;
                 let tree = world.trees.remove(from).unwrap();
@@ -285,16 +289,16 @@ fn change_people(
         return Ok(());
     };
     // Those that have expired are still in the model, and no longer in the collection.
-    let alive = |person: &Person| {
-        person.seen_s as u64 * 1000 + super::world::FORGOTTEN_MS > now_ms
-    };
+    let alive = |person: &Person| person.seen_s as u64 * 1000 + super::world::FORGOTTEN_MS > now_ms;
     let alive: Vec<i64> = people
         .people
         .iter()
         .filter(|(_, person)| alive(person))
         .map(|(id, _)| *id)
         .collect();
-    let one = alive.get(random.below(alive.len() as u64) as usize).copied();
+    let one = alive
+        .get(random.below(alive.len() as u64) as usize)
+        .copied();
     let mut collection = tx.collection("people")?;
     match (op, one) {
         (Op::Insert, _) => {
@@ -415,7 +419,13 @@ pub fn base(is_closed: bool, clock: &Arc<SetClock>) -> (Vec<u8>, World) {
         let people = world.collections.entry("people".into());
         people.or_insert_with(People::new);
         for i in 0..4u8 {
-            put(tx, &mut world, "t", format!("base{i}").into_bytes(), vec![i; 40])?;
+            put(
+                tx,
+                &mut world,
+                "t",
+                format!("base{i}").into_bytes(),
+                vec![i; 40],
+            )?;
         }
         put(tx, &mut world, "t", b"long".to_vec(), vec![7; 9000])?;
         put(tx, &mut world, "old", b"k".to_vec(), vec![1; 10])
@@ -423,7 +433,10 @@ pub fn base(is_closed: bool, clock: &Arc<SetClock>) -> (Vec<u8>, World) {
     .unwrap();
     work.history = History::new(world);
     drop(db);
-    for (seed, op) in [Op::Insert, Op::PutTtl, Op::PutBlob, Op::Large].into_iter().enumerate() {
+    for (seed, op) in [Op::Insert, Op::PutTtl, Op::PutBlob, Op::Large]
+        .into_iter()
+        .enumerate()
+    {
         work.step(op, seed as u64).unwrap();
     }
     if is_closed {
@@ -431,7 +444,10 @@ pub fn base(is_closed: bool, clock: &Arc<SetClock>) -> (Vec<u8>, World) {
         let image = work.disk.kill_image().image();
         return (image, work.history.last().clone());
     }
-    for (seed, op) in [Op::Insert, Op::PutBlob, Op::Overflow, Op::Put].into_iter().enumerate() {
+    for (seed, op) in [Op::Insert, Op::PutBlob, Op::Overflow, Op::Put]
+        .into_iter()
+        .enumerate()
+    {
         work.step(op, 20 + seed as u64).unwrap();
     }
     let image = work.disk.kill_image().image();

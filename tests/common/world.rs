@@ -271,10 +271,7 @@ fn observe_people(db: &Aurora, snapshot: &Snapshot, name: &str) -> Result<People
     let order = |ascending| -> Result<Vec<i64>> {
         let rows = snapshot.query(name).order_by("n", ascending).collect();
         let rows = rows.wait()?;
-        Ok(rows
-            .iter()
-            .map(|row| person_of(row.fields()).n)
-            .collect())
+        Ok(rows.iter().map(|row| person_of(row.fields()).n).collect())
     };
     let (up, mut down) = (order(true)?, order(false)?);
     down.reverse();

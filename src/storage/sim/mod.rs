@@ -18,6 +18,7 @@ use super::lock::{LockTable, Opener};
 
 mod crash;
 mod faults;
+mod image;
 mod medium;
 mod random;
 mod trace;
@@ -26,6 +27,7 @@ mod trace;
 mod tests;
 
 use faults::FaultPlan;
+use image::Image;
 use medium::{Medium, Pending, partial_length};
 use random::Random;
 use trace::Trace;
@@ -115,7 +117,7 @@ impl SimDisk {
 
     /// A file with these bytes, all durable.
     pub fn from_image(image: Vec<u8>, seed: u64) -> Self {
-        SimDisk::from_medium(Medium::new(Arc::new(image)), seed)
+        SimDisk::from_medium(Medium::new(Image::from_bytes(&image)), seed)
     }
 
     fn from_medium(medium: Medium, seed: u64) -> Self {
@@ -174,9 +176,9 @@ impl SimDisk {
     pub fn crash_image(&self, variant: SimCrash) -> SimDisk {
         let state = self.state.lock();
         let image = if state.medium.pending.is_empty() || variant == SimCrash::LoseAll {
-            Arc::clone(&state.medium.durable)
+            state.medium.durable.clone()
         } else {
-            Arc::new(variant.image(&state.medium, state.seed))
+            variant.image(&state.medium, state.seed)
         };
         SimDisk::from_medium(Medium::new(image), state.next_seed())
     }
@@ -267,12 +269,17 @@ impl SimDisk {
 
     /// A copy of the bytes that reads return.
     pub fn image(&self) -> Vec<u8> {
-        Vec::clone(&self.state.lock().medium.readable)
+        self.state.lock().medium.readable.to_vec()
+    }
+
+    /// A number that is the same for the same readable bytes, and hardly ever for others.
+    pub fn fingerprint(&self) -> u64 {
+        self.state.lock().medium.readable.fingerprint()
     }
 
     /// A copy of the bytes that are certainly there after a power cut.
     pub fn durable_image(&self) -> Vec<u8> {
-        Vec::clone(&self.state.lock().medium.durable)
+        self.state.lock().medium.durable.to_vec()
     }
 
     /// How often each kind of call was made, through any opener.
@@ -532,7 +539,7 @@ impl State {
         if end > self.medium.length() as u64 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        buffer.copy_from_slice(&self.medium.readable[offset as usize..end as usize]);
+        self.medium.readable.read(offset as usize, buffer);
         Ok(())
     }
 }
