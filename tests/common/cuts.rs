@@ -79,14 +79,6 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Whether these bytes, with these states to find in them, are new.
-    fn is_new(&self, image: &SimDisk, possible: &[Arc<World>], now_ms: u64) -> bool {
-        let mut hasher = DefaultHasher::new();
-        image.fingerprint().hash(&mut hasher);
-        (possible, now_ms).hash(&mut hasher);
-        self.seen.lock().unwrap().insert(hasher.finish())
-    }
-
     /// Takes all images of a moment and looks at each that is new.
     pub fn look_at(
         &self,
@@ -97,10 +89,14 @@ impl Oracle {
         what: &dyn Fn() -> String,
     ) {
         self.moments.fetch_add(1, Ordering::Relaxed);
+        let mut hasher = DefaultHasher::new();
+        (possible, now_ms).hash(&mut hasher);
+        let states = hasher.finish();
         for variant in variants {
             let image = moment.crash_image(*variant);
             self.images.fetch_add(1, Ordering::Relaxed);
-            if self.is_new(&image, possible, now_ms) {
+            let image_and_states = image.fingerprint() ^ states;
+            if self.seen.lock().unwrap().insert(image_and_states) {
                 self.different.fetch_add(1, Ordering::Relaxed);
                 verify(&image, possible, now_ms, &|| {
                     format!("{}, {variant:?}", what())
