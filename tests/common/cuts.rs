@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use aurora::storage::{SimCrash, SimDisk};
 
 use super::ops::{History, Op, Work};
-use super::world::{SetClock, World, observe, open_at, set_now};
+use super::world::{SetClock, World, difference, observe, open_at, set_now};
 
 /// How many ways of losing what was not synced are tried at each moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,10 +132,10 @@ pub fn verify(image: &SimDisk, possible: &[Arc<World>], now_ms: u64, what: &dyn 
         .find(|state| state.at(now_ms) == found)
         .unwrap_or_else(|| {
             panic!(
-                "{}: what is there is none of {} states: {:.3000}",
+                "{}: what is there is none of {} states; beside the last: {}",
                 what(),
                 possible.len(),
-                format!("{found:?}")
+                difference(&found, &possible[possible.len() - 1].at(now_ms))
             )
         });
     go_on(image, db, clock, state, what);
@@ -168,6 +168,11 @@ fn go_on(
     db.check()
         .unwrap_or_else(|error| panic!("{}: check again: {error}", what()));
     let found = observe(&db).unwrap_or_else(|error| panic!("{}: read again: {error}", what()));
-    assert!(found == expected, "{}: what came later is lost", what());
+    assert!(
+        found == expected,
+        "{}: after going on: {}",
+        what(),
+        difference(&found, &expected)
+    );
     after.crash_after(0);
 }

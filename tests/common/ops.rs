@@ -357,7 +357,9 @@ impl Work {
             Op::CompactStep => drop(db.compact_with(|_| false)?),
             Op::Expire => {
                 self.clock.advance(6000);
-                db.sweep(100)?;
+                if db.sweep(100)? == 0 {
+                    return Ok(());
+                }
             }
             Op::Reopen => {
                 drop(db);
@@ -395,9 +397,11 @@ impl Work {
                     tx.set_durability(Durability::Buffered);
                 }
                 change(op, seed, &mut tx, &mut world, now_ms)?;
+                let is_change = world != *history.last();
                 history.push(world);
                 tx.commit()?;
-                if op == Op::Buffered {
+                // A commit of nothing promises nothing of those before it.
+                if op == Op::Buffered || !is_change {
                     return Ok(());
                 }
             }

@@ -138,6 +138,50 @@ impl World {
     }
 }
 
+/// In what two differ, in short.
+pub fn difference(found: &World, expected: &World) -> String {
+    let lines = |world: &World| -> BTreeSet<String> {
+        let mut lines = BTreeSet::new();
+        for (name, tree) in &world.trees {
+            lines.insert(format!("tree {name}"));
+            for (key, value) in tree {
+                let key = String::from_utf8_lossy(key);
+                let crc = crc32c::crc32c(value);
+                lines.insert(format!("tree {name} {key:?}: {} {crc:x}", value.len()));
+            }
+        }
+        for (key, entry) in &world.keys {
+            let (kind, bytes) = match &entry.content {
+                Content::Value(bytes) => ("value", bytes),
+                Content::Blob(bytes) => ("blob", bytes),
+            };
+            lines.insert(format!(
+                "{kind} {:?}: {} {:x}, expires {:?}",
+                String::from_utf8_lossy(key),
+                bytes.len(),
+                crc32c::crc32c(bytes),
+                entry.expires_ms
+            ));
+        }
+        for (name, people) in &world.collections {
+            lines.insert(format!("{name}: indexes {:?}", people.indexes));
+            for (id, person) in &people.people {
+                lines.insert(format!("{name} {id}: {person:?}"));
+            }
+        }
+        lines
+    };
+    let (found, expected) = (lines(found), lines(expected));
+    let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| -> Vec<String> {
+        a.difference(b).take(6).cloned().collect()
+    };
+    format!(
+        "found but not expected: {:?}, expected but not found: {:?}",
+        only(&found, &expected),
+        only(&expected, &found)
+    )
+}
+
 /// Opens without threads, with little memory, and with the first ring that a file has.
 pub fn open_at(storage: Arc<dyn Storage>, clock: &Arc<SetClock>) -> Result<Aurora> {
     super::repeatable()
