@@ -2,6 +2,7 @@
 //! comparison of the two.
 #![allow(dead_code)] // each suite uses a part
 
+pub mod acks;
 pub mod cuts;
 pub mod listing;
 pub mod ops;
