@@ -374,14 +374,15 @@ impl Work {
                 let Some(people) = world.collections.get_mut("people") else {
                     return Ok(());
                 };
-                if people.indexes.get(&index.name()) != Some(&true) {
-                    people.indexes.insert(index.name(), false);
-                    history.push(world.clone());
-                    let people = world.collections.get_mut("people").unwrap();
-                    people.indexes.insert(index.name(), true);
-                    history.push(world);
-                    db.create_index("people", index).wait()?;
+                if people.indexes.get(&index.name()) == Some(&true) {
+                    return Ok(());
                 }
+                people.indexes.insert(index.name(), false);
+                history.push(world.clone());
+                let people = world.collections.get_mut("people").unwrap();
+                people.indexes.insert(index.name(), true);
+                history.push(world);
+                db.create_index("people", index).wait()?;
             }
             Op::RolledBack => {
                 let mut undone = history.last().clone();
@@ -397,11 +398,10 @@ impl Work {
                     tx.set_durability(Durability::Buffered);
                 }
                 change(op, seed, &mut tx, &mut world, now_ms)?;
-                let is_change = world != *history.last();
                 history.push(world);
                 tx.commit()?;
-                // A commit of nothing promises nothing of those before it.
-                if op == Op::Buffered || !is_change {
+                // A full commit promises all before it too, even if it is empty itself.
+                if op == Op::Buffered {
                     return Ok(());
                 }
             }
