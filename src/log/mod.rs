@@ -304,6 +304,18 @@ impl<S: Versioned> Log<S> {
         drop(told);
     }
 
+    /// A state that a transaction without changes has seen becomes visible, though it may not be
+    /// durable: its commit did not ask to wait.
+    pub(crate) fn publish_seen(&self, state: Arc<S>) {
+        let mut inner = self.inner.lock();
+        let mut told = Told::new();
+        if inner.failed.is_none() {
+            told = self.publish_newer(&mut inner, state);
+        }
+        drop(inner);
+        drop(told);
+    }
+
     /// Invariants 4 and 6. Called with the lock held, which orders the stores.
     #[must_use]
     fn publish_newer(&self, inner: &mut Inner<S>, state: Arc<S>) -> Told {
