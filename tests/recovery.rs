@@ -3,7 +3,7 @@
 
 mod common;
 
-use aurora::storage::{SimCrash, SimDisk};
+use aurora::storage::{SimCrash, SimDisk, SimFault, SimOperation};
 use aurora::{Aurora, Durability, Error};
 use common::{Model, contents, open, repeatable};
 
@@ -252,4 +252,32 @@ fn opening_after_a_crash_does_not_read_the_whole_file() {
         "{read} bytes of {file_bytes} were read"
     );
     assert_eq!(db.tree("a").unwrap().len().unwrap(), 100_001);
+}
+
+/// A sync that failed should have made the file longer. The system shows the new length until the
+/// power goes, and it is not on the disk: what the next session puts there needs a length of its
+/// own. (Found by `nth_call`.)
+#[test]
+fn the_length_that_a_failed_sync_lost_is_not_relied_on() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    put(&db, "before", b"1");
+    disk.fail_once(SimOperation::SyncAll, 1, SimFault::Eio);
+    let error = db.tree("a").unwrap().put("long", [1; 400_000]).unwrap_err();
+    assert!(error.is_io(), "{error}");
+    let killed = disk.kill_image();
+    disk.crash_after(0);
+    drop(db);
+    for (key, length) in [("run", 45_000), ("other run", 200_000)] {
+        let disk = killed.kill_image();
+        let db = open(disk.storage()).unwrap();
+        put(&db, key, &vec![2; length]);
+        let expected = state_of(&db);
+        let lost = disk.crash_image(SimCrash::LoseAll);
+        disk.crash_after(0);
+        drop(db);
+        let db = open(lost.storage()).unwrap();
+        assert_eq!(state_of(&db), expected);
+        db.check().unwrap();
+    }
 }

@@ -9,7 +9,7 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use aurora::storage::{MemoryStorage, SimCrash, SimDisk};
+use aurora::storage::{MemoryStorage, SimCrash, SimDisk, SimFault, SimOperation};
 use aurora::{Aurora, Durability};
 use common::{budget, contents, repeatable};
 use shuttle::thread;
@@ -179,5 +179,41 @@ fn the_hot_tier_never_answers_with_what_was_before() {
         }
         read(&db, &seen, false);
         assert!(seen.iter().all(|seen| seen.load(Ordering::SeqCst) == 5));
+    });
+}
+
+/// The leader gathers a batch while a checkpoint fails and closes the log: what is in the buffer
+/// then is written by nobody, and nobody may be told that it is durable. (Found by `filesystems`.)
+#[test]
+fn a_checkpoint_that_fails_while_a_batch_gathers_acknowledges_nothing() {
+    explore(|| {
+        let disk = SimDisk::new(5);
+        let db = repeatable().open_storage(disk.storage()).unwrap();
+        db.tree("t").unwrap().put("before", "1").unwrap();
+        disk.fail_from(SimOperation::SyncAll, 1, SimFault::Eio);
+        let writers: Vec<_> = (0..3u8)
+            .map(|n| {
+                let (db, disk) = (db.clone(), disk.clone());
+                thread::spawn(move || {
+                    for round in 0..3u8 {
+                        if db.tree("t").unwrap().put([n, round], [n]).is_err() {
+                            return;
+                        }
+                        let image = disk.crash_image(SimCrash::LoseAll);
+                        let found = repeatable().open_storage(image.storage()).unwrap();
+                        let value = found.tree("t").unwrap().get([n, round]).unwrap();
+                        assert_eq!(value.as_deref(), Some(&[n][..]), "acknowledged, and lost");
+                    }
+                })
+            })
+            .collect();
+        let checkpoint = {
+            let db = db.clone();
+            thread::spawn(move || assert!(db.checkpoint().is_err()))
+        };
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
+        checkpoint.join().unwrap();
     });
 }

@@ -3,39 +3,53 @@
 //! With `crc(AB)` for A followed by B:
 //! `crc(AB) = shift(crc(A), len B) ^ crc(B)`, and if B is replaced by B' of the same length,
 //! `crc(ABC) ^ crc(AB'C) = shift(crc(B) ^ crc(B'), len C)`.
+//!
+//! A checksum is a polynomial modulo that of CRC-32C, the highest power in the lowest bit; a shift
+//! multiplies it by a power of x.
+
+/// The polynomial of CRC-32C, in that order of bits.
+const POLYNOMIAL: u32 = 0x82f6_3b78;
+/// The polynomials 1 and x to the 8th.
+const ONE: u32 = 1 << 31;
+const ONE_BYTE: u32 = 1 << 23;
+
+/// The product of two polynomials.
+fn multiply(a: u32, mut b: u32) -> u32 {
+    let mut product = 0;
+    for bit in (0..32).rev() {
+        if a >> bit & 1 == 1 {
+            product ^= b;
+        }
+        b = (b >> 1) ^ if b & 1 == 1 { POLYNOMIAL } else { 0 };
+    }
+    product
+}
 
 /// A checksum, or a difference of two, moved over as many bytes.
-pub(super) fn shift(checksum: u32, mut bytes: u64) -> u32 {
-    let mut shifted = checksum;
-    while bytes > 0 {
-        let step = usize::try_from(bytes).unwrap_or(usize::MAX);
-        shifted = crc32c::crc32c_combine(shifted, 0, step);
-        bytes -= step as u64;
-    }
-    shifted
+pub(super) fn shift(checksum: u32, bytes: u64) -> u32 {
+    Stride::new(bytes).shift(checksum)
 }
 
 /// A shift by one distance, made once for many uses.
 pub(super) struct Stride {
-    /// What becomes of each bit.
-    columns: [u32; 32],
+    factor: u32,
 }
 
 impl Stride {
-    pub(super) fn new(bytes: u64) -> Self {
-        let mut columns = [0; 32];
-        for (bit, column) in columns.iter_mut().enumerate() {
-            *column = shift(1 << bit, bytes);
+    pub(super) fn new(mut bytes: u64) -> Self {
+        let (mut factor, mut power) = (ONE, ONE_BYTE);
+        while bytes > 0 {
+            if bytes & 1 == 1 {
+                factor = multiply(factor, power);
+            }
+            power = multiply(power, power);
+            bytes >>= 1;
         }
-        Stride { columns }
+        Stride { factor }
     }
 
     pub(super) fn shift(&self, checksum: u32) -> u32 {
-        let set = |bit: &usize| checksum >> bit & 1 == 1;
-        let columns = self.columns.iter().enumerate();
-        columns
-            .filter(|(bit, _)| set(bit))
-            .fold(0, |sum, (_, column)| sum ^ column)
+        multiply(self.factor, checksum)
     }
 }
 

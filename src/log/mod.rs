@@ -15,7 +15,8 @@
 //! 3. At most one thread, the leader, writes to the ring. It does not hold the lock meanwhile.
 //! 4. A state is published only when the log is durable up to its record (or when its commit
 //!    asked not to wait), and never one older than the published one.
-//! 5. After a failed write or sync nothing more is written: what the disk holds is not known.
+//! 5. After a failed write or sync nothing more is written, and nothing more is taken for durable:
+//!    what the disk holds is not known, and what was in the buffer is dropped.
 //! 6. Whoever holds copies of what is published is told before a state becomes visible and after,
 //!    once for each commit that the state holds and the one before it did not, also when states
 //!    in between were never published themselves.
@@ -303,6 +304,18 @@ impl<S: Versioned> Log<S> {
         drop(told);
     }
 
+    /// A state that a transaction without changes has seen becomes visible, though it may not be
+    /// durable: its commit did not ask to wait.
+    pub(crate) fn publish_seen(&self, state: Arc<S>) {
+        let mut inner = self.inner.lock();
+        let mut told = Told::new();
+        if inner.failed.is_none() {
+            told = self.publish_newer(&mut inner, state);
+        }
+        drop(inner);
+        drop(told);
+    }
+
     /// Invariants 4 and 6. Called with the lock held, which orders the stores.
     #[must_use]
     fn publish_newer(&self, inner: &mut Inner<S>, state: Arc<S>) -> Told {
@@ -475,7 +488,14 @@ impl<S: Versioned> Log<S> {
     fn lead<'a>(&'a self, mut inner: MutexGuard<'a, Inner<S>>) -> MutexGuard<'a, Inner<S>> {
         inner.leading = true;
         inner = self.gather(inner);
+        if inner.failed.is_some() {
+            // A checkpoint failed meanwhile, and what was in the buffer is gone (invariant 5).
+            inner.leading = false;
+            self.wake(&mut inner);
+            return inner;
+        }
         let bytes = std::mem::take(&mut inner.buffer);
+        debug_assert_eq!(bytes.len() as u64, inner.end - inner.written);
         inner.last_batch = inner.records - inner.batched;
         inner.batched = inner.records;
         let from = inner.written;

@@ -5,6 +5,7 @@
 //! header   the valid slot with the highest checkpoint number
 //! log      read and judged (`log::replay`): a torn tail is dropped, damage is an error
 //! renew    the chosen slot and the accepted records are written again and synced
+//! cut      the file ends where what they need ends
 //! replay   the accepted records, on top of the checkpoint's trees, in memory
 //! ```
 //!
@@ -20,6 +21,9 @@
 //!    torn slot never gets a fresh checksum.
 //! 3. Places of long values that the log refers to are reserved before replay allocates anything.
 //! 4. A crash in here leaves the file as it was: the same slot, the same records.
+//! 5. Nor is the length trusted where nothing durable needs it: what a sync that failed should have
+//!    made longer may be shorter after the next crash. So the file is cut to what the slot and the
+//!    records need, and grows anew.
 
 use std::sync::Arc;
 
@@ -363,6 +367,9 @@ fn open(
     }
     let space = Space::open(&pager, &header)?;
     let state = read_catalog(&pager, &header)?;
+    if !read_only && !scanned.is_clean {
+        forget_tail(&pager, &header, &scanned)?;
+    }
     let log = Log::new(
         pager.clone(),
         scanned.geometry,
@@ -389,6 +396,19 @@ fn open(
 fn renew(pager: &Pager, slot: &Slot, scanned: &Scan) -> Result<()> {
     super::checkpoint::write_slot(pager, slot.header.checkpoint, &slot.bytes)?;
     scanned.rewrite(pager)
+}
+
+/// Invariant 5. The tail is free, so nothing is lost with it.
+fn forget_tail(pager: &Pager, header: &Header, scanned: &Scan) -> Result<()> {
+    let mut end = header.pages;
+    for_each_operation(pager, scanned, |operation| {
+        if let Operation::PutRun { run, .. } = operation {
+            let pages = run.pages(pager.page_size());
+            end = end.max(run.first.saturating_add(pages));
+        }
+        Ok(())
+    })?;
+    pager.truncate_pages(end)
 }
 
 fn read_catalog(pager: &Arc<Pager>, header: &Header) -> Result<Arc<State>> {
@@ -422,7 +442,7 @@ fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
     let (current, _) = engine.next_version();
     let version = last.version.max(current.version + 1);
     let mut pages = TxnPages::new(engine.clone(), version, false);
-    for_each_operation(engine, scanned, |operation| {
+    for_each_operation(&engine.pager, scanned, |operation| {
         if let Operation::PutRun { run, .. } = operation {
             let count = run.pages(engine.pager.page_size());
             engine
@@ -434,7 +454,7 @@ fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
         Ok(())
     })?;
     let mut trees = current.trees.clone();
-    for_each_operation(engine, scanned, |operation| {
+    for_each_operation(&engine.pager, scanned, |operation| {
         apply(&mut pages, &mut trees, operation).map(|_| ())
     })?;
     let state = Arc::new(State { version, trees });
@@ -446,7 +466,7 @@ fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
 }
 
 fn for_each_operation(
-    engine: &Engine,
+    pager: &Pager,
     scanned: &Scan,
     mut then: impl FnMut(&Operation<'_>) -> Result<()>,
 ) -> Result<()> {
@@ -454,7 +474,7 @@ fn for_each_operation(
         for operation in Operations::new(scanned.payload(commit)) {
             let Some(operation) = operation else {
                 let fault = Fault::new("a record of the log does not parse", 0, commit.lsn, 0);
-                return Err(engine.pager.corrupt(0, fault));
+                return Err(pager.corrupt(0, fault));
             };
             then(&operation)?;
         }

@@ -353,6 +353,10 @@ impl WriteTransaction {
             // A full commit makes the buffered ones before it durable, even if it is empty.
             let waits = self.durability == Durability::Full;
             let end = waits.then(|| engine.log.position().lsn);
+            if !waits {
+                // What it has seen is visible to all when it returns, as if it had changed something.
+                engine.log.publish_seen(engine.next_version().0);
+            }
             return Ok(Commit { engine, end });
         }
         let state = Arc::new(State {

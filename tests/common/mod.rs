@@ -2,8 +2,12 @@
 //! comparison of the two.
 #![allow(dead_code)] // each suite uses a part
 
+pub mod acks;
+pub mod cuts;
 pub mod listing;
+pub mod ops;
 pub mod samples;
+pub mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::image::Image;
 use super::medium::{Fate, Medium, Pending, Replay};
 use super::random::Random;
 
@@ -70,7 +71,7 @@ pub enum SimCrash {
 
 impl SimCrash {
     /// What this power cut leaves of `medium`.
-    pub(super) fn image(self, medium: &Medium, disk_seed: u64) -> Vec<u8> {
+    pub(super) fn image(self, medium: &Medium, disk_seed: u64) -> Image {
         let mut random = match self {
             SimCrash::Random { seed } | SimCrash::Sectors { seed } | SimCrash::Bytes { seed } => {
                 Random::derive(disk_seed, seed)
@@ -78,7 +79,7 @@ impl SimCrash {
             _ => Random::new(0),
         };
         let count = medium.pending.len();
-        let mut image = Vec::clone(&medium.durable);
+        let mut image = medium.durable.clone();
         let mut replay = Replay::new(&mut image, false);
         for (number, change) in medium.pending.iter().enumerate() {
             replay.apply(change, self.fate(number, count, change, &mut random));

@@ -10,8 +10,7 @@
 //! 3. Only after a sync failed or lied, or a bit rotted, do `durable` and all of `pending`
 //!    together differ from `readable`.
 
-use std::sync::Arc;
-
+use super::image::Image;
 use super::random::Random;
 
 /// A change that a power cut can undo.
@@ -23,6 +22,16 @@ pub(super) enum Pending {
     Grow(usize),
     /// The file was cut to this length.
     Cut(usize),
+}
+
+impl Pending {
+    /// How many bytes it wrote.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Pending::Write { bytes, .. } => bytes.len(),
+            Pending::Grow(_) | Pending::Cut(_) => 0,
+        }
+    }
 }
 
 /// What a power cut, or a sync, does with one change.
@@ -38,14 +47,14 @@ pub(super) enum Fate {
 /// Bytes written past the length are remembered until the end, because a later change may still
 /// grow the file over them.
 pub(super) struct Replay<'a> {
-    image: &'a mut Vec<u8>,
+    image: &'a mut Image,
     length: usize,
     /// Whether a write that is kept also keeps the growth that it needs, as a sync does.
     writes_grow: bool,
 }
 
 impl<'a> Replay<'a> {
-    pub(super) fn new(image: &'a mut Vec<u8>, writes_grow: bool) -> Self {
+    pub(super) fn new(image: &'a mut Image, writes_grow: bool) -> Self {
         let length = image.len();
         Replay {
             image,
@@ -65,7 +74,8 @@ impl<'a> Replay<'a> {
             }
             (Pending::Grow(length), Fate::Kept) => self.length = self.length.max(*length),
             (Pending::Cut(length), Fate::Kept) => {
-                self.image.truncate(*length);
+                let kept = self.image.len().min(*length);
+                self.image.resize(kept);
                 self.length = *length;
             }
             (Pending::Grow(_) | Pending::Cut(_), Fate::Parts(_)) => {}
@@ -73,39 +83,30 @@ impl<'a> Replay<'a> {
     }
 
     fn write(&mut self, offset: usize, bytes: &[u8]) {
-        overwrite(self.image, offset, bytes);
+        self.image.overwrite(offset, bytes);
         if self.writes_grow {
             self.length = self.length.max(offset + bytes.len());
         }
     }
 
     pub(super) fn finish(self) {
-        self.image.resize(self.length, 0);
+        self.image.resize(self.length);
     }
-}
-
-/// Writes into `image`, growing it as needed.
-fn overwrite(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
-    if image.len() < end {
-        image.resize(end, 0);
-    }
-    image[offset..end].copy_from_slice(bytes);
 }
 
 /// The state of the disk. A copy is cheap until one of the two changes.
 #[derive(Debug, Clone)]
 pub(super) struct Medium {
-    pub(super) durable: Arc<Vec<u8>>,
-    pub(super) readable: Arc<Vec<u8>>,
+    pub(super) durable: Image,
+    pub(super) readable: Image,
     pub(super) pending: Vec<Pending>,
 }
 
 impl Medium {
     /// A disk on which everything is durable.
-    pub(super) fn new(image: Arc<Vec<u8>>) -> Self {
+    pub(super) fn new(image: Image) -> Self {
         Medium {
-            durable: Arc::clone(&image),
+            durable: image.clone(),
             readable: image,
             pending: Vec::new(),
         }
@@ -121,7 +122,7 @@ impl Medium {
             return;
         }
         self.grow(offset + bytes.len());
-        Arc::make_mut(&mut self.readable)[offset..offset + bytes.len()].copy_from_slice(bytes);
+        self.readable.overwrite(offset, bytes);
         self.pending.push(Pending::Write {
             offset,
             bytes: bytes.to_vec(),
@@ -140,14 +141,14 @@ impl Medium {
     /// Grows the file to `length`, if it is shorter.
     pub(super) fn grow(&mut self, length: usize) {
         if length > self.length() {
-            Arc::make_mut(&mut self.readable).resize(length, 0);
+            self.readable.resize(length);
             self.pending.push(Pending::Grow(length));
         }
     }
 
     pub(super) fn set_length(&mut self, length: usize) {
         if length < self.length() {
-            Arc::make_mut(&mut self.readable).truncate(length);
+            self.readable.resize(length);
             self.pending.push(Pending::Cut(length));
         } else {
             self.grow(length);
@@ -176,7 +177,7 @@ impl Medium {
         }
         self.settle_cuts(end);
         if self.durable.len() < end {
-            Arc::make_mut(&mut self.durable).resize(end, 0);
+            self.durable.resize(end);
         }
         let changes = self.take_range(start, end);
         self.harden(&changes, |_| true)
@@ -202,25 +203,19 @@ impl Medium {
 
     /// What the system reads once it has forgotten its cache: the disk, and what is on its way.
     pub(super) fn drop_cache(&mut self) {
-        let mut image = Vec::clone(&self.durable);
+        let mut image = self.durable.clone();
         let mut replay = Replay::new(&mut image, true);
         for change in &self.pending {
             replay.apply(change, Fate::Kept);
         }
         replay.finish();
-        self.readable = Arc::new(image);
+        self.readable = image;
     }
 
     /// Flips one bit wherever the byte is; false if there is no such byte.
     pub(super) fn flip_bit(&mut self, offset: usize, bit: u8) -> bool {
-        let mut found = false;
-        for image in [&mut self.durable, &mut self.readable] {
-            if offset < image.len() {
-                Arc::make_mut(image)[offset] ^= 1 << (bit % 8);
-                found = true;
-            }
-        }
-        found
+        let durable = self.durable.flip_bit(offset, bit);
+        self.readable.flip_bit(offset, bit) || durable
     }
 
     fn harden(&mut self, changes: &[Pending], mut keep: impl FnMut(&Pending) -> bool) -> u64 {
@@ -228,7 +223,7 @@ impl Medium {
             return 0;
         }
         let mut bytes_kept = 0;
-        let mut replay = Replay::new(Arc::make_mut(&mut self.durable), true);
+        let mut replay = Replay::new(&mut self.durable, true);
         for change in changes {
             if keep(change) {
                 replay.apply(change, Fate::Kept);
@@ -290,11 +285,11 @@ impl Medium {
         };
         let rest = self.pending.split_off(last + 1);
         let mut settled = std::mem::take(&mut self.pending);
-        let durable = Arc::make_mut(&mut self.durable);
+        let durable = &mut self.durable;
         for change in &settled {
             match change {
-                Pending::Cut(length) => durable.resize(*length, 0),
-                Pending::Grow(length) if *length > durable.len() => durable.resize(*length, 0),
+                Pending::Cut(length) => durable.resize(*length),
+                Pending::Grow(length) if *length > durable.len() => durable.resize(*length),
                 Pending::Grow(_) | Pending::Write { .. } => {}
             }
         }

@@ -18,6 +18,7 @@ use super::lock::{LockTable, Opener};
 
 mod crash;
 mod faults;
+mod image;
 mod medium;
 mod random;
 mod trace;
@@ -26,7 +27,8 @@ mod trace;
 mod tests;
 
 use faults::FaultPlan;
-use medium::{Medium, partial_length};
+use image::Image;
+use medium::{Medium, Pending, partial_length};
 use random::Random;
 use trace::Trace;
 
@@ -94,6 +96,8 @@ struct State {
     power_off: bool,
     counters: SimCounters,
     trace: Trace,
+    /// The disk in the middle of each mutating call, if they are recorded.
+    moments: Option<Vec<Medium>>,
 }
 
 /// What a call is to do.
@@ -113,7 +117,7 @@ impl SimDisk {
 
     /// A file with these bytes, all durable.
     pub fn from_image(image: Vec<u8>, seed: u64) -> Self {
-        SimDisk::from_medium(Medium::new(Arc::new(image)), seed)
+        SimDisk::from_medium(Medium::new(Image::from_bytes(&image)), seed)
     }
 
     fn from_medium(medium: Medium, seed: u64) -> Self {
@@ -128,6 +132,7 @@ impl SimDisk {
             power_off: false,
             counters: SimCounters::default(),
             trace: Trace::new(),
+            moments: None,
         };
         SimDisk {
             state: Arc::new(Mutex::new(state)),
@@ -171,9 +176,9 @@ impl SimDisk {
     pub fn crash_image(&self, variant: SimCrash) -> SimDisk {
         let state = self.state.lock();
         let image = if state.medium.pending.is_empty() || variant == SimCrash::LoseAll {
-            Arc::clone(&state.medium.durable)
+            state.medium.durable.clone()
         } else {
-            Arc::new(variant.image(&state.medium, state.seed))
+            variant.image(&state.medium, state.seed)
         };
         SimDisk::from_medium(Medium::new(image), state.next_seed())
     }
@@ -183,6 +188,31 @@ impl SimDisk {
     pub fn kill_image(&self) -> SimDisk {
         let state = self.state.lock();
         SimDisk::from_medium(state.medium.clone(), state.next_seed())
+    }
+
+    /// Remembers the disk as it is in the middle of each mutating call from now on: with what the
+    /// call changes, and before anything is durable by it. One run then gives the images of all
+    /// power cuts in it, where [`crash_after`](SimDisk::crash_after) needs a run for each.
+    pub fn record_moments(&self) {
+        self.state.lock().moments = Some(Vec::new());
+    }
+
+    /// The moments since [`record_moments`](SimDisk::record_moments), or since the last call of
+    /// this, in order. Each is a disk of its own, to take the images of power cuts from.
+    pub fn take_moments(&self) -> Vec<SimDisk> {
+        let mut state = self.state.lock();
+        let seed = state.next_seed();
+        let moments = state.moments.as_mut().map(std::mem::take);
+        let moments = moments.unwrap_or_default().into_iter();
+        moments
+            .map(|medium| SimDisk::from_medium(medium, seed))
+            .collect()
+    }
+
+    /// How many bytes each of the unsynced changes wrote; 0 for changes of the length.
+    pub fn unsynced_bytes(&self) -> Vec<usize> {
+        let state = self.state.lock();
+        state.medium.pending.iter().map(Pending::bytes).collect()
     }
 
     /// The number of unsynced changes, for the variants of [`SimCrash`] that go by number.
@@ -239,12 +269,17 @@ impl SimDisk {
 
     /// A copy of the bytes that reads return.
     pub fn image(&self) -> Vec<u8> {
-        Vec::clone(&self.state.lock().medium.readable)
+        self.state.lock().medium.readable.to_vec()
+    }
+
+    /// A number that is the same for the same readable bytes, and hardly ever for others.
+    pub fn fingerprint(&self) -> u64 {
+        self.state.lock().medium.readable.fingerprint()
     }
 
     /// A copy of the bytes that are certainly there after a power cut.
     pub fn durable_image(&self) -> Vec<u8> {
-        Vec::clone(&self.state.lock().medium.durable)
+        self.state.lock().medium.durable.to_vec()
     }
 
     /// How often each kind of call was made, through any opener.
@@ -340,6 +375,12 @@ impl State {
         result
     }
 
+    fn record_moment(&mut self) {
+        if let Some(moments) = &mut self.moments {
+            moments.push(self.medium.clone());
+        }
+    }
+
     fn next_seed(&self) -> u64 {
         Random::derive(self.seed, 1).next()
     }
@@ -386,6 +427,7 @@ impl State {
                 }
             }
         }
+        self.record_moment();
         if synced {
             self.sync_range(landed.0, landed.1 as u64);
         }
@@ -438,7 +480,7 @@ impl State {
     /// A sync of a range, or of everything, that does not succeed.
     fn fail_sync(&mut self, range: Option<(u64, u64)>, behaviour: SimFailedSync) {
         let random = &mut self.random;
-        let keep = |_: &medium::Pending| behaviour == SimFailedSync::Partly && random.coin();
+        let keep = |_: &Pending| behaviour == SimFailedSync::Partly && random.coin();
         match (behaviour, range) {
             (SimFailedSync::Kept, _) => {}
             (_, Some((offset, length_bytes))) => {
@@ -451,6 +493,7 @@ impl State {
 
     /// A sync of a range, or of everything. Returns how many bytes became durable.
     fn sync(&mut self, verdict: Verdict, range: Option<(u64, u64)>) -> io::Result<u64> {
+        self.record_moment();
         match verdict {
             Verdict::Cut => Err(power_cut()),
             Verdict::Fault(SimFault::Error(_) | SimFault::Eio) => {
@@ -481,6 +524,7 @@ impl State {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.medium.set_length(length_bytes as usize);
+        self.record_moment();
         match verdict {
             Verdict::Cut => Err(power_cut()),
             _ => Ok(()),
@@ -495,7 +539,7 @@ impl State {
         if end > self.medium.length() as u64 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        buffer.copy_from_slice(&self.medium.readable[offset as usize..end as usize]);
+        self.medium.readable.read(offset as usize, buffer);
         Ok(())
     }
 }

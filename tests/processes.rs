@@ -1,0 +1,190 @@
+//! Other processes at the same file: one that is stopped and still holds the lock, several that
+//! open at once, and one that copies the file while it is in use. (`kill.rs` has those that die.)
+#![cfg(unix)]
+#![allow(unsafe_code)] // signals
+
+mod common;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aurora::{Aurora, Error};
+use common::acks::{THREADS, compare, complaints, listen, start, told, verify, work};
+use common::budget;
+
+/// What the child runs. Not a test of its own.
+#[test]
+#[ignore = "this is the other process"]
+fn child() {
+    let Some((path, round)) = told() else {
+        return;
+    };
+    let builder = Aurora::builder().memory_limit(2 << 20).log_limit(256 << 10);
+    match builder.open(&path) {
+        Ok(db) => work(&db, round, |error| panic!("{error}")),
+        Err(Error::Locked) => std::process::exit(5),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn signal(child: &Child, signal: i32) {
+    let done = unsafe { libc::kill(child.id() as i32, signal) };
+    assert_eq!(done, 0);
+}
+
+/// Waits until it says that it has opened the file, and has acknowledged something.
+fn wait_for_work(child: &mut Child) -> BufReader<ChildStdout> {
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    let mut opened = false;
+    while !opened || !line.contains(' ') {
+        opened |= line == "opened\n";
+        line.clear();
+        let length = out.read_line(&mut line).unwrap();
+        assert!(length > 0, "{}", complaints(child));
+    }
+    out
+}
+
+fn open(path: &Path) -> aurora::Result<Aurora> {
+    Aurora::builder().background(false).open(path)
+}
+
+#[test]
+fn a_stopped_process_still_holds_the_lock_and_goes_on_when_it_is_continued() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("stopped.db");
+    let mut child = start(&path, 0);
+    let mut out = wait_for_work(&mut child);
+    for _ in 0..5 {
+        signal(&child, libc::SIGSTOP);
+        let asked = Instant::now();
+        for read_only in [false, true] {
+            let error = Aurora::builder().read_only(read_only).open(&path);
+            assert!(matches!(error, Err(Error::Locked)), "{error:?}");
+        }
+        // At once, and not when the other wakes up.
+        assert!(asked.elapsed() < Duration::from_secs(2));
+        thread::sleep(Duration::from_millis(20));
+        signal(&child, libc::SIGCONT);
+        for _ in 0..20 {
+            let mut line = String::new();
+            assert!(out.read_line(&mut line).unwrap() > 0, "it did not go on");
+        }
+    }
+    // Killed while it is stopped, it gives the lock back.
+    signal(&child, libc::SIGSTOP);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let db = open(&path).unwrap();
+    db.check().unwrap();
+    (0..THREADS).for_each(|thread| assert!(verify(&db, thread) > 0));
+}
+
+#[test]
+fn of_processes_that_open_at_once_exactly_one_gets_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("race.db");
+    let mut present = vec![0; THREADS as usize];
+    for round in 0..budget(10) {
+        let mut children: Vec<Child> = (0..4).map(|_| start(&path, round)).collect();
+        let listeners: Vec<_> = children
+            .iter_mut()
+            .map(|child| child.stdout.take().unwrap())
+            .map(|out| thread::spawn(move || listen(out)))
+            .collect();
+        let until = Instant::now() + Duration::from_secs(20);
+        let mut lost = 0;
+        while lost < 3 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+            let ended = |child: &mut Child| child.try_wait().unwrap().is_some();
+            lost = children
+                .iter_mut()
+                .filter_map(|child| ended(child).then_some(()))
+                .count();
+        }
+        thread::sleep(Duration::from_millis(40));
+        let mut winners = 0;
+        for child in &mut children {
+            match child.try_wait().unwrap() {
+                None => winners += 1,
+                Some(status) => assert_eq!(status.code(), Some(5), "{}", complaints(child)),
+            }
+            let _ = child.kill();
+            child.wait().unwrap();
+        }
+        assert_eq!(winners, 1, "round {round}");
+        let mut said = vec![0; THREADS as usize];
+        for listener in listeners {
+            let (_, one) = listener.join().unwrap();
+            said.iter_mut()
+                .zip(one)
+                .for_each(|(said, one)| *said = one.max(*said));
+        }
+        let db = open(&path).unwrap();
+        db.check().unwrap();
+        present = compare(&db, &present, &said, &format!("round {round}"));
+    }
+}
+
+/// Piece by piece, from the front, while the file changes.
+fn copy_slowly(from: &Path, to: &Path, piece: u64) {
+    let (mut from, mut to) = (File::open(from).unwrap(), File::create(to).unwrap());
+    while std::io::copy(&mut (&mut from).take(piece), &mut to).unwrap() > 0 {
+        thread::sleep(Duration::from_micros(60));
+    }
+}
+
+#[test]
+fn a_copy_of_a_file_in_use_is_some_committed_state_or_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("used.db");
+    let copy = directory.path().join("copy.db");
+    let mut child = start(&path, 1);
+    let out = wait_for_work(&mut child);
+    let listener = thread::spawn(move || {
+        let mut last = vec![0; THREADS as usize];
+        for line in out.lines() {
+            if let Some((thread, number)) = line.unwrap().split_once(' ')
+                && let (Ok(thread), Ok(number)) = (thread.parse::<usize>(), number.parse::<u64>())
+            {
+                last[thread] = number;
+            }
+        }
+        last
+    });
+    let (mut opened, mut refused) = (Vec::new(), 0);
+    for round in 0..budget(40) {
+        thread::sleep(Duration::from_millis(7));
+        copy_slowly(&path, &copy, 1 << (12 + round % 8));
+        let seen = Aurora::builder()
+            .read_only(round % 2 == 0)
+            .background(false)
+            .open(&copy)
+            .and_then(|db| db.check().map(|_| db));
+        match seen {
+            // A state that was committed: what belongs together is there together.
+            Ok(db) => opened.push((0..THREADS).map(|thread| verify(&db, thread)).collect()),
+            Err(error) => {
+                assert!(error.is_corruption(), "round {round}: {error:?}");
+                refused += 1;
+            }
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut last = listener.join().unwrap();
+    // What was under way at the end may be more than what was said.
+    last.iter_mut().for_each(|last| *last += 6);
+    println!("{} copies were whole, {refused} were refused", opened.len());
+    for counts in opened {
+        let counts: Vec<u64> = counts;
+        let fits = counts.iter().zip(&last).all(|(count, last)| count <= last);
+        assert!(fits, "{counts:?} beyond {last:?}");
+    }
+    open(&path).unwrap().check().unwrap();
+}
