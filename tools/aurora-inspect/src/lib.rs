@@ -23,6 +23,8 @@
 pub mod commands;
 pub mod fault;
 pub mod map;
+pub mod place;
+pub mod salvage;
 pub mod show;
 pub mod source;
 pub mod survey;

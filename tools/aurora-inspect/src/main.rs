@@ -98,6 +98,15 @@ enum Command {
         /// A UUID, a number, or a string (in quotes if it looks like one of the others).
         id: String,
     },
+    /// Make a new, healthy file out of all that can still be verified in a damaged one.
+    ///
+    /// The damaged file is only read. Lists exactly what was lost.
+    Salvage {
+        /// The damaged file.
+        from: PathBuf,
+        /// The new one, which must not be there yet.
+        to: PathBuf,
+    },
     /// Write a page of HTML that shows every page of the file.
     Map {
         file: PathBuf,
@@ -208,6 +217,10 @@ fn run(arguments: &Arguments) -> Result<Report, Failure> {
             collection,
             id,
         } => commands::document(&open(file)?, collection, id),
+        Command::Salvage { from, to } => match progress::Bar::on_terminal() {
+            Some(bar) => commands::salvage(from, to, &bar),
+            None => commands::salvage(from, to, &Silent),
+        },
         Command::Map { file, html } => {
             let (report, page) = commands::picture(&open(file)?, &file.display().to_string())?;
             save(html, file, &page)?;
