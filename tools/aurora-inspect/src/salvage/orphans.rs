@@ -186,27 +186,38 @@ fn ends(gather: &Gather<'_>, index: &Index, node: &Node<'_>) -> (Vec<u8>, Vec<u8
     if !node.is_branch() {
         return (node.key(0), last);
     }
-    let mut at = node.child(0).at;
+    let first = end(gather, index, node, |_| 0, |_| 0);
+    let back = |node: &Node<'_>| node.count().saturating_sub(1);
+    let behind = end(gather, index, node, back, back);
+    // A branch with one child has no key of its own.
+    let own = (node.count() > 1).then(|| (node.key(1), last));
+    match (first, behind, own) {
+        (Some(first), Some(last), _) => (first, last),
+        (Some(first), None, own) => (first.clone(), own.map_or(first, |(_, last)| last)),
+        (None, Some(last), own) => (own.map_or(last.clone(), |(first, _)| first), last),
+        (None, None, own) => own.unwrap_or_default(),
+    }
+}
+
+/// A key at an end of what is below a node, if the way to it is intact.
+fn end(
+    gather: &Gather<'_>,
+    index: &Index,
+    node: &Node<'_>,
+    child: impl Fn(&Node<'_>) -> usize,
+    slot: impl Fn(&Node<'_>) -> usize,
+) -> Option<Vec<u8>> {
+    let mut at = node.child(child(node)).at;
     for _ in 0..node.level() {
-        let bytes = index.node(at).and_then(|_| gather.source.raw(at.page).ok());
-        let Some(bytes) = bytes else {
-            break;
-        };
-        let Ok(below) = Node::read(&bytes, at.page) else {
-            break;
-        };
+        index.node(at)?;
+        let bytes = gather.source.raw(at.page).ok()?;
+        let below = Node::read(&bytes, at.page).ok()?;
         if !below.is_branch() {
-            let first = below.key(0);
-            // A branch with one child has no key of its own.
-            let last = if node.count() > 1 { last } else { first.clone() };
-            return (first, last);
+            return Some(below.key(slot(&below)));
         }
-        at = below.child(0).at;
+        at = below.child(child(&below)).at;
     }
-    match node.count() > 1 {
-        true => (node.key(1), last),
-        false => (Vec::new(), Vec::new()),
-    }
+    None
 }
 
 /// Which orphan belongs into which gap.
@@ -275,11 +286,10 @@ fn admit(
             refused.push(orphan.intact.at.page);
             continue;
         };
-        let (low, high) = (start.low.clone(), start.high.clone());
         gather.walk(wanted.tree, start, sink)?;
         if let Some(gap) = gather.gaps.get_mut(gap) {
             gap.found = gap.found.saturating_add(orphan.intact.entries);
-            split(&mut gap.free, orphan, &low, &high);
+            split(&mut gap.free, orphan);
         }
     }
     Ok(refused)
@@ -315,31 +325,21 @@ fn start_of(
     })
 }
 
-/// Takes what a page covers out of the free parts.
-fn split(free: &mut Vec<(Vec<u8>, High)>, orphan: &Orphan, low: &[u8], high: &High) {
-    // A leaf covers its keys; a branch may have children on both sides of the keys that it shows.
-    let (from, to) = match orphan.intact.level {
-        0 => {
-            let mut behind = orphan.last.clone();
-            behind.push(0);
-            (orphan.first.as_slice(), Some(behind))
-        }
-        _ => (low, high.clone()),
-    };
+/// Takes the keys that a page is known to cover out of the free parts.
+fn split(free: &mut Vec<(Vec<u8>, High)>, orphan: &Orphan) {
+    let mut behind = orphan.last.clone();
+    behind.push(0);
+    let (from, to) = (orphan.first.as_slice(), behind);
     let mut left = Vec::new();
     for (begin, end) in free.drain(..) {
-        let is_apart = end.as_ref().is_some_and(|end| end.as_slice() <= from)
-            || to.as_ref().is_some_and(|to| *to <= begin);
-        if is_apart {
+        if to <= begin || end.as_ref().is_some_and(|end| end.as_slice() <= from) {
             left.push((begin, end));
             continue;
         }
         if begin.as_slice() < from {
             left.push((begin, Some(from.to_vec())));
         }
-        if let Some(to) = &to
-            && end.as_ref().is_none_or(|end| to < end)
-        {
+        if end.as_ref().is_none_or(|end| to < *end) {
             left.push((to.clone(), end));
         }
     }
