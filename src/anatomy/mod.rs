@@ -7,6 +7,7 @@
 //! page      page headers, nodes, pages of the space map
 //! log       records and operations, and what an open would make of the log
 //! records   what the database's own trees hold: keys, expiry, collections, blobs
+//! reader    all trees of the newest state, the log applied
 //! rebuild   a new file that is filled entry by entry
 //! ```
 //!
@@ -17,6 +18,7 @@
 
 mod log;
 mod page;
+mod reader;
 mod rebuild;
 mod records;
 mod slot;
@@ -27,6 +29,7 @@ pub use page::{
     decode_catalog_entry, is_inline, longest_key, space_bits, space_entries_per_page, space_entry,
     space_root_level, usable_bytes, verify,
 };
+pub use reader::Reader;
 pub use rebuild::{Pair, Rebuild};
 pub use records::{BlobDetails, CollectionRecord, DueRecord, IndexRecord, KeyRecord, decode_id};
 pub use slot::{Header, Ring, decode_slot};

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::moment::Moment;
 use crate::storage::Storage;
+use crate::txn::snapshot::TreeView;
 use crate::txn::write::{Durability, TreeMut, WriteTransaction};
 use crate::{Aurora, Error, Result};
 
@@ -22,7 +23,7 @@ const BUNDLE_BYTES: usize = 4 << 20;
 
 /// A clock that stands still.
 #[derive(Debug)]
-struct Standing;
+pub(super) struct Standing;
 
 impl Clock for Standing {
     fn now_ms(&self) -> u64 {
@@ -32,6 +33,25 @@ impl Clock for Standing {
 
 /// An entry of a tree.
 pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// Some entries of a tree.
+pub(super) fn batch(
+    view: &TreeView<'_>,
+    from: Bound<&[u8]>,
+    limit_bytes: usize,
+) -> Result<Vec<Pair>> {
+    let mut entries = Vec::new();
+    let mut bytes = 0_usize;
+    for entry in view.range::<&[u8]>((from, Bound::Unbounded)) {
+        let (key, value) = entry?;
+        bytes = bytes.saturating_add(key.len() + value.len() + 64);
+        entries.push((key, value));
+        if bytes >= limit_bytes {
+            break;
+        }
+    }
+    Ok(entries)
+}
 
 /// A file that is being filled.
 #[derive(Debug)]
@@ -173,25 +193,15 @@ impl Rebuild {
         from: Bound<&[u8]>,
         limit_bytes: usize,
     ) -> Result<Vec<Pair>> {
-        let mut entries = Vec::new();
-        let Some(view) = self.begun(0)?.system_view(tree) else {
-            return Ok(entries);
-        };
-        let mut bytes = 0_usize;
-        for entry in view.range::<&[u8]>((from, Bound::Unbounded)) {
-            let (key, value) = entry?;
-            bytes = bytes.saturating_add(key.len() + value.len() + 64);
-            entries.push((key.to_vec(), value.to_vec()));
-            if bytes >= limit_bytes {
-                break;
-            }
-        }
-        Ok(entries)
+        let view = self.begun(0)?.system_view(tree);
+        view.map_or(Ok(Vec::new()), |view| batch(&view, from, limit_bytes))
     }
 
     /// Commits what is left and closes the file: from here on it is durable.
     pub fn finish(mut self) -> Result<()> {
         self.commit()?;
-        self.db.close()
+        // Closing a database stores the time, where something can expire. This file has the time
+        // that was put into it, or none.
+        self.db.handle.engine.close()
     }
 }

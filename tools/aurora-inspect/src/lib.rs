@@ -21,6 +21,8 @@
 #![allow(clippy::result_large_err)]
 
 pub mod commands;
+pub mod dump;
+pub mod entries;
 pub mod fault;
 pub mod map;
 pub mod place;

@@ -2,8 +2,10 @@
 
 mod blob;
 mod check;
+mod diff;
 mod document;
 mod drawing;
+mod dump;
 mod page;
 mod pages;
 mod path;
@@ -16,7 +18,9 @@ mod wal;
 
 pub use blob::blob;
 pub use check::check;
+pub use diff::diff;
 pub use document::document;
+pub use dump::{dump, load};
 pub use page::{PageOptions, page};
 pub use pages::{Filter, pages};
 pub use path::path;

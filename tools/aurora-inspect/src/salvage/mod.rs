@@ -46,7 +46,8 @@ pub use losses::{Doubt, Loss, Losses};
 use names::{Name, Names};
 use orphans::Grounds;
 pub use output::LOST_AND_FOUND;
-use output::{Output, failed};
+use output::Output;
+pub(crate) use output::failed;
 pub use replay::Replayed;
 use state::State;
 
