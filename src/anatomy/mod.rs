@@ -1,12 +1,14 @@
 //! The parts of a file, for programs that look into it without opening it: `tools/aurora-inspect`.
 //!
-//! Not for others: it follows the code, and changes with it. Everything here only reads.
+//! Not for others: it follows the code, and changes with it. All but `rebuild` only reads.
 //!
 //! ```text
 //! slot      header slots
 //! page      page headers, nodes, pages of the space map
 //! log       records and operations, and what an open would make of the log
-//! records   what the database's own trees hold: keys, expiry, collections
+//! records   what the database's own trees hold: keys, expiry, collections, blobs
+//! reader    all trees of the newest state, the log applied
+//! rebuild   a new file that is filled entry by entry
 //! ```
 //!
 //! # Invariants
@@ -16,6 +18,8 @@
 
 mod log;
 mod page;
+mod reader;
+mod rebuild;
 mod records;
 mod slot;
 
@@ -25,7 +29,9 @@ pub use page::{
     decode_catalog_entry, is_inline, longest_key, space_bits, space_entries_per_page, space_entry,
     space_root_level, usable_bytes, verify,
 };
-pub use records::{CollectionRecord, DueRecord, IndexRecord, KeyRecord, decode_id};
+pub use reader::Reader;
+pub use rebuild::{Pair, Rebuild};
+pub use records::{BlobDetails, CollectionRecord, DueRecord, IndexRecord, KeyRecord, decode_id};
 pub use slot::{Header, Ring, decode_slot};
 
 use crate::format::{header, page as page_format, record};

@@ -66,6 +66,28 @@ impl<'a> DueRecord<'a> {
     }
 }
 
+/// The payload of a blob's record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct BlobDetails {
+    pub number: u64,
+    pub size: u64,
+    pub chunk_bytes: u32,
+    pub checksum: u32,
+    pub created_ms: u64,
+    pub content_type: Option<String>,
+    pub map: Vec<(String, String)>,
+    /// Names are in order and each is there once, and the record is no longer than records are.
+    pub is_canonical: bool,
+}
+
+impl BlobDetails {
+    /// Reads the payload of a record of `aurora/keys`.
+    pub fn decode(payload: &[u8]) -> Result<Self, Flaw> {
+        Ok(crate::blob::details(payload)?)
+    }
+}
+
 /// The record of a collection.
 #[derive(Debug)]
 pub struct CollectionRecord {

@@ -64,3 +64,20 @@ pub(crate) fn forget(tx: &mut WriteTransaction, payload: &[u8]) -> Result<()> {
     let meta = meta::Meta::decode(payload).map_err(|flaw| flaw.at(KEYS, b"(replaced)"))?;
     meta.content.remove(tx)
 }
+
+/// All that the payload of a blob's record says, for who looks into files.
+#[cfg(feature = "inspect")]
+pub(crate) fn details(payload: &[u8]) -> Result<crate::anatomy::BlobDetails, Flaw> {
+    let meta = meta::Meta::decode(payload)?;
+    let is_canonical = meta.encode().is_ok_and(|bytes| bytes == payload);
+    Ok(crate::anatomy::BlobDetails {
+        number: meta.content.number,
+        size: meta.content.size,
+        chunk_bytes: meta.content.chunk_bytes,
+        checksum: meta.content.checksum,
+        created_ms: meta.created_ms,
+        content_type: meta.said.content_type,
+        map: meta.said.map.into_iter().collect(),
+        is_canonical,
+    })
+}

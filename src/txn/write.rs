@@ -173,6 +173,12 @@ impl WriteTransaction {
         names.filter(|name| !name.starts_with(SYSTEM_PREFIX))
     }
 
+    /// The names of all trees, the database's own included.
+    #[cfg(feature = "inspect")]
+    pub(crate) fn all_names(&self) -> Vec<String> {
+        self.trees.names().map(|(name, _)| name.to_string()).collect()
+    }
+
     fn create(&mut self, name: &str) -> Result<TreeId> {
         check_name(name)?;
         let tree = self.trees.vacant_id();

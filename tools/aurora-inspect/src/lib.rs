@@ -21,8 +21,12 @@
 #![allow(clippy::result_large_err)]
 
 pub mod commands;
+pub mod dump;
+pub mod entries;
 pub mod fault;
 pub mod map;
+pub mod place;
+pub mod salvage;
 pub mod show;
 pub mod source;
 pub mod survey;

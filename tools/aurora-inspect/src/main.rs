@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use aurora_inspect::commands::{self, Filter, PageOptions};
+use aurora_inspect::entries::Database;
 use aurora_inspect::show::parse_key;
 use aurora_inspect::{Failure, Report, Silent, Source};
 use clap::{Parser, Subcommand};
@@ -98,6 +99,41 @@ enum Command {
         /// A UUID, a number, or a string (in quotes if it looks like one of the others).
         id: String,
     },
+    /// Which trees and keys differ in two files.
+    ///
+    /// The exit status is 0 if none do, and 1 if some do.
+    Diff {
+        a: PathBuf,
+        b: PathBuf,
+        /// List so many of the keys that differ.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Write the whole database as lines of text.
+    Dump {
+        file: PathBuf,
+        /// Write them to this file, which must not be there yet.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Make a new database out of a dump.
+    Load {
+        dump: PathBuf,
+        /// The new file, which must not be there yet.
+        to: PathBuf,
+        /// Another page size than the dump names.
+        #[arg(long, value_name = "BYTES")]
+        page_size: Option<u32>,
+    },
+    /// Make a new, healthy file out of all that can still be verified in a damaged one.
+    ///
+    /// The damaged file is only read. Lists exactly what was lost.
+    Salvage {
+        /// The damaged file.
+        from: PathBuf,
+        /// The new one, which must not be there yet.
+        to: PathBuf,
+    },
     /// Write a page of HTML that shows every page of the file.
     Map {
         file: PathBuf,
@@ -130,6 +166,10 @@ fn main() -> ExitCode {
 }
 
 fn print(report: &Report, json: bool) -> std::io::Result<()> {
+    // A dump on the standard output is all that was asked for.
+    if report.text.is_empty() {
+        return Ok(());
+    }
     let mut out = std::io::stdout().lock();
     match json {
         true => {
@@ -208,6 +248,23 @@ fn run(arguments: &Arguments) -> Result<Report, Failure> {
             collection,
             id,
         } => commands::document(&open(file)?, collection, id),
+        Command::Diff { a, b, limit } => {
+            commands::diff(&Database::open(a)?, &Database::open(b)?, *limit)
+        }
+        Command::Dump { file, output } => {
+            let database = Database::open(file)?;
+            let mut out = std::io::stdout().lock();
+            commands::dump(&database, output.as_deref(), &mut out)
+        }
+        Command::Load {
+            dump,
+            to,
+            page_size,
+        } => commands::load(dump, to, *page_size),
+        Command::Salvage { from, to } => match progress::Bar::on_terminal() {
+            Some(bar) => commands::salvage(from, to, &bar),
+            None => commands::salvage(from, to, &Silent),
+        },
         Command::Map { file, html } => {
             let (report, page) = commands::picture(&open(file)?, &file.display().to_string())?;
             save(html, file, &page)?;

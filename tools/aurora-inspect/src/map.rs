@@ -51,6 +51,11 @@ struct Reader<'s> {
 impl SpaceMap {
     /// Reads the whole map.
     pub fn read(source: &Source, header: &Header) -> SpaceMap {
+        SpaceMap::read_from(source, header.space, header.space_level, header.pages)
+    }
+
+    /// The same with a root from elsewhere, for so many pages.
+    pub(crate) fn read_from(source: &Source, root: Reference, level: u8, pages: u32) -> SpaceMap {
         let bits_per_bitmap = anatomy::space_bits(source.page_size());
         // A header that speaks of more pages than there are is not believed.
         let bitmaps = source.pages().div_ceil(bits_per_bitmap) as usize;
@@ -64,10 +69,10 @@ impl SpaceMap {
             },
             seen: PageSet::new(source.pages()),
             bitmap: 0,
-            bitmaps: header.pages.div_ceil(bits_per_bitmap) as usize,
-            pages: header.pages,
+            bitmaps: pages.div_ceil(bits_per_bitmap) as usize,
+            pages,
         };
-        reader.run(header);
+        reader.run(root, level);
         reader.map
     }
 
@@ -83,17 +88,15 @@ impl SpaceMap {
 }
 
 impl Reader<'_> {
-    fn run(&mut self, header: &Header) {
+    fn run(&mut self, root: Reference, level: u8) {
         let wanted = anatomy::space_root_level(self.bitmaps, self.source.page_size());
-        if header.space_level != wanted {
+        if level != wanted {
             let what = "the root of the space map has a level that the file does not ask for";
-            let found = header.space_level;
-            self.map
-                .faults
-                .add(Fault::new("space", what, wanted, found));
+            let fault = Fault::new("space", what, wanted, level);
+            self.map.faults.add(fault);
         }
         let mut stack = Vec::new();
-        self.enter(header.space, header.space_level, None, &mut stack);
+        self.enter(root, level, None, &mut stack);
         while let Some(frame) = stack.last_mut() {
             if frame.next >= frame.count {
                 if let Some(frame) = stack.pop() {

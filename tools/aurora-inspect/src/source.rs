@@ -118,6 +118,26 @@ impl Source {
         })
     }
 
+    /// A file whose page size and salt are known from elsewhere, all of it in reach: no header says
+    /// what belongs to it. For `salvage`.
+    pub(crate) fn whole(
+        storage: Arc<dyn Storage>,
+        length: u64,
+        slots: [Slot; 2],
+        page_size: u32,
+        salt: u64,
+    ) -> Self {
+        Source {
+            storage,
+            length,
+            slots,
+            header: None,
+            page_size,
+            salt,
+            cache: RefCell::default(),
+        }
+    }
+
     /// The header that everything is read from.
     pub fn header(&self) -> Result<&Header, Failure> {
         self.header.as_ref().ok_or_else(|| {
@@ -220,6 +240,12 @@ impl Source {
         cache.order.push_back(page);
         cache.pages.insert(page, bytes.clone());
         Ok(bytes)
+    }
+
+    /// The same without a place in memory: for who reads each page once.
+    pub(crate) fn raw_once(&self, page: u32) -> Result<PageBytes, Fault> {
+        let offset = u64::from(page) * u64::from(self.page_size);
+        Ok(self.bytes_at(offset, self.page_size as usize)?.into())
     }
 
     /// A page that is as its reference says.
@@ -333,7 +359,7 @@ impl Source {
     }
 }
 
-fn newest(slots: &[Slot; 2]) -> Option<&Slot> {
+pub(crate) fn newest(slots: &[Slot; 2]) -> Option<&Slot> {
     let valid = slots.iter().filter(|slot| slot.header().is_some());
     valid.max_by_key(|slot| slot.header().map(|header| header.checkpoint))
 }
@@ -358,7 +384,7 @@ fn refusal(slots: &[Slot; 2], asked: Option<u8>) -> Option<String> {
     (!has).then(|| format!("header slot {asked} is not sound"))
 }
 
-fn read_slots(storage: &dyn Storage, length: u64) -> std::io::Result<[Slot; 2]> {
+pub(crate) fn read_slots(storage: &dyn Storage, length: u64) -> std::io::Result<[Slot; 2]> {
     let first = read_slot(storage, 0, 0, length)?;
     let second = match first.header() {
         Some(header) => read_slot(storage, 1, u64::from(header.page_size), length)?,

@@ -28,10 +28,16 @@ pub fn blob(source: &Source, key: &[u8]) -> Result<Report, Failure> {
     let Some(record) = record.filter(|record| record.is_blob) else {
         return Err(Failure(format!("the key {shown} holds no blob")));
     };
-    let Some(blob) = BlobRecord::decode(record.payload) else {
-        text += "damage: the record of the blob does not decode\n";
-        let json = json!({"record": show::hex(&value), "decodes": false});
-        return Report::new(text, json, true);
+    let blob = match BlobRecord::decode(record.payload) {
+        Ok(blob) => blob,
+        Err(flaw) => {
+            text += &format!(
+                "damage: the record of the blob does not decode: {} (expected {}, found {})\n",
+                flaw.what, flaw.expected, flaw.found
+            );
+            let json = json!({"record": show::hex(&value), "decodes": false, "why": flaw.what});
+            return Report::new(text, json, true);
+        }
     };
     text += &format!(
         "blob {}, {} ({} bytes), {} chunks of {} bytes, checksum {:#010x}\n",
@@ -42,6 +48,17 @@ pub fn blob(source: &Source, key: &[u8]) -> Result<Report, Failure> {
         blob.chunk_bytes,
         blob.checksum
     );
+    let kind = match &blob.content_type {
+        Some(kind) => format!("{kind:?}"),
+        None => String::from("not said"),
+    };
+    text += &format!("type {kind}, put at {} ms\n", blob.created_ms);
+    for (name, value) in &blob.map {
+        text += &format!("  {name:?} = {value:?}\n");
+    }
+    if !blob.is_canonical {
+        text += "damage: its map is not in the order of its names\n";
+    }
     if let Some(expiry_ms) = record.expiry_ms {
         text += &format!("expires at {expiry_ms} ms\n");
     }
@@ -57,5 +74,5 @@ pub fn blob(source: &Source, key: &[u8]) -> Result<Report, Failure> {
         "blob": blob, "chunks": blob.chunks(), "sound_chunks": found,
         "expiry_ms": record.expiry_ms, "faults": fault.iter().collect::<Vec<_>>(),
     });
-    Report::new(text, json, fault.is_some())
+    Report::new(text, json, fault.is_some() || !blob.is_canonical)
 }

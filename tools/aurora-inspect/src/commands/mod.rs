@@ -2,12 +2,15 @@
 
 mod blob;
 mod check;
+mod diff;
 mod document;
 mod drawing;
+mod dump;
 mod page;
 mod pages;
 mod path;
 mod picture;
+mod salvage;
 mod space;
 mod summary;
 mod tree;
@@ -15,11 +18,14 @@ mod wal;
 
 pub use blob::blob;
 pub use check::check;
+pub use diff::diff;
 pub use document::document;
+pub use dump::{dump, load};
 pub use page::{PageOptions, page};
 pub use pages::{Filter, pages};
 pub use path::path;
 pub use picture::picture;
+pub use salvage::salvage;
 pub use space::space;
 pub use summary::{FreeSpace, summary};
 pub use tree::tree;

@@ -1,19 +1,20 @@
 //! Blobs and their chunks, both ways.
 //!
 //! The payload of a blob's record is its number (u64), its size (u64), the length of its chunks
-//! (u32), the CRC-32C of its content (u32), and what else it says. Chunks are in `aurora/chunks`
+//! (u32), the CRC-32C of its content (u32), when it was put, its type and the user's map. It is
+//! decoded by the engine's own code. Chunks are in `aurora/chunks`
 //! under the number (u64, big-endian) and their index (u32, big-endian).
 
 use std::collections::HashMap;
 
-use aurora::anatomy::{KeyRecord, crc32c};
+use aurora::anatomy::{BlobDetails, Flaw, KeyRecord, crc32c};
 use serde::Serialize;
 
 use super::{CHUNKS, Check, KEYS, STAGED, Trees};
 use crate::Fault;
 
-/// The part of a blob's record that says where its content is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// All that a blob's record says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BlobRecord {
     /// Never used twice.
     pub number: u64,
@@ -23,24 +24,31 @@ pub struct BlobRecord {
     pub chunk_bytes: u32,
     /// CRC-32C of the content.
     pub checksum: u32,
+    /// When it was put, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// What kind of content it is, if it says so.
+    pub content_type: Option<String>,
+    /// The user's own entries.
+    pub map: Vec<(String, String)>,
+    /// The entries are in order, and the record is no longer than records are.
+    #[serde(skip)]
+    pub is_canonical: bool,
 }
 
 impl BlobRecord {
     /// Reads the payload of a record.
-    pub fn decode(payload: &[u8]) -> Option<Self> {
-        let (number, rest) = payload.split_first_chunk()?;
-        let (size, rest) = rest.split_first_chunk()?;
-        let (chunk_bytes, rest) = rest.split_first_chunk()?;
-        let (checksum, _) = rest.split_first_chunk()?;
-        let record = BlobRecord {
-            number: u64::from_le_bytes(*number),
-            size: u64::from_le_bytes(*size),
-            chunk_bytes: u32::from_le_bytes(*chunk_bytes),
-            checksum: u32::from_le_bytes(*checksum),
-        };
-        let most = u64::from(u32::MAX) + 1;
-        let is_possible = record.chunk_bytes > 0 && record.chunks() <= most;
-        is_possible.then_some(record)
+    pub fn decode(payload: &[u8]) -> Result<Self, Flaw> {
+        let details = BlobDetails::decode(payload)?;
+        Ok(BlobRecord {
+            number: details.number,
+            size: details.size,
+            chunk_bytes: details.chunk_bytes,
+            checksum: details.checksum,
+            created_ms: details.created_ms,
+            content_type: details.content_type,
+            map: details.map,
+            is_canonical: details.is_canonical,
+        })
     }
 
     /// How many chunks it has.
@@ -115,20 +123,23 @@ pub(super) fn check(check: &mut Check<'_>) {
             return;
         }
         match BlobRecord::decode(record.payload) {
-            Some(blob) => blobs.push((entry.key.to_vec(), blob)),
-            None => bad.push((entry.key.to_vec(), record.payload.len())),
+            Ok(blob) => blobs.push((entry.key.to_vec(), blob)),
+            Err(flaw) => bad.push((entry.key.to_vec(), flaw)),
         }
     });
-    for (key, length) in bad {
-        let what = "the record of a blob does not decode";
-        let found = format!("{length} bytes");
-        check.add("blob", what, "24 bytes or more", found, KEYS, &key);
+    for (key, flaw) in bad {
+        let what = format!("the record of a blob does not decode: {}", flaw.what);
+        check.add("blob", what, flaw.expected, flaw.found, KEYS, &key);
     }
     check
         .watcher
         .phase("blobs", Some(check.trees.entries(CHUNKS)));
     let mut owners: HashMap<u64, u64> = HashMap::new();
     for (key, blob) in &blobs {
+        if !blob.is_canonical {
+            let what = "the map of a blob is not in the order of its names";
+            check.add("blob", what, "each name once, in order", "others", KEYS, key);
+        }
         if owners.insert(blob.number, blob.chunks()).is_some() {
             let what = "two blobs have one number";
             check.add("blob", what, "one", blob.number, KEYS, key);

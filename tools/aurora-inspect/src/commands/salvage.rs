@@ -1,0 +1,57 @@
+//! `salvage FROM TO`: a new file out of what can still be verified in a damaged one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aurora::storage::FileStorage;
+use serde_json::json;
+
+use crate::place::NewFile;
+use crate::salvage::{Salvaged, salvage as run};
+use crate::table::Table;
+use crate::{Failure, Report, Silent, Source, Watcher};
+
+/// Makes the file `to`, which must not be there yet.
+pub fn salvage(from: &Path, to: &Path, watcher: &dyn Watcher) -> Result<Report, Failure> {
+    let failed = |error: std::io::Error| Failure(format!("{}: {error}", from.display()));
+    let damaged = FileStorage::open_read_only(from).map_err(failed)?;
+    let (file, storage) = NewFile::begin(to)?;
+    let salvaged = run(Arc::new(damaged), storage, watcher)?;
+    watcher.phase("checking the new file", None);
+    let check = super::check(|| Source::open(file.path(), None), &Silent)?;
+    if check.is_damaged {
+        let text = check.text;
+        return Err(Failure(format!("the new file would not be healthy:\n{text}")));
+    }
+    file.place()?;
+    report(&salvaged)
+}
+
+fn report(salvaged: &Salvaged) -> Result<Report, Failure> {
+    let mut text = format!(
+        "brought back: {}\npages of {} bytes, from {}\n",
+        salvaged.state, salvaged.page_size, salvaged.geometry
+    );
+    text += &format!(
+        "{} transactions of the log were applied; version {}\n\n",
+        salvaged.log.commits, salvaged.log.version
+    );
+    let mut table = Table::new(&["tree", "entries"]);
+    for (name, entries) in &salvaged.trees {
+        table.row(vec![name.clone(), entries.to_string()]);
+    }
+    text += &table.text();
+    text += &salvaged.losses.text();
+    text += match salvaged.losses.is_empty() {
+        true => "\nnothing was lost: the file was whole\n",
+        false if salvaged.losses.lost_count == 0 => "\nno entry was lost; the new file is healthy\n",
+        false => "\nthe new file is healthy, and misses what is listed above\n",
+    };
+    let is_damaged = !salvaged.losses.is_empty();
+    let mut json = serde_json::to_value(salvaged).map_err(|e| Failure(e.to_string()))?;
+    let trees = salvaged.trees.iter();
+    json["trees"] = trees
+        .map(|(name, entries)| json!({"name": name, "entries": entries}))
+        .collect();
+    Report::new(text, json, is_damaged)
+}
