@@ -2,33 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use aurora_bench::Random;
+
 /// The first moment in a document, and how many milliseconds they are spread over: three years.
 pub const FIRST_MS: i64 = 1_600_000_000_000;
 pub const SPAN_MS: i64 = 3 * 365 * 86_400_000;
-
-/// SplitMix64.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Random(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub fn below(&mut self, limit: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
-    }
-
-    fn pick<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[self.below(words.len() as u64) as usize]
-    }
-}
 
 const SYLLABLES: [&str; 24] = [
     "ka", "ro", "mi", "ten", "sul", "var", "ne", "lo", "dri", "pa", "gor", "zu", "ber", "hal",

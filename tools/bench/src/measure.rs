@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use aurora_bench::{Random, median};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::Options;
 use crate::aurora_engine::AuroraEngine;
-use crate::documents::{FIRST_MS, Random, SPAN_MS, Source, WORDS};
+use crate::documents::{FIRST_MS, SPAN_MS, Source, WORDS};
 use crate::engine::{Answer, Engine, Outcome, Question};
-use crate::report::{Bar, Line, median};
+use crate::report::{Bar, Line};
 use crate::sqlite_engine::{Form, SqliteEngine};
 
 const SEED: u64 = 20_261_122;

@@ -1,7 +1,5 @@
 //! What was measured, as a table and as JSON.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 /// How often Aurora has to be as fast as SQLite.
@@ -40,11 +38,6 @@ impl Line {
 pub struct Report {
     pub engines: Vec<&'static str>,
     pub lines: Vec<Line>,
-}
-
-pub fn median(mut times: Vec<Duration>) -> Option<f64> {
-    times.sort_unstable();
-    times.get(times.len() / 2).map(Duration::as_secs_f64)
 }
 
 fn shown(seconds: Option<f64>) -> String {

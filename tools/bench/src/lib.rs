@@ -1,0 +1,7 @@
+//! What the binaries of this package share: repeatable random numbers and the middle of a list.
+
+mod random;
+mod statistics;
+
+pub use random::Random;
+pub use statistics::{median, median_of, percentile};

@@ -1,0 +1,205 @@
+//! Durable commits of 256 bytes: one thread beside a synced overwrite of a plain file, several
+//! threads, what reaches the device, and how long the slowest take while checkpoints run.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::time::Instant;
+
+use aurora_bench::{Random, median_of, percentile};
+
+use crate::data::{self, Choice, Draw, Sum, family};
+use crate::engine::{Outcome, Peer, Promise};
+use crate::recorder::bytes_written;
+use crate::rows::{Bar, Bench, Row, Unit, load, row};
+
+const GROUP: &str = "commits";
+/// With its key a commit is of 256 bytes.
+const VALUE: usize = 256 - data::KEY_BYTES;
+const SINGLE: u64 = 2_000;
+const THREADED: u64 = 4_000;
+const THREADS: [u64; 4] = [2, 4, 8, 16];
+const RANDOM: u64 = 5_000;
+const LONG: u64 = 20_000;
+/// A commit while checkpoints run: so many entries, of so many bytes.
+const LONG_ENTRIES: u64 = 4;
+const LONG_VALUE: usize = 1000;
+
+pub fn rows() -> Vec<Row> {
+    let ahead = Some(Bar::BestPeer(1.0));
+    let r = |id: &str, what: &str, bar| row(GROUP, id, what, bar).durable();
+    let mut rows = vec![
+        r("commit-1", "one durable commit of 256 bytes, median", ahead),
+        r("commit-1-file", "the same / one synced overwrite of 256 bytes", Some(Bar::AtMost(1.2))).unit(Unit::Times),
+    ];
+    for threads in THREADS {
+        let (id, what) = (format!("commit-{threads}"), format!("a durable commit, {threads} threads"));
+        rows.push(r(&id, &what, ahead));
+        let bar = match threads {
+            8 => Some(Bar::AtLeast(5.0)),
+            16 => Some(Bar::AtLeast(8.0)),
+            _ => None,
+        };
+        let (id, what) = (format!("gain-{threads}"), format!("commits of {threads} threads / of one"));
+        rows.push(r(&id, &what, bar).unit(Unit::Times).without_chart());
+    }
+    rows.push(r("amplification", "written to the device / data, random single commits", Some(Bar::BestTree)).unit(Unit::Times));
+    let latency = "commit of 4 KB while checkpoints run";
+    for (id, name) in [("p50", "median"), ("p99", "p99"), ("p999", "p99.9"), ("max", "slowest")] {
+        rows.push(r(&format!("latency-{id}"), &format!("{latency}, {name}"), None));
+    }
+    rows.push(r("latency-spread", &format!("{latency}, p99.9 / median"), Some(Bar::AtMost(10.0))).unit(Unit::Times));
+    rows
+}
+
+pub fn run(bench: &Bench<'_>) -> Outcome<()> {
+    let peer = bench.open()?;
+    let peer = peer.as_ref();
+    load(peer, 0..bench.options.entries, Promise::Durable)?;
+    peer.settle()?;
+    let recorder = &bench.recorder;
+    let one = single(bench, peer)?;
+    for threads in THREADS {
+        let ids = [format!("commit-{threads}"), format!("gain-{threads}")];
+        if recorder.wants(&ids[0]) || recorder.wants(&ids[1]) {
+            // Not beside what the rows before have left to do.
+            peer.settle()?;
+            let each = threaded(bench, peer, threads)?;
+            recorder.value(&ids[0], each);
+            recorder.value(&ids[1], one / each);
+        }
+    }
+    if recorder.wants("amplification") {
+        amplification(bench, peer)?;
+    }
+    let ids = ["latency-p50", "latency-p99", "latency-p999", "latency-max", "latency-spread"];
+    if recorder.wants_any(&ids) {
+        latency(bench, peer)?;
+    }
+    Ok(())
+}
+
+fn put(peer: &dyn Peer, n: u64, value: &mut [u8]) -> Outcome<()> {
+    // Another value than was loaded: SQLite does not write what is there already.
+    data::fill(n ^ 1 << 62, value);
+    peer.write(Promise::Durable, &mut |tx| tx.put(&data::key(n), value))
+}
+
+/// One commit, one overwrite, in turns, so that both meet the same device. Returns the seconds that
+/// a commit takes on average.
+fn single(bench: &Bench<'_>, peer: &dyn Peer) -> Outcome<f64> {
+    const FILE: u64 = 4 << 20;
+    let mut value = [0; VALUE];
+    let overwritten = bench.place.directory.join("overwritten");
+    std::fs::write(&overwritten, vec![1; FILE as usize])?;
+    let mut options = OpenOptions::new();
+    options.write(true);
+    options.custom_flags(rustix::fs::OFlags::DSYNC.bits().cast_signed());
+    let file = options.open(&overwritten)?;
+    file.sync_all()?;
+    let (mut commits, mut overwrites) = (Vec::new(), Vec::new());
+    for n in 0..bench.scaled(SINGLE) {
+        let start = Instant::now();
+        file.write_all_at(&[n as u8; 256], n * 256 % FILE)?;
+        overwrites.push(start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        put(peer, family(1) + n, &mut value)?;
+        commits.push(start.elapsed().as_secs_f64());
+    }
+    let mean = commits.iter().sum::<f64>() / commits.len() as f64;
+    let commit = median_of(commits).unwrap_or(0.0);
+    let overwrite = median_of(overwrites).unwrap_or(0.0);
+    bench.recorder.value("commit-1", commit);
+    bench.recorder.value_of("commit-1", "file", overwrite);
+    bench.recorder.value("commit-1-file", commit / overwrite);
+    std::fs::remove_file(overwritten)?;
+    Ok(mean)
+}
+
+/// Seconds for each commit of all threads together.
+fn threaded(bench: &Bench<'_>, peer: &dyn Peer, threads: u64) -> Outcome<f64> {
+    let each = (bench.scaled(THREADED) / threads).max(20);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|thread| {
+                scope.spawn(move || -> Outcome<()> {
+                    let mut value = [0; VALUE];
+                    let first = family(16 + threads) + thread * each;
+                    (first..first + each).try_for_each(|n| put(peer, n, &mut value))
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().map_err(|_| "a writer panicked")??;
+        }
+        Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    })?;
+    let took = start.elapsed().as_secs_f64();
+    let mut found = 0;
+    peer.read(&mut |view| {
+        for n in 0..threads * each {
+            let key = data::key(family(16 + threads) + n);
+            found += u64::from(view.get(&key, &mut |_| ())?);
+        }
+        Ok(())
+    })?;
+    match found == threads * each {
+        true => Ok(took / (threads * each) as f64),
+        false => Err(format!("{found} of {} commits are there", threads * each).into()),
+    }
+}
+
+/// Commits that replace single entries all over the tree, until everything is in its place.
+fn amplification(bench: &Bench<'_>, peer: &dyn Peer) -> Outcome<()> {
+    peer.settle()?;
+    let commits = bench.scaled(RANDOM);
+    let mut draw = Draw::new(Choice::Uniform, bench.options.entries, 3);
+    let mut value = [0; data::VALUE_BYTES];
+    let before = bytes_written();
+    for _ in 0..commits {
+        put(peer, draw.next(), &mut value)?;
+    }
+    peer.settle()?;
+    let written = bytes_written() - before;
+    let data = commits * data::ENTRY_BYTES;
+    bench.recorder.value("amplification", written as f64 / data as f64);
+    Ok(())
+}
+
+/// So much is written that every engine has checkpoints, or compactions, to do meanwhile.
+fn latency(bench: &Bench<'_>, peer: &dyn Peer) -> Outcome<()> {
+    let commits = bench.scaled(LONG);
+    let space = commits * 2;
+    let mut random = Random::new(11);
+    let mut times = Vec::new();
+    let mut value = vec![0; LONG_VALUE];
+    let mut last = 0;
+    for _ in 0..commits {
+        let numbers: [u64; LONG_ENTRIES as usize] =
+            std::array::from_fn(|_| family(5) + random.below(space));
+        let start = Instant::now();
+        peer.write(Promise::Durable, &mut |tx| {
+            for n in numbers {
+                data::fill(n, &mut value);
+                tx.put(&data::key(n), &value)?;
+            }
+            Ok(())
+        })?;
+        times.push(start.elapsed().as_secs_f64());
+        last = numbers[0];
+    }
+    let mut sum = Sum::default();
+    peer.read(&mut |view| match view.get(&data::key(last), &mut |value| sum.add(value))? {
+        true => Ok(()),
+        false => Err("a commit is missing".into()),
+    })?;
+    let at = |share| percentile(times.clone(), share).unwrap_or(0.0);
+    let (median, high) = (at(0.5), at(0.999));
+    let recorder = &bench.recorder;
+    recorder.found("latency-p50", median, sum);
+    recorder.value("latency-p99", at(0.99));
+    recorder.value("latency-p999", high);
+    recorder.value("latency-max", at(1.0));
+    recorder.value("latency-spread", high / median);
+    Ok(())
+}
