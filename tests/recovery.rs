@@ -281,3 +281,131 @@ fn the_length_that_a_failed_sync_lost_is_not_relied_on() {
         db.check().unwrap();
     }
 }
+
+/// A database whose last checkpoint was cut in the write of its header slot: the moment, and what
+/// is in it before and after.
+fn cut_in_the_header() -> (SimDisk, Model) {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    put(&db, "one", &[1; 3000]);
+    db.checkpoint().unwrap();
+    put(&db, "two", &[2; 3000]);
+    disk.record_moments();
+    db.checkpoint().unwrap();
+    let expected = state_of(&db);
+    disk.crash_after(0);
+    let is_slot = |moment: &SimDisk| moment.unsynced_bytes().last() == Some(&256);
+    let moment = disk.take_moments().into_iter().find(is_slot).unwrap();
+    (moment, expected)
+}
+
+/// redb PR #1290: recovery wrote a torn slot again with a fresh checksum, and a second crash made
+/// it the newest.
+#[test]
+fn a_torn_header_slot_never_gets_a_fresh_checksum() {
+    let (moment, expected) = cut_in_the_header();
+    let change = moment.unsynced_changes() - 1;
+    let mut torn_slots = 0;
+    for bytes in 1..256 {
+        let torn = moment.crash_image(SimCrash::Torn { change, bytes });
+        let before = torn.image();
+        let db = open(torn.reopen().storage()).unwrap();
+        assert_eq!(state_of(&db), expected);
+        put(&db, "three", b"3");
+        let after = torn.durable_image();
+        for slot in [0..256, 4096..4096 + 256] {
+            assert!(
+                before[slot.clone()] == after[slot],
+                "torn after {bytes}: a slot changed"
+            );
+        }
+        torn_slots += 1;
+        let second = torn.crash_image(SimCrash::LoseAll);
+        let again = open(second.storage()).unwrap();
+        assert_eq!(state_of(&again), state_of(&db));
+        again.check().unwrap();
+    }
+    assert_eq!(torn_slots, 255);
+}
+
+/// redb `crash_consistency`: a header was durable, and the extension of the file was not. redb PR
+/// #1435: a slot was published before what made it valid was durable.
+#[test]
+fn a_slot_is_never_durable_before_the_length_and_the_pages_that_it_names() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    for round in 0..6u8 {
+        db.write(|tx| {
+            let mut tree = tx.tree("a")?;
+            (0..60 * u32::from(round))
+                .try_for_each(|n| tree.put(n.to_be_bytes(), [round; 300]).map(drop))
+        })
+        .unwrap();
+        put(&db, "last", &[round]);
+        let expected = state_of(&db);
+        disk.record_moments();
+        db.checkpoint().unwrap();
+        for (number, moment) in disk.take_moments().iter().enumerate() {
+            let changes = moment.unsynced_changes();
+            let crashes = [
+                SimCrash::LoseAll,
+                SimCrash::OnlyWrites,
+                SimCrash::OnlyLengths,
+                SimCrash::KeepAll,
+                // The newest write alone: it overtook all others.
+                SimCrash::Suffix { changes: 1 },
+                SimCrash::Suffix {
+                    changes: changes / 2,
+                },
+            ];
+            for crash in crashes {
+                let image = moment.crash_image(crash);
+                let found = open(image.storage())
+                    .unwrap_or_else(|error| panic!("{round}, {number}, {crash:?}: {error}"));
+                assert_eq!(state_of(&found), expected, "{round}, {number}, {crash:?}");
+                found.check().unwrap();
+            }
+        }
+    }
+}
+
+/// redb PR #893: checksums that values can forge. Whole pages and header slots of the same file,
+/// with checksums that are right, stored as long values, which lie in the file as they are.
+#[test]
+fn a_value_that_looks_like_a_page_or_a_header_is_a_value() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    for n in 0..20u8 {
+        put(&db, &format!("key{n}"), &[n; 400]);
+    }
+    db.checkpoint().unwrap();
+    // Newer slots than there are, valid by their own checksum.
+    let mut file = disk.image();
+    for slot in [0, 4096] {
+        let number = u64::from_le_bytes(file[slot + 16..slot + 24].try_into().unwrap());
+        file[slot + 16..slot + 24].copy_from_slice(&(number + 100).to_le_bytes());
+        let checksum = crc32c::crc32c(&file[slot..slot + 252]);
+        file[slot + 252..slot + 256].copy_from_slice(&checksum.to_le_bytes());
+    }
+    let tree = db.tree("a").unwrap();
+    tree.put("the file", &file).unwrap();
+    tree.put("the log", &file[2 * 4096..10 * 4096]).unwrap();
+    db.checkpoint().unwrap();
+    tree.put("again", &file).unwrap();
+    tree.delete("the file").unwrap();
+    db.checkpoint().unwrap();
+    let expected = state_of(&db);
+    let image = disk.kill_image().image();
+    // What is in the free places of the old value is as good as what is in the file.
+    for crash in [SimCrash::LoseAll, SimCrash::KeepAll] {
+        let db = open(disk.crash_image(crash).storage()).unwrap();
+        assert_eq!(state_of(&db), expected);
+        db.check().unwrap();
+    }
+    // With its slots damaged the file is refused: no slot is looked for in values.
+    let mut damaged = image;
+    damaged[..256].fill(0);
+    damaged[4096..4096 + 256].fill(0);
+    let error = open(SimDisk::from_image(damaged, 1).storage()).unwrap_err();
+    assert!(error.is_corruption() || is_foreign(&error), "{error}");
+}

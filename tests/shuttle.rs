@@ -217,3 +217,106 @@ fn a_checkpoint_that_fails_while_a_batch_gathers_acknowledges_nothing() {
         checkpoint.join().unwrap();
     });
 }
+
+/// A compaction cuts the free tail of the file while a checkpoint has planned the length that its
+/// header will name, and transactions take and give back pages past the end.
+#[test]
+fn a_tail_is_never_cut_below_what_a_header_is_about_to_name() {
+    // It takes three threads at five places.
+    let iterations = budget(8_000) as usize;
+    shuttle::check_pct(tail_is_cut_at_any_time, iterations, 6);
+}
+
+fn tail_is_cut_at_any_time() {
+    let disk = SimDisk::new(5);
+    let db = repeatable().open_storage(disk.storage()).unwrap();
+    // Free pages at the front, for what the checkpoint writes, so that the writer's are the last.
+    let tree = db.tree("t").unwrap();
+    tree.put("front", vec![1; 40_000]).unwrap();
+    tree.put("behind", vec![1; 40_000]).unwrap();
+    db.checkpoint().unwrap();
+    tree.delete("front").unwrap();
+    db.checkpoint().unwrap();
+    db.checkpoint().unwrap();
+    let writer = {
+        let db = db.clone();
+        thread::spawn(move || {
+            let mut tx = db.begin_write().unwrap();
+            tx.set_durability(Durability::Buffered);
+            tx.tree("t").unwrap().put("small", "1").unwrap();
+            tx.commit().unwrap();
+            // Pages past the end, given back again.
+            let mut tx = db.begin_write().unwrap();
+            let long = vec![2; 100_000];
+            tx.tree("t").unwrap().put("long", &long).unwrap();
+            drop(tx);
+        })
+    };
+    let compaction = {
+        let db = db.clone();
+        thread::spawn(move || db.compact().unwrap())
+    };
+    let checkpoint = {
+        let (db, disk) = (db.clone(), disk.clone());
+        thread::spawn(move || {
+            db.checkpoint().unwrap();
+            let image = disk.crash_image(SimCrash::KeepAll);
+            repeatable().open_storage(image.storage()).unwrap();
+        })
+    };
+    writer.join().unwrap();
+    compaction.join().unwrap();
+    checkpoint.join().unwrap();
+    let image = disk.crash_image(SimCrash::KeepAll);
+    let found = repeatable().open_storage(image.storage()).unwrap();
+    found.check().unwrap();
+}
+
+/// The hot tier, pages that are freed and used again, and snapshots that are held meanwhile.
+#[test]
+fn snapshots_keep_their_pages_while_the_hot_tier_and_the_reclaimer_work() {
+    explore(|| {
+        let db = repeatable()
+            .hot_limit(8 << 20)
+            .open_storage(Arc::new(MemoryStorage::new()))
+            .unwrap();
+        let put = |db: &Aurora, n: u8| {
+            let mut tx = db.begin_write().unwrap();
+            tx.set_durability(Durability::Buffered);
+            tx.put("k", vec![n; 2000], None).unwrap();
+            tx.tree("t").unwrap().put("k", vec![n; 2000]).unwrap();
+            tx.commit().unwrap();
+        };
+        put(&db, 0);
+        let writer = {
+            let db = db.clone();
+            thread::spawn(move || (1..4).for_each(|n| put(&db, n)))
+        };
+        let checkpoint = {
+            let db = db.clone();
+            thread::spawn(move || db.checkpoint().unwrap())
+        };
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let db = db.clone();
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        let snapshot = db.begin_read().unwrap();
+                        let first = snapshot.get("k").unwrap().unwrap();
+                        let hot = db.get("k").unwrap().unwrap();
+                        assert!(hot[0] >= first[0], "older than a snapshot before it");
+                        thread::yield_now();
+                        let again = snapshot.tree("t").unwrap().get("k").unwrap().unwrap();
+                        assert!(*again == *first, "one transaction, one moment");
+                    }
+                })
+            })
+            .collect();
+        writer.join().unwrap();
+        checkpoint.join().unwrap();
+        readers
+            .into_iter()
+            .for_each(|reader| reader.join().unwrap());
+        db.check().unwrap();
+    });
+}

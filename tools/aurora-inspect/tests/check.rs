@@ -307,3 +307,67 @@ fn the_catalog_is_checked() {
     });
     fault(&surgeon.bytes, "two trees have one number");
 }
+
+/// Four bytes at `at` that give the page this checksum. A CRC is linear in its bits, so 32
+/// equations say which of them to set.
+fn force_checksum(page: &mut [u8], at: usize, wanted: u32, checksum: impl Fn(&[u8]) -> u32) {
+    page[at..at + 4].fill(0);
+    let base = checksum(page);
+    let mut rows: Vec<(u32, u32)> = (0..32)
+        .map(|bit| {
+            page[at..at + 4].copy_from_slice(&(1u32 << bit).to_le_bytes());
+            (checksum(page) ^ base, 1 << bit)
+        })
+        .collect();
+    let (mut left, mut bits) = (wanted ^ base, 0);
+    for column in (0..32).rev() {
+        let pivot = rows.iter().position(|(row, _)| row >> column == 1).unwrap();
+        let (row, source) = rows.swap_remove(pivot);
+        for other in &mut rows {
+            if other.0 >> column & 1 == 1 {
+                *other = (other.0 ^ row, other.1 ^ source);
+            }
+        }
+        if left >> column & 1 == 1 {
+            (left, bits) = (left ^ row, bits ^ source);
+        }
+    }
+    page[at..at + 4].copy_from_slice(&bits.to_le_bytes());
+    assert_eq!(checksum(page), wanted);
+}
+
+/// redb #1332: a branch that points to itself overflowed the stack. Here its checksum in itself is
+/// forged too, so that nothing but the loop is wrong.
+#[test]
+fn a_branch_that_points_to_itself_is_damage_and_not_an_endless_descent() {
+    let bytes = closed(4096, 8);
+    let branch = pages_of(&bytes, "numbers", "branch")[0];
+    let salt = source(&bytes).salt();
+    let mut surgeon = Surgeon::new(bytes);
+    let wanted = 0x1234_5678_u32;
+    surgeon.operate(branch, |page| {
+        let number = |at: usize| usize::from(u16::from_le_bytes([page[at], page[at + 1]]));
+        let (count, cell) = (number(18), number(32 + 4));
+        page[cell..cell + 4].copy_from_slice(&branch.to_le_bytes());
+        page[cell + 4..cell + 8].copy_from_slice(&wanted.to_le_bytes());
+        let free = 32 + 8 * count;
+        let checksum = |bytes: &[u8]| anatomy::checksum(bytes, branch, salt);
+        force_checksum(page, free, wanted, checksum);
+    });
+    assert!(check(&surgeon.bytes).is_damaged);
+    let db = aurora::Aurora::builder()
+        .open_storage(memory(&surgeon.bytes))
+        .unwrap();
+    let error = db.check().unwrap_err();
+    assert!(error.is_corruption(), "{error}");
+    let snapshot = db.begin_read().unwrap();
+    let tree = snapshot.tree("numbers").unwrap();
+    for error in [
+        tree.first().unwrap_err(),
+        tree.get([0]).map(drop).unwrap_err(),
+        tree.iter().find_map(Result::err).unwrap(),
+        tree.rank([1]).unwrap_err(),
+    ] {
+        assert!(error.is_corruption(), "{error}");
+    }
+}
