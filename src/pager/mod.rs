@@ -167,6 +167,33 @@ impl Pager {
         self.table.entry(page)
     }
 
+    /// The entry of a page that a reference in the file leads to, which may be anywhere.
+    pub(crate) fn known(&self, page: PageNumber) -> Option<&Entry> {
+        self.table.known(page)
+    }
+
+    #[inline]
+    fn entry_of(&self, page: PageNumber) -> Result<&Entry> {
+        match self.table.known(page) {
+            Some(entry) => Ok(entry),
+            None => {
+                self.check_place(page, 1)?;
+                Ok(self.table.entry(page))
+            }
+        }
+    }
+
+    /// Pages lie in the file, behind the header slots.
+    pub(crate) fn check_place(&self, first: PageNumber, pages: u64) -> Result<()> {
+        let end = u64::from(first) + pages;
+        let limit = u64::from(self.file_pages());
+        if first >= 2 && end <= limit {
+            return Ok(());
+        }
+        let what = "a reference leads outside of the file";
+        Err(self.corrupt(first, Fault::new(what, 0, limit, end)))
+    }
+
     pub(crate) fn offset(&self, page: PageNumber) -> u64 {
         u64::from(page) * u64::from(self.page_size)
     }
@@ -182,7 +209,7 @@ impl Pager {
         target: &PageRef,
         pin: &'g Guard,
     ) -> Result<PinnedBytes<'g>> {
-        let entry = self.table.entry(target.page);
+        let entry = self.entry_of(target.page)?;
         loop {
             if let Some(frame) = entry.frame.load(pin) {
                 entry.touch();
@@ -202,7 +229,7 @@ impl Pager {
     /// The bytes of a node, good for as long as the pager and the state that it was found in.
     pub(crate) fn hold(&self, target: &PageRef) -> Result<PageBytes<'_>> {
         let pin = crossbeam_epoch::pin();
-        let entry = self.table.entry(target.page);
+        let entry = self.entry_of(target.page)?;
         loop {
             if let Some(frame) = entry.frame.load(&pin) {
                 entry.touch();
@@ -237,6 +264,11 @@ impl Pager {
         Ok(())
     }
 
+    /// Reads a page of any kind that a reference leads to.
+    pub(crate) fn read_target(&self, target: &PageRef) -> Result<Unique> {
+        self.read_verified(target, self.entry_of(target.page)?)
+    }
+
     /// Reads a page of any kind into a frame of its own and checks it against its reference.
     pub(crate) fn read_verified(&self, target: &PageRef, entry: &Entry) -> Result<Unique> {
         let expected = entry.checksum().unwrap_or(target.checksum);
@@ -252,16 +284,7 @@ impl Pager {
 
     fn read_raw(&self, first: PageNumber, length: usize) -> Result<Unique> {
         let pages = length.div_ceil(self.page_size as usize) as u64;
-        let end = u64::from(first) + pages;
-        if first < 2 || end > u64::from(self.file_pages()) {
-            let fault = Fault::new(
-                "a reference leads outside of the file",
-                0,
-                u64::from(self.file_pages()),
-                end,
-            );
-            return Err(self.corrupt(first, fault));
-        }
+        self.check_place(first, pages)?;
         let mut frame = Unique::zeroed(length);
         let offset = self.offset(first);
         self.storage
@@ -272,7 +295,7 @@ impl Pager {
 
     /// The bytes of a long value.
     pub(crate) fn read_run(&self, run: &RunRef) -> Result<PageBytes<'_>> {
-        let entry = self.table.entry(run.first);
+        let entry = self.entry_of(run.first)?;
         let length = run.length_bytes as usize;
         let pin = crossbeam_epoch::pin();
         if let Some(frame) = entry.frame.load(&pin) {
@@ -358,7 +381,9 @@ impl Pager {
 
     /// The page number's life ends: whatever was known of it is forgotten.
     pub(crate) fn forget(&self, page: PageNumber, pin: &Guard) {
-        let entry = self.table.entry(page);
+        let Some(entry) = self.known(page) else {
+            return;
+        };
         if let Some(frame) = entry.frame.load(pin)
             && frame.is_clean()
         {

@@ -755,7 +755,7 @@ fn flip(words: &mut Arc<[u64]>, word: usize, bit: u64, set: bool) {
 }
 
 fn read_page(pager: &Pager, target: &PageRef, kind: u8, level: u8) -> Result<Vec<u8>> {
-    let bytes = pager.read_verified(target, pager.entry(target.page))?;
+    let bytes = pager.read_target(target)?;
     let found = (page::kind(&bytes), page::level(&bytes));
     if found != (kind, level) {
         let pack = |(kind, level)| u64::from(kind) << 8 | u64::from(level);

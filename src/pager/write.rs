@@ -70,7 +70,7 @@ impl Pager {
     /// Brings a copied page into the form it has in the file: children's checksums, its own.
     fn stamp(&self, copy: &mut [u8], number: PageNumber) {
         if page::kind(copy) == page::BRANCH {
-            node::patch_checksums(copy, |child| self.entry(child).checksum());
+            node::patch_checksums(copy, |child| self.known(child)?.checksum());
         }
         let checksum = page::checksum(copy, number, self.salt());
         put_u32(copy, page::CHECKSUM, checksum);

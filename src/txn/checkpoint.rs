@@ -256,7 +256,7 @@ impl Engine {
             if unchanged {
                 continue;
             }
-            if let Some(checksum) = self.pager.entry(tree.root.page).checksum()
+            if let Some(checksum) = self.checksum_of(tree.root.page)
                 && !tree.is_empty()
             {
                 tree.root.checksum = checksum;
@@ -281,12 +281,17 @@ impl Engine {
             self.pager
                 .write_pages(pages_of_level, &source, Cause::Checkpoint)?;
         }
-        if let Some(checksum) = self.pager.entry(root.root.page).checksum()
+        if let Some(checksum) = self.checksum_of(root.root.page)
             && !root.is_empty()
         {
             root.root.checksum = checksum;
         }
         Ok(root)
+    }
+
+    /// The checksum that a page was last written with, if it was.
+    fn checksum_of(&self, page: PageNumber) -> Option<u32> {
+        self.pager.known(page)?.checksum()
     }
 
     /// Lays out a larger ring for the log if the present one is too small; for a compaction, one

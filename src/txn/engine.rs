@@ -184,7 +184,8 @@ impl Engine {
 
     fn forget(&self, retired: &Retired, pin: &crossbeam_epoch::Guard) {
         for page in retired.first..retired.first.saturating_add(retired.pages) {
-            if let Some(frame) = self.pager.entry(page).frame.load(pin)
+            let known = self.pager.known(page);
+            if let Some(frame) = known.and_then(|entry| entry.frame.load(pin))
                 && !frame.is_clean()
             {
                 self.pager.cache.sub_dirty(frame.bytes().len());

@@ -168,7 +168,7 @@ impl TxnPages {
     }
 
     fn slot(&self, page: PageNumber) -> Option<&Slot> {
-        let index = self.engine.pager.entry(page).slab_index()?;
+        let index = self.engine.pager.known(page)?.slab_index()?;
         self.slab
             .get(index)?
             .as_ref()
@@ -176,7 +176,7 @@ impl TxnPages {
     }
 
     fn slot_mut(&mut self, page: PageNumber) -> Option<&mut Slot> {
-        let index = self.engine.pager.entry(page).slab_index()?;
+        let index = self.engine.pager.known(page)?.slab_index()?;
         self.slab
             .get_mut(index)?
             .as_mut()
@@ -204,7 +204,7 @@ impl TxnPages {
     }
 
     fn drop_slot(&mut self, page: PageNumber) -> Option<Slot> {
-        let entry = self.engine.pager.entry(page);
+        let entry = self.engine.pager.known(page)?;
         let index = entry.slab_index()?;
         let slot = self.slab.get_mut(index)?.take()?;
         self.slab_bytes -= slot.frame.len();
@@ -302,7 +302,10 @@ impl TxnPages {
                     || level == 0
                     || Node::new(&slot.frame)
                         .children()
-                        .all(|child| pager.entry(child.page.page).slab_index().is_none()));
+                        .all(|child| {
+                            let entry = pager.known(child.page.page);
+                            entry.is_none_or(|entry| entry.slab_index().is_none())
+                        }));
             if ready {
                 bytes += slot.frame.len();
                 chosen.push((slot.page, !slot.frame.is_run()));

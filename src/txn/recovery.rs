@@ -445,6 +445,8 @@ fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
     for_each_operation(&engine.pager, scanned, |operation| {
         if let Operation::PutRun { run, .. } = operation {
             let count = run.pages(engine.pager.page_size());
+            // Reserving a run outside of the file would take memory for all pages up to it.
+            engine.pager.check_place(run.first, u64::from(count))?;
             engine
                 .space
                 .lock()
@@ -464,6 +466,7 @@ fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
     engine.log.publish(state, scanned.end.lsn, true, None);
     Ok(())
 }
+
 
 fn for_each_operation(
     pager: &Pager,

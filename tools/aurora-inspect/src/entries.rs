@@ -123,6 +123,7 @@ impl Database {
                 tree: tree.to_string(),
                 batch: VecDeque::new(),
                 last: None,
+                before: None,
                 is_done: false,
             }),
             None => {
@@ -186,6 +187,7 @@ pub struct Batches<'d> {
     tree: String,
     batch: VecDeque<Pair>,
     last: Option<Vec<u8>>,
+    before: Option<Vec<u8>>,
     is_done: bool,
 }
 
@@ -201,8 +203,18 @@ impl<'d> Batches<'d> {
             self.is_done = self.batch.is_empty();
             self.last = self.batch.back().map(|(key, _)| key.clone());
         }
-        let next = self.batch.pop_front();
-        Ok(next.map(|(key, value)| (key, Content::Bytes(value))))
+        let Some((key, value)) = self.batch.pop_front() else {
+            return Ok(None);
+        };
+        // Else a damaged tree could lead round and round.
+        if self.before.as_ref().is_some_and(|before| *before >= key) {
+            let tree = &self.tree;
+            let key = crate::show::brief(&key, 48);
+            let what = "the keys of the tree are not in ascending order";
+            return Err(Failure(format!("{tree:?}, key {key}: {what}; `check` tells more")));
+        }
+        self.before = Some(key.clone());
+        Ok(Some((key, Content::Bytes(value))))
     }
 }
 

@@ -213,6 +213,12 @@ impl Reader<'_> {
             self.fault(at.page, what, 18, most as u64, count as u64);
             return self.lose(level);
         }
+        let left = self.bitmaps.saturating_sub(self.bitmap);
+        let wanted = left.div_ceil(self.below(level - 1).max(1)).clamp(1, most);
+        if count != wanted {
+            let what = "an index page of the space map has the wrong number of entries";
+            self.fault(at.page, what, 18, wanted as u64, count as u64);
+        }
         stack.push(Frame {
             bytes,
             level,

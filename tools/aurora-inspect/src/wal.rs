@@ -71,6 +71,8 @@ pub struct Wal {
     pub records: Vec<RecordInfo>,
     /// Long values that only the log knows of: first page and pages.
     pub runs: Vec<(u32, u32)>,
+    #[serde(skip)]
+    long: Vec<Run>,
     /// What is wrong.
     pub faults: Faults,
 }
@@ -132,6 +134,29 @@ impl Wal {
         }
         wal.judge(source, &header);
         Ok(wal)
+    }
+
+    /// Long values that only the log knows of are in the file, and whole.
+    pub fn check_runs(&self, source: &Source) -> Faults {
+        let mut faults = Faults::default();
+        // Records can be forged so that they all name one long value.
+        let mut budget = source.length().saturating_mul(2);
+        for run in &self.long {
+            let pages = u64::from(run.pages(source.page_size()));
+            let end = u64::from(run.first) + pages;
+            if run.first < 2 || end > u64::from(source.file_pages()) {
+                let what = "a long value in the log lies outside of the file";
+                let fault = Fault::new("log", what, source.file_pages(), end);
+                faults.add(fault.at_page(run.first, source.page_size(), 0));
+            } else if let Some(left) = budget.checked_sub(u64::from(run.length_bytes)) {
+                budget = left;
+                if let Err(mut fault) = source.run(run) {
+                    fault.area = "log";
+                    faults.add(fault);
+                }
+            }
+        }
+        faults
     }
 
     fn follow(&mut self, source: &Source, header: &Header, first: Bytes, with_changes: bool) {
@@ -229,6 +254,7 @@ impl Wal {
             count += 1;
             if let Operation::PutRun { run, .. } = &operation {
                 self.runs.push(run_of(run));
+                self.long.push(*run);
             }
             if keep {
                 changes.push(describe(&operation));

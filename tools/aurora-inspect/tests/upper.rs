@@ -239,7 +239,8 @@ fn with_blobs(change: impl FnOnce(&mut Trees)) -> Vec<u8> {
         record.extend_from_slice(&2500u64.to_le_bytes());
         record.extend_from_slice(&1000u32.to_le_bytes());
         record.extend_from_slice(&checksum.to_le_bytes());
-        record.extend_from_slice(&[0; 12]);
+        record.extend_from_slice(&1_700_000_000_000u64.to_le_bytes());
+        record.extend_from_slice(b"\x09\0image/png\x02\0\x01\0a\0\0\x01\0b\x02\0xy");
         trees
             .get_mut(KEYS)
             .unwrap()
@@ -293,6 +294,30 @@ fn blobs_and_chunks_are_compared_both_ways() {
         keys.insert(b"picture too".to_vec(), record);
     });
     fault(&bytes, "two blobs have one number");
+    let change = |change: fn(&mut Vec<u8>)| {
+        with_blobs(|trees| {
+            let keys = trees.get_mut(KEYS).unwrap();
+            change(keys.get_mut(&b"picture"[..]).unwrap());
+        })
+    };
+    // The names of the map in another order, and twice the same.
+    let names = change(|record| {
+        let at = record.len() - 12;
+        assert_eq!(&record[at..at + 3], b"\x01\0a");
+        record[at + 2] = b'c';
+    });
+    fault(&names, "the map of a blob is not in the order of its names");
+    let twice = change(|record| {
+        let at = record.len() - 12;
+        record[at + 2] = b'b';
+    });
+    fault(&twice, "the map of a blob is not in the order of its names");
+    let cut = change(|record| record.truncate(record.len() - 1));
+    fault(&cut, "the record of a blob does not decode: the record of a blob ends too early");
+    let longer = change(|record| record.push(0));
+    fault(&longer, "the record of a blob goes on after its end");
+    let no_text = change(|record| record[1 + 34] = 0xff);
+    fault(&no_text, "is not UTF-8");
 }
 
 #[test]
@@ -305,6 +330,10 @@ fn a_blob_is_shown_with_its_chunks() {
         (&3.into(), &3.into())
     );
     assert_eq!(report.json["blob"]["size"], 2500);
+    assert_eq!(report.json["blob"]["created_ms"], 1_700_000_000_000u64);
+    assert_eq!(report.json["blob"]["content_type"], "image/png");
+    assert_eq!(report.json["blob"]["map"][1][1], "xy");
+    assert!(report.text.contains("\"b\" = \"xy\""), "{}", report.text);
     let bytes = with_blobs(|trees| {
         trees
             .get_mut("aurora/chunks")

@@ -53,6 +53,7 @@ fn once(source: &Source, watcher: &dyn Watcher) -> Result<(Report, bool), Failur
     let wal = Wal::read(source, false)?;
     faults.append(source.check_slots(wal.is_clean));
     faults.append(wal.faults.clone());
+    faults.append(wal.check_runs(source));
     let survey = Survey::take(source, Options { read_runs: true }, watcher)?;
     faults.append(survey.faults.clone());
     faults.append(crate::upper::check(source, &survey, watcher));
