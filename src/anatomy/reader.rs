@@ -50,13 +50,10 @@ impl Reader {
     }
 
     /// The entries from a place on, about so many bytes of them and at least one if there is any.
-    pub fn entries(
-        &self,
-        tree: &str,
-        from: Bound<&[u8]>,
-        limit_bytes: usize,
-    ) -> Result<Vec<Pair>> {
+    pub fn entries(&self, tree: &str, from: Bound<&[u8]>, limit_bytes: usize) -> Result<Vec<Pair>> {
         let view = self.snapshot.system_view(tree);
-        view.map_or(Ok(Vec::new()), |view| super::rebuild::batch(&view, from, limit_bytes))
+        view.map_or(Ok(Vec::new()), |view| {
+            super::rebuild::batch(&view, from, limit_bytes)
+        })
     }
 }

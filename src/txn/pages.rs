@@ -300,12 +300,10 @@ impl TxnPages {
             let ready = slot.frame.birth() == version
                 && (slot.frame.is_run()
                     || level == 0
-                    || Node::new(&slot.frame)
-                        .children()
-                        .all(|child| {
-                            let entry = pager.known(child.page.page);
-                            entry.is_none_or(|entry| entry.slab_index().is_none())
-                        }));
+                    || Node::new(&slot.frame).children().all(|child| {
+                        let entry = pager.known(child.page.page);
+                        entry.is_none_or(|entry| entry.slab_index().is_none())
+                    }));
             if ready {
                 bytes += slot.frame.len();
                 chosen.push((slot.page, !slot.frame.is_run()));

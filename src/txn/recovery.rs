@@ -467,7 +467,6 @@ fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
     Ok(())
 }
 
-
 fn for_each_operation(
     pager: &Pager,
     scanned: &Scan,

@@ -176,7 +176,10 @@ impl WriteTransaction {
     /// The names of all trees, the database's own included.
     #[cfg(feature = "inspect")]
     pub(crate) fn all_names(&self) -> Vec<String> {
-        self.trees.names().map(|(name, _)| name.to_string()).collect()
+        self.trees
+            .names()
+            .map(|(name, _)| name.to_string())
+            .collect()
     }
 
     fn create(&mut self, name: &str) -> Result<TreeId> {

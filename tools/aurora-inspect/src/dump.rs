@@ -80,7 +80,9 @@ pub fn unescape(text: &[u8]) -> Result<Vec<u8>, String> {
             _ => None,
         };
         let Some((high, low)) = escaped else {
-            return Err(String::from("two hexadecimal digits have to follow a backslash"));
+            return Err(String::from(
+                "two hexadecimal digits have to follow a backslash",
+            ));
         };
         bytes.push((high << 4 | low) as u8);
         rest = rest.get(2..).unwrap_or_default();
@@ -245,7 +247,11 @@ impl Load<'_> {
                 let what = format!("a dump of version {version}; this program reads {VERSION}");
                 return Err(self.input.wrong(what));
             }
-            None => return Err(self.input.wrong("this is no dump: it has to begin `aurora-dump 1`")),
+            None => {
+                return Err(self
+                    .input
+                    .wrong("this is no dump: it has to begin `aurora-dump 1`"));
+            }
         }
         let second = self.input.next()?.map(<[u8]>::to_vec).unwrap_or_default();
         let named = second.strip_prefix(b"page-size ").and_then(number);
@@ -261,7 +267,9 @@ impl Load<'_> {
     /// Reads a line. `true`: it was the last.
     fn line(&mut self) -> Result<bool, Failure> {
         let Some(line) = self.input.next()? else {
-            return Err(self.input.wrong("the dump is not complete: its last line is missing"));
+            return Err(self
+                .input
+                .wrong("the dump is not complete: its last line is missing"));
         };
         let space = line.iter().position(|byte| *byte == b' ');
         let space = space.unwrap_or(line.len());
@@ -300,7 +308,9 @@ impl Load<'_> {
         if rebuild.has(&name).map_err(|error| input.wrong(error))? {
             return Err(input.wrong(format!("the tree {name:?} is there twice")));
         }
-        rebuild.create_tree(&name).map_err(|error| input.wrong(error))?;
+        rebuild
+            .create_tree(&name)
+            .map_err(|error| input.wrong(error))?;
         self.counts.trees += 1;
         self.tree = Some(name);
         Ok(())

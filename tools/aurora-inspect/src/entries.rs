@@ -16,8 +16,8 @@ use std::path::Path;
 use aurora::anatomy::{Cell, Node, Pair, Reader, Reference, Root, Run};
 
 use crate::source::{PageBytes, Source};
-use crate::walk::{PageSet, for_each_entry};
 use crate::wal::Wal;
+use crate::walk::{PageSet, for_each_entry};
 use crate::{Failure, Fault};
 
 const BATCH_BYTES: usize = 1 << 20;
@@ -31,7 +31,10 @@ pub struct Database {
 }
 
 fn damaged(fault: &Fault) -> Failure {
-    Failure(format!("{}; `check` tells more, and `salvage` helps", fault.line()))
+    Failure(format!(
+        "{}; `check` tells more, and `salvage` helps",
+        fault.line()
+    ))
 }
 
 impl Database {
@@ -44,7 +47,12 @@ impl Database {
     /// The same for a file that is open already.
     pub fn of(source: Source) -> Result<Self, Failure> {
         let wal = Wal::read(&source, false)?;
-        if let Some(fault) = wal.faults.list().iter().find(|f| f.severity == crate::Severity::Damage) {
+        if let Some(fault) = wal
+            .faults
+            .list()
+            .iter()
+            .find(|f| f.severity == crate::Severity::Damage)
+        {
             return Err(damaged(fault));
         }
         let mut trees = BTreeMap::new();
@@ -83,7 +91,9 @@ impl Database {
             return Err(damaged(fault));
         }
         if let Some(key) = wrong {
-            return Err(Failure(format!("the catalog's entry {key} does not decode")));
+            return Err(Failure(format!(
+                "the catalog's entry {key} does not decode"
+            )));
         }
         Ok(Database {
             source,
@@ -211,7 +221,9 @@ impl<'d> Batches<'d> {
             let tree = &self.tree;
             let key = crate::show::brief(&key, 48);
             let what = "the keys of the tree are not in ascending order";
-            return Err(Failure(format!("{tree:?}, key {key}: {what}; `check` tells more")));
+            return Err(Failure(format!(
+                "{tree:?}, key {key}: {what}; `check` tells more"
+            )));
         }
         self.before = Some(key.clone());
         Ok(Some((key, Content::Bytes(value))))

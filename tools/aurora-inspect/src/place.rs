@@ -25,13 +25,16 @@ impl NewFile {
     pub fn begin(to: &Path) -> Result<(Self, Arc<dyn Storage>), Failure> {
         if to.symlink_metadata().is_ok() {
             let to = to.display();
-            return Err(Failure(format!("{to}: there is a file already: name another one")));
+            return Err(Failure(format!(
+                "{to}: there is a file already: name another one"
+            )));
         }
         let mut name = to.as_os_str().to_os_string();
         name.push(format!(".partial-{}", std::process::id()));
         let partial = PathBuf::from(name);
         let storage = FileStorage::create_new(&partial);
-        let storage = storage.map_err(|error| Failure(format!("{}: {error}", partial.display())))?;
+        let storage =
+            storage.map_err(|error| Failure(format!("{}: {error}", partial.display())))?;
         let file = NewFile {
             to: to.to_path_buf(),
             partial,

@@ -83,7 +83,13 @@ fn differences_are_counted_and_named() {
             let number = |what: &str| tree[what].as_u64().unwrap();
             let name = tree["tree"].as_str().unwrap().to_string();
             let within = tree["within"].as_str().unwrap().to_string();
-            (name, within, number("only_in_a"), number("only_in_b"), number("changed"))
+            (
+                name,
+                within,
+                number("only_in_a"),
+                number("only_in_b"),
+                number("changed"),
+            )
         })
         .collect();
     let expected = [
@@ -97,8 +103,15 @@ fn differences_are_counted_and_named() {
     let keys = report.json["keys"].as_array().unwrap();
     assert_eq!(keys.len(), 5, "the limit");
     assert_eq!(keys[3]["key"], "\"key/000008\"");
-    assert_eq!((&keys[3]["bytes_in_a"], &keys[3]["bytes_in_b"]), (&7.into(), &7.into()));
-    assert!(report.text.contains("... and 1 more keys"), "{}", report.text);
+    assert_eq!(
+        (&keys[3]["bytes_in_a"], &keys[3]["bytes_in_b"]),
+        (&7.into(), &7.into())
+    );
+    assert!(
+        report.text.contains("... and 1 more keys"),
+        "{}",
+        report.text
+    );
     let back = diff(&rebuilt(&after), &rebuilt(&before));
     assert_eq!(back.json["trees"][3]["only_in_b"], 1);
 }
@@ -229,7 +242,10 @@ fn bad_lines_are_told_with_their_numbers() {
 
 #[test]
 fn every_cut_and_every_changed_byte_is_refused() {
-    let trees = Trees::from([("t".to_string(), BTreeMap::from([(b"k".to_vec(), vec![5; 30])]))]);
+    let trees = Trees::from([(
+        "t".to_string(),
+        BTreeMap::from([(b"k".to_vec(), vec![5; 30])]),
+    )]);
     let text = dumped(&rebuilt(&trees));
     for cut in 0..text.len() {
         assert!(loaded(&text[..cut]).is_err(), "cut at {cut}");
@@ -287,23 +303,38 @@ fn the_commands_exit_as_they_should() {
     let call = |arguments: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_aurora-inspect"));
         let output = command.args(arguments).output().unwrap();
-        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
     };
     let (status, text) = call(&["dump", &path("a.db")]);
     assert_eq!(status, 0);
-    assert_eq!(call(&["dump", &path("a.db"), "--output", &path("a.txt")]).0, 0);
+    assert_eq!(
+        call(&["dump", &path("a.db"), "--output", &path("a.txt")]).0,
+        0
+    );
     assert_eq!(std::fs::read_to_string(path("a.txt")).unwrap(), text);
-    assert_eq!(call(&["dump", &path("a.db"), "--output", &path("a.txt")]).0, 2);
+    assert_eq!(
+        call(&["dump", &path("a.db"), "--output", &path("a.txt")]).0,
+        2
+    );
     assert_eq!(call(&["load", &path("a.txt"), &path("b.db")]).0, 0);
     assert_eq!(call(&["load", &path("a.txt"), &path("b.db")]).0, 2);
-    assert_eq!(call(&["diff", &path("a.db"), &path("b.db")]), (0, "the same\n".to_string()));
+    assert_eq!(
+        call(&["diff", &path("a.db"), &path("b.db")]),
+        (0, "the same\n".to_string())
+    );
     let db = Aurora::open(path("b.db")).unwrap();
     db.tree("numbers").unwrap().put("another", "one").unwrap();
     db.close().unwrap();
     let (status, text) = call(&["--json", "diff", &path("a.db"), &path("b.db")]);
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let keys = json["keys"].as_array().unwrap();
-    assert!(status == 1 && keys.iter().any(|key| key["key"] == "\"another\""), "{text}");
+    assert!(
+        status == 1 && keys.iter().any(|key| key["key"] == "\"another\""),
+        "{text}"
+    );
     assert_eq!(call(&["diff", &path("a.db"), &path("none.db")]).0, 2);
     // What does not fit together is not put in place.
     let broken = without_an_entry(&std::fs::read_to_string(path("a.txt")).unwrap());
@@ -319,7 +350,10 @@ fn the_commands_exit_as_they_should() {
 /// The same without the first entry of the index of what expires.
 fn without_an_entry(text: &str) -> String {
     let mut lines: Vec<&str> = text.lines().collect();
-    let tree = lines.iter().position(|line| *line == "tree aurora/expiry").unwrap();
+    let tree = lines
+        .iter()
+        .position(|line| *line == "tree aurora/expiry")
+        .unwrap();
     lines.remove(tree + 1);
     let end = lines.pop().unwrap();
     let body = lines.join("\n") + "\n";

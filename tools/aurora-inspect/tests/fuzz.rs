@@ -43,11 +43,27 @@ enum Place {
     Node(u32),
     Space(u32),
     /// The value of an entry of a leaf.
-    Value { page: u32, at: usize, length: usize },
+    Value {
+        page: u32,
+        at: usize,
+        length: usize,
+    },
     /// The key of one, as far as it is in its cell.
-    Key { page: u32, at: usize, length: usize },
-    Run { first: u32, length: usize, leaf: u32, at: usize },
-    Record { offset: usize, bytes: usize },
+    Key {
+        page: u32,
+        at: usize,
+        length: usize,
+    },
+    Run {
+        first: u32,
+        length: usize,
+        leaf: u32,
+        at: usize,
+    },
+    Record {
+        offset: usize,
+        bytes: usize,
+    },
 }
 
 struct Base {
@@ -63,9 +79,15 @@ fn bases() -> &'static [Base] {
     BASES.get_or_init(|| {
         let mut bases = Vec::new();
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/v1");
-        let mut files: Vec<_> = std::fs::read_dir(golden).unwrap().map(|e| e.unwrap().path()).collect();
+        let mut files: Vec<_> = std::fs::read_dir(golden)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
         files.sort();
-        for path in files.iter().filter(|path| path.extension().is_some_and(|e| e == "db")) {
+        for path in files
+            .iter()
+            .filter(|path| path.extension().is_some_and(|e| e == "db"))
+        {
             let name = path.file_name().unwrap().to_str().unwrap();
             bases.push(Base::new(name, std::fs::read(path).unwrap()));
         }
@@ -122,12 +144,24 @@ impl Base {
         let offset = usize::from(offset);
         match entry.cell {
             Cell::Inline(value) => {
-                self.places.push(Place::Key { page: entry.page, at: offset + 2, length: rest });
+                self.places.push(Place::Key {
+                    page: entry.page,
+                    at: offset + 2,
+                    length: rest,
+                });
                 let (at, length) = (offset + 2 + rest, value.len());
-                self.places.push(Place::Value { page: entry.page, at, length });
+                self.places.push(Place::Value {
+                    page: entry.page,
+                    at,
+                    length,
+                });
             }
             Cell::Run(run) => {
-                self.places.push(Place::Key { page: entry.page, at: offset, length: rest });
+                self.places.push(Place::Key {
+                    page: entry.page,
+                    at: offset,
+                    length: rest,
+                });
                 self.places.push(Place::Run {
                     first: run.first,
                     length: run.length_bytes as usize,
@@ -198,7 +232,12 @@ impl Base {
                     }
                 });
             }
-            Place::Run { first, length, leaf, at } => {
+            Place::Run {
+                first,
+                length,
+                leaf,
+                at,
+            } => {
                 let start = first as usize * self.page_size;
                 let value = &mut surgeon.bytes[start..start + length];
                 mutate(value, random);
@@ -294,9 +333,8 @@ fn inspect(bytes: &[u8]) -> bool {
     let open = || Source::read(memory(bytes), None);
     let report = commands::check(open, &Silent);
     // What waits in the log is sound as a log, but nobody has looked at what it will make.
-    let healthy = report.is_ok_and(|report| {
-        !report.is_damaged && report.json["waiting_transactions"] == 0
-    });
+    let healthy =
+        report.is_ok_and(|report| !report.is_damaged && report.json["waiting_transactions"] == 0);
     rescue(bytes, healthy);
     for slot in [None, Some(0), Some(1)] {
         let Ok(source) = Source::read(memory(bytes), slot) else {
@@ -308,9 +346,17 @@ fn inspect(bytes: &[u8]) -> bool {
         let _ = commands::picture(&source, "file");
         let _ = commands::pages(&source, &commands::Filter::default());
         for page in 0..source.pages().min(12) {
-            let _ = commands::page(&source, page, PageOptions { hex: false, full: true });
+            let _ = commands::page(
+                &source,
+                page,
+                PageOptions {
+                    hex: false,
+                    full: true,
+                },
+            );
         }
-        let names: Vec<String> = match Survey::take(&source, Options { read_runs: false }, &Silent) {
+        let names: Vec<String> = match Survey::take(&source, Options { read_runs: false }, &Silent)
+        {
             Ok(survey) => survey.trees.iter().map(|tree| tree.name.clone()).collect(),
             Err(_) => Vec::new(),
         };
@@ -328,7 +374,11 @@ fn inspect(bytes: &[u8]) -> bool {
             if aurora_inspect::dump::dump(&database, &mut text).is_ok() {
                 let to = Arc::new(MemoryStorage::new());
                 let loaded = aurora_inspect::dump::load(&mut text.as_slice(), to, None);
-                assert!(!healthy || slot.is_some() || loaded.is_ok(), "{:?}", loaded.err());
+                assert!(
+                    !healthy || slot.is_some() || loaded.is_ok(),
+                    "{:?}",
+                    loaded.err()
+                );
             }
             let _ = commands::diff(&database, &database, 5);
         }
@@ -344,10 +394,18 @@ fn rescue(bytes: &[u8], healthy: bool) {
     };
     let made = to.to_bytes();
     let report = common::check(&made);
-    assert!(!report.is_damaged, "salvaged: {}\n{:#?}", report.text, salvaged.losses);
+    assert!(
+        !report.is_damaged,
+        "salvaged: {}\n{:#?}",
+        report.text, salvaged.losses
+    );
     if healthy {
         assert_eq!(salvaged.losses.lost_count, 0, "{:#?}", salvaged.losses);
-        assert!(salvaged.losses.uncertain.is_empty(), "{:#?}", salvaged.losses);
+        assert!(
+            salvaged.losses.uncertain.is_empty(),
+            "{:#?}",
+            salvaged.losses
+        );
     }
     drop(trees(&made));
 }
@@ -356,7 +414,8 @@ type Shown = Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)>;
 
 /// Opens the file with the engine, reads all of it, and writes to it.
 fn use_it(bytes: &[u8], healthy: bool) -> Option<Shown> {
-    let must = |what: &str, error: &aurora::Error| assert!(!healthy, "healthy, but {what}: {error}");
+    let must =
+        |what: &str, error: &aurora::Error| assert!(!healthy, "healthy, but {what}: {error}");
     let open = |bytes: &[u8]| {
         let builder = Aurora::builder().background(false).memory_limit(1 << 20);
         let builder = builder.clock(Arc::new(Still)).create(false);
@@ -411,7 +470,10 @@ fn read_all(db: &Aurora) -> aurora::Result<Shown> {
     }
     for key in ["blob:large", "blob:small", "blob:empty"] {
         let read = db.get_blob(key).and_then(|blob| match blob {
-            Some(blob) => blob.read_at(0, blob.size().min(1 << 20) as usize).wait().map(drop),
+            Some(blob) => blob
+                .read_at(0, blob.size().min(1 << 20) as usize)
+                .wait()
+                .map(drop),
             None => Ok(()),
         });
         failed = failed.or(read.err());
@@ -421,7 +483,12 @@ fn read_all(db: &Aurora) -> aurora::Result<Shown> {
         let all = collection.query().collect().wait();
         failed = failed.or(all.err());
         let filter = Filter::gte("visits", 3);
-        let some = collection.query().matching(filter).order_by("age", false).count().wait();
+        let some = collection
+            .query()
+            .matching(filter)
+            .order_by("age", false)
+            .count()
+            .wait();
         failed = failed.or(some.err());
     }
     match failed {
@@ -490,7 +557,9 @@ fn forget(name: &str) {
 fn fuzz(cases: u64, damage: impl Fn(&Base, &mut Random) -> Vec<u8>) {
     let first: u64 = std::env::var("AURORA_FUZZ_SEED").map_or(1, |seed| seed.parse().unwrap());
     let mut failures = Vec::new();
-    let only = std::env::var("AURORA_FUZZ_ONLY").ok().and_then(|seed| seed.parse().ok());
+    let only = std::env::var("AURORA_FUZZ_ONLY")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     for seed in only.map_or(first..first + cases, |only: u64| only..only + 1) {
         let mut random = Random(seed);
         let base = &bases()[random.below(bases().len() as u64) as usize];
@@ -507,7 +576,11 @@ fn fuzz(cases: u64, damage: impl Fn(&Base, &mut Random) -> Vec<u8>) {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(memory_peak_kib() < MEMORY_LIMIT_KIB, "{} KiB", memory_peak_kib());
+    assert!(
+        memory_peak_kib() < MEMORY_LIMIT_KIB,
+        "{} KiB",
+        memory_peak_kib()
+    );
 }
 
 #[test]

@@ -55,11 +55,16 @@ fn sample() -> &'static [u8] {
 }
 
 fn deep_key(i: u32) -> String {
-    format!("a key that is long enough for many pages/{i:08}/{}", "x".repeat(120))
+    format!(
+        "a key that is long enough for many pages/{i:08}/{}",
+        "x".repeat(120)
+    )
 }
 
 fn builder() -> aurora::Builder {
-    Aurora::builder().background(false).salt(0x1234_5678_9abc_def0)
+    Aurora::builder()
+        .background(false)
+        .salt(0x1234_5678_9abc_def0)
 }
 
 struct Out {
@@ -76,7 +81,9 @@ impl Out {
     }
 
     fn says(&self, what: &str) -> bool {
-        serde_json::to_string(&self.salvaged.losses).unwrap().contains(what)
+        serde_json::to_string(&self.salvaged.losses)
+            .unwrap()
+            .contains(what)
     }
 
     fn loss(&self, page: u32) -> &aurora_inspect::salvage::Loss {
@@ -91,7 +98,11 @@ fn try_salvage(bytes: &[u8]) -> Result<Out, Failure> {
     let salvaged = salvage(memory(bytes), Arc::new(to.clone()), &Silent)?;
     let made = to.to_bytes();
     let report = check(&made);
-    assert!(!report.is_damaged, "{}\n{:#?}", report.text, salvaged.losses);
+    assert!(
+        !report.is_damaged,
+        "{}\n{:#?}",
+        report.text, salvaged.losses
+    );
     let db = Aurora::builder().open_storage(Arc::new(to)).unwrap();
     db.check().unwrap();
     drop(db);
@@ -168,7 +179,11 @@ fn nothing_is_made_up(places: &Places, out: &Out) {
     for (tree, entries) in out.real() {
         for (key, value) in entries.iter().filter(|_| !is_derived(&tree)) {
             let original = places.get(&(tree.clone(), key.clone()));
-            assert_eq!(original.map(|(_, value)| value), Some(value), "{tree} {key:?}");
+            assert_eq!(
+                original.map(|(_, value)| value),
+                Some(value),
+                "{tree} {key:?}"
+            );
         }
     }
 }
@@ -176,12 +191,22 @@ fn nothing_is_made_up(places: &Places, out: &Out) {
 fn nothing_is_missing(before: &[u8], out: &Out) {
     let wanted = trees(before);
     let real = out.real();
-    assert_eq!(wanted.keys().collect::<Vec<_>>(), real.keys().collect::<Vec<_>>());
+    assert_eq!(
+        wanted.keys().collect::<Vec<_>>(),
+        real.keys().collect::<Vec<_>>()
+    );
     for (name, entries) in wanted {
         assert!(real[&name] == entries, "{name} differs");
     }
-    assert_eq!(out.salvaged.losses.lost_count, 0, "{:#?}", out.salvaged.losses);
-    let uncertain = out.trees.keys().filter(|name| name.starts_with(LOST_AND_FOUND));
+    assert_eq!(
+        out.salvaged.losses.lost_count, 0,
+        "{:#?}",
+        out.salvaged.losses
+    );
+    let uncertain = out
+        .trees
+        .keys()
+        .filter(|name| name.starts_with(LOST_AND_FOUND));
     assert_eq!(uncertain.count(), 0);
 }
 
@@ -256,7 +281,11 @@ fn without_slots_the_log_is_applied_too() {
         let out = save(&bytes);
         assert_eq!(out.salvaged.page_size, size);
         assert_eq!(out.salvaged.log.commits, 5);
-        assert_eq!(out.salvaged.losses.lost_count, 0, "{:#?}", out.salvaged.losses);
+        assert_eq!(
+            out.salvaged.losses.lost_count, 0,
+            "{:#?}",
+            out.salvaged.losses
+        );
         let expected = save(&before);
         for tree in ["numbers", "long", "empty"] {
             assert!(out.real()[tree] == expected.trees[tree], "{tree}");
@@ -297,7 +326,9 @@ fn the_keys_around_a_loss_are_named() {
         }
         match lost {
             None => before = Some(entry.key.to_vec()),
-            Some(page) if page != entry.page && behind.is_none() => behind = Some(entry.key.to_vec()),
+            Some(page) if page != entry.page && behind.is_none() => {
+                behind = Some(entry.key.to_vec())
+            }
             _ => {}
         }
         true
@@ -305,7 +336,8 @@ fn the_keys_around_a_loss_are_named() {
     flip(&mut bytes, leaves[2]);
     let out = save(&bytes);
     let loss = out.loss(leaves[2]);
-    let shown = |key: Option<Vec<u8>>| key.map(|key| format!("{:?}", String::from_utf8(key).unwrap()));
+    let shown =
+        |key: Option<Vec<u8>>| key.map(|key| format!("{:?}", String::from_utf8(key).unwrap()));
     assert_eq!(loss.after, shown(before));
     assert_eq!(loss.before, shown(behind));
 }
@@ -320,7 +352,11 @@ fn a_branch_costs_nothing() {
             way(&mut bytes, branch);
             let out = save(&bytes);
             nothing_is_missing(sample(), &out);
-            assert!(out.says(&format!("page {branch}, a branch")), "{:#?}", out.salvaged.losses);
+            assert!(
+                out.says(&format!("page {branch}, a branch")),
+                "{:#?}",
+                out.salvaged.losses
+            );
         }
     }
 }
@@ -362,7 +398,13 @@ fn branches_and_leaves_at_once() {
     }
     let out = save(&bytes);
     let missing = is_exact(sample(), &out, &damaged);
-    let told: u64 = out.salvaged.losses.lost.iter().map(|l| l.entries.unwrap() - l.recovered).sum();
+    let told: u64 = out
+        .salvaged
+        .losses
+        .lost
+        .iter()
+        .map(|l| l.entries.unwrap() - l.recovered)
+        .sum();
     assert_eq!(told, missing as u64, "{:#?}", out.salvaged.losses);
 }
 
@@ -374,7 +416,10 @@ fn an_old_copy_of_a_leaf_is_not_taken_for_it() {
     let leaf = leaves[leaves.len() / 3];
     let mut surgeon = Surgeon::new(sample().to_vec());
     let mut stale = surgeon.page(leaf).to_vec();
-    let at = stale.windows(5).position(|window| window == b"value").unwrap();
+    let at = stale
+        .windows(5)
+        .position(|window| window == b"value")
+        .unwrap();
     stale[at] = b'V';
     let checksum = anatomy::checksum(&stale, leaf, 0x1234_5678_9abc_def0);
     stale[..4].copy_from_slice(&checksum.to_le_bytes());
@@ -393,7 +438,11 @@ fn a_lost_space_map_costs_nothing() {
             zero(&mut bytes, page);
             let out = save(&bytes);
             nothing_is_missing(sample(), &out);
-            assert!(out.says(&format!("page {page}")), "{:#?}", out.salvaged.losses);
+            assert!(
+                out.says(&format!("page {page}")),
+                "{:#?}",
+                out.salvaged.losses
+            );
         }
     }
 }
@@ -437,7 +486,9 @@ fn the_catalog_is_lost() {
         let all: Vec<_> = out.trees.values().collect();
         for (name, entries) in before.iter().filter(|(_, entries)| !entries.is_empty()) {
             let found = all.iter().any(|tree| {
-                entries.iter().all(|(key, value)| tree.get(key) == Some(value))
+                entries
+                    .iter()
+                    .all(|(key, value)| tree.get(key) == Some(value))
             });
             let moved = name.starts_with("aurora/");
             assert!(found || moved, "{name}: {:#?}", out.salvaged);
@@ -450,7 +501,11 @@ fn the_catalog_is_lost() {
     bytes[catalog[0] as usize * PAGE + 26] ^= 1;
     let out = save(&bytes);
     for (name, entries) in before.iter().filter(|(_, entries)| !entries.is_empty()) {
-        assert!(out.real().get(name) == Some(entries), "{name} {:#?}", out.salvaged);
+        assert!(
+            out.real().get(name) == Some(entries),
+            "{name} {:#?}",
+            out.salvaged
+        );
     }
 }
 
@@ -464,7 +519,12 @@ fn a_damaged_run_costs_its_value() {
     }
     let out = save(&bytes);
     let missing = is_exact(sample(), &out, &lost);
-    let values = out.salvaged.losses.lost.iter().filter(|loss| loss.kind == "value");
+    let values = out
+        .salvaged
+        .losses
+        .lost
+        .iter()
+        .filter(|loss| loss.kind == "value");
     assert_eq!(values.count(), missing);
     assert!(missing > 0);
 }
@@ -486,7 +546,11 @@ fn a_blob_without_a_chunk_is_put_aside() {
 
 #[test]
 fn an_index_is_made_anew() {
-    let index = trees(sample()).keys().find(|name| name.starts_with("aurora/index/")).unwrap().clone();
+    let index = trees(sample())
+        .keys()
+        .find(|name| name.starts_with("aurora/index/"))
+        .unwrap()
+        .clone();
     for tree in [index.as_str(), "aurora/expiry"] {
         let leaf = pages_of(sample(), tree, "leaf")[0];
         let mut bytes = sample().to_vec();
@@ -502,7 +566,10 @@ fn an_index_is_made_anew() {
 #[test]
 fn a_leaf_of_documents_costs_its_documents_everywhere() {
     let all = trees(sample());
-    let documents = all.keys().find(|name| name.starts_with("aurora/documents/")).unwrap();
+    let documents = all
+        .keys()
+        .find(|name| name.starts_with("aurora/documents/"))
+        .unwrap();
     let leaf = pages_of(sample(), documents, "leaf")[2];
     let mut bytes = sample().to_vec();
     flip(&mut bytes, leaf);
@@ -520,7 +587,11 @@ fn the_record_of_a_collection_takes_its_documents_along() {
     let out = save(&bytes);
     is_exact(sample(), &out, &[leaf]);
     assert!(out.says("documents of a collection whose record is lost"));
-    assert!(!out.real().keys().any(|name| name.starts_with("aurora/index")));
+    assert!(
+        !out.real()
+            .keys()
+            .any(|name| name.starts_with("aurora/index"))
+    );
 }
 
 #[test]
@@ -609,7 +680,10 @@ fn nothing_of_an_older_state_comes_back() {
         let out = save(&bytes);
         nothing_is_made_up(&places(sample()), &out);
         for (name, entries) in out.real() {
-            assert!(deleted.iter().all(|key| !entries.contains_key(key)), "{name}");
+            assert!(
+                deleted.iter().all(|key| !entries.contains_key(key)),
+                "{name}"
+            );
         }
     }
 }
@@ -630,7 +704,12 @@ fn the_command_makes_a_file_and_replaces_none() {
     std::fs::write(&from, &bytes).unwrap();
     let run = || {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_aurora-inspect"));
-        command.args(["--json", "salvage"]).arg(&from).arg(&to).output().unwrap()
+        command
+            .args(["--json", "salvage"])
+            .arg(&from)
+            .arg(&to)
+            .output()
+            .unwrap()
     };
     let output = run();
     assert_eq!(output.status.code(), Some(1));

@@ -313,7 +313,10 @@ fn blobs_and_chunks_are_compared_both_ways() {
     });
     fault(&twice, "the map of a blob is not in the order of its names");
     let cut = change(|record| record.truncate(record.len() - 1));
-    fault(&cut, "the record of a blob does not decode: the record of a blob ends too early");
+    fault(
+        &cut,
+        "the record of a blob does not decode: the record of a blob ends too early",
+    );
     let longer = change(|record| record.push(0));
     fault(&longer, "the record of a blob goes on after its end");
     let no_text = change(|record| record[1 + 34] = 0xff);

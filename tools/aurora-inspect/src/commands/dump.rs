@@ -21,7 +21,10 @@ pub fn dump(
     };
     let (file, _) = NewFile::begin(path)?;
     let failed = |error: std::io::Error| Failure(format!("{}: {error}", path.display()));
-    let partial = File::options().write(true).open(file.path()).map_err(failed)?;
+    let partial = File::options()
+        .write(true)
+        .open(file.path())
+        .map_err(failed)?;
     let counts = write(database, &mut BufWriter::new(&partial))?;
     partial.sync_all().map_err(failed)?;
     file.place()?;

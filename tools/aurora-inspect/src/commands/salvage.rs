@@ -21,7 +21,9 @@ pub fn salvage(from: &Path, to: &Path, watcher: &dyn Watcher) -> Result<Report, 
     let check = super::check(|| Source::open(file.path(), None), &Silent)?;
     if check.is_damaged {
         let text = check.text;
-        return Err(Failure(format!("the new file would not be healthy:\n{text}")));
+        return Err(Failure(format!(
+            "the new file would not be healthy:\n{text}"
+        )));
     }
     file.place()?;
     report(&salvaged)
@@ -44,7 +46,9 @@ fn report(salvaged: &Salvaged) -> Result<Report, Failure> {
     text += &salvaged.losses.text();
     text += match salvaged.losses.is_empty() {
         true => "\nnothing was lost: the file was whole\n",
-        false if salvaged.losses.lost_count == 0 => "\nno entry was lost; the new file is healthy\n",
+        false if salvaged.losses.lost_count == 0 => {
+            "\nno entry was lost; the new file is healthy\n"
+        }
         false => "\nthe new file is healthy, and misses what is listed above\n",
     };
     let is_damaged = !salvaged.losses.is_empty();

@@ -118,12 +118,7 @@ impl<'s> Gather<'s> {
     }
 
     /// Hands all entries below to the sink. Says how many there were.
-    pub fn walk(
-        &mut self,
-        tree: usize,
-        start: Start,
-        sink: &mut dyn Sink,
-    ) -> Result<u64, Failure> {
+    pub fn walk(&mut self, tree: usize, start: Start, sink: &mut dyn Sink) -> Result<u64, Failure> {
         let mut stack = Vec::new();
         let mut found = self.enter(tree, start, &mut stack, sink)?;
         while let Some(frame) = stack.last_mut() {

@@ -72,11 +72,7 @@ pub(crate) fn find(
 }
 
 /// The register that most pages of this size ask for, and how many they are.
-fn vote(
-    storage: &dyn Storage,
-    length: u64,
-    page_size: u32,
-) -> Result<Option<(u32, u32)>, Failure> {
+fn vote(storage: &dyn Storage, length: u64, page_size: u32) -> Result<Option<(u32, u32)>, Failure> {
     let backwards = Backwards::new();
     let mut votes: HashMap<u32, u32> = HashMap::new();
     let mut bytes = vec![0; page_size as usize];

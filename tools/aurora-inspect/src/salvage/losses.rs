@@ -105,7 +105,15 @@ impl Losses {
     pub fn text(&self) -> String {
         let mut text = String::new();
         if !self.lost.is_empty() {
-            let headings = ["lost", "tree", "page", "after key", "before key", "entries", "what"];
+            let headings = [
+                "lost",
+                "tree",
+                "page",
+                "after key",
+                "before key",
+                "entries",
+                "what",
+            ];
             let mut table = Table::new(&headings);
             for loss in &self.lost {
                 table.row(loss.row());
@@ -113,7 +121,10 @@ impl Losses {
             text += &format!("\n{} losses\n{}", self.lost_count, table.text());
         }
         if self.lost_count > self.lost.len() as u64 {
-            text += &format!("... and {} more\n", self.lost_count - self.lost.len() as u64);
+            text += &format!(
+                "... and {} more\n",
+                self.lost_count - self.lost.len() as u64
+            );
         }
         if !self.uncertain.is_empty() {
             let mut table = Table::new(&["uncertain, in tree", "entries", "why"]);
@@ -152,6 +163,14 @@ impl Loss {
             (None, found) => format!("? ({found} found)"),
         };
         let tree = text(&self.tree);
-        vec![self.kind.to_string(), tree, page, after, before, entries, self.what.clone()]
+        vec![
+            self.kind.to_string(),
+            tree,
+            page,
+            after,
+            before,
+            entries,
+            self.what.clone(),
+        ]
     }
 }

@@ -106,7 +106,13 @@ pub fn salvage(
     watcher.phase("log", None);
     let may_miss = !work.catalog_gaps.is_empty();
     let commits = state.commits();
-    let log = replay::replay(&state, &commits, &mut work.gather, &mut work.output, may_miss)?;
+    let log = replay::replay(
+        &state,
+        &commits,
+        &mut work.gather,
+        &mut work.output,
+        may_miss,
+    )?;
     work.tell()?;
     watcher.phase("keys, blobs and collections", None);
     let mut output = work.output;
@@ -260,12 +266,7 @@ impl<'w> Work<'w> {
         if self.is_catalog_whole() {
             return Ok(());
         }
-        let names = Names::collect(
-            self.source,
-            self.index,
-            &self.state.log,
-            &self.catalog_gaps,
-        );
+        let names = Names::collect(self.source, self.index, &self.state.log, &self.catalog_gaps);
         let own_gaps = self.gather.gaps.len();
         let mut found = 0;
         // References in the damaged catalog are evidence as well.
@@ -395,7 +396,12 @@ impl<'w> Work<'w> {
             });
         }
         for gap in std::mem::take(&mut self.gather.gaps) {
-            let Some(tree) = self.output.trees.get(gap.tree).filter(|tree| !tree.is_dropped) else {
+            let Some(tree) = self
+                .output
+                .trees
+                .get(gap.tree)
+                .filter(|tree| !tree.is_dropped)
+            else {
                 continue;
             };
             let name = tree.name.clone();
@@ -436,4 +442,3 @@ impl<'w> Work<'w> {
         Ok(())
     }
 }
-

@@ -63,8 +63,8 @@ impl Names {
         for found in log.all() {
             let payload = log.payload(source, found).unwrap_or_default();
             for operation in operations(&payload).map_while(|operation| operation) {
-                if let Operation::CreateTree { tree, name }
-                | Operation::RenameTree { tree, name } = operation
+                if let Operation::CreateTree { tree, name } | Operation::RenameTree { tree, name } =
+                    operation
                     && let Ok(name) = std::str::from_utf8(name)
                 {
                     names.pairs.insert((name.to_string(), tree));
@@ -113,7 +113,9 @@ fn fragments(bytes: &[u8]) -> Vec<Named> {
     let prefix = bytes.get(bytes.len() - prefix..).unwrap_or_default();
     let slots = bytes.get(HEADER..).unwrap_or_default().chunks_exact(SLOT);
     let slots = slots.take(usize::from(header.count));
-    slots.filter_map(|slot| fragment(bytes, prefix, slot)).collect()
+    slots
+        .filter_map(|slot| fragment(bytes, prefix, slot))
+        .collect()
 }
 
 fn fragment(bytes: &[u8], prefix: &[u8], slot: &[u8]) -> Option<Named> {

@@ -156,7 +156,12 @@ type Reference2 = (u32, u32);
 impl Evidence {
     fn of(gather: &Gather<'_>) -> Self {
         let mut gaps = HashMap::new();
-        for (number, gap) in gather.gaps.iter().enumerate().filter(|(_, gap)| gap.is_evidence) {
+        for (number, gap) in gather
+            .gaps
+            .iter()
+            .enumerate()
+            .filter(|(_, gap)| gap.is_evidence)
+        {
             let Ok(bytes) = gather.source.raw(gap.at.page) else {
                 continue;
             };
@@ -269,7 +274,9 @@ fn admit(
         })
         .flatten()
         .collect();
-    let sum = pages.iter().fold(wanted.found, |n, o| n.saturating_add(o.intact.entries));
+    let sum = pages
+        .iter()
+        .fold(wanted.found, |n, o| n.saturating_add(o.intact.entries));
     let too_many = wanted.count.is_some_and(|count| sum > count);
     pages.retain(|orphan| {
         let page = orphan.intact.at.page;

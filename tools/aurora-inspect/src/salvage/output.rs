@@ -66,11 +66,7 @@ impl Output {
     }
 
     /// A tree that can be vouched for.
-    pub fn add_tree(
-        &mut self,
-        name: &str,
-        number: Option<u32>,
-    ) -> Result<usize, Failure> {
+    pub fn add_tree(&mut self, name: &str, number: Option<u32>) -> Result<usize, Failure> {
         self.rebuild.create_tree(name).map_err(failed)?;
         self.taken.insert(name.to_string());
         Ok(self.push(name, number))
@@ -94,7 +90,9 @@ impl Output {
     }
 
     pub fn name(&self, tree: usize) -> String {
-        self.trees.get(tree).map_or(String::new(), |tree| tree.name.clone())
+        self.trees
+            .get(tree)
+            .map_or(String::new(), |tree| tree.name.clone())
     }
 
     /// A name is no longer one of a certain tree, or is one now.
@@ -156,12 +154,14 @@ impl Output {
 
     /// The same for a range.
     pub fn overwritten_range(&mut self, tree: usize, is_within: impl Fn(&[u8]) -> bool) {
-        self.lost_values.retain(|(of, key), _| *of != tree || !is_within(key));
+        self.lost_values
+            .retain(|(of, key), _| *of != tree || !is_within(key));
     }
 
     /// A value is gone.
     pub fn lose_value(&mut self, tree: usize, key: &[u8], run: Run, why: String) {
-        self.lost_values.insert((tree, key.to_vec()), LostValue { run, why });
+        self.lost_values
+            .insert((tree, key.to_vec()), LostValue { run, why });
     }
 
     /// Tells what was lost of values, now that it is known which of them count.

@@ -56,7 +56,10 @@ fn for_each(
             each(output, key, value)?;
         }
         let from = Bound::Excluded(last.as_slice());
-        batch = output.rebuild.entries(tree, from, BATCH_BYTES).map_err(failed)?;
+        batch = output
+            .rebuild
+            .entries(tree, from, BATCH_BYTES)
+            .map_err(failed)?;
     }
     Ok(())
 }
@@ -110,8 +113,13 @@ fn raise(output: &mut Output, fact: &str, least: u64, length: usize) -> Result<(
     }
     let bytes = least.to_le_bytes();
     let bytes = bytes.get(..length).unwrap_or(&bytes);
-    output.rebuild.put(META, fact.as_bytes(), bytes).map_err(failed)?;
-    output.losses.repair(format!("the last number of a {fact} is {least} again"));
+    output
+        .rebuild
+        .put(META, fact.as_bytes(), bytes)
+        .map_err(failed)?;
+    output
+        .losses
+        .repair(format!("the last number of a {fact} is {least} again"));
     Ok(())
 }
 
@@ -153,15 +161,22 @@ fn blob_fault(
     let mut checksum = 0;
     for index in 0..blob.chunks() {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
-        let chunk = output.rebuild.get(CHUNKS, &blob.chunk_key(index)).map_err(failed)?;
+        let chunk = output
+            .rebuild
+            .get(CHUNKS, &blob.chunk_key(index))
+            .map_err(failed)?;
         let Some(chunk) = chunk.filter(|chunk| chunk.len() as u64 == blob.length_of(index)) else {
             let count = blob.chunks();
-            return Ok(Some(format!("chunk {index} of {count} of the blob is missing")));
+            return Ok(Some(format!(
+                "chunk {index} of {count} of the blob is missing"
+            )));
         };
         checksum = crc32c(checksum, &chunk);
     }
     if checksum != blob.checksum {
-        return Ok(Some("the content of the blob does not match its checksum".to_string()));
+        return Ok(Some(
+            "the content of the blob does not match its checksum".to_string(),
+        ));
     }
     numbers.insert(blob.number);
     Ok(None)
@@ -187,7 +202,14 @@ fn chunks(output: &mut Output) -> Result<(), Failure> {
                 output.rebuild.delete(STAGED, key).map_err(failed)?;
                 Ok(())
             }
-            Err(_) => move_away(output, "entry", STAGED, key, value, "not the number of a blob"),
+            Err(_) => move_away(
+                output,
+                "entry",
+                STAGED,
+                key,
+                value,
+                "not the number of a blob",
+            ),
         }
     })?;
     for_each(output, CHUNKS, |output, key, value| {
@@ -232,7 +254,11 @@ fn collections(output: &mut Output) -> Result<Vec<CollectionRecord>, Failure> {
             }
         }
     })?;
-    let last = found.iter().map(CollectionRecord::number).max().unwrap_or(0);
+    let last = found
+        .iter()
+        .map(CollectionRecord::number)
+        .max()
+        .unwrap_or(0);
     raise(output, "collection", u64::from(last), 4)?;
     for tree in output.rebuild.trees().map_err(failed)? {
         let has_owner = found.iter().any(|collection| {
@@ -244,7 +270,9 @@ fn collections(output: &mut Output) -> Result<Vec<CollectionRecord>, Failure> {
         }
         if tree.starts_with("aurora/index/") {
             output.rebuild.drop_tree(&tree).map_err(failed)?;
-            output.losses.repair(format!("{tree} is of no collection that is left: dropped"));
+            output
+                .losses
+                .repair(format!("{tree} is of no collection that is left: dropped"));
         } else if tree.starts_with("aurora/documents/") {
             unowned(output, &tree)?;
         }
@@ -255,7 +283,9 @@ fn collections(output: &mut Output) -> Result<Vec<CollectionRecord>, Failure> {
 fn unowned(output: &mut Output, tree: &str) -> Result<(), Failure> {
     let what = "documents of a collection whose record is lost";
     let count = output.rebuild.count(tree).map_err(failed)?;
-    for_each(output, tree, |output, key, value| output.put_lost(tree, key, value, what))?;
+    for_each(output, tree, |output, key, value| {
+        output.put_lost(tree, key, value, what)
+    })?;
     output.rebuild.drop_tree(tree).map_err(failed)?;
     output.losses.lose(Loss {
         kind: "collection",
@@ -291,7 +321,9 @@ fn document_fault(collection: &CollectionRecord, key: &[u8], value: &[u8]) -> Op
         return Some("a document has another id than its key".to_string());
     }
     let fits = collection.check_document(key, value);
-    fits.and_then(|()| collection.expiry_ms(value)).err().map(|error| error.to_string())
+    fits.and_then(|()| collection.expiry_ms(value))
+        .err()
+        .map(|error| error.to_string())
 }
 
 /// Documents that may not be there together: only in files that were damaged on purpose.
@@ -314,11 +346,14 @@ fn unique(
         let Some(document) = output.rebuild.get(documents, id).map_err(failed)? else {
             return Ok(());
         };
-        let counts = collection.expiry_ms(&document).ok().flatten().is_none()
-            && { index.unique_values(&document) }
-                .is_ok_and(|unique| unique.iter().any(|value| value == values));
+        let counts = collection.expiry_ms(&document).ok().flatten().is_none() && {
+            index.unique_values(&document)
+        }
+        .is_ok_and(|unique| unique.iter().any(|value| value == values));
         let is_second = counts
-            && before.as_ref().is_some_and(|(other, counts)| *counts && other == values);
+            && before
+                .as_ref()
+                .is_some_and(|(other, counts)| *counts && other == values);
         if is_second {
             let what = "another document has its value in a unique index";
             return move_away(output, "document", documents, id, &document, what);
@@ -351,7 +386,10 @@ fn rebuild(
     }
     output.rebuild.drop_tree(index.tree()).map_err(failed)?;
     visit(output, collection, index, |output, entry, _| {
-        output.rebuild.put(index.tree(), &entry, b"").map_err(failed)?;
+        output
+            .rebuild
+            .put(index.tree(), &entry, b"")
+            .map_err(failed)?;
         Ok(())
     })?;
     let (collection, index) = (collection.name(), index.name());
@@ -395,7 +433,9 @@ fn expiry(output: &mut Output, collections: &[CollectionRecord]) -> Result<(), F
         output.rebuild.put(EXPIRY, &entry, b"").map_err(failed)?;
         Ok(())
     })?;
-    output.losses.repair("the index of what expires was made anew".to_string());
+    output
+        .losses
+        .repair("the index of what expires was made anew".to_string());
     Ok(())
 }
 

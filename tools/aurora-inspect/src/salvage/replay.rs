@@ -124,7 +124,8 @@ impl Replay<'_, '_> {
                 let Some((tree, name)) = self.tree(found, tree) else {
                     return Ok(());
                 };
-                self.output.overwritten_range(tree, |key| within(key, lower, upper));
+                self.output
+                    .overwritten_range(tree, |key| within(key, lower, upper));
                 let deleted = self.output.rebuild.delete_range(&name, lower, upper);
                 deleted.map(|_| ()).map_err(failed)
             }
@@ -138,19 +139,16 @@ impl Replay<'_, '_> {
     fn tree(&mut self, found: &Found, number: u32) -> Option<(usize, String)> {
         let tree = self.output.numbers.get(&number).copied();
         if tree.is_none() && !self.may_miss {
-            self.refuse(found, &format!("a change of a tree that is not there, number {number}"));
+            self.refuse(
+                found,
+                &format!("a change of a tree that is not there, number {number}"),
+            );
         }
         let tree = tree?;
         Some((tree, self.output.name(tree)))
     }
 
-    fn put(
-        &mut self,
-        found: &Found,
-        number: u32,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<(), Failure> {
+    fn put(&mut self, found: &Found, number: u32, key: &[u8], value: &[u8]) -> Result<(), Failure> {
         let Some((tree, name)) = self.tree(found, number) else {
             if self.may_miss {
                 let name = format!("log/tree-{number}");
@@ -171,16 +169,24 @@ impl Replay<'_, '_> {
     }
 
     fn create(&mut self, found: &Found, number: u32, name: &[u8]) -> Result<(), Failure> {
-        let text = std::str::from_utf8(name).ok().filter(|n| (1..=255).contains(&n.len()));
+        let text = std::str::from_utf8(name)
+            .ok()
+            .filter(|n| (1..=255).contains(&n.len()));
         let is_taken = self.output.numbers.contains_key(&number);
         let Some(text) = text.filter(|_| !is_taken) else {
-            self.refuse(found, "a tree cannot be made: its name or its number is taken");
+            self.refuse(
+                found,
+                "a tree cannot be made: its name or its number is taken",
+            );
             return Ok(());
         };
         if self.output.rebuild.has(text).map_err(failed)? {
             // The tree that had the name was dropped in a commit that is lost, or this is forged.
             self.output.add_lost_tree(text, Some(number));
-            self.refuse(found, &format!("a tree cannot be made: the name {text:?} is taken"));
+            self.refuse(
+                found,
+                &format!("a tree cannot be made: the name {text:?} is taken"),
+            );
             return Ok(());
         }
         self.output.add_tree(text, Some(number)).map(|_| ())
@@ -238,7 +244,11 @@ impl Replay<'_, '_> {
                 Some(_) => continue,
                 None => break,
             };
-            let known = self.output.numbers.get(&tree).map(|tree| self.output.name(*tree));
+            let known = self
+                .output
+                .numbers
+                .get(&tree)
+                .map(|tree| self.output.name(*tree));
             let name = known.unwrap_or_else(|| format!("tree-{tree}"));
             let name = format!("log/{version}/{name}");
             self.output.rebuild_put_lost(&name, key, &value, why)?;
@@ -261,7 +271,8 @@ impl Output {
             Ok(was_there) => self.losses.doubt(&name, u64::from(!was_there), why),
             Err(error) if error.is_misuse() => {
                 let key = show::brief(key, 64);
-                self.losses.repair(format!("a key in the log is no key: {key}: {error}"));
+                self.losses
+                    .repair(format!("a key in the log is no key: {key}: {error}"));
             }
             Err(error) => return Err(failed(error)),
         }

@@ -7,7 +7,9 @@
 //!    Then pages that are newer than it are of a checkpoint that never was, and not looked at.
 //! 2. A space map is believed only if it is of the state.
 
-use aurora::anatomy::{Header, MAX_PAGE_SIZE, Node, Reference, Ring, Root, SLOT_BYTES, SPACE_INDEX};
+use aurora::anatomy::{
+    Header, MAX_PAGE_SIZE, Node, Reference, Ring, Root, SLOT_BYTES, SPACE_INDEX,
+};
 
 use super::index::{Index, Intact, catalog_leaf};
 use super::records::{Found, Log, rings_of};
@@ -77,21 +79,25 @@ fn of_header(source: &Source, header: Header, log: Log, is_outdated: bool) -> St
         version: header.version,
         space: Some(SpaceMap::read(source, &header)),
         log,
-        from: format!("header slot {}, checkpoint {}", header.checkpoint % 2, header.checkpoint),
+        from: format!(
+            "header slot {}, checkpoint {}",
+            header.checkpoint % 2,
+            header.checkpoint
+        ),
         is_outdated,
     }
 }
 
 /// The newest state that pages show, if it is newer than `least`.
-fn from_pages(
-    source: &Source,
-    index: &Index,
-    least: u64,
-    sound: Option<&Header>,
-) -> Option<State> {
+fn from_pages(source: &Source, index: &Index, least: u64, sound: Option<&Header>) -> Option<State> {
     let is_newer = |page: &&Intact| page.birth > least || sound.is_none();
-    let map_root = { index.all().filter(|page| page.kind == SPACE_INDEX).filter(is_newer) }
-        .max_by_key(|page| (page.birth, page.level));
+    let map_root = {
+        index
+            .all()
+            .filter(|page| page.kind == SPACE_INDEX)
+            .filter(is_newer)
+    }
+    .max_by_key(|page| (page.birth, page.level));
     let map = map_root.map(|root| {
         let map = SpaceMap::read_from(source, root.at, root.level, source.file_pages());
         (map, root)
@@ -108,14 +114,23 @@ fn from_pages(
         })
         .map(|(page, _)| *page)
         .collect();
-    let top = alive.iter().max_by_key(|page| (page.level, page.birth)).copied();
-    let newest_one = alive.iter().max_by_key(|page| (page.birth, page.level)).copied();
+    let top = alive
+        .iter()
+        .max_by_key(|page| (page.level, page.birth))
+        .copied();
+    let newest_one = alive
+        .iter()
+        .max_by_key(|page| (page.birth, page.level))
+        .copied();
     // Several of the highest level: what led to them is lost.
     let root = match &map {
         Some(_) => top.filter(|top| alive.iter().filter(|p| p.level == top.level).count() == 1),
         None => newest_one,
     };
-    let version = map.as_ref().map(|(_, root)| root.birth).max(newest_one.map(|p| p.birth))?;
+    let version = map
+        .as_ref()
+        .map(|(_, root)| root.birth)
+        .max(newest_one.map(|p| p.birth))?;
     let place = match root {
         Some(root) => format!("the catalog at page {}", root.at.page),
         None => "pages of the catalog whose root is lost".to_string(),
@@ -141,7 +156,10 @@ fn catalogs<'i>(source: &Source, index: &'i Index) -> Vec<(&'i Intact, bool)> {
     let mut known = std::collections::HashSet::new();
     for level in 0..=u8::MAX {
         let before = found.len();
-        for page in index.all().filter(|page| page.is_node() && page.level == level) {
+        for page in index
+            .all()
+            .filter(|page| page.is_node() && page.level == level)
+        {
             let Ok(bytes) = source.raw_once(page.at.page) else {
                 continue;
             };
@@ -169,7 +187,11 @@ fn catalogs<'i>(source: &Source, index: &'i Index) -> Vec<(&'i Intact, bool)> {
 
 /// Rings that anything speaks of. Records prove themselves, so it does no harm if one is none.
 fn rings(source: &Source, slots: &[Slot; 2]) -> Vec<Ring> {
-    let mut rings: Vec<Ring> = slots.iter().filter_map(Slot::header).flat_map(rings_of).collect();
+    let mut rings: Vec<Ring> = slots
+        .iter()
+        .filter_map(Slot::header)
+        .flat_map(rings_of)
+        .collect();
     for slot in slots.iter().filter(|slot| slot.header().is_none()) {
         let offset = match slot.number {
             0 => 0,
@@ -206,7 +228,9 @@ impl State {
             Some(header) => Some(self.log.chain(header.log_start, header.log_start_crc)),
             None => self.log.chain_behind(self.version),
         };
-        let start = self.header.map_or((0, 0), |h| (h.log_start, h.log_start_crc));
+        let start = self
+            .header
+            .map_or((0, 0), |h| (h.log_start, h.log_start_crc));
         let checkpoint = self.header.map_or(u64::MAX, |header| header.checkpoint);
         let Some(chain) = chain else {
             let what = "the first commits behind the state are lost";
@@ -223,7 +247,9 @@ impl State {
         let chain: Vec<Found> = chain.into_iter().cloned().collect();
         // Without a header and without commits, nothing says where the log would go on.
         let knows_end = self.header.is_some() || !chain.is_empty();
-        let proof = knows_end.then(|| self.log.proof(end, crc, checkpoint)).flatten();
+        let proof = knows_end
+            .then(|| self.log.proof(end, crc, checkpoint))
+            .flatten();
         let lost = proof.map(|proof| {
             let durable = proof.record.durable;
             match durable > end {

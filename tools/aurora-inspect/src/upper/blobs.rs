@@ -138,7 +138,14 @@ pub(super) fn check(check: &mut Check<'_>) {
     for (key, blob) in &blobs {
         if !blob.is_canonical {
             let what = "the map of a blob is not in the order of its names";
-            check.add("blob", what, "each name once, in order", "others", KEYS, key);
+            check.add(
+                "blob",
+                what,
+                "each name once, in order",
+                "others",
+                KEYS,
+                key,
+            );
         }
         if owners.insert(blob.number, blob.chunks()).is_some() {
             let what = "two blobs have one number";
