@@ -144,6 +144,7 @@ fn every_mutant_is_caught() {
     let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("mutants");
     let (tree, target) = (home.join("tree"), home.join("target"));
     std::fs::create_dir_all(&target).unwrap();
+    std::fs::create_dir_all(&tree).unwrap();
     let parts = [
         "Cargo.toml",
         "Cargo.lock",
