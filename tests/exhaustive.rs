@@ -14,13 +14,13 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aurora::storage::SimDisk;
-use common::budget;
+
 use common::cuts::{Effort, Oracle, variants};
 use common::ops::{History, Op, Work, base};
 use common::world::{SetClock, World};
+use common::{budget, each};
 
 /// The time at which all workloads begin.
 const START_MS: u64 = 1_750_000_000_000;
@@ -92,21 +92,6 @@ fn workloads(length: usize) -> Vec<Vec<Op>> {
             .collect();
     }
     all
-}
-
-/// Runs on all cores.
-fn each<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
-    let next = AtomicUsize::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    work(item);
-                }
-            });
-        }
-    });
 }
 
 #[test]

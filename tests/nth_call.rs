@@ -6,14 +6,14 @@
 mod common;
 
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aurora::Error;
 use aurora::storage::{SimCrash, SimDisk, SimFailedSync, SimFault, SimOperation};
-use common::budget;
 use common::cuts::verify;
 use common::ops::{History, Op, Work, base};
 use common::world::{SetClock, World, difference, observe, set_now};
+use common::{budget, each};
 
 const START_MS: u64 = 1_750_000_000_000;
 
@@ -207,16 +207,10 @@ fn whichever_call_fails_nothing_acknowledged_is_lost() {
             (16 / budget(1)).max(1)
         };
         let cases: Vec<Case> = cases.into_iter().step_by(stride as usize).collect();
-        let (next, failed) = (AtomicUsize::new(0), AtomicU64::new(0));
-        std::thread::scope(|scope| {
-            for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get()) {
-                scope.spawn(|| {
-                    while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let errors = run(&image, &world, *case);
-                        failed.fetch_add(u64::from(errors > 0), Ordering::Relaxed);
-                    }
-                });
-            }
+        let failed = AtomicU64::new(0);
+        each(&cases, |case| {
+            let errors = run(&image, &world, *case);
+            failed.fetch_add(u64::from(errors > 0), Ordering::Relaxed);
         });
         runs += cases.len();
         println!(

@@ -10,13 +10,12 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use aurora::storage::{SimDisk, SimFault, SimOperation};
-use common::budget;
 use common::ops::{History, Op, Work};
 use common::world::{SetClock, World, observe, open_at, set_now};
+use common::{budget, each};
 
 const START_MS: u64 = 1_750_000_000_000;
 const PAGE: usize = 4096;
@@ -138,27 +137,12 @@ fn try_all<T: Sync>(
     cases: &[T],
     outcome: impl Fn(&T) -> Outcome + Sync,
 ) -> BTreeMap<Outcome, u64> {
-    let next = AtomicUsize::new(0);
-    let mut counts = BTreeMap::new();
-    std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let running: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut counts = BTreeMap::<Outcome, u64>::new();
-                    while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        *counts.entry(outcome(case)).or_default() += 1;
-                    }
-                    counts
-                })
-            })
-            .collect();
-        for thread in running {
-            for (outcome, count) in thread.join().unwrap() {
-                *counts.entry(outcome).or_default() += count;
-            }
-        }
+    let counts = Mutex::new(BTreeMap::new());
+    each(cases, |case| {
+        let outcome = outcome(case);
+        *counts.lock().unwrap().entry(outcome).or_default() += 1;
     });
+    let counts = counts.into_inner().unwrap();
     println!("{title}: {} cases, {counts:?}", cases.len());
     counts
 }

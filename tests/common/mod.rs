@@ -11,6 +11,7 @@ pub mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aurora::storage::Storage;
 use aurora::{Aurora, Builder, Durability, Snapshot};
@@ -189,4 +190,28 @@ pub fn budget(base: u64) -> u64 {
         .and_then(|value| value.parse::<u64>().ok())
         .unwrap_or(1);
     base * factor.max(1)
+}
+
+/// Does something with each item, on all cores. The first panic ends it for all.
+pub fn each<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
+    struct Stop<'a>(&'a AtomicUsize);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                self.0.store(usize::MAX / 2, Ordering::Relaxed);
+            }
+        }
+    }
+    let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let _stop = Stop(&next);
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    work(item);
+                }
+            });
+        }
+    });
 }

@@ -17,7 +17,9 @@ pub fn run(
 ) -> (Vec<Measured>, Result<(), String>) {
     match start(options, child, directory) {
         Ok((text, result)) => {
-            let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+            let lines = text
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok());
             let measured = lines.filter_map(|line| Measured::from_json(&line));
             (measured.collect(), result)
         }

@@ -3,8 +3,8 @@
 //! Durable: `PersistMode::SyncData` with each batch, `fdatasync` of its journal. Unsynced:
 //! `PersistMode::Buffer`, which is what it does if nothing is said.
 
-use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Snapshot};
 use ::fjall::Readable;
+use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Snapshot};
 
 use crate::engine::{Outcome, Peer, Place, Promise, Reader, Reading, Visit, Writer, Writing};
 

@@ -158,7 +158,9 @@ impl Reader for View<'_> {
     }
 
     fn count(&mut self, low: &[u8], high: &[u8]) -> Outcome<u64> {
-        let count = self.count.query_row((low, high), |row| row.get::<_, i64>(0));
+        let count = self
+            .count
+            .query_row((low, high), |row| row.get::<_, i64>(0));
         Ok(count? as u64)
     }
 }
