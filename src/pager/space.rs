@@ -160,8 +160,25 @@ impl Space {
             return Err(pager.corrupt(header.space.page, fault));
         };
         space.free = free as u32;
+        space.check_tail(pager, header)?;
         space.trim(pager)?;
         Ok(space)
+    }
+
+    /// Bits for pages behind the end are 0: they would count as used pages below it.
+    fn check_tail(&mut self, pager: &Pager, header: &Header) -> Result<()> {
+        let Some(last) = self.chunks.len().checked_sub(1) else {
+            return Ok(());
+        };
+        self.load(pager, last)?;
+        let behind = (last as u64 + 1) * u64::from(self.bits);
+        let behind = u32::try_from(behind).unwrap_or(u32::MAX);
+        if let Some(page) = (self.end..behind).find(|page| self.is_busy(*page)) {
+            let what = "the space map marks a page behind the end as used";
+            let fault = Fault::new(what, 0, u64::from(self.end), u64::from(page));
+            return Err(pager.corrupt(header.space.page, fault));
+        }
+        Ok(())
     }
 
     fn bitmap_entries(&self) -> impl Iterator<Item = &SpaceEntry> {
@@ -773,7 +790,7 @@ fn read_page(pager: &Pager, target: &PageRef, kind: u8, level: u8) -> Result<Vec
 fn read_bitmap(pager: &Pager, tree: &SpaceTree, index: usize, bits: u32) -> Result<Vec<u64>> {
     let entry = tree.levels.first().and_then(|level| level.get(index));
     let entry = entry.copied().unwrap_or_default();
-    if entry.page.page == 0 {
+    if entry.page.page == 0 && entry.used == 0 {
         return Ok(vec![0; bits as usize / 64]);
     }
     let bytes = read_page(pager, &entry.page, page::SPACE_BITMAP, 0)?;

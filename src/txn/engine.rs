@@ -257,7 +257,9 @@ impl Engine {
     pub(crate) fn checkpoint_reserve(&self) -> u32 {
         let catalog = self.core.lock().header.catalog.count / 16;
         let space = self.space.lock().tree().pages().count();
-        2 * (8 + u32::try_from(catalog).unwrap_or(u32::MAX / 4) + space as u32)
+        // The count is the header's, and may be anything in a damaged file.
+        let pages = catalog.saturating_add(space as u64).saturating_add(8);
+        u32::try_from(pages.saturating_mul(2)).unwrap_or(u32::MAX / 2)
     }
 
     /// The version that the next transaction starts with. Called with the turn.

@@ -127,22 +127,30 @@ pub(crate) struct Named {
     pub root: Root,
 }
 
-/// The entry of a catalog that these bytes can be.
+/// The entry of a catalog that these bytes are.
 pub(crate) fn named(key: &[u8], value: &[u8]) -> Option<Named> {
     let name = std::str::from_utf8(key).ok()?;
-    if !(1..=255).contains(&name.len()) || value.len() != 24 || value.get(13..16)? != [0; 3] {
+    if !(1..=255).contains(&name.len()) {
         return None;
     }
     let (number, root) = anatomy::decode_catalog_entry(value)?;
-    let is_possible = match root.at.page {
-        0 => root == Root::default(),
-        page => page >= 2 && root.count > 0,
-    };
-    is_possible.then(|| Named {
+    Some(Named {
         name: name.to_string(),
         number,
         root,
     })
+}
+
+/// The same with every rule that a writer keeps, for bytes that may be anything.
+pub(crate) fn likely(key: &[u8], value: &[u8]) -> Option<Named> {
+    let entry = named(key, value)?;
+    let root = entry.root;
+    let is_possible = match root.at.page {
+        0 => root == Root::default(),
+        page => page >= 2 && root.count > 0,
+    };
+    let is_reserved_zero = value.get(13..16)? == [0; 3];
+    (value.len() == 24 && is_possible && is_reserved_zero).then_some(entry)
 }
 
 /// The entries of a leaf, if it is one of the catalog: all of them can be, and one at least leads
@@ -156,7 +164,7 @@ pub(crate) fn catalog_leaf(index: &Index, node: &Node<'_>) -> Option<Vec<Named>>
         let Cell::Inline(value) = node.value(slot) else {
             return None;
         };
-        entries.push(named(&node.key(slot), value)?);
+        entries.push(likely(&node.key(slot), value)?);
     }
     let proves = |entry: &Named| index.root(&entry.root).is_some();
     entries.iter().any(proves).then_some(entries)

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use aurora::anatomy::{Node, Operation, PageHeader, Reference, Root, operations};
 
 use super::gather::Gap;
-use super::index::{Index, Named, catalog_leaf, named};
+use super::index::{Index, Named, catalog_leaf, likely};
 use super::records::Log;
 use crate::Source;
 
@@ -133,5 +133,5 @@ fn fragment(bytes: &[u8], prefix: &[u8], slot: &[u8]) -> Option<Named> {
     let mut head: Vec<u8> = slot.get(..4)?.iter().rev().copied().collect();
     head.truncate(length);
     let name = [prefix, &head, cell.get(2..2 + rest)?].concat();
-    named(&name, value)
+    likely(&name, value)
 }
