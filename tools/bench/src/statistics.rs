@@ -15,5 +15,7 @@ pub fn median_of(values: Vec<f64>) -> Option<f64> {
 pub fn percentile(mut values: Vec<f64>, share: f64) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let place = (values.len() as f64 * share) as usize;
-    values.get(place.min(values.len().saturating_sub(1))).copied()
+    values
+        .get(place.min(values.len().saturating_sub(1)))
+        .copied()
 }

@@ -17,6 +17,7 @@ pub struct Options {
     pub cache_mib: u64,
     pub recovery_mib: Option<u64>,
     pub logs_mib: Vec<u64>,
+    /// How large blobs are; if nothing is said, larger ones when there are many entries.
     pub blob_kib: Vec<u64>,
     /// Set in a process that measures one engine: what it is to do.
     pub child: Option<Child>,
@@ -43,7 +44,7 @@ impl Default for Options {
             cache_mib: 4096,
             recovery_mib: None,
             logs_mib: vec![15],
-            blob_kib: vec![64, 1 << 10, 16 << 10, 256 << 10],
+            blob_kib: Vec::new(),
             child: None,
         }
     }
@@ -93,6 +94,12 @@ impl Options {
             if !engines::is_built(name) {
                 return Err(format!("{name} is not in this build: --features {name}").into());
             }
+        }
+        if options.blob_kib.is_empty() {
+            options.blob_kib = match options.entries {
+                0..1_000_000 => vec![64, 1 << 10],
+                _ => vec![64, 1 << 10, 16 << 10, 256 << 10],
+            };
         }
         if !child.group.is_empty() {
             options.child = Some(child);

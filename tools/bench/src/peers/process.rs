@@ -17,7 +17,9 @@ pub fn run(
 ) -> (Vec<Measured>, Result<(), String>) {
     match start(options, child, directory) {
         Ok((text, result)) => {
-            let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+            let lines = text
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok());
             let measured = lines.filter_map(|line| Measured::from_json(&line));
             (measured.collect(), result)
         }
@@ -68,6 +70,8 @@ pub fn be(options: &Options, child: &Child) -> Outcome<()> {
         "recovery" => rows::recovery::run(&bench)?,
         "memory" => rows::memory::run(&bench)?,
         "blobs" => rows::blobs::run(&bench)?,
+        rows::recovery::FILL => rows::recovery::fill(&bench)?,
+        rows::memory::FILL => rows::memory::fill(&bench)?,
         other => return Err(format!("no group {other}").into()),
     }
     let row = format!("peak-{}", child.group);

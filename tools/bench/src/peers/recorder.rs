@@ -108,10 +108,14 @@ impl Recorder {
 
     /// A number, and the sum of what was read for it.
     pub fn found(&self, row: &str, value: f64, sum: Sum) {
+        self.found_of(row, &self.column, value, sum);
+    }
+
+    pub fn found_of(&self, row: &str, column: &str, value: f64, sum: Sum) {
         if self.wants(row) {
             self.say(&Measured {
                 row: row.to_string(),
-                column: self.column.clone(),
+                column: column.to_string(),
                 value,
                 digest: Some(sum.digest()),
                 ..Measured::default()

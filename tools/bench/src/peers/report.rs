@@ -116,7 +116,10 @@ impl Report {
         let bar = row.bar?;
         let versus = |name: &str, other: f64, factor: f64| {
             let ratio = other / own;
-            (format!("{ratio:.2} x {name}, bar {factor}"), ratio >= factor)
+            (
+                format!("{ratio:.2} x {name}, bar {factor}"),
+                ratio >= factor,
+            )
         };
         Some(match bar {
             Bar::BestPeer(factor) => {
@@ -167,10 +170,16 @@ impl Report {
 
     pub fn table(&self) -> String {
         let columns = self.used_columns();
-        let mut table = format!("| row | {} | best peer / aurora | bar |\n", columns.join(" | "));
+        let mut table = format!(
+            "| row | {} | best peer / aurora | bar |\n",
+            columns.join(" | ")
+        );
         table.push_str(&format!("|{}\n", " --- |".repeat(columns.len() + 3)));
         for row in &self.rows {
-            if !columns.iter().any(|column| self.cell(row, column).is_some()) {
+            if !columns
+                .iter()
+                .any(|column| self.cell(row, column).is_some())
+            {
                 continue;
             }
             table.push_str(&format!("| {} |", row.what));
@@ -232,11 +241,17 @@ impl Report {
 
     fn remarks(&self) -> String {
         let mut text = String::new();
-        if self.columns.iter().any(|column| engines::find(column).is_some_and(|k| !k.durable)) {
+        if self
+            .columns
+            .iter()
+            .any(|column| engines::find(column).is_some_and(|k| !k.durable))
+        {
             text.push_str("\n\\* does not wait for the device, and is compared with nothing.\n");
         }
         for (group, engine, reason) in &self.failures {
-            text.push_str(&format!("\n{engine} did not finish the rows \"{group}\": {reason}\n"));
+            text.push_str(&format!(
+                "\n{engine} did not finish the rows \"{group}\": {reason}\n"
+            ));
         }
         for row in self.different() {
             text.push_str(&format!("\nNOT THE SAME was read in \"{}\"\n", row.what));
@@ -273,9 +288,9 @@ impl Report {
                 "met": verdict.as_ref().map(|(_, met)| met),
             })
         });
-        let failures = self.failures.iter().map(|(group, engine, reason)| {
-            json!({ "group": group, "engine": engine, "reason": reason })
-        });
+        let failures = self.failures.iter().map(
+            |(group, engine, reason)| json!({ "group": group, "engine": engine, "reason": reason }),
+        );
         json!({
             "facts": self.facts,
             "rows": rows.collect::<Vec<_>>(),

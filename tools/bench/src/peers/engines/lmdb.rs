@@ -119,7 +119,9 @@ impl Reader for View<'_, '_> {
     }
 
     fn scan(&mut self, from: &[u8], limit: u64, visit: Visit<'_>) -> Outcome<()> {
-        let range = self.data.range(self.tx, &(Bound::Included(from), Bound::Unbounded))?;
+        let range = self
+            .data
+            .range(self.tx, &(Bound::Included(from), Bound::Unbounded))?;
         for entry in range.take(limit as usize) {
             let (key, value) = entry?;
             visit(key, value);

@@ -3,8 +3,8 @@
 //! Durable: `Durability::Immediate`, the default. Unsynced: `Durability::None`.
 
 use ::redb::{
-    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata,
-    Table, TableDefinition,
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata, Table,
+    TableDefinition,
 };
 
 use crate::engine::{Outcome, Peer, Place, Promise, Reader, Reading, Visit, Writer, Writing};

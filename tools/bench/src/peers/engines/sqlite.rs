@@ -26,6 +26,9 @@ impl Sqlite {
         writer.execute_batch(
             "CREATE TABLE IF NOT EXISTS data (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID",
         )?;
+        if place.log_bytes.is_some() {
+            writer.execute_batch("PRAGMA wal_autocheckpoint=0")?;
+        }
         Ok(Sqlite {
             path,
             cache_kib,
@@ -158,7 +161,9 @@ impl Reader for View<'_> {
     }
 
     fn count(&mut self, low: &[u8], high: &[u8]) -> Outcome<u64> {
-        let count = self.count.query_row((low, high), |row| row.get::<_, i64>(0));
+        let count = self
+            .count
+            .query_row((low, high), |row| row.get::<_, i64>(0));
         Ok(count? as u64)
     }
 }

@@ -24,13 +24,40 @@ pub fn rows(options: &Options) -> Vec<Row> {
     let entries = options.entries;
     let r = |id: &str, what: String, bar| row(GROUP, id, &what, bar);
     let mut rows = vec![
-        r("load", format!("bulk load of {entries} in random order, one transaction"), Some(Bar::BestPeer(1.5))).durable(),
-        r("singles", format!("{SINGLES} durable commits of one entry"), ahead).durable(),
-        r("batches", format!("{BATCHES} durable batches of {BATCH}"), ahead).durable(),
-        r("nosync", format!("{nosync} unsynced commits of one entry"), ahead),
+        r(
+            "load",
+            format!("bulk load of {entries} in random order, one transaction"),
+            Some(Bar::BestPeer(1.5)),
+        )
+        .durable(),
+        r(
+            "singles",
+            format!("{SINGLES} durable commits of one entry"),
+            ahead,
+        )
+        .durable(),
+        r(
+            "batches",
+            format!("{BATCHES} durable batches of {BATCH}"),
+            ahead,
+        )
+        .durable(),
+        r(
+            "nosync",
+            format!("{nosync} unsynced commits of one entry"),
+            ahead,
+        ),
         r("len", "len()".to_string(), Some(Bar::AtMost(1e-6))),
-        r("reads-1", format!("{reads} random reads, 1 thread"), Some(Bar::Versus("lmdb", 1.5))),
-        r("seeks", format!("{} seeks of {SEEK_ENTRIES} entries", scaled(options, SEEKS)), Some(Bar::Versus("lmdb", 1.0))),
+        r(
+            "reads-1",
+            format!("{reads} random reads, 1 thread"),
+            Some(Bar::Versus("lmdb", 1.5)),
+        ),
+        r(
+            "seeks",
+            format!("{} seeks of {SEEK_ENTRIES} entries", scaled(options, SEEKS)),
+            Some(Bar::Versus("lmdb", 1.0)),
+        ),
     ];
     for threads in THREADS {
         let what = format!("{reads} random reads, {threads} threads");
@@ -39,12 +66,24 @@ pub fn rows(options: &Options) -> Vec<Row> {
     }
     let raw = "size on disk / raw data";
     rows.extend([
-        r("size", "size on disk before removals".into(), None).unit(Unit::Bytes).without_chart(),
+        r("size", "size on disk before removals".into(), None)
+            .unit(Unit::Bytes)
+            .without_chart(),
         r("size-raw", format!("{raw}, before removals"), None).unit(Unit::Times),
-        r("removals", format!("removal of {}, one transaction", entries / 2), ahead).durable(),
+        r(
+            "removals",
+            format!("removal of {}, one transaction", entries / 2),
+            ahead,
+        )
+        .durable(),
         r("size-removed", format!("{raw}, after removals"), None).unit(Unit::Times),
         r("compaction", "compaction".into(), None).without_chart(),
-        r("size-compacted", format!("{raw}, compacted"), Some(Bar::LeastAndAtMost(1.35))).unit(Unit::Times),
+        r(
+            "size-compacted",
+            format!("{raw}, compacted"),
+            Some(Bar::LeastAndAtMost(1.35)),
+        )
+        .unit(Unit::Times),
     ]);
     rows
 }
@@ -129,7 +168,13 @@ pub fn repeated<T>(mut work: impl FnMut() -> Outcome<T>) -> Outcome<(T, f64)> {
 }
 
 fn reads(bench: &Bench<'_>, peer: &dyn Peer, threads: u64) -> Outcome<Sum> {
-    read_many(peer, bench.options.entries, bench.scaled(READS), threads, Choice::Uniform)
+    read_many(
+        peer,
+        bench.options.entries,
+        bench.scaled(READS),
+        threads,
+        Choice::Uniform,
+    )
 }
 
 /// Random reads by several threads, each on a snapshot of its own.
@@ -187,7 +232,14 @@ fn seeks(bench: &Bench<'_>, peer: &dyn Peer) -> Outcome<Sum> {
 fn sizes(bench: &Bench<'_>, peer: &mut dyn Peer, entries: u64) -> Outcome<()> {
     let recorder = &bench.recorder;
     let removed = bench.options.entries / 2;
-    let ids = ["size", "size-raw", "removals", "size-removed", "compaction", "size-compacted"];
+    let ids = [
+        "size",
+        "size-raw",
+        "removals",
+        "size-removed",
+        "compaction",
+        "size-compacted",
+    ];
     if !recorder.wants_any(&ids) {
         return Ok(());
     }

@@ -29,25 +29,59 @@ pub fn rows() -> Vec<Row> {
     let r = |id: &str, what: &str, bar| row(GROUP, id, what, bar).durable();
     let mut rows = vec![
         r("commit-1", "one durable commit of 256 bytes, median", ahead),
-        r("commit-1-file", "the same / one synced overwrite of 256 bytes", Some(Bar::AtMost(1.2))).unit(Unit::Times),
+        r(
+            "commit-1-file",
+            "the same / one synced overwrite of 256 bytes",
+            Some(Bar::AtMost(1.2)),
+        )
+        .unit(Unit::Times),
     ];
     for threads in THREADS {
-        let (id, what) = (format!("commit-{threads}"), format!("a durable commit, {threads} threads"));
+        let (id, what) = (
+            format!("commit-{threads}"),
+            format!("a durable commit, {threads} threads"),
+        );
         rows.push(r(&id, &what, ahead));
         let bar = match threads {
             8 => Some(Bar::AtLeast(5.0)),
             16 => Some(Bar::AtLeast(8.0)),
             _ => None,
         };
-        let (id, what) = (format!("gain-{threads}"), format!("commits of {threads} threads / of one"));
+        let (id, what) = (
+            format!("gain-{threads}"),
+            format!("commits of {threads} threads / of one"),
+        );
         rows.push(r(&id, &what, bar).unit(Unit::Times).without_chart());
     }
-    rows.push(r("amplification", "written to the device / data, random single commits", Some(Bar::BestTree)).unit(Unit::Times));
+    rows.push(
+        r(
+            "amplification",
+            "written to the device / data, random single commits",
+            Some(Bar::BestTree),
+        )
+        .unit(Unit::Times),
+    );
     let latency = "commit of 4 KB while checkpoints run";
-    for (id, name) in [("p50", "median"), ("p99", "p99"), ("p999", "p99.9"), ("max", "slowest")] {
-        rows.push(r(&format!("latency-{id}"), &format!("{latency}, {name}"), None));
+    for (id, name) in [
+        ("p50", "median"),
+        ("p99", "p99"),
+        ("p999", "p99.9"),
+        ("max", "slowest"),
+    ] {
+        rows.push(r(
+            &format!("latency-{id}"),
+            &format!("{latency}, {name}"),
+            None,
+        ));
     }
-    rows.push(r("latency-spread", &format!("{latency}, p99.9 / median"), Some(Bar::AtMost(10.0))).unit(Unit::Times));
+    rows.push(
+        r(
+            "latency-spread",
+            &format!("{latency}, p99.9 / median"),
+            Some(Bar::AtMost(10.0)),
+        )
+        .unit(Unit::Times),
+    );
     rows
 }
 
@@ -71,7 +105,13 @@ pub fn run(bench: &Bench<'_>) -> Outcome<()> {
     if recorder.wants("amplification") {
         amplification(bench, peer)?;
     }
-    let ids = ["latency-p50", "latency-p99", "latency-p999", "latency-max", "latency-spread"];
+    let ids = [
+        "latency-p50",
+        "latency-p99",
+        "latency-p999",
+        "latency-max",
+        "latency-spread",
+    ];
     if recorder.wants_any(&ids) {
         latency(bench, peer)?;
     }
@@ -162,7 +202,9 @@ fn amplification(bench: &Bench<'_>, peer: &dyn Peer) -> Outcome<()> {
     peer.settle()?;
     let written = bytes_written() - before;
     let data = commits * data::ENTRY_BYTES;
-    bench.recorder.value("amplification", written as f64 / data as f64);
+    bench
+        .recorder
+        .value("amplification", written as f64 / data as f64);
     Ok(())
 }
 
@@ -189,10 +231,12 @@ fn latency(bench: &Bench<'_>, peer: &dyn Peer) -> Outcome<()> {
         last = numbers[0];
     }
     let mut sum = Sum::default();
-    peer.read(&mut |view| match view.get(&data::key(last), &mut |value| sum.add(value))? {
-        true => Ok(()),
-        false => Err("a commit is missing".into()),
-    })?;
+    peer.read(
+        &mut |view| match view.get(&data::key(last), &mut |value| sum.add(value))? {
+            true => Ok(()),
+            false => Err("a commit is missing".into()),
+        },
+    )?;
     let at = |share| percentile(times.clone(), share).unwrap_or(0.0);
     let (median, high) = (at(0.5), at(0.999));
     let recorder = &bench.recorder;

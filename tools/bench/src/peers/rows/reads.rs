@@ -21,12 +21,21 @@ pub fn rows(options: &Options) -> Vec<Row> {
     let lmdb = |factor| Some(Bar::Versus("lmdb", factor));
     let r = |id: &str, what: String, bar| row(GROUP, id, &what, bar);
     vec![
-        r("load-sorted", format!("bulk load of {entries} in order, one transaction"), Some(Bar::BestPeer(1.5))).durable(),
+        r(
+            "load-sorted",
+            format!("bulk load of {entries} in order, one transaction"),
+            Some(Bar::BestPeer(1.5)),
+        )
+        .durable(),
         r("scan", format!("full ordered scan of {entries}"), lmdb(1.0)),
         r("count", tenth, Some(Bar::AtMost(1e-6))),
         r("skewed", format!("{reads} reads, 90 % of 1 %"), lmdb(3.0)),
         r("zipf", format!("{reads} reads, Zipf 0.99"), lmdb(3.0)),
-        r("beside", format!("{beside} random reads while a writer commits"), lmdb(1.0)),
+        r(
+            "beside",
+            format!("{beside} random reads while a writer commits"),
+            lmdb(1.0),
+        ),
     ]
 }
 
@@ -35,7 +44,9 @@ pub fn run(bench: &Bench<'_>) -> Outcome<()> {
     let recorder = &bench.recorder;
     let peer = bench.open()?;
     let peer = peer.as_ref();
-    recorder.time("load-sorted", entries * ENTRY_BYTES, || load_sorted(peer, entries))?;
+    recorder.time("load-sorted", entries * ENTRY_BYTES, || {
+        load_sorted(peer, entries)
+    })?;
     // The entries of the other rows are in the order of no number.
     if recorder.wants_any(&["scan", "count", "skewed", "zipf", "beside"]) {
         clear(bench, peer, recorder.wants("load-sorted"))?;
@@ -87,7 +98,11 @@ fn scan(peer: &dyn Peer, entries: u64) -> Outcome<Option<Sum>> {
     })?;
     match is_ordered && sum.count == 2 * entries {
         true => Ok(Some(sum)),
-        false => Err(format!("{} of {entries} entries, in order: {is_ordered}", sum.count / 2).into()),
+        false => Err(format!(
+            "{} of {entries} entries, in order: {is_ordered}",
+            sum.count / 2
+        )
+        .into()),
     }
 }
 
