@@ -24,6 +24,8 @@ pub struct Place {
     pub map_bytes: u64,
     /// How large a log has to be able to become, if not as large as the engine likes.
     pub log_bytes: Option<u64>,
+    /// Whether there is less memory than data.
+    pub has_little_memory: bool,
 }
 
 pub type Writing<'w> = &'w mut dyn FnMut(&mut dyn Writer) -> Outcome<()>;

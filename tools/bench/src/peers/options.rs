@@ -19,6 +19,8 @@ pub struct Options {
     pub logs_mib: Vec<u64>,
     /// How large blobs are; if nothing is said, larger ones when there are many entries.
     pub blob_kib: Vec<u64>,
+    /// How long one process may take before it is given up.
+    pub limit_s: u64,
     /// Set in a process that measures one engine: what it is to do.
     pub child: Option<Child>,
 }
@@ -45,6 +47,7 @@ impl Default for Options {
             recovery_mib: None,
             logs_mib: vec![15],
             blob_kib: Vec::new(),
+            limit_s: 900,
             child: None,
         }
     }
@@ -81,6 +84,7 @@ impl Options {
                 "--recovery-mib" => options.recovery_mib = Some(number(&value)?),
                 "--logs-mib" => options.logs_mib = numbers(&value)?,
                 "--blob-kib" => options.blob_kib = numbers(&value)?,
+                "--limit-s" => options.limit_s = number(&value)?,
                 "--child" => child.group = value,
                 "--engine" => child.engine = value,
                 "--rows" => child.rows = list(&value),
@@ -119,6 +123,7 @@ impl Options {
         add("--cache-mib", self.cache_mib.to_string());
         add("--logs-mib", joined(&self.logs_mib));
         add("--blob-kib", joined(&self.blob_kib));
+        add("--limit-s", self.limit_s.to_string());
         add("--recovery-mib", self.recovery_mib().to_string());
         arguments
     }

@@ -90,6 +90,7 @@ pub fn run(bench: &Bench<'_>) -> Outcome<()> {
 fn small(bench: &Bench<'_>) -> Place {
     Place {
         cache_bytes: bench.options.entries * ENTRY_BYTES / 16,
+        has_little_memory: true,
         ..bench.place.clone()
     }
 }
