@@ -34,6 +34,9 @@ impl Clock for Standing {
 /// An entry of a tree.
 pub type Pair = (Vec<u8>, Vec<u8>);
 
+/// The keys on both sides of a gap, where there are any.
+pub type Neighbors = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// Some entries of a tree.
 pub(super) fn batch(
     view: &TreeView<'_>,
@@ -148,7 +151,7 @@ impl Rebuild {
         tree: &str,
         low: &[u8],
         high: Option<&[u8]>,
-    ) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+    ) -> Result<Neighbors> {
         let Some(view) = self.begun(0)?.system_view(tree) else {
             return Ok((None, None));
         };

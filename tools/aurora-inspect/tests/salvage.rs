@@ -407,7 +407,11 @@ fn two_trees_with_the_same_keys_are_told_apart_or_put_aside() {
     nothing_is_made_up(&places, &out);
     assert!(out.real()["one"].is_empty() && out.real()["two"].is_empty());
     let found: BTreeSet<_> = out.trees.values().flatten().collect();
-    assert!(places.iter().all(|((_, key), (_, value))| found.contains(&(key, value))));
+    assert!(
+        places
+            .iter()
+            .all(|((_, key), (_, value))| found.contains(&(key, value)))
+    );
     let told = [&roots[0], &roots[1]].map(|root| out.loss(root[0]).entries);
     assert_eq!(told, [Some(900), Some(700)]);
 }

@@ -42,6 +42,10 @@ pub trait Documents {
 
 pub trait Engine {
     fn name(&self) -> &'static str;
+    /// Whether a wrong answer is noted, instead of ending everything.
+    fn is_other(&self) -> bool {
+        false
+    }
     /// Stores documents in one transaction, durably.
     fn insert(&mut self, rows: &mut Rows) -> Outcome<()>;
     /// Stores one, durably.

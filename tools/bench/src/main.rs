@@ -9,12 +9,18 @@
 //! - `--only TEXT`: only questions with this in their description
 //! - `--repeat N`: each question so many times as often, for a profiler
 //! - `--cpu`: for questions, the time that this thread had a processor: where others work as well
+//! - `--others LIST`: with `--features others`, also `native_db` and `published` (the `aurora-db`
+//!   crate); what they cannot do, or do wrongly, is said below the table
 //! - `--plans`: how each engine answers each question
 
 mod aurora_engine;
 mod documents;
 mod engine;
 mod measure;
+#[cfg(feature = "others")]
+mod native_engine;
+#[cfg(feature = "others")]
+mod published_engine;
 mod report;
 mod sqlite_engine;
 
@@ -33,6 +39,7 @@ pub struct Options {
     repeat: usize,
     cpu: bool,
     plans: bool,
+    others: Vec<String>,
 }
 
 fn options() -> Outcome<Options> {
@@ -44,6 +51,7 @@ fn options() -> Outcome<Options> {
         repeat: 1,
         cpu: false,
         plans: false,
+        others: Vec::new(),
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -54,6 +62,7 @@ fn options() -> Outcome<Options> {
             "--json" => options.json = Some(value()?.into()),
             "--only" => options.only = value()?,
             "--repeat" => options.repeat = value()?.parse()?,
+            "--others" => options.others = value()?.split(',').map(str::to_string).collect(),
             "--cpu" => options.cpu = true,
             "--plans" => options.plans = true,
             _ => return Err(format!("unknown option {argument}").into()),
@@ -73,6 +82,7 @@ fn main() -> Outcome<()> {
     let report = Report {
         engines: run.names.clone(),
         lines: run.lines,
+        remarks: run.remarks,
     };
     println!("{}", report.table());
     if let Some(file) = &options.json {

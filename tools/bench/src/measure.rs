@@ -27,6 +27,7 @@ pub struct Run<'o> {
     source: Source,
     pub names: Vec<&'static str>,
     pub lines: Vec<Line>,
+    pub remarks: Vec<String>,
 }
 
 /// A kind of question.
@@ -149,6 +150,11 @@ impl<'o> Run<'o> {
             },
             names: Vec::new(),
             lines: Vec::new(),
+            remarks: vec![
+                "PoloDB 5 is not here: it links a RocksDB of its own, and one program cannot have \
+                 two."
+                    .to_string(),
+            ],
         }
     }
 
@@ -165,11 +171,15 @@ impl<'o> Run<'o> {
     fn engines(&self, name: &str) -> Outcome<Engines> {
         let directory = self.directory.join(name);
         std::fs::create_dir(&directory)?;
-        Ok(vec![
+        let mut engines: Engines = vec![
             Box::new(AuroraEngine::create(&directory)?),
             Box::new(SqliteEngine::create(&directory, Form::Text)?),
             Box::new(SqliteEngine::create(&directory, Form::Binary)?),
-        ])
+        ];
+        for other in &self.options.others {
+            engines.push(create_other(other, &directory)?);
+        }
+        Ok(engines)
     }
 
     pub fn everything(&mut self) -> Outcome<()> {
@@ -264,6 +274,7 @@ impl<'o> Run<'o> {
     fn ask(&mut self, engines: &mut Engines, kind: &Kind, repeat: usize) -> Outcome<()> {
         let mut random = Random::new(SEED);
         let mut times = vec![Vec::new(); engines.len()];
+        let mut faults = vec![None; engines.len()];
         let mut rows = 0;
         let block = (kind.rounds * repeat).div_ceil(BLOCKS);
         for turn in 0..BLOCKS {
@@ -285,10 +296,16 @@ impl<'o> Run<'o> {
             }
             for (n, question) in questions.iter().enumerate() {
                 let answers: Vec<&Answer> = answers.iter().map(|all| &all[n]).collect();
-                rows = compare(question, engines, &answers)?;
+                rows = compare(question, engines, &answers, &mut faults)?;
             }
         }
-        let seconds: Vec<_> = times.into_iter().map(median).collect();
+        let mut seconds: Vec<_> = times.into_iter().map(median).collect();
+        for (seconds, fault) in seconds.iter_mut().zip(faults) {
+            if let Some(fault) = fault {
+                *seconds = None; // a wrong answer has no time
+                self.remarks.push(format!("{}: {fault}", kind.what));
+            }
+        }
         eprintln!("{}: {seconds:?}", kind.what);
         self.lines.push(Line {
             what: kind.what,
@@ -322,6 +339,20 @@ impl<'o> Run<'o> {
     }
 }
 
+#[cfg(feature = "others")]
+fn create_other(name: &str, directory: &Path) -> Outcome<Box<dyn Engine>> {
+    Ok(match name {
+        "native_db" => Box::new(crate::native_engine::NativeEngine::create(directory)?),
+        "published" => Box::new(crate::published_engine::PublishedEngine::create(directory)?),
+        _ => return Err(format!("no engine {name}").into()),
+    })
+}
+
+#[cfg(not(feature = "others"))]
+fn create_other(name: &str, _: &Path) -> Outcome<Box<dyn Engine>> {
+    Err(format!("{name} is not in this build: --features others").into())
+}
+
 fn print_plans(kind: &Kind, engines: &mut Engines, questions: &[Question]) -> Outcome<()> {
     for engine in engines.iter_mut() {
         for question in questions.iter().take(1) {
@@ -332,8 +363,14 @@ fn print_plans(kind: &Kind, engines: &mut Engines, questions: &[Question]) -> Ou
     Ok(())
 }
 
-/// Fails unless all answers are the same, and not empty. Returns how many rows there are.
-fn compare(question: &Question, engines: &Engines, answers: &[&Answer]) -> Outcome<u64> {
+/// Fails unless the answers of Aurora and SQLite are the same, and not empty; notes what is wrong
+/// with those of others. Returns how many rows there are.
+fn compare(
+    question: &Question,
+    engines: &Engines,
+    answers: &[&Answer],
+    faults: &mut [Option<String>],
+) -> Outcome<u64> {
     let is_ordered = matches!(
         question,
         Question::Latest(_)
@@ -352,8 +389,19 @@ fn compare(question: &Question, engines: &Engines, answers: &[&Answer]) -> Outco
         }
     };
     let mut first = None;
-    for (engine, answer) in engines.iter().zip(answers) {
+    for ((engine, answer), fault) in engines.iter().zip(answers).zip(faults) {
         let own = contents(answer);
+        if engine.is_other() {
+            let expected = first.as_ref();
+            if expected.is_some_and(|first| *first != own) {
+                *fault = Some(format!(
+                    "{} answers otherwise: {} rows",
+                    engine.name(),
+                    own.0
+                ));
+            }
+            continue;
+        }
         if own.0 == 0 {
             return Err(format!("{} found nothing for {question:?}", engine.name()).into());
         }

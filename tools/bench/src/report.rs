@@ -38,6 +38,8 @@ impl Line {
 pub struct Report {
     pub engines: Vec<&'static str>,
     pub lines: Vec<Line>,
+    /// What somebody cannot do, and why.
+    pub remarks: Vec<String>,
 }
 
 fn shown(seconds: Option<f64>) -> String {
@@ -80,6 +82,9 @@ impl Report {
             };
             table.push_str(&format!(" {bar} | {} |\n", line.note));
         }
+        for remark in &self.remarks {
+            table.push_str(&format!("\n{remark}\n"));
+        }
         table
     }
 
@@ -95,6 +100,6 @@ impl Report {
                 "note": line.note,
             })
         });
-        json!({ "facts": facts, "engines": self.engines, "lines": lines.collect::<Vec<_>>() })
+        json!({ "facts": facts, "engines": self.engines, "lines": lines.collect::<Vec<_>>(), "remarks": self.remarks })
     }
 }

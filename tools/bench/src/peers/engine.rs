@@ -24,6 +24,8 @@ pub struct Place {
     pub map_bytes: u64,
     /// How large a log has to be able to become, if not as large as the engine likes.
     pub log_bytes: Option<u64>,
+    /// Whether there is less memory than data.
+    pub has_little_memory: bool,
 }
 
 pub type Writing<'w> = &'w mut dyn FnMut(&mut dyn Writer) -> Outcome<()>;
@@ -47,6 +49,25 @@ pub trait Peer: Send + Sync {
     fn hot(&self) -> Option<&dyn Hot> {
         None
     }
+    /// The engine's way of storing long values, if it has one.
+    fn blobs(&self) -> Option<&dyn Blobs> {
+        None
+    }
+}
+
+/// Long values, whole and in parts.
+pub trait Blobs: Send + Sync {
+    /// Stores one, durably.
+    fn put(&self, key: &str, content: &[u8]) -> Outcome<()>;
+    /// Shows it piece by piece.
+    fn get(&self, key: &str, visit: &mut dyn FnMut(&[u8])) -> Outcome<()>;
+    fn parts(
+        &self,
+        key: &str,
+        offsets: &[u64],
+        length: usize,
+        visit: &mut dyn FnMut(&[u8]),
+    ) -> Outcome<()>;
 }
 
 /// Values kept ready by the engine itself.

@@ -17,7 +17,10 @@ pub struct Options {
     pub cache_mib: u64,
     pub recovery_mib: Option<u64>,
     pub logs_mib: Vec<u64>,
+    /// How large blobs are; if nothing is said, larger ones when there are many entries.
     pub blob_kib: Vec<u64>,
+    /// How long one process may take before it is given up.
+    pub limit_s: u64,
     /// Set in a process that measures one engine: what it is to do.
     pub child: Option<Child>,
 }
@@ -43,7 +46,8 @@ impl Default for Options {
             cache_mib: 4096,
             recovery_mib: None,
             logs_mib: vec![15],
-            blob_kib: vec![64, 1 << 10, 16 << 10, 256 << 10],
+            blob_kib: Vec::new(),
+            limit_s: 900,
             child: None,
         }
     }
@@ -80,6 +84,7 @@ impl Options {
                 "--recovery-mib" => options.recovery_mib = Some(number(&value)?),
                 "--logs-mib" => options.logs_mib = numbers(&value)?,
                 "--blob-kib" => options.blob_kib = numbers(&value)?,
+                "--limit-s" => options.limit_s = number(&value)?,
                 "--child" => child.group = value,
                 "--engine" => child.engine = value,
                 "--rows" => child.rows = list(&value),
@@ -93,6 +98,12 @@ impl Options {
             if !engines::is_built(name) {
                 return Err(format!("{name} is not in this build: --features {name}").into());
             }
+        }
+        if options.blob_kib.is_empty() {
+            options.blob_kib = match options.entries {
+                0..1_000_000 => vec![64, 1 << 10],
+                _ => vec![64, 1 << 10, 16 << 10, 256 << 10],
+            };
         }
         if !child.group.is_empty() {
             options.child = Some(child);
@@ -112,6 +123,7 @@ impl Options {
         add("--cache-mib", self.cache_mib.to_string());
         add("--logs-mib", joined(&self.logs_mib));
         add("--blob-kib", joined(&self.blob_kib));
+        add("--limit-s", self.limit_s.to_string());
         add("--recovery-mib", self.recovery_mib().to_string());
         arguments
     }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::engine::{Outcome, Place};
 use crate::options::{Child, Options};
@@ -52,6 +53,12 @@ fn start(
 /// What a child does.
 pub fn be(options: &Options, child: &Child) -> Outcome<()> {
     let directory = options.directory.clone().ok_or("a child needs --dir")?;
+    let limit = options.limit_s;
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(limit));
+        eprintln!("took longer than {limit} s");
+        std::process::exit(3);
+    });
     let bench = Bench {
         options,
         place: Place {
@@ -59,9 +66,10 @@ pub fn be(options: &Options, child: &Child) -> Outcome<()> {
             cache_bytes: options.cache_mib << 20,
             map_bytes: map_bytes(options),
             log_bytes: None,
+            has_little_memory: false,
         },
         engine: &child.engine,
-        recorder: Recorder::new(&child.engine, &child.rows),
+        recorder: Recorder::new(&child.engine, &child.rows, &directory),
     };
     match &*child.group {
         "basic" => rows::basic::run(&bench)?,
@@ -70,6 +78,8 @@ pub fn be(options: &Options, child: &Child) -> Outcome<()> {
         "recovery" => rows::recovery::run(&bench)?,
         "memory" => rows::memory::run(&bench)?,
         "blobs" => rows::blobs::run(&bench)?,
+        rows::recovery::FILL => rows::recovery::fill(&bench)?,
+        rows::memory::FILL => rows::memory::fill(&bench)?,
         other => return Err(format!("no group {other}").into()),
     }
     let row = format!("peak-{}", child.group);

@@ -5,7 +5,10 @@
 
 use ::aurora::{Aurora, Durability, TreeCursor, TreeMut, TreeView};
 
-use crate::engine::{Hot, Outcome, Peer, Place, Promise, Reader, Reading, Visit, Writer, Writing};
+use crate::engine::{
+    Blobs, Hot, Outcome, Peer, Place, Promise, Reader, Reading, Visit, Writer, Writing,
+};
+use crate::rows::blobs::drain;
 
 const TREE: &str = "data";
 
@@ -15,10 +18,13 @@ pub struct AuroraPeer {
 
 impl AuroraPeer {
     pub fn open(place: &Place) -> Outcome<Self> {
-        let db = Aurora::builder()
+        let mut builder = Aurora::builder()
             .memory_limit(place.cache_bytes as usize)
-            .hot_limit((64 << 20).min(place.cache_bytes as usize / 4))
-            .open(place.directory.join("aurora"))?;
+            .hot_limit((64 << 20).min(place.cache_bytes as usize / 4));
+        if let Some(log_bytes) = place.log_bytes {
+            builder = builder.log_limit(log_bytes * 5 / 2); // a checkpoint begins at half
+        }
+        let db = builder.open(place.directory.join("aurora"))?;
         db.write(|tx| tx.tree(TREE).map(drop))?;
         Ok(AuroraPeer { db })
     }
@@ -57,6 +63,10 @@ impl Peer for AuroraPeer {
     fn hot(&self) -> Option<&dyn Hot> {
         Some(self)
     }
+
+    fn blobs(&self) -> Option<&dyn Blobs> {
+        Some(self)
+    }
 }
 
 /// Keys and values as the database keeps them itself, with the hot tier in front.
@@ -77,6 +87,36 @@ impl Hot for AuroraPeer {
             visit(value);
         }
         Ok(found.is_some())
+    }
+}
+
+impl Blobs for AuroraPeer {
+    fn put(&self, key: &str, content: &[u8]) -> Outcome<()> {
+        self.db.put_blob_from(key, content)?;
+        Ok(())
+    }
+
+    fn get(&self, key: &str, visit: &mut dyn FnMut(&[u8])) -> Outcome<()> {
+        let mut reader = self.db.get_blob(key)?.ok_or("a blob is missing")?;
+        drain(&mut reader, visit)
+    }
+
+    fn parts(
+        &self,
+        key: &str,
+        offsets: &[u64],
+        length: usize,
+        visit: &mut dyn FnMut(&[u8]),
+    ) -> Outcome<()> {
+        let reader = self.db.get_blob(key)?.ok_or("a blob is missing")?;
+        let mut buffer = vec![0; length];
+        for offset in offsets {
+            if reader.read_range(*offset, &mut buffer)? != length {
+                return Err("a blob is too short".into());
+            }
+            visit(&buffer);
+        }
+        Ok(())
     }
 }
 

@@ -3,6 +3,8 @@
 //! Durable: `commit_with(true)`: the log is synced before the commit returns. Unsynced:
 //! `commit_with(false)`, its default; the log is synced once a second.
 
+use std::time::Duration;
+
 use canopydb::{Database, DbOptions, EnvOptions, Tree};
 
 use crate::engine::{Outcome, Peer, Place, Promise, Reader, Reading, Visit, Writer, Writing};
@@ -17,7 +19,15 @@ impl Canopy {
     pub fn open(place: &Place) -> Outcome<Self> {
         let mut options = EnvOptions::new(&place.directory);
         options.page_cache_size = place.cache_bytes as usize;
-        let db = Database::with_options(options, DbOptions::new())?;
+        let mut own = DbOptions::new();
+        if let Some(log_bytes) = place.log_bytes {
+            options.max_wal_size = log_bytes * 4;
+            own.checkpoint_target_size = log_bytes as usize * 4;
+            own.throttle_memory_limit = log_bytes as usize * 4;
+            own.stall_memory_limit = log_bytes as usize * 4;
+            own.checkpoint_interval = Duration::from_secs(3600);
+        }
+        let db = Database::with_options(options, own)?;
         let tx = db.begin_write()?;
         tx.get_or_create_tree(TREE)?;
         tx.commit()?;

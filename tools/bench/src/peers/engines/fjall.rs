@@ -15,10 +15,14 @@ pub struct Fjall {
 
 impl Fjall {
     pub fn open(place: &Place) -> Outcome<Self> {
-        let db = Database::builder(&place.directory)
-            .cache_size(place.cache_bytes)
-            .open()?;
-        let data = db.keyspace("data", KeyspaceCreateOptions::default)?;
+        let mut builder = Database::builder(&place.directory).cache_size(place.cache_bytes);
+        let mut options = KeyspaceCreateOptions::default();
+        if let Some(log_bytes) = place.log_bytes {
+            builder = builder.max_journaling_size(log_bytes * 4);
+            options = options.max_memtable_size(log_bytes * 4);
+        }
+        let db = builder.open()?;
+        let data = db.keyspace("data", || options)?;
         Ok(Fjall { db, data })
     }
 }

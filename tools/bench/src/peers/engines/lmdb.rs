@@ -25,6 +25,11 @@ impl Lmdb {
     pub fn open(place: &Place) -> Outcome<Self> {
         let mut options = EnvOpenOptions::new();
         options.map_size(place.map_bytes as usize);
+        if place.has_little_memory {
+            // What LMDB's own documentation advises then.
+            // SAFETY: the flag changes nothing but what the kernel reads ahead.
+            unsafe { options.flags(EnvFlags::NO_READ_AHEAD) };
+        }
         // SAFETY: the directory is this process's own, and nobody changes its files meanwhile.
         let env = unsafe { options.open(&place.directory)? };
         let mut tx = env.write_txn()?;

@@ -19,31 +19,28 @@ pub struct Kind {
     /// Whether a commit waits for the device. What does not wait is shown and never compared with.
     pub durable: bool,
     pub is_tree: bool,
-    /// Whether it replays a log when it is opened.
-    pub has_log: bool,
 }
 
-const fn kind(name: &'static str, is_tree: bool, has_log: bool) -> Kind {
+const fn kind(name: &'static str, is_tree: bool) -> Kind {
     Kind {
         name,
         durable: true,
         is_tree,
-        has_log,
     }
 }
 
 pub const KINDS: [Kind; 8] = [
-    kind("aurora", true, true),
-    kind("lmdb", true, false),
-    kind("redb", true, false),
-    kind("canopydb", true, true),
-    kind("fjall", false, true),
-    kind("rocksdb", false, true),
+    kind("aurora", true),
+    kind("lmdb", true),
+    kind("redb", true),
+    kind("canopydb", true),
+    kind("fjall", false),
+    kind("rocksdb", false),
     Kind {
         durable: false, // its flush returns before the device has the bytes
-        ..kind("sled", false, true)
+        ..kind("sled", false)
     },
-    kind("sqlite", true, true),
+    kind("sqlite", true),
 ];
 
 pub fn find(name: &str) -> Option<&'static Kind> {

@@ -24,6 +24,10 @@ impl Rocks {
         options.set_block_based_table_factory(&blocks);
         let threads = std::thread::available_parallelism()?.get();
         options.increase_parallelism(i32::try_from(threads)?);
+        if let Some(log_bytes) = place.log_bytes {
+            options.set_write_buffer_size(log_bytes as usize * 4);
+            options.set_max_total_wal_size(log_bytes * 4);
+        }
         let db = DB::open(&options, place.directory.join("rocksdb"))?;
         Ok(Rocks { db })
     }

@@ -26,6 +26,9 @@ impl Sqlite {
         writer.execute_batch(
             "CREATE TABLE IF NOT EXISTS data (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID",
         )?;
+        if place.log_bytes.is_some() {
+            writer.execute_batch("PRAGMA wal_autocheckpoint=0")?;
+        }
         Ok(Sqlite {
             path,
             cache_kib,
