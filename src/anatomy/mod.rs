@@ -30,7 +30,7 @@ pub use page::{
     space_root_level, usable_bytes, verify,
 };
 pub use reader::Reader;
-pub use rebuild::{Pair, Rebuild};
+pub use rebuild::{Neighbors, Pair, Rebuild};
 pub use records::{BlobDetails, CollectionRecord, DueRecord, IndexRecord, KeyRecord, decode_id};
 pub use slot::{Header, Ring, decode_slot};
 

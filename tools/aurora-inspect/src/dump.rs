@@ -130,7 +130,7 @@ pub fn dump(database: &Database, out: &mut dyn Write) -> Result<Counts, Failure>
         counts.trees += 1;
         lines.write("tree", &[tree.as_bytes()])?;
         let mut entries = database.entries(tree);
-        while let Some((key, content)) = entries.next()? {
+        while let Some((key, content)) = entries.next_entry()? {
             counts.entries += 1;
             let value = content.read()?;
             let (first, mut rest) = cut(&value);

@@ -182,7 +182,7 @@ pub enum Entries<'d> {
 
 impl<'d> Entries<'d> {
     /// The next entry.
-    pub fn next(&mut self) -> Result<Option<(Vec<u8>, Content<'d>)>, Failure> {
+    pub fn next_entry(&mut self) -> Result<Option<(Vec<u8>, Content<'d>)>, Failure> {
         match self {
             Entries::Pages(pages) => pages.next(),
             Entries::Read(batches) => batches.next(),

@@ -320,10 +320,10 @@ fn try_all(bytes: &[u8]) {
         for (tree, entries) in &shown {
             let mut found = database.entries(tree);
             for entry in entries {
-                let (key, value) = found.next().unwrap().unwrap();
+                let (key, value) = found.next_entry().unwrap().unwrap();
                 assert_eq!((&key, &value.read().unwrap()), (&entry.0, &entry.1));
             }
-            assert!(found.next().unwrap().is_none());
+            assert!(found.next_entry().unwrap().is_none());
         }
     }
 }

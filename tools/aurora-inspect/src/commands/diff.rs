@@ -101,10 +101,10 @@ impl<'d> Pair<'d> {
                 diff.equal_subtrees += self.skip()?;
             }
             if left.is_none() {
-                left = self.a.next()?;
+                left = self.a.next_entry()?;
             }
             if right.is_none() {
-                right = self.b.next()?;
+                right = self.b.next_entry()?;
             }
             let order = match (&left, &right) {
                 (None, None) => return Ok(()),

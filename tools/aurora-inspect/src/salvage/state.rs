@@ -110,7 +110,7 @@ fn from_pages(source: &Source, index: &Index, least: u64, sound: Option<&Header>
             Some((map, root)) => {
                 map.is_used(page.at.page) == Some(true) && page.birth <= root.birth
             }
-            None => is_newer(&page),
+            None => is_newer(page),
         })
         .map(|(page, _)| *page)
         .collect();
