@@ -153,7 +153,7 @@ impl<'o> Run<'o> {
             remarks: vec![
                 "PoloDB 5 is not here: it links a RocksDB of its own, and one program cannot have \
                  two."
-                .to_string(),
+                    .to_string(),
             ],
         }
     }
@@ -394,7 +394,11 @@ fn compare(
         if engine.is_other() {
             let expected = first.as_ref();
             if expected.is_some_and(|first| *first != own) {
-                *fault = Some(format!("{} answers otherwise: {} rows", engine.name(), own.0));
+                *fault = Some(format!(
+                    "{} answers otherwise: {} rows",
+                    engine.name(),
+                    own.0
+                ));
             }
             continue;
         }

@@ -69,7 +69,7 @@ pub fn be(options: &Options, child: &Child) -> Outcome<()> {
             has_little_memory: false,
         },
         engine: &child.engine,
-        recorder: Recorder::new(&child.engine, &child.rows),
+        recorder: Recorder::new(&child.engine, &child.rows, &directory),
     };
     match &*child.group {
         "basic" => rows::basic::run(&bench)?,

@@ -1,5 +1,8 @@
 //! What a child measures, told to its parent line by line, as JSON.
 
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -16,7 +19,7 @@ pub struct Measured {
     pub value: f64,
     /// What was read; has to be the same for all engines.
     pub digest: Option<u64>,
-    /// Bytes that this process gave to the device meanwhile.
+    /// Bytes that the device got meanwhile.
     pub written: u64,
     /// Bytes of keys and values that were to be written.
     pub data: u64,
@@ -54,9 +57,24 @@ fn field(file: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Bytes that this process has made the device write, by write calls and through maps.
-pub fn bytes_written() -> u64 {
-    field("/proc/self/io", "write_bytes").unwrap_or(0)
+/// Bytes that reached the device that a directory is on, those of the journal of its file system
+/// included, after everything was brought there; of all processes, so nothing else may run. (What
+/// the kernel says of one process, `/proc/self/io`, counts a whole folio for each write into one:
+/// many times what is written.) Only that is known where the device is none of the kernel's own.
+pub fn bytes_written(directory: &Path) -> u64 {
+    device_bytes(directory)
+        .or_else(|| field("/proc/self/io", "write_bytes"))
+        .unwrap_or(0)
+}
+
+fn device_bytes(directory: &Path) -> Option<u64> {
+    let opened = File::open(directory).ok()?;
+    rustix::fs::syncfs(&opened).ok()?;
+    let device = opened.metadata().ok()?.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let text = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    let sectors: u64 = text.split_whitespace().nth(6)?.parse().ok()?;
+    Some(sectors * 512)
 }
 
 /// The most memory that this process ever had, pages of mapped files included.
@@ -68,13 +86,15 @@ pub fn peak_memory() -> u64 {
 pub struct Recorder {
     column: String,
     rows: Vec<String>,
+    directory: PathBuf,
 }
 
 impl Recorder {
-    pub fn new(column: &str, rows: &[String]) -> Self {
+    pub fn new(column: &str, rows: &[String], directory: &Path) -> Self {
         Recorder {
             column: column.to_string(),
             rows: rows.to_vec(),
+            directory: directory.to_path_buf(),
         }
     }
 
@@ -143,7 +163,12 @@ impl Recorder {
         data: u64,
         work: impl FnOnce() -> Outcome<Option<Sum>>,
     ) -> Outcome<Duration> {
-        let written = bytes_written();
+        // What only reads is not to wait for a sync.
+        let count = || match data > 0 && self.wants(row) {
+            true => bytes_written(&self.directory),
+            false => 0,
+        };
+        let written = count();
         let start = Instant::now();
         let sum = work()?;
         let took = start.elapsed();
@@ -153,7 +178,7 @@ impl Recorder {
                 column: self.column.clone(),
                 value: took.as_secs_f64(),
                 digest: sum.map(|sum| sum.digest()),
-                written: bytes_written() - written,
+                written: count().saturating_sub(written),
                 data,
             });
         }

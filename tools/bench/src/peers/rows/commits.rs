@@ -195,12 +195,12 @@ fn amplification(bench: &Bench<'_>, peer: &dyn Peer) -> Outcome<()> {
     let commits = bench.scaled(RANDOM);
     let mut draw = Draw::new(Choice::Uniform, bench.options.entries, 3);
     let mut value = [0; data::VALUE_BYTES];
-    let before = bytes_written();
+    let before = bytes_written(&bench.place.directory);
     for _ in 0..commits {
         put(peer, draw.next(), &mut value)?;
     }
     peer.settle()?;
-    let written = bytes_written() - before;
+    let written = bytes_written(&bench.place.directory).saturating_sub(before);
     let data = commits * data::ENTRY_BYTES;
     bench
         .recorder
