@@ -146,12 +146,7 @@ impl Rebuild {
     }
 
     /// The last key below one, and the first one at or behind another.
-    pub fn neighbors(
-        &mut self,
-        tree: &str,
-        low: &[u8],
-        high: Option<&[u8]>,
-    ) -> Result<Neighbors> {
+    pub fn neighbors(&mut self, tree: &str, low: &[u8], high: Option<&[u8]>) -> Result<Neighbors> {
         let Some(view) = self.begun(0)?.system_view(tree) else {
             return Ok((None, None));
         };
