@@ -205,6 +205,13 @@ fn size(path: &Path) -> Outcome<u64> {
 
 struct Found(Vec<Document>);
 
+fn tag(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
 impl Documents for Found {
     fn contents(&self) -> Vec<(i64, serde_json::Value)> {
         let contents = self.0.iter().map(|document| {
@@ -221,7 +228,7 @@ impl Documents for Found {
                 _ => None,
             };
             let tags: Vec<_> = match document.data.get("tags") {
-                Some(Value::Array(tags)) => tags.iter().map(ToString::to_string).collect(),
+                Some(Value::Array(tags)) => tags.iter().map(tag).collect(),
                 _ => Vec::new(),
             };
             let content = json!({

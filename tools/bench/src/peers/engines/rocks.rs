@@ -39,7 +39,7 @@ impl Peer for Rocks {
         work(&mut batch)?;
         let mut options = WriteOptions::default();
         options.set_sync(promise == Promise::Durable);
-        Ok(self.db.write_opt(&batch.0, &options)?)
+        Ok(self.db.write_opt(batch.0, &options)?)
     }
 
     fn read(&self, work: Reading<'_>) -> Outcome<()> {
