@@ -884,7 +884,9 @@ pub(crate) fn finish(bytes: &mut [u8]) {
     let old = Scratch::copy(bytes);
     let node = Node::new(&old);
     let items = node.items();
-    if prefix_bytes(&items, node.is_branch()) > node.prefix.len() {
+    let is_longer = prefix_bytes(&items, node.is_branch()) > node.prefix.len();
+    // Keys that are whole in their heads save nothing, and the prefix itself takes room.
+    if is_longer && measure(&items, node.is_branch()) <= usable_bytes(bytes.len()) {
         build(bytes, &items);
     }
 }

@@ -430,6 +430,9 @@ impl<S: Versioned> Log<S> {
             while !sleeper.roused.load(Ordering::Acquire) {
                 park();
             }
+            // Where no thread writes the log, this may run within a task, whose executor sleeps by
+            // parking this very thread: a call to wake it that came meanwhile is given back.
+            sleeper.thread.unpark();
             self.rouse_next();
             if self.durable.load(Ordering::Acquire) >= lsn {
                 return Ok(());

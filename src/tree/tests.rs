@@ -328,6 +328,14 @@ fn full_pages_of_a_sequential_load_share_what_their_keys_share() {
 }
 
 #[test]
+fn full_pages_of_short_keys_have_no_room_for_a_prefix() {
+    for value in 0..40 {
+        let (pages, root) = filled(1_000, |i| (i as u32).to_be_bytes().to_vec(), value);
+        pages.check(&root);
+    }
+}
+
+#[test]
 fn interleaved_ascending_streams_are_packed_too() {
     let key = |i: u64| format!("{:03}/{:010}", i % 7, i / 7).into_bytes();
     let (pages, root) = filled(20_000, key, 60);
