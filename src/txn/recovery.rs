@@ -30,7 +30,7 @@ use super::pages::TxnPages;
 use super::reclaim::Reclaimer;
 use super::state::{MAX_NAME_BYTES, State, TreeId, Trees, catalog};
 use super::write::apply;
-use crate::format::header::{Header, LogRegion, SLOT_BYTES};
+use crate::format::header::{Header, LogRegion, MAX_COUNT, SLOT_BYTES};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::format::record::{Operation, Operations};
 use crate::format::{Fault, node, page};
@@ -421,8 +421,12 @@ fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
     let Some(last) = scanned.commits.last() else {
         return Ok(());
     };
-    let (current, _) = engine.next_version();
-    let version = last.version.max(current.version + 1);
+    let (current, next) = engine.next_version();
+    if last.version > MAX_COUNT {
+        let what = "a version in the log is higher than any writer gets";
+        return Err(engine.pager.corrupt(0, Fault::new(what, 0, MAX_COUNT, last.version)));
+    }
+    let version = last.version.max(next);
     let mut pages = TxnPages::new(engine.clone(), version, false);
     for_each_operation(engine, scanned, |operation| {
         if let Operation::PutRun { run, .. } = operation {

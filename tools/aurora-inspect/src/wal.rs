@@ -18,6 +18,9 @@ use serde::Serialize;
 use crate::source::Source;
 use crate::{Failure, Fault, Faults};
 
+/// Nobody ever counts that far.
+const MAX_VERSION: u64 = u64::MAX >> 1;
+
 /// A record that replay would accept.
 #[derive(Debug, Clone, Serialize)]
 pub struct RecordInfo {
@@ -282,6 +285,11 @@ impl Wal {
             self.note(&record, offset, ring.lap(record.lsn), count, changes);
             self.end = record.lsn.saturating_add(record.bytes);
             crc = record.checksum;
+            if record.kind == COMMIT && record.version > MAX_VERSION {
+                let what = "a version in the log is higher than any writer gets";
+                let fault = Fault::new("log", what, MAX_VERSION, record.version);
+                self.faults.add(fault.at_offset(offset));
+            }
             if record.kind == COMMIT {
                 self.commits += 1;
                 self.operations += count;
