@@ -237,7 +237,7 @@ mod tests {
                 first: 20,
                 pages: 32,
             },
-            log_start: 99,
+            log_start: 96,
             log_start_crc: 77,
             ..Header::default()
         }
