@@ -23,12 +23,15 @@
 //! ```
 
 use super::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
+use super::record::ALIGN_BYTES;
 use super::{Lsn, PageNumber, PageRef, TreeRoot, Version, get_u32, get_u64, put_u32, put_u64};
 use crate::{Error, Result};
 
 pub(crate) const MAGIC: [u8; 8] = *b"AURORADB";
 pub(crate) const FORMAT_VERSION: u32 = 1;
 pub(crate) const SLOT_BYTES: usize = 256;
+/// The highest version, checkpoint and log position. Nobody ever counts that far.
+pub(crate) const MAX_COUNT: u64 = (1 << 63) - 1;
 pub(crate) const SLOT_CHECKSUM: usize = 252;
 
 /// A ring of pages that the log is written into.
@@ -186,6 +189,31 @@ impl Header {
                 ));
             }
         }
+        // What is added to them never overflows then.
+        let counts = [
+            (16, header.checkpoint),
+            (24, header.version),
+            (128, header.log_start),
+        ];
+        for (at, count) in counts {
+            if count > MAX_COUNT {
+                return Err(fault(
+                    "a count is higher than any writer gets",
+                    at,
+                    MAX_COUNT,
+                    count,
+                ));
+            }
+        }
+        if header.log_start % ALIGN_BYTES as u64 != 0 {
+            let start = header.log_start;
+            return Err(fault(
+                "a log position is no multiple of 8",
+                128,
+                0,
+                start % 8,
+            ));
+        }
         Ok(header)
     }
 }
@@ -219,7 +247,7 @@ mod tests {
                 first: 20,
                 pages: 32,
             },
-            log_start: 99,
+            log_start: 96,
             log_start_crc: 77,
             ..Header::default()
         }

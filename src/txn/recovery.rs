@@ -25,18 +25,19 @@
 //!    made longer may be shorter after the next crash. So the file is cut to what the slot and the
 //!    records need, and grows anew.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::checkpoint::FIRST_RING_BYTES;
 use super::engine::{Core, Engine, Settings};
 use super::pages::TxnPages;
 use super::reclaim::Reclaimer;
-use super::state::{State, Trees, catalog};
+use super::state::{MAX_NAME_BYTES, State, TreeId, Trees, catalog};
 use super::write::apply;
-use crate::format::header::{Header, LogRegion, SLOT_BYTES};
+use crate::format::header::{Header, LogRegion, MAX_COUNT, SLOT_BYTES};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::format::record::{Operation, Operations};
-use crate::format::{Fault, page};
+use crate::format::{Fault, node, page};
 use crate::log::{Geometry, Log, Position, Scan, scan};
 use crate::pager::{Cause, Pager, Space};
 use crate::storage::{MemoryStorage, Storage};
@@ -418,7 +419,8 @@ fn read_catalog(pager: &Arc<Pager>, header: &Header) -> Result<Arc<State>> {
     while more {
         let name = std::str::from_utf8(cursor.key()).ok().map(str::to_string);
         let value = cursor.value()?;
-        let limit = header.catalog.count.max(1) * 2 + 1024;
+        let count = header.catalog.count.max(1);
+        let limit = count.saturating_mul(2).saturating_add(1024);
         let entry = catalog::decode(&value).filter(|(id, _)| u64::from(*id) < limit);
         let (Some(name), Some((id, root))) = (name, entry) else {
             let fault = Fault::new("an entry of the catalog does not parse", 0, 24, 0);
@@ -439,8 +441,14 @@ fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
     let Some(last) = scanned.commits.last() else {
         return Ok(());
     };
-    let (current, _) = engine.next_version();
-    let version = last.version.max(current.version + 1);
+    let (current, next) = engine.next_version();
+    if last.version > MAX_COUNT {
+        let what = "a version in the log is higher than any writer gets";
+        return Err(engine
+            .pager
+            .corrupt(0, Fault::new(what, 0, MAX_COUNT, last.version)));
+    }
+    let version = last.version.max(next);
     let mut pages = TxnPages::new(engine.clone(), version, false);
     for_each_operation(&engine.pager, scanned, |operation| {
         if let Operation::PutRun { run, .. } = operation {
@@ -456,7 +464,9 @@ fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
         Ok(())
     })?;
     let mut trees = current.trees.clone();
+    let mut known: HashSet<TreeId> = trees.names().map(|(_, id)| id).collect();
     for_each_operation(&engine.pager, scanned, |operation| {
+        check_operation(engine, &trees, &mut known, operation)?;
         apply(&mut pages, &mut trees, operation).map(|_| ())
     })?;
     let state = Arc::new(State { version, trees });
@@ -465,6 +475,64 @@ fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
     engine.install(&mut core, &outcome, state.clone())?;
     engine.log.publish(state, scanned.end.lsn, true, None);
     Ok(())
+}
+
+/// Operations that no writer makes are damage: they would make trees of any number, which take memory,
+/// and change trees without a name, which nobody ever sees again.
+fn check_operation(
+    engine: &Engine,
+    trees: &Trees,
+    known: &mut HashSet<TreeId>,
+    operation: &Operation<'_>,
+) -> Result<()> {
+    let pager = &engine.pager;
+    let longest = node::max_key_bytes(pager.page_size());
+    let fault = |what, expected, found| Err(pager.corrupt(0, Fault::new(what, 0, expected, found)));
+    let (tree, key) = match *operation {
+        Operation::Put { tree, key, .. }
+        | Operation::PutRun { tree, key, .. }
+        | Operation::Delete { tree, key } => (tree, key),
+        Operation::DeleteRange { tree, .. } => (tree, &[][..]),
+        Operation::DropTree { tree } => {
+            if !known.remove(&tree) {
+                return fault("the log drops a tree that is not there", 0, u64::from(tree));
+            }
+            return Ok(());
+        }
+        Operation::CreateTree { tree, name } => {
+            let limit = known.len().max(1) as u64 * 2 + 1024;
+            if u64::from(tree) >= limit || !known.insert(tree) || !is_free(trees, name) {
+                let what = "the log makes a tree whose name or number is taken or impossible";
+                return fault(what, limit, u64::from(tree));
+            }
+            return Ok(());
+        }
+        Operation::RenameTree { tree, name } => {
+            if !is_free(trees, name) {
+                let what = "the log gives a tree a name that is taken or impossible";
+                return fault(what, 0, u64::from(tree));
+            }
+            (tree, &[][..])
+        }
+    };
+    if key.len() > longest {
+        let what = "a key in the log is longer than keys can be";
+        return fault(what, longest as u64, key.len() as u64);
+    }
+    match known.contains(&tree) {
+        true => Ok(()),
+        false => fault(
+            "the log changes a tree that is not there",
+            0,
+            u64::from(tree),
+        ),
+    }
+}
+
+fn is_free(trees: &Trees, name: &[u8]) -> bool {
+    let name = std::str::from_utf8(name).ok();
+    let name = name.filter(|name| (1..=MAX_NAME_BYTES).contains(&name.len()));
+    name.is_some_and(|name| trees.id(name).is_none())
 }
 
 fn for_each_operation(

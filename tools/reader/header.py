@@ -58,6 +58,9 @@ def judge(raw):
         return NEWER, header
     if header.page_size not in PAGE_SIZES or not _rings_are_possible(header):
         return WRONG, header
+    counts = (header.checkpoint, header.version, header.log_start)
+    if max(counts) >= 1 << 63 or header.log_start % 8 != 0:
+        return WRONG, header
     return VALID, header
 
 

@@ -6,6 +6,8 @@
 //!    verdict on the end is the engine's own.
 //! 2. Memory is bounded by the length of the rings, which lie in the file.
 
+use std::collections::{HashMap, HashSet};
+
 use aurora::Error;
 use aurora::anatomy::{
     self, COMMIT, FLAG_CLEAN, Header, LogRecord, MARK, Operation, RECORD_HEADER_BYTES, Ring, Run,
@@ -15,6 +17,9 @@ use serde::Serialize;
 
 use crate::source::Source;
 use crate::{Failure, Fault, Faults};
+
+/// Nobody ever counts that far.
+const MAX_VERSION: u64 = u64::MAX >> 1;
 
 /// A record that replay would accept.
 #[derive(Debug, Clone, Serialize)]
@@ -73,8 +78,41 @@ pub struct Wal {
     pub runs: Vec<(u32, u32)>,
     #[serde(skip)]
     long: Vec<Run>,
+    #[serde(skip)]
+    steps: Vec<(u64, Step)>,
     /// What is wrong.
     pub faults: Faults,
+}
+
+/// What a change needs of the trees that are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Change(u32),
+    Create(u32, Vec<u8>),
+    Rename(u32, Vec<u8>),
+    Drop(u32),
+    LongKey(usize),
+}
+
+impl Step {
+    fn of(operation: &Operation<'_>, longest: usize) -> Self {
+        match operation {
+            Operation::Put { key, .. }
+            | Operation::PutRun { key, .. }
+            | Operation::Delete { key, .. }
+                if key.len() > longest =>
+            {
+                Step::LongKey(key.len())
+            }
+            Operation::Put { tree, .. }
+            | Operation::PutRun { tree, .. }
+            | Operation::Delete { tree, .. }
+            | Operation::DeleteRange { tree, .. } => Step::Change(*tree),
+            Operation::CreateTree { tree, name } => Step::Create(*tree, name.to_vec()),
+            Operation::RenameTree { tree, name } => Step::Rename(*tree, name.to_vec()),
+            Operation::DropTree { tree } => Step::Drop(*tree),
+        }
+    }
 }
 
 /// A ring, turned so that it begins at a position.
@@ -159,6 +197,59 @@ impl Wal {
         faults
     }
 
+    /// Changes are of trees that are there, given those of the catalog.
+    pub fn check_trees(&self, source: &Source, trees: &[(String, u32)]) -> Faults {
+        let mut faults = Faults::default();
+        let mut names: HashMap<u32, Vec<u8>> = { trees.iter() }
+            .map(|(name, number)| (*number, name.as_bytes().to_vec()))
+            .collect();
+        let mut taken: HashSet<Vec<u8>> = names.values().cloned().collect();
+        for (offset, step) in &self.steps {
+            let is_name = |name: &[u8]| {
+                std::str::from_utf8(name).is_ok_and(|name| (1..=255).contains(&name.len()))
+            };
+            let wrong = match step {
+                Step::Change(tree) => (!names.contains_key(tree)).then_some(*tree),
+                Step::Drop(tree) => match names.remove(tree) {
+                    Some(name) => {
+                        taken.remove(&name);
+                        None
+                    }
+                    None => Some(*tree),
+                },
+                Step::Create(tree, name) => {
+                    let limit = names.len().max(1) as u64 * 2 + 1024;
+                    let is_wrong = u64::from(*tree) >= limit
+                        || names.contains_key(tree)
+                        || !is_name(name)
+                        || !taken.insert(name.clone());
+                    names.insert(*tree, name.clone());
+                    is_wrong.then_some(*tree)
+                }
+                Step::Rename(tree, name) => {
+                    let is_wrong = !is_name(name) || !taken.insert(name.clone());
+                    let old = names.insert(*tree, name.clone());
+                    let is_there = old.is_some();
+                    old.map(|old| taken.remove(&old));
+                    (is_wrong || !is_there).then_some(*tree)
+                }
+                Step::LongKey(length) => {
+                    let what = "a key in the log is longer than keys can be";
+                    let longest = anatomy::longest_key(source.page_size());
+                    faults.add(Fault::new("log", what, longest, length).at_offset(*offset));
+                    None
+                }
+            };
+            if let Some(tree) = wrong {
+                let what = "a change in the log is of a tree that cannot be";
+                let found = format!("tree {tree}");
+                let fault = Fault::new("log", what, "a tree that is there, or a new one", found);
+                faults.add(fault.at_offset(*offset));
+            }
+        }
+        faults
+    }
+
     fn follow(&mut self, source: &Source, header: &Header, first: Bytes, with_changes: bool) {
         let mut ring = first;
         let mut next = (header.next_log.pages > 0).then_some(header.next_log);
@@ -189,10 +280,16 @@ impl Wal {
             }
             let end = RECORD_HEADER_BYTES + record.length_bytes as usize;
             let payload = bytes.get(RECORD_HEADER_BYTES..end).unwrap_or_default();
-            let (count, changes) = self.operations(payload, offset, with_changes);
+            let longest = anatomy::longest_key(source.page_size());
+            let (count, changes) = self.operations(payload, offset, with_changes, longest);
             self.note(&record, offset, ring.lap(record.lsn), count, changes);
             self.end = record.lsn.saturating_add(record.bytes);
             crc = record.checksum;
+            if record.kind == COMMIT && record.version > MAX_VERSION {
+                let what = "a version in the log is higher than any writer gets";
+                let fault = Fault::new("log", what, MAX_VERSION, record.version);
+                self.faults.add(fault.at_offset(offset));
+            }
             if record.kind == COMMIT {
                 self.commits += 1;
                 self.operations += count;
@@ -241,7 +338,13 @@ impl Wal {
         });
     }
 
-    fn operations(&mut self, payload: &[u8], offset: u64, keep: bool) -> (u64, Vec<String>) {
+    fn operations(
+        &mut self,
+        payload: &[u8],
+        offset: u64,
+        keep: bool,
+        longest: usize,
+    ) -> (u64, Vec<String>) {
         let (mut count, mut changes) = (0, Vec::new());
         for operation in anatomy::operations(payload) {
             let Some(operation) = operation else {
@@ -255,6 +358,10 @@ impl Wal {
             if let Operation::PutRun { run, .. } = &operation {
                 self.runs.push(run_of(run));
                 self.long.push(*run);
+            }
+            let step = (offset, Step::of(&operation, longest));
+            if self.steps.last() != Some(&step) {
+                self.steps.push(step);
             }
             if keep {
                 changes.push(describe(&operation));

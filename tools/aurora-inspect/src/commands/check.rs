@@ -56,6 +56,15 @@ fn once(source: &Source, watcher: &dyn Watcher) -> Result<(Report, bool), Failur
     faults.append(wal.check_runs(source));
     let survey = Survey::take(source, Options { read_runs: true }, watcher)?;
     faults.append(survey.faults.clone());
+    // With a damaged catalog, nobody knows which trees there are.
+    if let Some((catalog, trees)) = survey.trees.split_first()
+        && catalog.damages == 0
+    {
+        let trees: Vec<_> = { trees.iter() }
+            .map(|tree| (tree.name.clone(), tree.number))
+            .collect();
+        faults.append(wal.check_trees(source, &trees));
+    }
     faults.append(crate::upper::check(source, &survey, watcher));
     let moved = source.has_moved_on();
     if moved {
