@@ -52,7 +52,7 @@ struct Run {
 
 fn run(turns: &[Turn]) -> Run {
     let clock = SetClock::at(START_MS);
-    let (image, world) = base(turns.len() % 2 == 0, &clock);
+    let (image, world) = base(turns.len().is_multiple_of(2), &clock);
     let disk = SimDisk::from_image(image, turns.len() as u64);
     disk.record_moments();
     let mut work = Work::start(disk.clone(), clock.clone(), History::new(world)).unwrap();

@@ -171,7 +171,7 @@ fn change(
             }
         },
         Op::RenameTree => {
-            let (from, to) = if number % 2 == 0 {
+            let (from, to) = if number.is_multiple_of(2) {
                 ("t", "u")
             } else {
                 ("u", "t")
@@ -229,7 +229,7 @@ fn change(
         Op::NewCollection => {
             tx.new_collection("more", schema())?;
             let people = world.collections.entry("more".into());
-            people.or_insert_with(People::new);
+            people.or_insert_with(People::created);
         }
         Op::DeleteCollection => {
             if world.collections.remove("people").is_some() {
@@ -421,7 +421,7 @@ pub fn base(is_closed: bool, clock: &Arc<SetClock>) -> (Vec<u8>, World) {
     db.write(|tx| {
         tx.new_collection("people", schema())?;
         let people = world.collections.entry("people".into());
-        people.or_insert_with(People::new);
+        people.or_insert_with(People::created);
         for i in 0..4u8 {
             put(
                 tx,

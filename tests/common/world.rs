@@ -110,14 +110,12 @@ impl Person {
 }
 
 impl People {
-    pub fn new() -> Self {
+    /// As it is when it was made with [`schema`].
+    pub fn created() -> Self {
+        let indexes = ["n", "name", "tags"];
         People {
             people: BTreeMap::new(),
-            indexes: ["n", "name", "seen", "tags"]
-                .into_iter()
-                .filter(|name| *name != "seen")
-                .map(|name| (name.to_string(), true))
-                .collect(),
+            indexes: indexes.map(|name| (name.to_string(), true)).into(),
         }
     }
 }
