@@ -4,9 +4,9 @@
 //!
 //! Builds the engine some fifty times, so it is not run by default:
 //! `cargo test --test mutants -- --ignored --nocapture`; with `AURORA_MUTANT=words` only those
-//! whose name has the words, and the results are only printed.
+//! whose name has the words; with `AURORA_MUTANT=new` those that have no result yet.
 
-use std::fmt::Write;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -159,14 +159,15 @@ fn every_mutant_is_caught() {
         copy(&root.join(part), &tree.join(part));
     }
     let wanted = std::env::var("AURORA_MUTANT").unwrap_or_default();
-    let mut table = String::from(
-        "# What caught each mutant\n\nWritten by `cargo test --test mutants -- --ignored`: each \
-         line is a protection of [`list.txt`](list.txt), and the\ntest that went red without it.\n\n\
-         | protection | suite | test |\n| --- | --- | --- |\n",
-    );
+    let mutants = list(root);
+    let mut results = known(root);
     let mut survivors = Vec::new();
-    for mutant in list(root) {
-        if !mutant.name.contains(&wanted) {
+    for mutant in &mutants {
+        let is_wanted = match wanted.as_str() {
+            "new" => !results.contains_key(&mutant.name),
+            words => mutant.name.contains(words),
+        };
+        if !is_wanted {
             continue;
         }
         let path = tree.join(&mutant.file);
@@ -179,17 +180,47 @@ fn every_mutant_is_caught() {
             .find_map(|suite| Some((suite, run(&tree, &target, suite)?)));
         std::fs::write(&path, source).unwrap();
         let (suite, test) = match caught {
-            Some((suite, test)) => (suite.as_str(), test),
+            Some((suite, test)) => (suite.as_str(), format!("`{test}`")),
             None => {
                 survivors.push(mutant.name.clone());
                 ("", "**none**".to_string())
             }
         };
         println!("{}: {suite} {test}, {:?}", mutant.name, started.elapsed());
-        writeln!(table, "| {} | {suite} | {test} |", mutant.name).unwrap();
-    }
-    if wanted.is_empty() {
-        std::fs::write(root.join("tests/mutants/results.md"), table).unwrap();
+        let line = format!("| {} | {suite} | {test} |\n", mutant.name);
+        results.insert(mutant.name.clone(), line);
+        let lines = mutants
+            .iter()
+            .filter_map(|mutant| results.get(&mutant.name));
+        let table: String = std::iter::once(HEAD)
+            .chain(lines.map(String::as_str))
+            .collect();
+        std::fs::write(root.join(RESULTS), table).unwrap();
     }
     assert!(survivors.is_empty(), "nothing caught: {survivors:#?}");
+}
+
+const RESULTS: &str = "tests/mutants/results.md";
+
+const HEAD: &str = "# What caught each mutant
+
+Written by `cargo test --test mutants -- --ignored`: each line is a protection of
+[`list.txt`](list.txt), and the test that went red without it.
+
+| protection | suite | test |
+| --- | --- | --- |
+";
+
+/// The lines of the results by the names of the mutants.
+fn known(root: &Path) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(root.join(RESULTS)).unwrap_or_default();
+    let lines = text
+        .lines()
+        .skip_while(|line| !line.starts_with("| ---"))
+        .skip(1);
+    let named = lines.filter_map(|line| {
+        let name = line.strip_prefix("| ")?.split(" |").next()?;
+        Some((name.to_string(), format!("{line}\n")))
+    });
+    named.collect()
 }

@@ -366,11 +366,12 @@ fn open(
     if !read_only {
         renew(&pager, slot, &scanned)?;
     }
-    let space = Space::open(&pager, &header)?;
-    let state = read_catalog(&pager, &header)?;
+    // Before anything is read through a map: no file is cut under one.
     if !read_only && !scanned.is_clean {
         forget_tail(&pager, &header, &scanned)?;
     }
+    let space = Space::open(&pager, &header)?;
+    let state = read_catalog(&pager, &header)?;
     let log = Log::new(
         pager.clone(),
         scanned.geometry,
