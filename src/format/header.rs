@@ -205,7 +205,7 @@ impl Header {
                 ));
             }
         }
-        if header.log_start % ALIGN_BYTES as u64 != 0 {
+        if !header.log_start.is_multiple_of(ALIGN_BYTES as u64) {
             let start = header.log_start;
             return Err(fault(
                 "a log position is no multiple of 8",
