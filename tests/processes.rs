@@ -82,7 +82,7 @@ fn a_stopped_process_still_holds_the_lock_and_goes_on_when_it_is_continued() {
     child.wait().unwrap();
     let db = open(&path).unwrap();
     db.check().unwrap();
-    (0..THREADS).for_each(|thread| assert!(verify(&db, thread) > 0));
+    (0..THREADS).for_each(|thread| assert!(verify(&db, thread).unwrap() > 0));
 }
 
 #[test]
@@ -168,7 +168,11 @@ fn a_copy_of_a_file_in_use_is_some_committed_state_or_is_refused() {
             .and_then(|db| db.check().map(|_| db));
         match seen {
             // A state that was committed: what belongs together is there together.
-            Ok(db) => opened.push((0..THREADS).map(|thread| verify(&db, thread)).collect()),
+            Ok(db) => opened.push(
+                (0..THREADS)
+                    .map(|thread| verify(&db, thread).unwrap())
+                    .collect(),
+            ),
             Err(error) => {
                 assert!(error.is_corruption(), "round {round}: {error:?}");
                 refused += 1;

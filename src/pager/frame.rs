@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 
 use crossbeam_epoch::Guard;
 
+use super::arena::{Arena, Place};
 use crate::format::Version;
 
 /// The head of a frame's allocation; its bytes follow.
@@ -30,6 +31,8 @@ struct Head {
     birth: Version,
     is_run: bool,
     clean: AtomicBool,
+    /// Where the memory came from.
+    block: u32,
 }
 
 const HEAD_BYTES: usize = size_of::<Head>();
@@ -44,23 +47,51 @@ fn layout(length: usize) -> Layout {
     }
 }
 
-/// Allocations of one length that this thread gave back. A commit copies a few pages and frees as
-/// many; taking them from here instead of the system's allocator, which is slow for blocks of this
-/// size, saved a third of a small commit.
+const SMALLEST_LOG2: u32 = 12;
+/// Pages lie in these; other lengths, which are those of long values, in the system's memory.
+static ARENAS: [Arena; 5] = [
+    Arena::new(HEAD_BYTES + (4 << 10)),
+    Arena::new(HEAD_BYTES + (8 << 10)),
+    Arena::new(HEAD_BYTES + (16 << 10)),
+    Arena::new(HEAD_BYTES + (32 << 10)),
+    Arena::new(HEAD_BYTES + (64 << 10)),
+];
+
+/// The block of a frame that is in no arena.
+const NO_BLOCK: u32 = u32::MAX;
+
+fn arena(length: usize) -> Option<&'static Arena> {
+    if !length.is_power_of_two() {
+        return None;
+    }
+    let index = length.ilog2().checked_sub(SMALLEST_LOG2)?;
+    ARENAS.get(index as usize)
+}
+
+/// Places of one length that this thread gave back, or took at once. A commit copies a few pages
+/// and frees as many; taking them from here saved a third of a small commit.
 #[derive(Default)]
 struct Spare {
     length: usize,
-    heads: Vec<NonNull<Head>>,
+    places: Vec<Place>,
 }
 
 const MAX_SPARE: usize = 64;
+/// So many are moved between a thread and the arena at once.
+const MOVED: usize = 32;
+
+impl Spare {
+    /// Gives back all but `kept` places.
+    fn shrink(&mut self, kept: usize) {
+        if let Some(arena) = arena(self.length) {
+            arena.give_back(self.places.drain(kept.min(self.places.len())..));
+        }
+    }
+}
 
 impl Drop for Spare {
     fn drop(&mut self) {
-        for head in self.heads.drain(..) {
-            // SAFETY: what stands here was allocated for `length` bytes and is nobody else's.
-            unsafe { dealloc(head.as_ptr().cast(), layout(self.length)) };
-        }
+        self.shrink(0);
     }
 }
 
@@ -69,43 +100,57 @@ thread_local! {
 }
 
 /// Memory for a head and `length` bytes, not initialised.
-fn allocate(length: usize) -> NonNull<Head> {
-    let spare = SPARE.try_with(|spare| {
-        let mut spare = spare.borrow_mut();
-        if spare.length == length {
-            spare.heads.pop()
-        } else {
-            None
+fn allocate(length: usize) -> Place {
+    if let Some(arena) = arena(length) {
+        let spare = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.length != length {
+                spare.shrink(0);
+                spare.length = length;
+            }
+            if spare.places.is_empty() {
+                arena.take(MOVED, &mut spare.places);
+            }
+            spare.places.pop()
+        });
+        if let Ok(Some(place)) = spare {
+            return place;
         }
-    });
-    if let Ok(Some(head)) = spare {
-        return head;
     }
     let layout = layout(length);
     // SAFETY: the layout has a non-zero size (the head).
-    let Some(head) = NonNull::new(unsafe { alloc(layout) }.cast::<Head>()) else {
+    let Some(start) = NonNull::new(unsafe { alloc(layout) }) else {
         handle_alloc_error(layout)
     };
-    head
+    Place {
+        start,
+        block: NO_BLOCK,
+    }
 }
 
 /// Takes back what `allocate` gave, which nobody points to any more.
-fn release(head: NonNull<Head>, length: usize) {
+fn release(place: Place, length: usize) {
+    if place.block == NO_BLOCK {
+        // SAFETY: the memory came from `alloc` in `allocate`, with this length.
+        unsafe { dealloc(place.start.as_ptr(), layout(length)) };
+        return;
+    }
     let kept = SPARE.try_with(|spare| {
         let mut spare = spare.borrow_mut();
-        if spare.heads.is_empty() {
-            spare.length = length;
+        if spare.length != length {
+            return false;
         }
-        let keep = spare.length == length && spare.heads.len() < MAX_SPARE && length <= 65_536;
-        if keep {
-            spare.heads.push(head);
+        if spare.places.len() == MAX_SPARE {
+            spare.shrink(MAX_SPARE - MOVED);
         }
-        keep
+        spare.places.push(place);
+        true
     });
     // The thread may be ending, with its spare ones gone.
-    if kept != Ok(true) {
-        // SAFETY: the memory came from `allocate` with this length.
-        unsafe { dealloc(head.as_ptr().cast(), layout(length)) };
+    if kept != Ok(true)
+        && let Some(arena) = arena(length)
+    {
+        arena.give_back(std::iter::once(place));
     }
 }
 
@@ -163,8 +208,9 @@ impl Drop for Frame {
     fn drop(&mut self) {
         if self.head().references.fetch_sub(1, Ordering::Release) == 1 {
             fence(Ordering::Acquire);
-            let length = self.head().length;
-            release(self.head, length);
+            let Head { length, block, .. } = *self.head();
+            let start = self.head.cast();
+            release(Place { start, block }, length);
         }
     }
 }
@@ -181,39 +227,36 @@ impl Unique {
     /// Zeros that remember the version that makes them, and whether they hold a long value or a
     /// page with a header.
     pub(crate) fn tagged(length: usize, birth: Version, is_run: bool) -> Self {
-        let head = allocate(length);
-        // SAFETY: the allocation has `length` bytes behind the head.
-        unsafe {
-            head.as_ptr()
-                .cast::<u8>()
-                .add(HEAD_BYTES)
-                .write_bytes(0, length)
-        };
-        Self::from_parts(head, length, birth, is_run)
+        let place = allocate(length);
+        // SAFETY: the place has `length` bytes behind the head.
+        unsafe { place.start.add(HEAD_BYTES).write_bytes(0, length) };
+        Self::from_parts(place, length, birth, is_run)
     }
 
     pub(crate) fn copy_of(bytes: &[u8], birth: Version, is_run: bool) -> Self {
-        let head = allocate(bytes.len());
-        // SAFETY: the allocation has `bytes.len()` bytes behind the head, and is new, so it does
-        // not overlap with `bytes`.
+        let place = allocate(bytes.len());
+        // SAFETY: the place has `bytes.len()` bytes behind the head, and is nobody else's, so it
+        // does not overlap with `bytes`.
         unsafe {
-            let to = head.as_ptr().cast::<u8>().add(HEAD_BYTES);
+            let to = place.start.as_ptr().add(HEAD_BYTES);
             to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         }
-        Self::from_parts(head, bytes.len(), birth, is_run)
+        Self::from_parts(place, bytes.len(), birth, is_run)
     }
 
-    /// `head` is an allocation for `length` bytes, all of them initialised.
-    fn from_parts(head: NonNull<Head>, length: usize, birth: Version, is_run: bool) -> Self {
+    /// `place` is for `length` bytes, all of them initialised.
+    fn from_parts(place: Place, length: usize, birth: Version, is_run: bool) -> Self {
         let value = Head {
             references: AtomicUsize::new(1),
             length,
             birth,
             is_run,
             clean: AtomicBool::new(false),
+            block: place.block,
         };
-        // SAFETY: the allocation is large enough for the head and aligned for it.
-        unsafe { head.as_ptr().write(value) };
+        let head = place.start.cast::<Head>();
+        // SAFETY: the place is large enough for the head and aligned for it.
+        unsafe { head.write(value) };
         Unique(Frame { head })
     }
 

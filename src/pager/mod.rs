@@ -14,6 +14,7 @@
 //!    bytes; maps double in size, so all of them together are less than twice the largest.
 //! 4. Nothing past the file's length is touched through a map.
 
+mod arena;
 mod cache;
 pub(crate) mod frame;
 mod space;

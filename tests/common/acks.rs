@@ -60,12 +60,14 @@ pub fn commit(db: &Aurora, thread: u64, number: u64, durability: Durability) -> 
 }
 
 /// How many commits of a thread are there, after a look at all of them.
-pub fn verify(db: &Aurora, thread: u64) -> u64 {
-    let snapshot = db.begin_read().unwrap();
-    let Ok(tree) = snapshot.tree(&tree_of(thread)) else {
-        return 0;
+pub fn verify(db: &Aurora, thread: u64) -> aurora::Result<u64> {
+    let snapshot = db.begin_read()?;
+    let tree = match snapshot.tree(&tree_of(thread)) {
+        Ok(tree) => tree,
+        Err(Error::TreeNotFound { .. }) => return Ok(0),
+        Err(error) => return Err(error),
     };
-    let count = tree.get("count").unwrap().unwrap();
+    let count = tree.get("count")?.unwrap();
     let count = u64::from_be_bytes((*count).try_into().unwrap());
     let first = count.saturating_sub(KEPT) + 1;
     assert_eq!(
@@ -74,19 +76,19 @@ pub fn verify(db: &Aurora, thread: u64) -> u64 {
         "thread {thread} at {count}"
     );
     for number in first..=count {
-        let found = tree.get(number.to_be_bytes()).unwrap();
+        let found = tree.get(number.to_be_bytes())?;
         let found = found.unwrap_or_else(|| panic!("thread {thread}: {number} of {count} is gone"));
         assert!(
             *found == *value_of(thread, number),
             "thread {thread}: the value of {number}"
         );
     }
-    let batch = snapshot.tree(&format!("batch {thread}")).unwrap();
+    let batch = snapshot.tree(&format!("batch {thread}"))?;
     assert_eq!(batch.len(), count % 7, "thread {thread} at {count}");
     for entry in batch.iter() {
-        assert_eq!(entry.unwrap().1, count.to_be_bytes(), "a batch came apart");
+        assert_eq!(entry?.1, count.to_be_bytes(), "a batch came apart");
     }
-    count
+    Ok(count)
 }
 
 /// Where the process that is to be started finds the file, and which round it is.
@@ -103,13 +105,16 @@ pub fn work(db: &Aurora, round: u64, failed: fn(Error) -> !) {
         out.write_all(line.as_bytes()).unwrap();
         out.flush().unwrap();
     };
-    let must = |done: aurora::Result<()>| done.unwrap_or_else(|error| failed(error));
+    fn ok<T>(done: aurora::Result<T>, failed: fn(Error) -> !) -> T {
+        done.unwrap_or_else(|error| failed(error))
+    }
+    let must = |done| ok(done, failed);
     say("\nopened\n".to_string());
     thread::scope(|scope| {
         for thread in 0..THREADS {
             let (say, must) = (&say, &must);
             scope.spawn(move || {
-                let mut number = verify(db, thread);
+                let mut number = ok(verify(db, thread), failed);
                 let mut random = Random(round << 8 | thread);
                 loop {
                     // The last thread commits buffered and acknowledges what it flushed.
@@ -188,7 +193,7 @@ pub fn complaints(child: &mut Child) -> String {
 pub fn compare(db: &Aurora, before: &[u64], said: &[u64], what: &str) -> Vec<u64> {
     (0..THREADS)
         .map(|thread| {
-            let count = verify(db, thread);
+            let count = verify(db, thread).unwrap();
             let (before, said) = (before[thread as usize], said[thread as usize]);
             assert!(
                 count >= said && count >= before,
