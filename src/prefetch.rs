@@ -7,18 +7,25 @@
 /// Asks for the cache line of a byte. Costs an instruction, and never waits. Past the end: nothing.
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8], at: usize) {
-    let Some(byte) = bytes.get(at) else { return };
+    if let Some(byte) = bytes.get(at) {
+        prefetch_start(byte);
+    }
+}
+
+/// Asks for the cache line in which a value begins.
+#[inline]
+pub(crate) fn prefetch_start<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the address is that of a byte that is borrowed here, so it is valid. (The
+        // SAFETY: the address is that of something that is borrowed here, so it is valid. (The
         // instruction does not fault for any address, and changes nothing but what is cached.)
         // Every x86-64 processor has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) }
     }
     // Elsewhere there is no stable instruction for it.
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = byte;
+    let _ = value;
 }
 
 #[cfg(test)]

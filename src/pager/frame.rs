@@ -22,6 +22,7 @@ use crossbeam_epoch::Guard;
 
 use super::arena::{Arena, Place};
 use crate::format::Version;
+use crate::prefetch::prefetch_start;
 
 /// The head of a frame's allocation; its bytes follow.
 #[repr(C, align(64))]
@@ -154,6 +155,12 @@ fn release(place: Place, length: usize) {
     }
 }
 
+/// Where the bytes of a frame begin.
+#[inline]
+fn bytes_of(head: NonNull<Head>) -> *mut u8 {
+    head.as_ptr().cast::<u8>().wrapping_add(HEAD_BYTES)
+}
+
 /// A counted handle on bytes that no longer change.
 #[derive(Debug)]
 pub(crate) struct Frame {
@@ -189,10 +196,7 @@ impl Deref for Frame {
     fn deref(&self) -> &[u8] {
         // SAFETY: the allocation holds `length` initialised bytes after the head and lives as
         // long as the handle; no one changes them (invariant 1).
-        unsafe {
-            let bytes = self.head.as_ptr().cast::<u8>().add(HEAD_BYTES);
-            std::slice::from_raw_parts(bytes, (*self.head.as_ptr()).length)
-        }
+        unsafe { std::slice::from_raw_parts(bytes_of(self.head), self.len()) }
     }
 }
 
@@ -217,7 +221,11 @@ impl Drop for Frame {
 
 /// A frame with one owner, which may change it.
 #[derive(Debug)]
-pub(crate) struct Unique(Frame);
+pub(crate) struct Unique {
+    frame: Frame,
+    /// That of the head, kept here because a look at the head is a wait for memory.
+    length: usize,
+}
 
 impl Unique {
     pub(crate) fn zeroed(length: usize) -> Self {
@@ -257,40 +265,41 @@ impl Unique {
         let head = place.start.cast::<Head>();
         // SAFETY: the place is large enough for the head and aligned for it.
         unsafe { head.write(value) };
-        Unique(Frame { head })
+        let frame = Frame { head };
+        Unique { frame, length }
     }
 
     pub(crate) fn birth(&self) -> Version {
-        self.0.head().birth
+        self.frame.head().birth
     }
 
     pub(crate) fn is_run(&self) -> bool {
-        self.0.head().is_run
+        self.frame.head().is_run
     }
 
     /// From now on the bytes are fixed.
     pub(crate) fn share(self) -> Frame {
-        self.0
+        self.frame
     }
 }
 
 impl Deref for Unique {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        &self.0
+        // SAFETY: as for `Frame::deref`; `length` is that of the head.
+        unsafe { std::slice::from_raw_parts(bytes_of(self.frame.head), self.length) }
     }
 }
 
 impl DerefMut for Unique {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        let head = self.0.head.as_ptr();
         // SAFETY: as for `Frame::deref`; and a `Unique` is the only handle (it is not `Clone`, and
-        // `share` consumes it), so this borrow of it is the only access.
-        unsafe {
-            let bytes = head.cast::<u8>().add(HEAD_BYTES);
-            std::slice::from_raw_parts_mut(bytes, (*head).length)
-        }
+        // `share` consumes it), so this borrow of it is the only access. `length` is that of the
+        // head.
+        unsafe { std::slice::from_raw_parts_mut(bytes_of(self.frame.head), self.length) }
     }
 }
 
@@ -299,6 +308,7 @@ impl DerefMut for Unique {
 pub(crate) struct Pinned<'g> {
     /// A raw pointer, because a reference to the head would not reach the bytes behind it.
     head: NonNull<Head>,
+    length: usize,
     pin: PhantomData<&'g Guard>,
 }
 
@@ -314,10 +324,13 @@ impl<'g> Pinned<'g> {
     pub(crate) fn bytes(self) -> &'g [u8] {
         // SAFETY: the allocation holds `length` initialised bytes after the head, lives for 'g
         // (invariant 2), and its bytes are fixed (invariant 1).
-        unsafe {
-            let bytes = self.head.as_ptr().cast::<u8>().add(HEAD_BYTES);
-            std::slice::from_raw_parts(bytes, self.head().length)
-        }
+        unsafe { std::slice::from_raw_parts(bytes_of(self.head), self.length) }
+    }
+
+    /// Asks for the head, which [`hold`](Self::hold) is going to change.
+    #[inline]
+    pub(crate) fn warm_head(self) {
+        prefetch_start(self.head());
     }
 
     pub(crate) fn birth(self) -> Version {
@@ -344,17 +357,45 @@ impl<'g> Pinned<'g> {
 }
 
 /// A place that holds a frame or nothing, read without a lock.
+///
+/// The low bits of the pointer, which a head's alignment leaves free, tell the length of a page: the
+/// bytes are reached without a look at the head, which is a wait for memory of its own.
 #[derive(Debug, Default)]
 pub(crate) struct FrameCell(AtomicPtr<Head>);
+
+const TAG_MASK: usize = align_of::<Head>() - 1;
+
+/// 0 for lengths that are not those of pages.
+fn tag_of(length: usize) -> usize {
+    match arena(length) {
+        Some(_) => (length.ilog2() - SMALLEST_LOG2) as usize + 1,
+        None => 0,
+    }
+}
+
+fn add_tag(head: *mut Head, length: usize) -> *mut Head {
+    head.map_addr(|address| address | tag_of(length))
+}
+
+fn without_tag(tagged: *mut Head) -> *mut Head {
+    tagged.map_addr(|address| address & !TAG_MASK)
+}
 
 impl FrameCell {
     #[inline]
     pub(crate) fn load<'g>(&self, _pin: &'g Guard) -> Option<Pinned<'g>> {
-        let head = self.0.load(Ordering::Acquire);
+        let tagged = self.0.load(Ordering::Acquire);
         // A pointer in a cell owns a count, and one that is taken out gives it back only after
         // every pin of that moment has ended; `_pin` is such a pin: this is invariant 2.
-        NonNull::new(head).map(|head| Pinned {
+        let head = NonNull::new(without_tag(tagged))?;
+        let length = match tagged.addr() & TAG_MASK {
+            // SAFETY: the frame lives for 'g (invariant 2).
+            0 => unsafe { head.as_ref() }.length,
+            tag => 1 << (SMALLEST_LOG2 as usize + tag - 1),
+        };
+        Some(Pinned {
             head,
+            length,
             pin: PhantomData,
         })
     }
@@ -386,7 +427,7 @@ impl FrameCell {
 
     /// Empties the cell if it still holds `seen`. Says whether it did.
     pub(crate) fn clear_if(&self, seen: Pinned<'_>, pin: &Guard) -> bool {
-        let old = seen.head.as_ptr();
+        let old = add_tag(seen.head.as_ptr(), seen.length);
         // `seen` is pinned, so its address cannot have been freed and used again: if the pointer
         // is the same, the frame is.
         let cleared = self
@@ -415,18 +456,20 @@ impl Drop for FrameCell {
     }
 }
 
+/// The pointer of a cell, which owns the count.
 fn into_raw(frame: Frame) -> *mut Head {
-    let head = frame.head.as_ptr();
+    let tagged = add_tag(frame.head.as_ptr(), frame.len());
     std::mem::forget(frame);
-    head
+    tagged
 }
 
 /// # Safety
-/// `head` must come from `into_raw`, and its count must not have been taken back already.
-unsafe fn from_raw(head: *mut Head) -> Frame {
+/// `tagged` must come from `into_raw`, and its count must not have been taken back already.
+unsafe fn from_raw(tagged: *mut Head) -> Frame {
     Frame {
-        // SAFETY: `into_raw` returns the pointer of a living frame, which is never null.
-        head: unsafe { NonNull::new_unchecked(head) },
+        // SAFETY: `into_raw` returns the pointer of a living frame, which is never null; the tag
+        // is in bits that its alignment leaves free.
+        head: unsafe { NonNull::new_unchecked(without_tag(tagged)) },
     }
 }
 

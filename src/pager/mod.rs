@@ -213,6 +213,7 @@ impl Pager {
         let entry = self.entry_of(target.page)?;
         loop {
             if let Some(frame) = entry.frame.load(pin) {
+                frame.warm_head();
                 entry.touch();
                 return Ok(PinnedBytes::Frame(frame));
             }

@@ -9,6 +9,7 @@
 //!    there the page splits right behind the new entry, or if that is at the end, the new one goes
 //!    alone into a new page. So the page on the left gets and stays full. That is so at the right
 //!    end of the tree, and in leaves whose last inserts each went right behind the one before.
+//! 4. After an entry went behind all others, the next one is tried there first ([`append`]).
 
 use crate::format::node::{self, Child, Item, Node, Payload, Scratch};
 use crate::format::page::{BRANCH, LEAF};
@@ -96,6 +97,10 @@ fn store<P: WritePages>(
         };
         return Ok(false);
     }
+    // Whoever appends one entry goes on.
+    if *pages.appends() && append(pages, root, key, payload)? {
+        return Ok(false);
+    }
     let stored = store_below(pages, &root.root, root.level, true, key, payload)?;
     let mut grown = TreeRoot {
         root: private(stored.page),
@@ -107,6 +112,76 @@ fn store<P: WritePages>(
     }
     *root = grown;
     Ok(stored.replaced)
+}
+
+/// Room for the pages of one way down. No tree gets so deep: a branch has three children at least.
+const MAX_STEPS: usize = 40;
+
+/// Stores an entry behind all others, if it belongs there and the last leaf has room: straight down
+/// the right side, without a search in each branch. If not, it says so, and the tree holds what it
+/// held.
+fn append<P: WritePages>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    key: &[u8],
+    payload: &Payload<'_>,
+) -> Result<bool> {
+    let mut steps = [0; MAX_STEPS];
+    let Some(branches) = steps.get_mut(..usize::from(root.level)) else {
+        return Ok(false);
+    };
+    let mut at = root.root;
+    let mut above = None;
+    for (level, step) in (1..=root.level).rev().zip(&mut *branches) {
+        let (page, bytes) = pages.private_bytes(&at)?;
+        let node = node_at(bytes, page, level)?;
+        let last = node.child(node.count().saturating_sub(1)).page;
+        lead_to(pages, root, above, &at, page)?;
+        (*step, above, at) = (page, Some(page), last);
+    }
+    let (leaf, bytes) = pages.private_bytes(&at)?;
+    let node = node_at(bytes, leaf, 0)?;
+    let end = node.count();
+    let stored = node.search(key) == Err(end) && node::insert(bytes, end, key, payload);
+    lead_to(pages, root, above, &at, leaf)?;
+    if stored {
+        for page in branches {
+            let bytes = pages.bytes_mut(*page)?;
+            change_last_child(bytes, |child| child.count = child.count.saturating_add(1));
+        }
+        root.count = root.count.saturating_add(1);
+    }
+    Ok(stored)
+}
+
+/// The last page below `above`, or the root, was `old` and is `new` now.
+#[inline]
+fn lead_to<P: WritePages>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    above: Option<PageNumber>,
+    old: &PageRef,
+    new: PageNumber,
+) -> Result<()> {
+    if new == old.page {
+        return Ok(());
+    }
+    match above {
+        Some(above) => change_last_child(pages.bytes_mut(above)?, |child| {
+            child.page = private(new);
+        }),
+        None => root.root = private(new),
+    }
+    Ok(())
+}
+
+#[inline]
+fn change_last_child(bytes: &mut [u8], change: impl FnOnce(&mut Child)) {
+    let node = Node::new(bytes);
+    let last = node.count().saturating_sub(1);
+    let mut child = node.child(last);
+    change(&mut child);
+    node::set_child(bytes, last, &child);
 }
 
 /// Puts a new root above the two halves of the old one.
@@ -195,6 +270,8 @@ fn store_below<P: WritePages>(
 /// What came of storing an entry in a leaf.
 struct LeafPut {
     slot: usize,
+    /// It is the last of the tree, and was not there before.
+    is_last: bool,
     replaced: bool,
     old_run: Option<RunRef>,
     /// There is no room: the leaf has to be split; if true, behind its last entry.
@@ -206,6 +283,7 @@ fn put_in_leaf(bytes: &mut [u8], rightmost: bool, key: &[u8], payload: &Payload<
     let found = node.search(key);
     let old_run = found.ok().and_then(|i| node.run(i));
     let (Ok(slot) | Err(slot)) = found;
+    let is_last = rightmost && found == Err(node.count());
     let mut stored = found.is_ok() && node::overwrite(bytes, slot, payload);
     if !stored {
         if found.is_ok() {
@@ -219,6 +297,7 @@ fn put_in_leaf(bytes: &mut [u8], rightmost: bool, key: &[u8], payload: &Payload<
     });
     LeafPut {
         slot,
+        is_last,
         replaced: found.is_ok(),
         old_run,
         splits,
@@ -232,6 +311,7 @@ fn settle_leaf<P: WritePages>(
     key: &[u8],
     payload: &Payload<'_>,
 ) -> Result<Stored> {
+    *pages.appends() = put.is_last;
     let split = match put.splits {
         Some(append) => Some(split_page(pages, page, put.slot, key, payload, append)?),
         None => None,

@@ -49,6 +49,10 @@ pub(crate) trait WritePages: ReadPages {
     /// The state no longer uses this page, which was born at `birth`.
     fn free(&mut self, page: PageNumber, birth: Version);
 
+    /// Whether the last entry that was stored went behind all others of its tree: kept for the next
+    /// one, of whatever tree. Only a guess.
+    fn appends(&mut self) -> &mut bool;
+
     /// Stores a long value in contiguous pages.
     fn allocate_run(&mut self, value: &[u8]) -> Result<RunRef>;
 

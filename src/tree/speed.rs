@@ -16,6 +16,7 @@ struct ArenaPages {
     base: usize,
     used: PageNumber,
     free: Vec<PageNumber>,
+    appends: bool,
 }
 
 impl ArenaPages {
@@ -28,6 +29,7 @@ impl ArenaPages {
             arena,
             used: 2,
             free: Vec::new(),
+            appends: false,
         }
     }
 
@@ -97,12 +99,18 @@ impl WritePages for ArenaPages {
     fn allocate(&mut self, kind: u8, level: u8) -> Result<PageNumber> {
         let page = self.take();
         let version = self.version;
-        page::init(self.bytes_mut(page)?, page, version, kind, level);
+        let bytes = self.bytes_mut(page)?;
+        bytes.fill(0);
+        page::init(bytes, page, version, kind, level);
         Ok(page)
     }
 
     fn free(&mut self, page: PageNumber, _: Version) {
         self.free.push(page);
+    }
+
+    fn appends(&mut self) -> &mut bool {
+        &mut self.appends
     }
 
     fn allocate_run(&mut self, _: &[u8]) -> Result<RunRef> {

@@ -18,6 +18,7 @@ pub(crate) struct TestPages {
     /// Pages in use: 1 for nodes, the length for runs.
     live: HashMap<PageNumber, u32>,
     pub strict: bool,
+    appends: bool,
 }
 
 impl TestPages {
@@ -29,6 +30,7 @@ impl TestPages {
             runs: HashMap::new(),
             live: HashMap::new(),
             strict: true,
+            appends: false,
         }
     }
 
@@ -148,6 +150,10 @@ impl WritePages for TestPages {
         if birth == self.version {
             self.pages[page as usize] = None;
         }
+    }
+
+    fn appends(&mut self) -> &mut bool {
+        &mut self.appends
     }
 
     fn allocate_run(&mut self, value: &[u8]) -> Result<RunRef> {

@@ -30,9 +30,11 @@ pub(crate) const DIRECT_BYTES: usize = 32 << 10;
 #[derive(Debug)]
 struct Slot {
     page: PageNumber,
-    frame: Unique,
     /// Changed since the last spill looked at it.
     touched: bool,
+    /// The frame's, here because a look at the frame is a wait for memory.
+    birth: Version,
+    frame: Unique,
 }
 
 /// What a transaction has done to pages so far: what a savepoint remembers.
@@ -57,6 +59,7 @@ pub(crate) struct TxnPages {
     spill_above_bytes: usize,
     can_spill: bool,
     has_direct_runs: bool,
+    appends: bool,
     /// Nothing is allocated at this page or behind it.
     ceiling: PageNumber,
 }
@@ -87,6 +90,7 @@ impl TxnPages {
             spill_above_bytes: budget / 2,
             can_spill,
             has_direct_runs: false,
+            appends: false,
             ceiling: PageNumber::MAX,
         }
     }
@@ -167,28 +171,44 @@ impl TxnPages {
         self.engine.pager.forget(page, &pin);
     }
 
-    fn slot(&self, page: PageNumber) -> Option<&Slot> {
+    /// Where the page is in the slab. (An index, so that what is found can be changed without
+    /// looking for it again.)
+    #[inline]
+    fn find(&self, page: PageNumber) -> Option<usize> {
         let index = self.engine.pager.known(page)?.slab_index()?;
-        self.slab
-            .get(index)?
-            .as_ref()
-            .filter(|slot| slot.page == page)
+        let slot = self.slab.get(index)?.as_ref()?;
+        (slot.page == page).then_some(index)
     }
 
+    #[inline]
+    fn slot(&self, page: PageNumber) -> Option<&Slot> {
+        self.slab.get(self.find(page)?)?.as_ref()
+    }
+
+    #[inline]
     fn slot_mut(&mut self, page: PageNumber) -> Option<&mut Slot> {
-        let index = self.engine.pager.known(page)?.slab_index()?;
-        self.slab
-            .get_mut(index)?
-            .as_mut()
-            .filter(|slot| slot.page == page)
+        let index = self.find(page)?;
+        self.slab.get_mut(index)?.as_mut()
+    }
+
+    #[inline]
+    fn change_slot(&mut self, index: usize) -> Result<&mut [u8]> {
+        match self.slab.get_mut(index) {
+            Some(Some(slot)) => {
+                slot.touched = true;
+                Ok(&mut slot.frame)
+            }
+            _ => Err(Error::TransactionFailed),
+        }
     }
 
     fn put_slot(&mut self, page: PageNumber, frame: Unique) {
         self.slab_bytes += frame.len();
         let slot = Some(Slot {
             page,
-            frame,
             touched: true,
+            birth: frame.birth(),
+            frame,
         });
         let index = match self.vacant.pop() {
             Some(index) => index,
@@ -297,7 +317,7 @@ impl TxnPages {
             }
             // A page from before a savepoint stays: what is born before `version` is not private
             // any more and could not be told from other pages once it has left the slab.
-            let ready = slot.frame.birth() == version
+            let ready = slot.birth == version
                 && (slot.frame.is_run()
                     || level == 0
                     || Node::new(&slot.frame).children().all(|child| {
@@ -432,14 +452,11 @@ impl WritePages for TxnPages {
     fn make_private(&mut self, target: &PageRef) -> Result<PageNumber> {
         let version = self.version;
         let (mut copy, birth) = match self.slot_mut(target.page) {
-            Some(slot) if slot.frame.birth() == version => {
+            Some(slot) if slot.birth == version => {
                 slot.touched = true;
                 return Ok(target.page);
             }
-            Some(slot) => (
-                Unique::copy_of(&slot.frame, version, false),
-                slot.frame.birth(),
-            ),
+            Some(slot) => (Unique::copy_of(&slot.frame, version, false), slot.birth),
             None => {
                 let bytes = self.engine.pager.hold(target)?;
                 let birth = page::birth(&bytes);
@@ -459,39 +476,30 @@ impl WritePages for TxnPages {
         Ok(page)
     }
 
+    #[inline]
     fn private_bytes(&mut self, target: &PageRef) -> Result<(PageNumber, &mut [u8])> {
         let version = self.version;
         // Mostly it is private already, and is looked for only once.
-        let is_private = |slot: &Slot| slot.page == target.page && slot.frame.birth() == version;
-        let index = self.engine.pager.entry(target.page).slab_index();
-        let found = index.filter(|index| {
-            let slot = self.slab.get(*index).and_then(Option::as_ref);
-            slot.is_some_and(is_private)
-        });
-        if let Some(index) = found {
-            return match self.slab.get_mut(index) {
-                Some(Some(slot)) => {
-                    slot.touched = true;
-                    Ok((target.page, &mut slot.frame))
-                }
-                _ => Err(Error::TransactionFailed),
-            };
+        if let Some(index) = self.find(target.page)
+            && let Some(Some(Slot { birth, .. })) = self.slab.get(index)
+            && *birth == version
+        {
+            return Ok((target.page, self.change_slot(index)?));
         }
         let page = self.make_private(target)?;
         Ok((page, self.bytes_mut(page)?))
     }
 
+    #[inline]
     fn bytes_mut(&mut self, page: PageNumber) -> Result<&mut [u8]> {
-        if self.slot(page).is_none() {
-            self.reload(page)?;
-        }
-        match self.slot_mut(page) {
-            Some(slot) => {
-                slot.touched = true;
-                Ok(&mut slot.frame)
+        let found = match self.find(page) {
+            Some(index) => Some(index),
+            None => {
+                self.reload(page)?;
+                self.find(page)
             }
-            None => Err(Error::TransactionFailed),
-        }
+        };
+        self.change_slot(found.unwrap_or(usize::MAX))
     }
 
     fn allocate(&mut self, kind: u8, level: u8) -> Result<PageNumber> {
@@ -508,6 +516,11 @@ impl WritePages for TxnPages {
         } else {
             self.freed.push((page, 1, birth));
         }
+    }
+
+    #[inline]
+    fn appends(&mut self) -> &mut bool {
+        &mut self.appends
     }
 
     fn allocate_run(&mut self, value: &[u8]) -> Result<RunRef> {
