@@ -535,6 +535,12 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// In a branch: the number of entries below child `i`.
+    #[inline]
+    pub(crate) fn child_count(&self, i: usize) -> u64 {
+        get_u64(self.bytes, self.slot(i).offset + CHILD_COUNT)
+    }
+
     /// In a branch: all of its children.
     pub(crate) fn children(&self) -> impl Iterator<Item = Child> + use<'a> {
         let node = *self;
@@ -1215,6 +1221,13 @@ pub(crate) fn fill_point(items: &[Item<'_>], limit: usize) -> usize {
 pub(crate) fn warm(bytes: &[u8]) {
     // The last line holds the prefix, which is compared first.
     for line in [0, 64, 128, 192, bytes.len().wrapping_sub(1)] {
+        prefetch(bytes, line);
+    }
+}
+
+/// Asks for all of a page that a scan comes to next.
+pub(crate) fn warm_all(bytes: &[u8]) {
+    for line in (0..bytes.len()).step_by(64) {
         prefetch(bytes, line);
     }
 }

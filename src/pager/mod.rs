@@ -228,6 +228,19 @@ impl Pager {
         }
     }
 
+    /// The bytes of a node, if they are at hand.
+    #[inline]
+    pub(crate) fn peek<'g>(&'g self, page: PageNumber, pin: &'g Guard) -> Option<PinnedBytes<'g>> {
+        let entry = self.known(page)?;
+        if let Some(frame) = entry.frame.load(pin) {
+            return Some(PinnedBytes::Frame(frame));
+        }
+        let bytes = entry
+            .is_verified()
+            .then(|| self.mapped(page, self.page_size as usize));
+        bytes.flatten().map(PinnedBytes::Mapped)
+    }
+
     /// The bytes of a node, good for as long as the pager and the state that it was found in.
     pub(crate) fn hold(&self, target: &PageRef) -> Result<PageBytes<'_>> {
         let pin = crossbeam_epoch::pin();

@@ -318,12 +318,13 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
         mut pick: impl FnMut(&Node<'_>) -> usize,
     ) -> Result<()> {
         for level in (1..=level).rev() {
-            let bytes = self.pages.read(&page)?;
-            let node = node_at(&bytes, page.page, level)?;
-            let slot = pick(&node);
-            let count = node.count();
+            let (slot, count, child) = self.pages.look(&page, |bytes| {
+                let node = node_at(bytes, page.page, level)?;
+                let slot = pick(&node);
+                Result::Ok((slot, node.count(), node.child(slot).page))
+            })??;
             self.path.push(Step { page, slot, count });
-            page = node.child(slot).page;
+            page = child;
         }
         let bytes = self.pages.read(&page)?;
         node::warm(&bytes);
@@ -392,7 +393,7 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
     fn next_leaf(&mut self) -> Result<bool> {
         while let Some(step) = self.path.pop() {
             if step.slot + 1 < step.count {
-                self.enter_sibling(&step, step.slot + 1, |_| 0)?;
+                self.enter_sibling(&step, step.slot + 1, step.slot + 2, |_| 0)?;
                 return Ok(true);
             }
         }
@@ -402,29 +403,41 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
     fn previous_leaf(&mut self) -> Result<bool> {
         while let Some(step) = self.path.pop() {
             if step.slot > 0 {
-                self.enter_sibling(&step, step.slot - 1, |node| node.count().saturating_sub(1))?;
+                let after = step.slot.wrapping_sub(2);
+                self.enter_sibling(&step, step.slot - 1, after, |node| {
+                    node.count().saturating_sub(1)
+                })?;
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Descends into another child of a branch that was just popped off the path.
+    /// Descends into another child of a branch that was just popped off the path. The one `after`
+    /// it, if there is one, will be next: if it is a leaf, its bytes are asked for. (Without that, a
+    /// scan of leaves that lie scattered in memory took 1.3 times as long.)
     fn enter_sibling(
         &mut self,
         step: &Step,
         slot: usize,
+        after: usize,
         pick: impl FnMut(&Node<'_>) -> usize,
     ) -> Result<()> {
         let level = self.root.level.saturating_sub(self.path.len() as u8);
-        let bytes = self.pages.read(&step.page)?;
-        let child = node_at(&bytes, step.page.page, level)?.child(slot);
-        drop(bytes);
+        let (child, after) = self.pages.look(&step.page, |bytes| {
+            let node = node_at(bytes, step.page.page, level)?;
+            let after = (level == 1 && after < step.count).then(|| node.child(after).page);
+            Result::Ok((node.child(slot).page, after))
+        })??;
         self.path.push(Step {
             page: step.page,
             slot,
             count: step.count,
         });
-        self.descend(child.page, level.saturating_sub(1), pick)
+        self.descend(child, level.saturating_sub(1), pick)?;
+        if let Some(after) = after {
+            self.pages.warm(&after, node::warm_all);
+        }
+        Ok(())
     }
 }

@@ -19,6 +19,16 @@ pub(crate) trait ReadPages {
     /// caller to check.
     fn read(&self, page: &PageRef) -> Result<Self::Bytes<'_>>;
 
+    /// Has a look at a leaf or branch page, as `read` gives it.
+    #[inline]
+    fn look<R>(&self, page: &PageRef, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        Ok(look(&*self.read(page)?))
+    }
+
+    /// Asks for lines of a page that will be read soon, if it is in memory. Never waits.
+    #[inline]
+    fn warm(&self, _page: &PageRef, _lines: impl FnOnce(&[u8])) {}
+
     /// The bytes of a long value, verified: exactly `run.length_bytes`.
     fn read_run(&self, run: &RunRef) -> Result<Self::Bytes<'_>>;
 }

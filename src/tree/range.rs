@@ -64,7 +64,7 @@ pub(crate) fn drop_tree<P: WritePages>(pages: &mut P, root: &mut TreeRoot) -> Re
     Ok(())
 }
 
-fn is_void(lower: KeyBound<'_>, upper: KeyBound<'_>) -> bool {
+pub(super) fn is_void(lower: KeyBound<'_>, upper: KeyBound<'_>) -> bool {
     match (lower, upper) {
         (Bound::Included(low), Bound::Included(high)) => low > high,
         (

@@ -374,6 +374,21 @@ impl ReadPages for Pager {
         self.hold(page)
     }
 
+    /// Under a pin: a count of a frame would be a change of memory that all readers share.
+    #[inline]
+    fn look<R>(&self, page: &PageRef, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        let pin = crossbeam_epoch::pin();
+        Ok(look(&self.read_pinned(page, &pin)?))
+    }
+
+    #[inline]
+    fn warm(&self, page: &PageRef, lines: impl FnOnce(&[u8])) {
+        let pin = crossbeam_epoch::pin();
+        if let Some(bytes) = self.peek(page.page, &pin) {
+            lines(&bytes);
+        }
+    }
+
     fn read_run(&self, run: &RunRef) -> Result<PageBytes<'_>> {
         Pager::read_run(self, run)
     }
