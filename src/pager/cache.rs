@@ -95,6 +95,12 @@ impl Cache {
         }
     }
 
+    /// Whether a frame of so many bytes can be kept without dropping another.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let used = self.clean_bytes.load(Ordering::Relaxed) + self.dirty_bytes();
+        used + bytes <= self.budget_bytes
+    }
+
     fn is_over_budget(&self) -> bool {
         let dirty = self.dirty_bytes().min(self.budget_bytes / 2);
         self.clean_bytes.load(Ordering::Relaxed) + dirty > self.budget_bytes
