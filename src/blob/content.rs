@@ -131,19 +131,19 @@ impl Content {
         Ok(chunk)
     }
 
-    /// Hands over what the chunk that `offset` is in has from there on; nothing at the end.
-    pub(super) fn with_rest_of_chunk<T>(
+    /// Hands over the chunk that `offset` is in, and the place of that byte in it. `None` at the end.
+    pub(super) fn with_chunk<T>(
         &self,
         moment: &impl Moment,
         offset: u64,
-        then: impl FnOnce(&[u8]) -> T,
-    ) -> Result<T> {
+        then: impl FnOnce(&ValueRef<'_>, usize) -> T,
+    ) -> Result<Option<T>> {
         if offset >= self.size {
-            return Ok(then(&[]));
+            return Ok(None);
         }
         let (index, within) = self.place(offset);
         let chunk = self.chunk(moment.system_view(CHUNKS), index)?;
-        Ok(then(chunk.get(within..).unwrap_or_default()))
+        Ok(Some(then(&chunk, within)))
     }
 
     /// Copies what there is from `offset` on, up to the length of `into`. Returns how much it was.
@@ -152,15 +152,16 @@ impl Content {
         while let Some(rest) = into.get_mut(done..)
             && !rest.is_empty()
         {
-            let copied = self.with_rest_of_chunk(moment, offset + done as u64, |bytes| {
+            let copied = self.with_chunk(moment, offset + done as u64, |chunk, within| {
+                let bytes = chunk.get(within..).unwrap_or_default();
                 let length = bytes.len().min(rest.len());
                 copy(rest, bytes.get(..length).unwrap_or_default());
                 length
             })?;
-            if copied == 0 {
-                break;
+            match copied {
+                None | Some(0) => break,
+                Some(copied) => done += copied,
             }
-            done += copied;
         }
         Ok(done)
     }

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
+use super::crc::shift;
 use super::meta::{BlobInfo, Meta};
 use super::{Flaw, KEYS};
 use crate::txn::snapshot::Snapshot;
@@ -37,7 +38,7 @@ pub struct BlobReader {
     meta: Arc<Meta>,
     expiry_ms: Option<u64>,
     position: u64,
-    /// Up to where it was read in order, and the checksum up to there.
+    /// Up to where it was read in order, and the checksum of the chunks that are whole before that.
     in_order: (u64, u32),
 }
 
@@ -94,25 +95,29 @@ impl BlobReader {
     /// Hands over what follows the position in its chunk, and moves on behind what was taken of it.
     fn step(&mut self, take: impl FnOnce(&[u8]) -> usize) -> io::Result<usize> {
         let content = self.meta.content;
-        let (position, (end, checksum)) = (self.position, self.in_order);
-        let (taken, checksum) = content
-            .with_rest_of_chunk(&self.snapshot, position, |bytes| {
-                let taken = take(bytes).min(bytes.len());
-                // Of what was taken, the part that was not read before.
-                let known = usize::try_from(end.saturating_sub(position)).unwrap_or(usize::MAX);
-                let new = bytes.get(..taken).and_then(|bytes| bytes.get(known..));
-                let new = new.filter(|_| position <= end).unwrap_or_default();
-                (taken, crc32c::crc32c_append(checksum, new))
-            })
-            .map_err(as_io)?;
-        let reached = position + taken as u64;
-        if position <= end && reached > end {
-            if reached == content.size && checksum != content.checksum {
+        let (position, (end, mut checksum)) = (self.position, self.in_order);
+        let step = content.with_chunk(&self.snapshot, position, |chunk, within| {
+            let rest = chunk.get(within..).unwrap_or_default();
+            let taken = take(rest).min(rest.len());
+            let is_new = position <= end && position + taken as u64 > end;
+            // Each chunk was checked against its own checksum. That of the whole follows from those
+            // of the chunks, without another look at the bytes.
+            if is_new && taken == rest.len() {
+                checksum = shift(checksum, chunk.len() as u64) ^ chunk.checksum();
+            }
+            (taken, is_new)
+        });
+        let Some((taken, is_new)) = step.map_err(as_io)? else {
+            return Ok(0);
+        };
+        self.position = position + taken as u64;
+        if is_new {
+            if self.position == content.size && checksum != content.checksum {
+                self.position = position;
                 return Err(as_io(self.damage(checksum)));
             }
-            self.in_order = (reached, checksum);
+            self.in_order = (self.position, checksum);
         }
-        self.position = reached;
         Ok(taken)
     }
 

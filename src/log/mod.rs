@@ -384,6 +384,11 @@ impl<S: Versioned> Log<S> {
         usage.used_bytes > usage.ring_bytes / 2
     }
 
+    /// Whether a batch is on its way to the disk.
+    pub(crate) fn is_led(&self) -> bool {
+        self.inner.lock().leading
+    }
+
     /// Bytes that wait for a write.
     pub(crate) fn buffered_bytes(&self) -> usize {
         self.inner.lock().buffer.len()

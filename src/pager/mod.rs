@@ -44,6 +44,16 @@ use crate::{Error, Result};
 const FIRST_MAP_LOG2: u32 = 24;
 const MAPS: usize = 64 - FIRST_MAP_LOG2 as usize;
 
+/// Long values are checked in pieces that fit the processor's caches.
+const PIECE_BYTES: usize = 64 << 10;
+/// Values from this length on are asked for as a whole before they are read through the map.
+const ASK_BYTES: usize = 16 << 10;
+
+thread_local! {
+    /// Memory for a piece, kept for the next value.
+    static PIECE: std::cell::Cell<Vec<u8>> = const { std::cell::Cell::new(Vec::new()) };
+}
+
 /// Verified pages of one file, and the place where new ones are written.
 #[derive(Debug)]
 pub(crate) struct Pager {
@@ -323,29 +333,23 @@ impl Pager {
             return Ok(PageBytes::Held(frame.hold(), length));
         }
         if entry.is_verified()
-            && let Some(bytes) = self.mapped(run.first, length)
+            && let Some(bytes) = self.mapped_run(run.first, length)
         {
             return Ok(PageBytes::Borrowed(bytes));
         }
         if length == 0 {
             return Ok(PageBytes::Borrowed(&[]));
         }
-        let frame = self.read_raw(run.first, length)?;
-        let checksum = crc32c::crc32c(&frame);
-        if checksum != run.checksum {
-            let fault = Fault::new(
-                "a long value does not match its checksum",
-                0,
-                u64::from(run.checksum),
-                u64::from(checksum),
-            );
-            return Err(self.corrupt(run.first, fault));
-        }
         self.cache.count_miss();
-        if let Some(bytes) = self.mapped(run.first, length) {
+        if self.mapped(run.first, length).is_some() {
+            self.verify_run(run)?;
             entry.set_verified();
-            return Ok(PageBytes::Borrowed(bytes));
+            if let Some(bytes) = self.mapped_run(run.first, length) {
+                return Ok(PageBytes::Borrowed(bytes));
+            }
         }
+        let frame = self.read_raw(run.first, length)?;
+        self.check_run(run, crc32c::crc32c(&frame))?;
         let frame = frame.share();
         frame.set_clean();
         // A value that would push everything else out is not worth keeping.
@@ -353,6 +357,48 @@ impl Pager {
             self.cache.admit(self, run.first, length);
         }
         Ok(PageBytes::Held(frame, length))
+    }
+
+    /// Reads a long value with calls that can fail, piece by piece, and checks it.
+    fn verify_run(&self, run: &RunRef) -> Result<()> {
+        let length = run.length_bytes as usize;
+        let pages = length.div_ceil(self.page_size as usize) as u64;
+        self.check_place(run.first, pages)?;
+        let mut piece = PIECE.take();
+        piece.resize(PIECE_BYTES, 0);
+        let mut checksum = 0;
+        for begin in (0..length).step_by(PIECE_BYTES) {
+            let bytes = piece.get_mut(..(length - begin).min(PIECE_BYTES));
+            let bytes = bytes.unwrap_or_default();
+            let offset = self.offset(run.first) + begin as u64;
+            self.storage
+                .read_at(offset, bytes)
+                .map_err(|error| Error::io("read a long value", offset, error))?;
+            checksum = crc32c::crc32c_append(checksum, bytes);
+        }
+        PIECE.set(piece);
+        self.check_run(run, checksum)
+    }
+
+    fn check_run(&self, run: &RunRef, found: u32) -> Result<()> {
+        if found == run.checksum {
+            return Ok(());
+        }
+        let what = "a long value does not match its checksum";
+        let fault = Fault::new(what, 0, u64::from(run.checksum), u64::from(found));
+        Err(self.corrupt(run.first, fault))
+    }
+
+    /// As [`mapped`](Self::mapped), with the whole asked for at once.
+    fn mapped_run(&self, first: PageNumber, length: usize) -> Option<&[u8]> {
+        let bytes = self.mapped(first, length)?;
+        if length >= ASK_BYTES
+            && let Some(map) = self.newest_map()
+        {
+            // Only advice: without it the bytes come page by page.
+            let _ = map.will_need(self.offset(first), length);
+        }
+        Some(bytes)
     }
 
     /// A slice of the newest map, if the storage maps and the file reaches that far.
@@ -363,13 +409,17 @@ impl Pager {
         if end > u64::from(self.file_pages()) * u64::from(self.page_size) {
             return None;
         }
-        let newest = self.newest_map.load(Ordering::Acquire);
-        if let Some(map) = newest.checked_sub(1).and_then(|index| self.maps.get(index))
-            && let Some(bytes) = map.get().and_then(|map| map.bytes(offset, length))
-        {
-            return Some(bytes);
+        let bytes = self.newest_map().and_then(|map| map.bytes(offset, length));
+        if bytes.is_some() {
+            return bytes;
         }
         self.grow_map(offset, length)
+    }
+
+    #[inline]
+    fn newest_map(&self) -> Option<&Map> {
+        let index = self.newest_map.load(Ordering::Acquire).checked_sub(1)?;
+        self.maps.get(index)?.get().map(|map| &**map)
     }
 
     #[cold]
@@ -385,6 +435,12 @@ impl Pager {
             Some(map) => map,
             None => match self.storage.map(1 << log2) {
                 Ok(Some(map)) => {
+                    // Pages are first read with calls, which read ahead where reads are in order.
+                    // What is touched here has left the system's cache, as memory is short: to
+                    // read around it then took 16 times as long as to read just it.
+                    if let Err(error) = map.advise_random() {
+                        tracing::debug!(%error, "no advice for the map");
+                    }
                     let _ = cell.set(map); // another thread's map is as good
                     self.newest_map.fetch_max(index + 1, Ordering::AcqRel);
                     cell.get()?

@@ -62,7 +62,7 @@ pub(crate) trait PageSource {
 }
 
 /// Neighbouring pages are written together, up to this many bytes.
-const GATHER_BYTES: usize = 1 << 20;
+const GATHER_BYTES: usize = 256 << 10;
 const MIN_STEP_BYTES: u64 = 16 << 10;
 const MAX_STEP_BYTES: u64 = 64 << 20;
 
@@ -79,12 +79,13 @@ impl Pager {
 
     /// Writes pages of one level, gathered where they are neighbours. `pages` is sorted, with
     /// whether each carries a page header (to be stamped) or is raw bytes. Levels are written from
-    /// the leaves up (invariant 2).
+    /// the leaves up (invariant 2). `after` is told how much each write wrote.
     pub(crate) fn write_pages(
         &self,
         pages: &[(PageNumber, bool)],
         source: &dyn PageSource,
         cause: Cause,
+        after: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<()> {
         let size = self.page_size() as usize;
         let mut gathered: Vec<u8> = Vec::new();
@@ -94,6 +95,7 @@ impl Pager {
             let far = next != u64::from(number) || gathered.len() >= GATHER_BYTES;
             if !gathered.is_empty() && far {
                 self.write_at(start, &gathered, cause)?;
+                after(gathered.len())?;
                 gathered.clear();
             }
             if gathered.is_empty() {
@@ -108,6 +110,7 @@ impl Pager {
         }
         if !gathered.is_empty() {
             self.write_at(start, &gathered, cause)?;
+            after(gathered.len())?;
         }
         Ok(())
     }

@@ -78,14 +78,24 @@ impl Map {
         Some(unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(start), length_bytes) })
     }
 
-    /// Tells the system that reads will be scattered, so that it does not read ahead. Does
-    /// nothing where there is no such advice.
-    ///
-    /// Off unless called: it helps point reads of a file that is larger than memory, and slows
-    /// down scans.
+    /// Tells the system that reads will be scattered, so that it reads what is touched and nothing
+    /// around it. Does nothing where there is no such advice.
     pub fn advise_random(&self) -> io::Result<()> {
         #[cfg(unix)]
         self.map.advise(memmap2::Advice::Random)?;
+        Ok(())
+    }
+
+    /// Tells the system that these bytes are about to be read, so that it reads them together.
+    /// Does nothing where there is no such advice, or beyond the end.
+    pub fn will_need(&self, offset: u64, length_bytes: usize) -> io::Result<()> {
+        #[cfg(unix)]
+        if let Ok(start) = usize::try_from(offset)
+            && start.saturating_add(length_bytes) <= self.length_bytes
+        {
+            let advice = memmap2::Advice::WillNeed;
+            self.map.advise_range(advice, start, length_bytes)?;
+        }
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ pub(crate) trait ReadPages {
     /// Has a look at a leaf or branch page, as `read` gives it.
     #[inline]
     fn look<R>(&self, page: &PageRef, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
-        Ok(look(&*self.read(page)?))
+        Ok(look(&self.read(page)?))
     }
 
     /// Asks for lines of a page that will be read soon, if it is in memory. Never waits.

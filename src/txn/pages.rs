@@ -276,9 +276,12 @@ impl TxnPages {
                 let pages = self.spillable(level, ignore_touched, self.slab_bytes - target);
                 if !pages.is_empty() {
                     let source = SlabSource { pages: self };
-                    self.engine
-                        .pager
-                        .write_pages(&pages, &source, Cause::Spill)?;
+                    self.engine.pager.write_pages(
+                        &pages,
+                        &source,
+                        Cause::Spill,
+                        &mut |_| Ok(()),
+                    )?;
                     for (page, _) in pages {
                         self.drop_slot(page);
                     }

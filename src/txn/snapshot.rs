@@ -279,11 +279,11 @@ fn get_shared<'a>(pager: &'a Pager, root: &TreeRoot, key: &[u8]) -> Result<Optio
     match found.value {
         ValueAt::Run(run) => {
             let bytes = pager.read_run(&run)?;
-            Ok(Some(ValueRef::whole(bytes)))
+            Ok(Some(ValueRef::long(bytes, &run)))
         }
         ValueAt::Inline(range) => {
             let bytes = found.leaf.keep(pager, found.page);
-            Ok(Some(ValueRef { bytes, range }))
+            Ok(Some(ValueRef::short(bytes, range)))
         }
     }
 }
@@ -326,11 +326,8 @@ fn get_private<'a>(
         return Ok(None);
     };
     Ok(Some(match found.value {
-        ValueAt::Run(run) => ValueRef::whole(pages.read_run(&run)?),
-        ValueAt::Inline(range) => ValueRef {
-            bytes: found.leaf,
-            range,
-        },
+        ValueAt::Run(run) => ValueRef::long(pages.read_run(&run)?, &run),
+        ValueAt::Inline(range) => ValueRef::short(found.leaf, range),
     }))
 }
 
@@ -399,12 +396,30 @@ impl ReadPages for Pager {
 pub struct ValueRef<'a> {
     bytes: PageBytes<'a>,
     range: std::ops::Range<usize>,
+    checksum: Option<u32>,
 }
 
 impl<'a> ValueRef<'a> {
-    fn whole(bytes: PageBytes<'a>) -> Self {
+    fn long(bytes: PageBytes<'a>, run: &RunRef) -> Self {
         let range = 0..bytes.len();
-        ValueRef { bytes, range }
+        ValueRef {
+            bytes,
+            range,
+            checksum: Some(run.checksum),
+        }
+    }
+
+    fn short(leaf: PageBytes<'a>, range: std::ops::Range<usize>) -> Self {
+        ValueRef {
+            bytes: leaf,
+            range,
+            checksum: None,
+        }
+    }
+
+    /// Its CRC-32C. A long value has one at hand, against which it was checked.
+    pub(crate) fn checksum(&self) -> u32 {
+        self.checksum.unwrap_or_else(|| crc32c::crc32c(self))
     }
 }
 
