@@ -118,9 +118,18 @@ impl Content {
         Ok(())
     }
 
-    fn chunk<'v>(&self, view: Option<TreeView<'v>>, index: u32) -> Result<ValueRef<'v>> {
+    fn chunk<'v>(
+        &self,
+        view: Option<TreeView<'v>>,
+        index: u32,
+        wanted_bytes: usize,
+    ) -> Result<ValueRef<'v>> {
+        let key = chunk_key(self.number, index);
         let chunk = match view {
-            Some(view) => view.get(chunk_key(self.number, index))?,
+            Some(view) if wanted_bytes < self.chunk_bytes as usize / 4 => {
+                view.get_for_a_part(&key)?
+            }
+            Some(view) => view.get(key)?,
             None => None,
         };
         let chunk = chunk.ok_or_else(|| {
@@ -132,17 +141,19 @@ impl Content {
     }
 
     /// Hands over the chunk that `offset` is in, and the place of that byte in it. `None` at the end.
+    /// `wanted_bytes` of it are going to be read.
     pub(super) fn with_chunk<T>(
         &self,
         moment: &impl Moment,
         offset: u64,
+        wanted_bytes: usize,
         then: impl FnOnce(&ValueRef<'_>, usize) -> T,
     ) -> Result<Option<T>> {
         if offset >= self.size {
             return Ok(None);
         }
         let (index, within) = self.place(offset);
-        let chunk = self.chunk(moment.system_view(CHUNKS), index)?;
+        let chunk = self.chunk(moment.system_view(CHUNKS), index, wanted_bytes)?;
         Ok(Some(then(&chunk, within)))
     }
 
@@ -152,12 +163,13 @@ impl Content {
         while let Some(rest) = into.get_mut(done..)
             && !rest.is_empty()
         {
-            let copied = self.with_chunk(moment, offset + done as u64, |chunk, within| {
-                let bytes = chunk.get(within..).unwrap_or_default();
-                let length = bytes.len().min(rest.len());
-                copy(rest, bytes.get(..length).unwrap_or_default());
-                length
-            })?;
+            let copied =
+                self.with_chunk(moment, offset + done as u64, rest.len(), |chunk, within| {
+                    let bytes = chunk.get(within..).unwrap_or_default();
+                    let length = bytes.len().min(rest.len());
+                    copy(rest, bytes.get(..length).unwrap_or_default());
+                    length
+                })?;
             match copied {
                 None | Some(0) => break,
                 Some(copied) => done += copied,
@@ -177,7 +189,10 @@ impl Content {
         loop {
             let (index, begin) = self.place(self.size);
             if begin > 0 {
-                copy(&mut chunk, &self.chunk(tx.system_view(CHUNKS), index)?);
+                copy(
+                    &mut chunk,
+                    &self.chunk(tx.system_view(CHUNKS), index, usize::MAX)?,
+                );
             }
             let space = chunk.get_mut(begin..).unwrap_or_default();
             let (length, read) = fill(source, space);
@@ -256,7 +271,7 @@ impl Content {
             let mut checksum = self.checksum_of_chunks(tx, index)?;
             let mut first_gone = keys_from(self.number, index);
             if within > 0 {
-                let chunk = self.chunk(tx.system_view(CHUNKS), index)?;
+                let chunk = self.chunk(tx.system_view(CHUNKS), index, usize::MAX)?;
                 let kept = chunk.get(..within).unwrap_or_default().to_vec();
                 drop(chunk);
                 checksum = crc32c::crc32c_append(checksum, &kept);
@@ -367,7 +382,9 @@ impl Content {
     ) -> Result<()> {
         while !bytes.is_empty() {
             let (index, begin) = self.place(offset);
-            let mut chunk = self.chunk(tx.system_view(CHUNKS), index)?.to_vec();
+            let mut chunk = self
+                .chunk(tx.system_view(CHUNKS), index, usize::MAX)?
+                .to_vec();
             let target = chunk.get_mut(begin..).unwrap_or_default();
             let (new, rest) = bytes.split_at(bytes.len().min(target.len()));
             let target = target.get_mut(..new.len()).unwrap_or_default();

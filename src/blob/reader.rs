@@ -96,7 +96,7 @@ impl BlobReader {
     fn step(&mut self, take: impl FnOnce(&[u8]) -> usize) -> io::Result<usize> {
         let content = self.meta.content;
         let (position, (end, mut checksum)) = (self.position, self.in_order);
-        let step = content.with_chunk(&self.snapshot, position, |chunk, within| {
+        let step = content.with_chunk(&self.snapshot, position, usize::MAX, |chunk, within| {
             let rest = chunk.get(within..).unwrap_or_default();
             let taken = take(rest).min(rest.len());
             let is_new = position <= end && position + taken as u64 > end;

@@ -333,7 +333,7 @@ impl Pager {
             return Ok(PageBytes::Held(frame.hold(), length));
         }
         if entry.is_verified()
-            && let Some(bytes) = self.mapped_run(run.first, length)
+            && let Some(bytes) = self.mapped(run.first, length)
         {
             return Ok(PageBytes::Borrowed(bytes));
         }
@@ -344,7 +344,7 @@ impl Pager {
         if self.mapped(run.first, length).is_some() {
             self.verify_run(run)?;
             entry.set_verified();
-            if let Some(bytes) = self.mapped_run(run.first, length) {
+            if let Some(bytes) = self.mapped(run.first, length) {
                 return Ok(PageBytes::Borrowed(bytes));
             }
         }
@@ -389,16 +389,17 @@ impl Pager {
         Err(self.corrupt(run.first, fault))
     }
 
-    /// As [`mapped`](Self::mapped), with the whole asked for at once.
-    fn mapped_run(&self, first: PageNumber, length: usize) -> Option<&[u8]> {
-        let bytes = self.mapped(first, length)?;
+    /// Asks for a long value that the map is going to serve as a whole. (Its bytes may have left the
+    /// system's cache, and would come back page by page.)
+    pub(crate) fn ask_for(&self, run: &RunRef) {
+        let length = run.length_bytes as usize;
         if length >= ASK_BYTES
+            && self.known(run.first).is_some_and(Entry::is_verified)
             && let Some(map) = self.newest_map()
         {
-            // Only advice: without it the bytes come page by page.
-            let _ = map.will_need(self.offset(first), length);
+            // Only advice: nothing depends on it.
+            let _ = map.will_need(self.offset(run.first), length);
         }
-        Some(bytes)
     }
 
     /// A slice of the newest map, if the storage maps and the file reaches that far.

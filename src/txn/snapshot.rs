@@ -119,8 +119,16 @@ impl<'a> TreeView<'a> {
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<ValueRef<'a>>> {
         match self.source {
-            Source::Shared(pager) => get_shared(pager, &self.root, key.as_ref()),
+            Source::Shared(pager) => get_shared(pager, &self.root, key.as_ref(), true),
             Source::Private(pages) => get_private(pages, &self.root, key.as_ref()),
+        }
+    }
+
+    /// The value of a key, of which only a part will be looked at.
+    pub(crate) fn get_for_a_part(&self, key: &[u8]) -> Result<Option<ValueRef<'a>>> {
+        match self.source {
+            Source::Shared(pager) => get_shared(pager, &self.root, key, false),
+            Source::Private(pages) => get_private(pages, &self.root, key),
         }
     }
 
@@ -270,7 +278,12 @@ pub(crate) fn as_bytes<K: AsRef<[u8]>>(bound: Bound<&K>) -> Bound<&[u8]> {
 /// The hot path: the descent holds one pin and counts nothing; only the value that is returned
 /// takes a count, and only if it is in a frame.
 #[inline]
-fn get_shared<'a>(pager: &'a Pager, root: &TreeRoot, key: &[u8]) -> Result<Option<ValueRef<'a>>> {
+fn get_shared<'a>(
+    pager: &'a Pager,
+    root: &TreeRoot,
+    key: &[u8],
+    as_a_whole: bool,
+) -> Result<Option<ValueRef<'a>>> {
     let pin = crossbeam_epoch::pin();
     let pages = PinnedPages { pager, pin: &pin };
     let Some(found) = tree::find(&pages, root, key)? else {
@@ -278,6 +291,9 @@ fn get_shared<'a>(pager: &'a Pager, root: &TreeRoot, key: &[u8]) -> Result<Optio
     };
     match found.value {
         ValueAt::Run(run) => {
+            if as_a_whole {
+                pager.ask_for(&run);
+            }
             let bytes = pager.read_run(&run)?;
             Ok(Some(ValueRef::long(bytes, &run)))
         }
