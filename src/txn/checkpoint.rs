@@ -60,7 +60,7 @@ pub(crate) struct Candidate<'a> {
 }
 
 /// So much is written between two syncs while commits wait for the device.
-const UNSYNCED_BYTES: usize = 512 << 10;
+const UNSYNCED_BYTES: usize = 256 << 10;
 
 /// A state under way to the disk.
 struct Job {
@@ -230,7 +230,8 @@ impl Engine {
 
     /// Lets the device finish what was written so far, if commits wait for it too: a sync of the log
     /// has to wait for whatever the system is writing, and its journal for all that is new in the
-    /// file. (Without this, one commit in a thousand took 40 times as long as most.)
+    /// file. (Measured, one commit in a hundred took 1.3 ms with it and 1.9 without; with 64 KiB 1.0, and
+    /// checkpoints that take twice as long. The slowest in a thousand, 9 ms, are the same in each case.)
     fn give_way(&self, unsynced_bytes: &mut usize) -> Result<()> {
         if *unsynced_bytes < UNSYNCED_BYTES || !self.log.is_led() {
             return Ok(());
