@@ -54,14 +54,14 @@ struct Removed {
     too_empty: bool,
 }
 
-fn remains<P: WritePages>(pages: &mut P, page: PageNumber) -> Result<Removed> {
-    let limit = percent(pages.page_size(), TOO_EMPTY);
-    let node = Node::new(pages.bytes_mut(page)?);
-    Ok(Removed {
+fn remains(page: PageNumber, bytes: &[u8]) -> Removed {
+    let limit = percent(bytes.len() as u32, TOO_EMPTY);
+    let node = Node::new(bytes);
+    Removed {
         page,
         is_empty: node.count() == 0,
         too_empty: node.used() < limit,
-    })
+    }
 }
 
 fn delete_below<P: WritePages>(
@@ -71,6 +71,7 @@ fn delete_below<P: WritePages>(
     key: &[u8],
 ) -> Result<Option<Removed>> {
     let bytes = pages.read(at)?;
+    node::warm(&bytes);
     let node = node_at(&bytes, at.page, level)?;
     if level == 0 {
         let Ok(i) = node.search(key) else {
@@ -78,12 +79,13 @@ fn delete_below<P: WritePages>(
         };
         let run = node.run(i);
         drop(bytes);
-        let page = pages.make_private(at)?;
-        node::remove(pages.bytes_mut(page)?, i);
+        let (page, bytes) = pages.private_bytes(at)?;
+        node::remove(bytes, i);
+        let removed = remains(page, bytes);
         if let Some(run) = run {
             pages.free_run(&run);
         }
-        return remains(pages, page).map(Some);
+        return Ok(Some(removed));
     }
     let i = node.child_index(key);
     let child = node.child(i);
@@ -92,23 +94,23 @@ fn delete_below<P: WritePages>(
         return Ok(None);
     };
     let (page, bytes) = pages.private_bytes(at)?;
+    if below.is_empty {
+        node::remove(bytes, i);
+        let removed = remains(page, bytes);
+        let birth = pages.version();
+        pages.free(below.page, birth);
+        return Ok(Some(removed));
+    }
     let shrunk = Child {
         page: private(below.page),
         count: child.count.saturating_sub(1),
     };
-    if below.is_empty {
-        node::remove(bytes, i);
-        let birth = pages.version();
-        pages.free(below.page, birth);
-    } else {
-        if shrunk != child {
-            node::set_child(bytes, i, &shrunk);
-        }
-        if below.too_empty {
-            merge_near(pages, page, i)?;
-        }
+    node::set_child(bytes, i, &shrunk);
+    if !below.too_empty {
+        return Ok(Some(remains(page, bytes)));
     }
-    remains(pages, page).map(Some)
+    merge_near(pages, page, i)?;
+    Ok(Some(remains(page, pages.bytes_mut(page)?)))
 }
 
 /// Merges child `i` of a private branch with the sibling after or before it, if that fits.
