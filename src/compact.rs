@@ -36,7 +36,8 @@ pub struct Progress {
 
 /// Leaves that one step visits: some milliseconds of the writer's turn.
 const STEP_LEAVES: usize = 128;
-/// A pass that gains less than this share of the file is the last one.
+/// The second pass in a row that gains less than this share of the file is the last one. (The first
+/// may only have made room: its old places wait for a checkpoint and the readers.)
 const WORTH_SHARE: u32 = 64;
 const MAX_PASSES: u32 = 8;
 
@@ -60,6 +61,7 @@ impl Compaction {
         let before = self.engine().file_bytes();
         // Frees what is only waiting, so that the cutoff is the right one.
         self.engine().checkpoint()?;
+        let mut gained_little = false;
         for _ in 0..MAX_PASSES {
             let (end, free) = self.engine().end_and_free();
             if free <= (end / WORTH_SHARE).max(self.engine().checkpoint_reserve()) {
@@ -77,9 +79,11 @@ impl Compaction {
             self.checkpoint_moving(cutoff)?;
             let (now, _) = self.engine().end_and_free();
             tracing::debug!(from = end, to = now, "compaction pass");
-            if !finished || end.saturating_sub(now) <= end / WORTH_SHARE {
+            let gains_little = end.saturating_sub(now) <= end / WORTH_SHARE;
+            if !finished || (gains_little && gained_little) {
                 break;
             }
+            gained_little = gains_little;
         }
         self.engine().cut_tail();
         Ok(before.saturating_sub(self.engine().file_bytes()))
