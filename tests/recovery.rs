@@ -2,13 +2,28 @@
 //! others got wrong.
 
 mod common;
+#[path = "common/hooked.rs"]
+mod hooked;
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use aurora::storage::{SimCrash, SimDisk, SimFault, SimOperation};
 use aurora::{Aurora, Durability, Error};
 use common::{Model, contents, open, repeatable};
+use hooked::{Hooked, at_event};
 
 fn put(db: &Aurora, key: &str, value: &[u8]) {
     db.tree("a").unwrap().put(key, value).unwrap();
+}
+
+fn put_buffered(db: &Aurora, key: &str, value: &[u8]) {
+    let mut tx = db.begin_write().unwrap();
+    tx.set_durability(Durability::Buffered);
+    tx.tree("a").unwrap().put(key, value).unwrap();
+    tx.commit().unwrap();
 }
 
 fn model(entries: &[(&str, &[u8])]) -> Model {
@@ -408,4 +423,237 @@ fn a_value_that_looks_like_a_page_or_a_header_is_a_value() {
     damaged[4096..4096 + 256].fill(0);
     let error = open(SimDisk::from_image(damaged, 1).storage()).unwrap_err();
     assert!(error.is_corruption() || is_foreign(&error), "{error}");
+}
+
+/// A commit arrives while a checkpoint is written: the checkpoint holds what was before it, and
+/// the next one must not take the tree for the same as in this one.
+#[test]
+fn a_commit_during_a_checkpoint_is_part_of_the_next_one() {
+    let disk = SimDisk::new(1);
+    let storage = Hooked::new(disk.storage());
+    let db = open(Arc::new(storage.clone())).unwrap();
+    put(&db, "one", b"1");
+    let during = db.clone();
+    storage.before_sync(move || put(&during, "two", b"2"));
+    db.checkpoint().unwrap();
+    let expected = model(&[("one", b"1"), ("two", b"2")]);
+    for round in 0..3 {
+        assert_eq!(state_of(&db), expected);
+        for crash in [SimCrash::LoseAll, SimCrash::KeepAll] {
+            let found = open(disk.crash_image(crash).storage()).unwrap();
+            assert_eq!(state_of(&found), expected, "{crash:?} after {round} more");
+            found.check().unwrap();
+        }
+        db.checkpoint().unwrap();
+    }
+}
+
+/// A checkpoint has planned the length that its header will name, with pages of a transaction
+/// under way, which gives them back. A compaction, done with its own checkpoints, cuts the tail.
+#[test]
+fn a_compaction_never_cuts_the_length_that_a_header_is_about_to_name() {
+    let disk = SimDisk::new(1);
+    let storage = Hooked::new(disk.storage());
+    let db = open(Arc::new(storage.clone())).unwrap();
+    put(&db, "front", &[1; 400_000]);
+    put(&db, "behind", &[2; 40_000]);
+    db.checkpoint().unwrap();
+    db.tree("a").unwrap().delete("front").unwrap();
+    db.checkpoint().unwrap();
+    let (at_sync, synced) = channel();
+    let (finish, finished) = channel();
+    let (other, hooks) = (db.clone(), storage.clone());
+    let mut checkpoint = None;
+    let (give, given) = channel();
+    let start = move || {
+        // Free pages at the front, for what the checkpoint writes, so that the transaction's are
+        // the last.
+        for length in [20_000, 1, 2] {
+            put(&other, "small", &vec![3; length]);
+            other.checkpoint().unwrap();
+        }
+        put(&other, "small", b"3");
+        let mut tx = other.begin_write().unwrap();
+        tx.tree("a").unwrap().put("long", [4; 800_000]).unwrap();
+        hooks.before_sync(move || {
+            drop(tx);
+            at_sync.send(()).unwrap();
+            finished.recv().unwrap();
+        });
+        let thread = std::thread::spawn(move || other.checkpoint().unwrap());
+        synced.recv_timeout(Duration::from_secs(60)).unwrap();
+        give.send(thread).unwrap();
+    };
+    at_event("aurora::compact", start, || {
+        db.compact_with(|_| false).unwrap();
+        checkpoint = given.try_recv().ok();
+    });
+    finish.send(()).unwrap();
+    let checkpoint = checkpoint.expect("the compaction had nothing to do");
+    checkpoint.join().unwrap();
+    let expected = state_of(&db);
+    for crash in [SimCrash::LoseAll, SimCrash::KeepAll] {
+        let found = open(disk.crash_image(crash).storage()).unwrap();
+        assert_eq!(state_of(&found), expected, "{crash:?}");
+        found.check().unwrap();
+    }
+}
+
+/// No checkpoint succeeds any more, so nothing makes room in the log: commits go on until it is
+/// full, and then they are refused.
+#[test]
+fn a_log_that_is_full_refuses_commits_and_keeps_those_that_it_has() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    put(&db, "before", b"1");
+    db.checkpoint().unwrap();
+    disk.fail_from(
+        SimOperation::Write,
+        1,
+        SimFault::Error(ErrorKind::StorageFull),
+    );
+    let mut acknowledged = state_of(&db);
+    let tree = acknowledged.0.get_mut("a").unwrap();
+    let refused = (0..10_000u32).find_map(|n| {
+        let (key, value) = (format!("key{:02}", n % 50), [n as u8; 100]);
+        let error = db.tree("a").unwrap().put(&key, value).err();
+        if error.is_none() {
+            tree.insert(key.into_bytes(), value.to_vec());
+        }
+        error
+    });
+    let error = refused.expect("the log never was full");
+    assert!(error.is_disk_full(), "{error}");
+    assert_eq!(state_of(&db), acknowledged);
+    for crash in [SimCrash::LoseAll, SimCrash::KeepAll] {
+        let found = open(disk.crash_image(crash).storage()).unwrap();
+        assert_eq!(state_of(&found), acknowledged, "{crash:?}");
+        found.check().unwrap();
+    }
+}
+
+/// A mark of the log at `lsn`, right in every byte but for its link: it says that the log was
+/// durable up to there.
+fn mark_at(lsn: u64, salt: u64) -> [u8; 56] {
+    let mut b = [0; 56];
+    b[..4].copy_from_slice(b"ALOG");
+    b[8..16].copy_from_slice(&lsn.to_le_bytes());
+    b[32..40].copy_from_slice(&lsn.to_le_bytes());
+    b[40] = 2;
+    let seed = crc32c::crc32c(&salt.to_le_bytes());
+    let checksum = crc32c::crc32c_append(seed, &b[..48]);
+    b[48..52].copy_from_slice(&checksum.to_le_bytes());
+    b
+}
+
+/// A value that holds what a log further on would hold (a copy of this very database, which was
+/// used since, holds that) lay where the log gets a larger ring.
+#[test]
+fn what_lay_in_the_place_of_a_new_ring_is_not_taken_for_the_log() {
+    const RING: u64 = 128 << 10;
+    // In each page a mark for wherever in the ring the page comes to lie.
+    let mut value = vec![0; 3 * RING as usize];
+    for (number, page) in value.chunks_exact_mut(4096).enumerate() {
+        for shift in 0..RING / 4096 {
+            let at = (shift * 64) as usize;
+            let in_ring = (number as u64 + shift) * 4096 % RING + at as u64;
+            page[at..at + 56].copy_from_slice(&mark_at((RING << 10) + in_ring, 7));
+        }
+    }
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    put(&db, "the copy", &value);
+    put(&db, "behind", &[1; 100_000]);
+    db.checkpoint().unwrap();
+    db.tree("a").unwrap().delete("the copy").unwrap();
+    db.checkpoint().unwrap();
+    let places = |disk: &SimDisk| {
+        let image = disk.image();
+        let marks = image.windows(4).step_by(64).filter(|w| w == b"ALOG");
+        marks.count()
+    };
+    assert!(places(&disk) > 2000, "the value is still where it was");
+    for n in 0..60u8 {
+        put(&db, &format!("key{n}"), &[n; 8_000]);
+        let expected = state_of(&db);
+        for crash in [SimCrash::LoseAll, SimCrash::KeepAll] {
+            let found = open(disk.crash_image(crash).storage())
+                .unwrap_or_else(|error| panic!("{n}, {crash:?}: {error}"));
+            assert_eq!(state_of(&found), expected, "{n}, {crash:?}");
+        }
+    }
+    assert_eq!(db.stats().unwrap().log_bytes, RING);
+}
+
+/// A commit that only a checkpoint holds; behind it in the log a batch of two that a power cut
+/// tore, with the first lost. Then the checkpoint's slot rots: the second record is all that says
+/// that there was a newer checkpoint, and it says nothing of a log that was longer.
+#[test]
+fn a_torn_tail_is_proof_of_the_checkpoint_that_it_was_written_under() {
+    let large = |db: &Aurora, n: u8| {
+        db.write(|tx| {
+            let mut tree = tx.tree("a")?;
+            (0..500u32).try_for_each(|key| tree.put(key.to_be_bytes(), [n; 100]).map(drop))
+        })
+        .unwrap();
+    };
+    let mut tried = 0;
+    for seed in 0..100 {
+        let disk = SimDisk::new(seed);
+        let db = open(disk.storage()).unwrap();
+        put(&db, "one", b"1");
+        db.checkpoint().unwrap();
+        put(&db, "two", b"2");
+        large(&db, 3);
+        let checkpointed = state_of(&db);
+        put_buffered(&db, "lost", &[4; 1500]);
+        put_buffered(&db, "kept", &[5; 200]);
+        disk.crash_after(1);
+        db.flush().unwrap_err();
+        drop(db);
+        let whole = disk.crash_image(SimCrash::KeepAll).image();
+        let torn = disk.crash_image(SimCrash::Sectors { seed });
+        let kept = whole.windows(200).position(|w| w == [5; 200]).unwrap();
+        let record = kept - 80..kept + 208;
+        if torn.image()[record.clone()] != whole[record] {
+            continue;
+        }
+        let found = open(torn.kill_image().storage()).unwrap();
+        if state_of(&found) != checkpointed {
+            continue;
+        }
+        tried += 1;
+        let image = torn.image();
+        let number = |slot: usize| u64::from_le_bytes(image[slot + 16..][..8].try_into().unwrap());
+        let newest = if number(0) > number(4096) { 0 } else { 4096 };
+        torn.flip_bit(newest + 100, 0);
+        let error = open(torn.storage()).err();
+        let error = error.expect("an older state was taken for the newest");
+        assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    }
+    assert!(tried > 10, "only {tried} tears were of use");
+}
+
+/// The session before closed the file; this one dies when a sync fails, and leaves no record. The
+/// length that the sync should have made durable is there until the power goes.
+#[test]
+fn a_session_that_died_is_not_taken_for_the_one_that_closed_the_file() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    put(&db, "before", b"1");
+    db.close().unwrap();
+    let db = open(disk.storage()).unwrap();
+    disk.fail_once(SimOperation::SyncAll, 1, SimFault::Eio);
+    let error = db.tree("a").unwrap().put("long", [1; 400_000]).unwrap_err();
+    assert!(error.is_io(), "{error}");
+    let killed = disk.kill_image();
+    disk.crash_after(0);
+    drop(db);
+    let db = open(killed.storage()).unwrap();
+    put(&db, "run", &[2; 45_000]);
+    let expected = state_of(&db);
+    let lost = killed.crash_image(SimCrash::LoseAll);
+    let found = open(lost.storage()).unwrap();
+    assert_eq!(state_of(&found), expected);
+    found.check().unwrap();
 }

@@ -320,7 +320,8 @@ impl Engine {
 
     /// Lays out a larger ring for the log if the present one is too small; for a compaction, one
     /// further to the front, and smaller if the file is. It is filled with zeros, so that later
-    /// syncs overwrite and change no metadata.
+    /// syncs overwrite and change no metadata, and so that nothing that lay there (a value can hold
+    /// a copy of a log) is taken for records.
     fn write_new_ring(&self, job: &Job) -> Result<Option<LogRegion>> {
         // With the position of the checkpoint behind a switch, the log is in one ring again.
         let (present, next) = self.log.geometry().regions_from(job.position.lsn);

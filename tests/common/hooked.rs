@@ -1,0 +1,126 @@
+//! Work that is done at an exact moment inside a call of the engine: when it is about to sync, or
+//! when it reports something.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use aurora::storage::{Map, Storage};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// A storage that does something before it syncs the whole file.
+#[derive(Clone)]
+pub struct Hooked {
+    inner: Arc<dyn Storage>,
+    work: Arc<Mutex<Option<Work>>>,
+}
+
+impl Hooked {
+    pub fn new(inner: Arc<dyn Storage>) -> Self {
+        Hooked {
+            inner,
+            work: Arc::default(),
+        }
+    }
+
+    /// Does `work` just before the next sync of the whole file, once.
+    pub fn before_sync(&self, work: impl FnOnce() + Send + 'static) {
+        *self.work.lock().unwrap() = Some(Box::new(work));
+    }
+}
+
+impl fmt::Debug for Hooked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Storage for Hooked {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.inner.read_at(offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.inner.write_at(offset, bytes)
+    }
+
+    fn sync_range(&self, offset: u64, length_bytes: u64) -> io::Result<()> {
+        self.inner.sync_range(offset, length_bytes)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        let work = self.work.lock().unwrap().take();
+        if let Some(work) = work {
+            work();
+        }
+        self.inner.sync_all()
+    }
+
+    fn write_sync_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.inner.write_sync_at(offset, bytes)
+    }
+
+    fn set_length(&self, length_bytes: u64) -> io::Result<()> {
+        self.inner.set_length(length_bytes)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.inner.length()
+    }
+
+    fn lock(&self, exclusive: bool) -> io::Result<()> {
+        self.inner.lock(exclusive)
+    }
+
+    fn map(&self, length_bytes: u64) -> io::Result<Option<Arc<Map>>> {
+        self.inner.map(length_bytes)
+    }
+}
+
+/// Does something when a part of the engine reports for the first time.
+pub struct AtEvent {
+    target: &'static str,
+    work: Mutex<Option<Work>>,
+}
+
+/// Calls `call`, and does `work` in the middle of it: when the module `target` reports.
+pub fn at_event<T>(
+    target: &'static str,
+    work: impl FnOnce() + Send + 'static,
+    call: impl FnOnce() -> T,
+) -> T {
+    let work: Work = Box::new(work);
+    let subscriber = AtEvent {
+        target,
+        work: Mutex::new(Some(work)),
+    };
+    tracing::subscriber::with_default(subscriber, call)
+}
+
+impl Subscriber for AtEvent {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == self.target
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {
+        let work = self.work.lock().unwrap().take();
+        if let Some(work) = work {
+            work();
+        }
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
