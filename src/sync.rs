@@ -3,13 +3,74 @@
 
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
-#[cfg(not(shuttle))]
-pub(crate) use std::thread::{Thread, current, park};
 
 #[cfg(shuttle)]
 pub(crate) use self::scheduled::{Condvar, Mutex, MutexGuard};
-#[cfg(shuttle)]
-pub(crate) use shuttle::thread::{Thread, current, park};
+
+/// The standard library's, where all that are woken have to leave at once.
+pub(crate) mod plain {
+    use std::sync::PoisonError;
+    use std::time::Duration;
+
+    #[cfg(shuttle)]
+    pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+    #[cfg(not(shuttle))]
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+
+    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits to be notified, or until the time is over, if there is a limit. Says whether it is.
+    #[cfg(not(shuttle))]
+    pub(crate) fn wait<'a, T>(
+        condition: &Condvar,
+        _mutex: &'a Mutex<T>,
+        held: MutexGuard<'a, T>,
+        limit: Option<Duration>,
+    ) -> (MutexGuard<'a, T>, bool) {
+        match limit {
+            None => {
+                let woken = condition.wait(held);
+                (woken.unwrap_or_else(PoisonError::into_inner), false)
+            }
+            Some(limit) => {
+                let woken = condition.wait_timeout(held, limit);
+                let (held, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
+                (held, timeout.timed_out())
+            }
+        }
+    }
+
+    /// Under the scheduler, time is over after a chance for others to run.
+    #[cfg(shuttle)]
+    pub(crate) fn wait<'a, T>(
+        condition: &Condvar,
+        mutex: &'a Mutex<T>,
+        held: MutexGuard<'a, T>,
+        limit: Option<Duration>,
+    ) -> (MutexGuard<'a, T>, bool) {
+        if limit.is_some() {
+            drop(held);
+            shuttle::thread::yield_now();
+            return (lock(mutex), true);
+        }
+        let woken = condition.wait(held);
+        (woken.unwrap_or_else(PoisonError::into_inner), false)
+    }
+}
+
+/// Spins while it holds, for a few microseconds at the most.
+pub(crate) fn spin_while(holds: impl Fn() -> bool) {
+    // The scheduler would have to be told of each look, and time does not pass there.
+    let limit = if cfg!(shuttle) { 0 } else { 200 };
+    for _ in 0..limit {
+        if !holds() {
+            return;
+        }
+        std::hint::spin_loop();
+    }
+}
 
 /// A bounded wait. The only place in the engine that reads a clock, and
 /// nothing but speed depends on it.

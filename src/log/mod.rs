@@ -23,16 +23,19 @@
 //! 7. After each sync a mark is written behind the last record, not synced: it proves on reopen
 //!    that the records before it were acknowledged. The next record overwrites it.
 
+mod gate;
 mod replay;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
+use std::time::Duration;
 
-use crate::sync::{Condvar, Mutex, MutexGuard, Patience, Thread, current, park};
+use crate::sync::{Condvar, Mutex, MutexGuard, Patience};
 use arc_swap::ArcSwap;
 
+use self::gate::{Exit, Gate};
 pub(crate) use self::replay::{Scan, scan};
 use crate::format::header::LogRegion;
 use crate::format::record::{self, RecordHeader};
@@ -43,13 +46,9 @@ use crate::{Error, Result};
 /// Kept free in the ring: a switch record and a mark.
 const RESERVE_BYTES: u64 = 2 * record::RECORD_HEADER_BYTES as u64;
 
-/// How long a leader gives way, at the most, to the threads it has woken: about as long as a sync
-/// takes. It rarely does, because it goes on as soon as they have all come back.
+/// How long a batch waits, at the most, for the threads that the last one has woken: about as long
+/// as a sync takes. It rarely does, because it goes on as soon as they have all come back.
 const GATHER_MICROS: u64 = 300;
-
-/// How many threads a leader wakes itself; each of them wakes another. With eight threads on two
-/// cores that gave about a twentieth more commits than a leader that wakes all of them.
-const FIRST_ROUSED: usize = 2;
 
 /// A state that the log can publish.
 pub(crate) trait Versioned: Send + Sync {
@@ -124,14 +123,6 @@ struct Pending<S> {
     state: Arc<S>,
 }
 
-/// A thread that waits for the log. It leaves when it was roused, and not before, because each
-/// that was roused rouses the next: see [`Log::rouse_next`].
-#[derive(Debug)]
-struct Sleeper {
-    thread: Thread,
-    roused: AtomicBool,
-}
-
 #[derive(Debug)]
 struct Inner<S> {
     geometry: Geometry,
@@ -143,6 +134,10 @@ struct Inner<S> {
     /// The number of the durable checkpoint.
     checkpoint: u64,
     leading: bool,
+    /// The number of the batch that is in `buffer`.
+    batch: u64,
+    /// Somebody waits, for a time, until that batch is complete.
+    gathering: bool,
     /// Long values were written to their place since the last sync of the whole file.
     unsynced_runs: bool,
     pending: VecDeque<Pending<S>>,
@@ -151,8 +146,6 @@ struct Inner<S> {
     /// those that failed may still be published.
     notices: VecDeque<(Version, Box<dyn Publication>)>,
     wakers: Vec<(Lsn, Waker)>,
-    /// Threads that wait for the log to be durable up to a position.
-    sleepers: Vec<(Lsn, Arc<Sleeper>)>,
     failed: Option<Arc<Error>>,
     /// Someone wants the background thread to lead.
     kicked: bool,
@@ -193,8 +186,8 @@ pub(crate) struct Log<S> {
     durable: AtomicU64,
     /// `records` again, for a leader that gathers.
     records: AtomicU64,
-    /// Threads that need not wait any more and are still to be woken.
-    rousing: Mutex<VecDeque<Arc<Sleeper>>>,
+    /// Where threads wait for batches with even numbers, and with odd ones.
+    gates: [Gate; 2],
     progress: Condvar,
     work: Condvar,
     published: ArcSwap<S>,
@@ -219,11 +212,12 @@ impl<S: Versioned> Log<S> {
                 buffer: Vec::new(),
                 checkpoint,
                 leading: false,
+                batch: 1,
+                gathering: false,
                 unsynced_runs: false,
                 pending: VecDeque::new(),
                 notices: VecDeque::new(),
                 wakers: Vec::new(),
-                sleepers: Vec::new(),
                 failed: None,
                 kicked: false,
                 stopping: false,
@@ -234,7 +228,7 @@ impl<S: Versioned> Log<S> {
             }),
             durable: AtomicU64::new(position.lsn),
             records: AtomicU64::new(0),
-            rousing: Mutex::new(VecDeque::new()),
+            gates: Default::default(),
             progress: Condvar::new(),
             work: Condvar::new(),
             published: ArcSwap::new(state),
@@ -412,38 +406,47 @@ impl<S: Versioned> Log<S> {
         }
         inner.pending.clear();
         inner.buffer.clear();
-        self.wake(inner);
+        self.release(inner);
     }
 
     /// Blocks until the log is durable up to `lsn`, leading if nobody else does.
+    ///
+    /// Who comes when the batch is complete leads at once. Who comes before sleeps, the first of
+    /// them for a moment at the most: those that the last batch has woken are on their way, and
+    /// without waiting for them every second batch is nearly empty. A lone writer never waits.
     pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {
         let mut inner = self.inner.lock();
+        let mut patient = true;
         loop {
             if let Some(result) = inner.outcome(lsn) {
                 return result;
             }
+            let mut limit = None;
             if !inner.leading {
-                inner = self.lead(inner);
-                continue;
+                if inner.is_complete() || !patient {
+                    inner = self.lead(inner);
+                    continue;
+                }
+                let first = !std::mem::replace(&mut inner.gathering, true);
+                limit = first.then_some(Duration::from_micros(GATHER_MICROS));
             }
-            let sleeper = Arc::new(Sleeper {
-                thread: current(),
-                roused: AtomicBool::new(false),
-            });
-            inner.sleepers.push((lsn, sleeper.clone()));
+            let batch = inner.batch_of(lsn);
             drop(inner);
-            while !sleeper.roused.load(Ordering::Acquire) {
-                park();
-            }
-            // Where no thread writes the log, this may run within a task, whose executor sleeps by
-            // parking this very thread: a call to wake it that came meanwhile is given back.
-            sleeper.thread.unpark();
-            self.rouse_next();
+            let exit = self.gate(batch).wait(batch, limit);
             if self.durable.load(Ordering::Acquire) >= lsn {
                 return Ok(());
             }
-            inner = self.inner.lock(); // roused to lead, or after a failure
+            inner = self.inner.lock();
+            if limit.is_some() && inner.batch == batch {
+                inner.gathering = false; // it was this one that waited for a time
+            }
+            patient = exit != Exit::TimedOut;
         }
+    }
+
+    fn gate(&self, batch: u64) -> &Gate {
+        let [even, odd] = &self.gates;
+        if batch.is_multiple_of(2) { even } else { odd }
     }
 
     /// Whether the log is durable up to `lsn`; if not, `waker` is woken when it is. Never blocks
@@ -476,13 +479,16 @@ impl<S: Versioned> Log<S> {
     pub(crate) fn serve(&self) {
         let mut inner = self.inner.lock();
         while !inner.stopping {
-            if inner.kicked && !inner.leading {
+            if !inner.kicked || inner.leading {
+                self.work.wait(&mut inner);
+                continue;
+            }
+            inner = self.gather(inner);
+            if !inner.leading {
                 inner.kicked = false;
                 if inner.durable < inner.end && inner.failed.is_none() {
                     inner = self.lead(inner);
                 }
-            } else {
-                self.work.wait(&mut inner);
             }
         }
     }
@@ -495,13 +501,7 @@ impl<S: Versioned> Log<S> {
     /// Writes and syncs what is in the buffer, publishes, wakes (invariants 3 to 7).
     fn lead<'a>(&'a self, mut inner: MutexGuard<'a, Inner<S>>) -> MutexGuard<'a, Inner<S>> {
         inner.leading = true;
-        inner = self.gather(inner);
-        if inner.failed.is_some() {
-            // A checkpoint failed meanwhile, and what was in the buffer is gone (invariant 5).
-            inner.leading = false;
-            self.wake(&mut inner);
-            return inner;
-        }
+        let batch = inner.next_batch();
         let bytes = std::mem::take(&mut inner.buffer);
         debug_assert_eq!(bytes.len() as u64, inner.end - inner.written);
         inner.last_batch = inner.records - inner.batched;
@@ -536,27 +536,29 @@ impl<S: Versioned> Log<S> {
             inner.buffer = bytes;
             inner.buffer.clear();
         }
-        let sleepers = self.wake_tasks(&mut inner);
+        self.wake_tasks(&mut inner);
         if inner.kicked {
             self.work.notify_one();
         }
+        let is_next_waiting = !inner.buffer.is_empty();
         drop(inner);
-        self.rouse(sleepers);
+        if is_next_waiting {
+            // First, so that the next write is under way while the others wake.
+            self.gate(batch + 1).call();
+        }
+        self.gate(batch).open(batch);
         drop(told);
         self.inner.lock()
     }
 
-    /// Lets the threads run that the last batch has just woken, until they have appended their next
-    /// commits, for a moment at the most. Without this the thread that led goes on alone, and every
-    /// second batch is nearly empty: measured with 8 threads on 2 cores, 12,000 commits a second
-    /// instead of 20,000. (Spinning instead of giving way: 9,000. Giving way a number of times
-    /// instead of for a time: busy readers took milliseconds each time.) A lone writer never comes
-    /// here.
+    /// Lets the tasks run that the last batch has woken, until they have appended their next
+    /// commits, for a moment at the most. (Giving way a number of times instead of for a time was
+    /// tried: with busy readers it took milliseconds.)
     fn gather<'a>(&'a self, inner: MutexGuard<'a, Inner<S>>) -> MutexGuard<'a, Inner<S>> {
-        let expected = inner.batched + inner.last_batch;
-        if inner.last_batch <= 1 || inner.records >= expected {
+        if inner.is_complete() {
             return inner;
         }
+        let expected = inner.batched + inner.last_batch;
         drop(inner);
         let patience = Patience::new(GATHER_MICROS);
         while self.records.load(Ordering::Relaxed) < expected && patience.give_way() {}
@@ -625,31 +627,16 @@ impl<S: Versioned> Log<S> {
         newest.map_or_else(Told::new, |newest| self.publish_newer(inner, newest.state))
     }
 
-    fn wake(&self, inner: &mut Inner<S>) {
-        let sleepers = self.wake_tasks(inner);
-        self.rouse(sleepers);
+    /// Wakes everyone who waits for the batch in the buffer, whether or not they are done: what
+    /// is left of it is another batch.
+    fn release(&self, inner: &mut Inner<S>) {
+        self.wake_tasks(inner);
+        let batch = inner.next_batch();
+        self.gate(batch).open(batch);
     }
 
-    /// Wakes threads, two at first, each of which wakes another.
-    fn rouse(&self, sleepers: Vec<Arc<Sleeper>>) {
-        self.rousing.lock().extend(sleepers);
-        for _ in 0..FIRST_ROUSED {
-            self.rouse_next();
-        }
-    }
-
-    /// Wakes the next of those that need not wait any more.
-    fn rouse_next(&self) {
-        let next = self.rousing.lock().pop_front();
-        if let Some(sleeper) = next {
-            sleeper.roused.store(true, Ordering::Release);
-            sleeper.thread.unpark();
-        }
-    }
-
-    /// Wakes the tasks that need not wait any more, and returns the threads that are to be woken:
-    /// those, and one of the others, to lead.
-    fn wake_tasks(&self, inner: &mut Inner<S>) -> Vec<Arc<Sleeper>> {
+    /// Wakes the tasks that need not wait any more.
+    fn wake_tasks(&self, inner: &mut Inner<S>) {
         let durable = inner.durable;
         self.durable.store(durable, Ordering::Release);
         let failed = inner.failed.is_some();
@@ -663,20 +650,6 @@ impl<S: Versioned> Log<S> {
         }
         inner.wakers = still;
         self.progress.notify_all();
-        let mut ready = Vec::new();
-        let mut has_leader = false;
-        inner.sleepers.retain(|(lsn, thread)| {
-            let wakes = failed || *lsn <= durable || !has_leader;
-            has_leader |= *lsn > durable;
-            if wakes && *lsn > durable {
-                // First, so that the next write is under way while the others wake.
-                ready.insert(0, thread.clone());
-            } else if wakes {
-                ready.push(thread.clone());
-            }
-            !wakes
-        });
-        ready
     }
 
     /// A checkpoint of the state at `position` is durable: the window starts there, and everything
@@ -707,7 +680,7 @@ impl<S: Versioned> Log<S> {
         inner.skip_to(position.lsn);
         inner.durable = inner.durable.max(position.lsn);
         let told = self.publish_durable(&mut inner);
-        self.wake(&mut inner);
+        self.release(&mut inner);
         drop(inner);
         drop(told);
     }
@@ -731,10 +704,12 @@ impl<S: Versioned> Log<S> {
         let written = self.write_ring(&geometry, end, &mark, durable);
         let mut inner = self.inner.lock();
         inner.leading = false;
-        self.wake(&mut inner);
+        self.wake_tasks(&mut inner);
         if inner.kicked {
             self.work.notify_one();
         }
+        // Whoever came meanwhile sleeps until somebody leads.
+        self.gate(inner.batch).call();
         written
     }
 }
@@ -776,6 +751,23 @@ impl<S> Inner<S> {
         let mut bytes = Vec::new();
         record::encode(&mut bytes, &header, &[], salt);
         bytes
+    }
+
+    /// Whether everyone whom the last batch has woken is back.
+    fn is_complete(&self) -> bool {
+        self.last_batch <= 1 || self.records >= self.batched + self.last_batch
+    }
+
+    /// The batch that makes the log durable up to `lsn`: the one in the buffer, or in flight.
+    fn batch_of(&self, lsn: Lsn) -> u64 {
+        self.batch - u64::from(lsn <= self.written)
+    }
+
+    /// Closes the batch in the buffer, and returns its number.
+    fn next_batch(&mut self) -> u64 {
+        self.gathering = false;
+        self.batch += 1;
+        self.batch - 1
     }
 
     fn outcome(&self, lsn: Lsn) -> Option<Result<()>> {
