@@ -42,7 +42,18 @@ fn measure(options: &Options) -> Outcome<()> {
     };
     let rows: Vec<Row> = rows::all(options).into_iter().filter(is_wanted).collect();
     let mut report = Report::new(options, rows);
+    let start = std::time::Instant::now();
     for turn in 0..options.repeat {
+        let next_end = start
+            .elapsed()
+            .mul_f64((turn + 1) as f64 / turn.max(1) as f64);
+        if options
+            .minutes
+            .is_some_and(|minutes| next_end.as_secs() > minutes * 60)
+        {
+            break;
+        }
+        report.count_repetition();
         for group in rows::GROUPS {
             run_group(options, &mut report, group, turn, directory.path())?;
         }

@@ -9,6 +9,9 @@ use crate::engines;
 pub struct Options {
     pub entries: u64,
     pub repeat: usize,
+    /// No further repetition begins if it would probably end later than so many minutes after the
+    /// start.
+    pub minutes: Option<u64>,
     pub directory: Option<PathBuf>,
     pub json: Option<PathBuf>,
     pub charts: Option<PathBuf>,
@@ -38,6 +41,7 @@ impl Default for Options {
         Options {
             entries: 1_000_000,
             repeat: 3,
+            minutes: None,
             directory: None,
             json: None,
             charts: None,
@@ -75,6 +79,7 @@ impl Options {
             match &*argument {
                 "--entries" => options.entries = number(&value)?.max(1000),
                 "--repeat" => options.repeat = value.parse()?,
+                "--minutes" => options.minutes = Some(number(&value)?),
                 "--dir" => options.directory = Some(value.into()),
                 "--json" => options.json = Some(value.into()),
                 "--charts" => options.charts = Some(value.into()),

@@ -39,7 +39,7 @@ impl Report {
         columns.push(FILE.to_string());
         let facts = json!({
             "entries": options.entries,
-            "repetitions": options.repeat,
+            "repetitions": 0,
             "cache_mib": options.cache_mib,
             "logs_mib": options.logs_mib,
             "recovery_mib": options.recovery_mib(),
@@ -55,6 +55,11 @@ impl Report {
             measured: BTreeMap::new(),
             failures: Vec::new(),
         }
+    }
+
+    pub fn count_repetition(&mut self) {
+        let begun = self.facts["repetitions"].as_u64().unwrap_or(0);
+        self.facts["repetitions"] = (begun + 1).into();
     }
 
     pub fn add(&mut self, measured: Vec<Measured>) {
