@@ -7,14 +7,18 @@
 //! 2. A frame is dropped with compare-and-exchange against the pointer that was seen clean, under
 //!    a pin: a page number that started a new life in between keeps its new frame.
 //! 3. The clock hand gives a frame that was used since its last visit one more turn.
+//! 4. The clock has at most about two entries for each frame, however many pages had a life.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::sync::Mutex;
 
 use super::Pager;
 use crate::format::PageNumber;
+
+/// Entries that a small cache may have beyond invariant 4.
+const SPARE_ENTRIES: usize = 1024;
 
 /// Hits are not counted: a shared counter would cost more than the hit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -85,9 +89,13 @@ impl Cache {
         self.clean_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut clock = self.clock.lock();
         clock.push_back(page);
+        let pin = crossbeam_epoch::pin();
+        if clock.len() > 2 * self.clean_bytes.load(Ordering::Relaxed) / bytes.max(1) + SPARE_ENTRIES
+        {
+            tidy(pager, &mut clock, &pin);
+        }
         // Two rounds at the most: after the first every frame has lost its mark.
         let mut turns = 2 * clock.len();
-        let pin = crossbeam_epoch::pin();
         while turns > 0 && self.is_over_budget() {
             turns -= 1;
             let Some(page) = clock.pop_front() else { break };
@@ -127,6 +135,22 @@ impl Cache {
         }
     }
 
+    /// Drops the frame of a page that the newest state does not use, if it is clean. Whoever sees
+    /// an older state reads it from the file again.
+    pub(crate) fn evict(&self, pager: &Pager, page: PageNumber, pin: &crossbeam_epoch::Guard) {
+        if let Some(entry) = pager.known(page)
+            && let Some(frame) = entry.frame.load(pin).filter(|frame| frame.is_clean())
+            && entry.frame.clear_if(frame, pin)
+        {
+            self.forget(frame.bytes().len());
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn clock_entries(&self) -> usize {
+        self.clock.lock().len()
+    }
+
     /// A clean frame left its cell.
     pub(crate) fn forget(&self, bytes: usize) {
         let _ = self
@@ -135,4 +159,18 @@ impl Cache {
                 Some(now.saturating_sub(bytes))
             });
     }
+}
+
+/// Invariant 4. Pages whose frame is gone are met by the hand only when memory is short.
+fn tidy(pager: &Pager, clock: &mut VecDeque<PageNumber>, pin: &crossbeam_epoch::Guard) {
+    let mut known = HashSet::new();
+    let mut is_kept = |page: &PageNumber| {
+        let frame = pager.entry(*page).frame.load(pin);
+        frame.is_some_and(|frame| frame.is_clean()) && known.insert(*page)
+    };
+    // From the newest on, which is the place that a page has in the order.
+    let kept = clock.drain(..).rev().filter(&mut is_kept);
+    let mut kept: VecDeque<PageNumber> = kept.collect();
+    kept.make_contiguous().reverse();
+    *clock = kept;
 }

@@ -80,7 +80,7 @@ impl PublishedEngine {
     fn insert_rows(&mut self, rows: Vec<Row>) -> Outcome<()> {
         let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
         let rows = rows.into_iter().map(fields).collect();
-        let names = { self.runtime }.block_on(self.db()?.batch_insert(COLLECTION, rows))?;
+        let names = { &self.runtime }.block_on(self.db()?.batch_insert(COLLECTION, rows))?;
         self.names.extend(ids.into_iter().zip(names));
         Ok(())
     }
