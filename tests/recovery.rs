@@ -204,6 +204,30 @@ fn the_ring_grows_for_commits_that_do_not_fit_it() {
     assert!(stats.checkpoints < 30, "{} checkpoints", stats.checkpoints);
 }
 
+/// A log of many times the size of what was imported once would stay in the file for nothing.
+#[test]
+fn one_large_commit_leaves_the_ring_small_and_a_second_one_grows_it() {
+    let disk = SimDisk::new(1);
+    let builder = repeatable().log_limit(4 << 20);
+    let db = builder.open_storage(disk.storage()).unwrap();
+    let before = db.stats().unwrap().log_bytes;
+    let import = |first: u16| {
+        db.write(|tx| {
+            let mut tree = tx.tree("data")?;
+            for n in first..first + 1000 {
+                tree.put(n.to_be_bytes(), [7; 200])?;
+            }
+            Ok(())
+        })
+        .unwrap();
+        db.stats().unwrap()
+    };
+    let once = import(0);
+    assert_eq!(once.log_bytes, before);
+    assert!(once.file_bytes < 600 << 10, "{} bytes", once.file_bytes);
+    assert!(import(1000).log_bytes > 1 << 20);
+}
+
 #[test]
 fn a_value_that_looks_like_a_record_is_a_value() {
     // The log of one database, stored as a value in another with the same salt, at the same

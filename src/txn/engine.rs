@@ -78,6 +78,8 @@ pub(crate) struct Engine {
     pub checkpoint_version: AtomicU64,
     /// The ring should grow to this size: a record did not fit.
     pub wanted_ring_bytes: AtomicU64,
+    /// A record did not fit the ring: with the next such record it grows.
+    pub was_record_too_large: AtomicBool,
     pub closed: AtomicBool,
     desk: Mutex<Desk>,
     desk_changed: Condvar,
@@ -102,6 +104,7 @@ impl Engine {
             turns: Arc::new(Turns::default()),
             checkpointing: Mutex::new(()),
             wanted_ring_bytes: AtomicU64::new(0),
+            was_record_too_large: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             desk: Mutex::new(Desk::default()),
             desk_changed: Condvar::new(),

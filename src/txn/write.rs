@@ -410,10 +410,13 @@ fn append(
     record: &[u8],
 ) -> Result<Option<Lsn>> {
     if record.len() as u64 > engine.log.max_record_bytes() {
-        let wanted = (record.len() as u64 * 8).next_multiple_of(64 << 10);
-        engine
-            .wanted_ring_bytes
-            .fetch_max(wanted, Ordering::Relaxed);
+        // One import should not leave a log of many times its size behind; a second one pays.
+        if engine.was_record_too_large.swap(true, Ordering::Relaxed) {
+            let wanted = (record.len() as u64 * 8).next_multiple_of(64 << 10);
+            engine
+                .wanted_ring_bytes
+                .fetch_max(wanted, Ordering::Relaxed);
+        }
         return Ok(None);
     }
     // One checkpoint makes room for any record of that size; under load, others may take it.
