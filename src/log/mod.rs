@@ -2,8 +2,9 @@
 //!
 //! A commit appends one record to a buffer in memory. Whoever then finds no write in flight
 //! becomes the leader: it writes and syncs all that is in the buffer, publishes the states that
-//! became durable, and wakes the others. There is no timer; while one device write is in flight,
-//! the next batch gathers by itself.
+//! became durable, and wakes the others. While one device write is in flight, the next batch
+//! gathers by itself; after a batch of several commits, the next one is written when as many have
+//! come back, or after a moment. A lone writer waits for nobody.
 //!
 //! # Invariants
 //!
@@ -22,6 +23,8 @@
 //!    in between were never published themselves.
 //! 7. After each sync a mark is written behind the last record, not synced: it proves on reopen
 //!    that the records before it were acknowledged. The next record overwrites it.
+//! 8. Where a record is waited for and nobody leads, somebody is about to: a thread that waits for a
+//!    time only, one that was called, or the background thread.
 
 mod gate;
 mod replay;
@@ -543,7 +546,7 @@ impl<S: Versioned> Log<S> {
         let is_next_waiting = !inner.buffer.is_empty();
         drop(inner);
         if is_next_waiting {
-            // First, so that the next write is under way while the others wake.
+            // Invariant 8. First, so that the next write is under way while the others wake.
             self.gate(batch + 1).call();
         }
         self.gate(batch).open(batch);
@@ -708,7 +711,7 @@ impl<S: Versioned> Log<S> {
         if inner.kicked {
             self.work.notify_one();
         }
-        // Whoever came meanwhile sleeps until somebody leads.
+        // Whoever came meanwhile sleeps until somebody leads (invariant 8).
         self.gate(inner.batch).call();
         written
     }
