@@ -282,14 +282,18 @@ impl<M: Moment> Planner<'_, M> {
         }
     }
 
-    /// Rows that a way with these accesses is expected to find.
+    /// Rows that a way with these accesses is expected to find; of one access, exactly: it may be
+    /// the answer of a count.
     fn met(&self, way: &[Access]) -> u64 {
-        let documents = self.documents.max(1) as f64;
-        let mut met = documents;
-        for access in way {
-            met *= access.count as f64 / documents;
+        let Some((first, others)) = way.split_first() else {
+            return self.documents;
+        };
+        if others.is_empty() {
+            return first.count;
         }
-        met.ceil() as u64
+        let documents = self.documents.max(1) as f64;
+        let shares = { others.iter() }.map(|access| access.count as f64 / documents);
+        (first.count as f64 * shares.product::<f64>()).ceil() as u64
     }
 
     fn expected_matches(&self, best: &[Option<Vec<Access>>]) -> u64 {
