@@ -390,10 +390,39 @@ impl<'a> Node<'a> {
     #[inline]
     pub(crate) fn search(&self, key: &[u8]) -> Result<usize, usize> {
         let Some(suffix) = key.strip_prefix(self.prefix) else {
-            return Err(if key < self.prefix { 0 } else { self.count() });
+            return Err(self.beside(key));
         };
         let head = head_of(suffix);
-        let low = partition(self.slots, |other| other < head);
+        self.search_ties_from(partition(self.slots, |other| other < head), suffix, head)
+    }
+
+    /// Where a key belongs that does not share the prefix.
+    #[inline]
+    fn beside(&self, key: &[u8]) -> usize {
+        if key < self.prefix { 0 } else { self.count() }
+    }
+
+    /// In a leaf: the lowest slot that `key` can be in.
+    #[inline]
+    pub(crate) fn lowest(&self, key: &[u8]) -> usize {
+        let Some(suffix) = key.strip_prefix(self.prefix) else {
+            return self.beside(key);
+        };
+        let head = head_of(suffix);
+        partition(self.slots, |other| other < head)
+    }
+
+    /// Like [`search`](Self::search), from what [`lowest`](Self::lowest) said of the key.
+    #[inline]
+    pub(crate) fn search_from(&self, lowest: usize, key: &[u8]) -> Result<usize, usize> {
+        match key.strip_prefix(self.prefix) {
+            Some(suffix) => self.search_ties_from(lowest, suffix, head_of(suffix)),
+            None => Err(lowest),
+        }
+    }
+
+    #[inline]
+    fn search_ties_from(&self, low: usize, suffix: &[u8], head: u32) -> Result<usize, usize> {
         let ties = |i: usize| {
             self.slots
                 .get(i)
@@ -413,14 +442,10 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Asks for the cell that a search in a leaf for `key` is going to compare with.
+    /// Asks for the cell in slot `i`.
     #[inline]
-    pub(crate) fn warm_cell(&self, key: &[u8]) {
-        let Some(suffix) = key.strip_prefix(self.prefix) else {
-            return;
-        };
-        let head = head_of(suffix);
-        let slot = self.slot(partition(self.slots, |other| other < head));
+    pub(crate) fn warm_cell(&self, i: usize) {
+        let slot = self.slot(i);
         for line in 0..CELL_LINES {
             prefetch(self.bytes, slot.offset + line * 64);
         }
@@ -460,6 +485,22 @@ impl<'a> Node<'a> {
             Ok(found) => found,
             Err(after) => after - 1,
         }
+    }
+
+    /// Like [`child_index`](Self::child_index), which is probably `near`: one look at each end of it,
+    /// where the heads alone tell.
+    #[inline]
+    pub(crate) fn child_index_near(&self, key: &[u8], near: usize) -> usize {
+        let Some(suffix) = key.strip_prefix(self.prefix) else {
+            return self.child_index(key);
+        };
+        let head = head_of(suffix);
+        let is_above = near == 0 || { self.slots.get(near) }.is_some_and(|s| slot_head(s) < head);
+        let is_below = { self.slots.get(near + 1) }.is_none_or(|s| head < slot_head(s));
+        if is_above && is_below {
+            return near;
+        }
+        self.child_index(key)
     }
 
     /// The length of the key in slot `i`.

@@ -6,10 +6,11 @@
 //!    from wherever it is called.
 //! 2. Rows come in the order of their keys ([`row_key`]), whatever the plan.
 
-use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use super::fields::{Fields, RowReader};
+use super::ids::IdList;
 use super::page::Cursor;
 use super::plan::{Access, Plan, Source, Wanted, plan};
 use super::ranges::ByteRange;
@@ -102,7 +103,7 @@ enum State {
     Documents(Option<Place>),
     InOrder { range: usize, from: Option<Place> },
     Gathering(Gathering),
-    Fetching { ids: Vec<Box<[u8]>>, next: usize },
+    Fetching { ids: IdList, next: usize },
     Sorted(VecDeque<Row>),
     Done,
 }
@@ -114,10 +115,10 @@ struct Gathering {
     range: usize,
     from: Option<Place>,
     /// Ids of the present access.
-    present: Vec<Box<[u8]>>,
-    /// Ids that the accesses of this way before had in common.
-    common: Option<Vec<Box<[u8]>>>,
-    all: Vec<Box<[u8]>>,
+    present: IdList,
+    /// Ids that the accesses of this way before had in common, in order.
+    common: Option<IdList>,
+    all: IdList,
 }
 
 /// A row on its way through a sort. Compares by its key.
@@ -126,37 +127,6 @@ struct Row {
     key: Vec<u8>,
     id: Vec<u8>,
     document: Vec<u8>,
-}
-
-/// Some ids, in one allocation that is used again.
-#[derive(Debug, Default)]
-struct IdList {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl IdList {
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-    }
-
-    fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn push(&mut self, id: &[u8]) {
-        self.bytes.extend_from_slice(id);
-        self.ends.push(self.bytes.len());
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut start = 0;
-        self.ends.iter().map(move |end| {
-            let range = std::mem::replace(&mut start, *end)..*end;
-            self.bytes.get(range).unwrap_or_default()
-        })
-    }
 }
 
 /// A query that is being run.
@@ -333,6 +303,19 @@ impl<'q> Execution<'q> {
         moment.system_view(&self.meta.indexes.get(index)?.tree)
     }
 
+    /// How many rows there may still be, as far as that is known: room for them is made at once.
+    pub(crate) fn rows_ahead(&self) -> usize {
+        /// No more than that is believed before it is there.
+        const MOST: u64 = 4096;
+        let found = match &self.state {
+            State::Fetching { ids, next } => Some(ids.len().saturating_sub(*next) as u64),
+            State::Sorted(rows) => Some(rows.len() as u64),
+            _ => None,
+        };
+        let rows = { found.into_iter() }.chain(self.limit_left).min();
+        rows.unwrap_or(0).min(MOST) as usize
+    }
+
     /// Looks at some more candidates, `budget` of them about. Says whether that was all.
     pub(crate) fn step(
         &mut self,
@@ -410,7 +393,7 @@ impl<'q> Execution<'q> {
             return Ok(State::Done);
         };
         let mut left = budget;
-        let mut ids = IdList::default();
+        let mut ids = IdList::with_room(self.wanted_at_once());
         while let Some(bounds) = ranged(&access.ranges, range, descending) {
             let mut cursor = index.cursor_in::<Vec<u8>>(&bounds.low..&bounds.high);
             let mut there = start(&mut cursor, from.take().as_ref(), descending)?;
@@ -561,21 +544,20 @@ impl<'q> Execution<'q> {
                 }
                 left -= 1;
                 let (_, id) = split(key).ok_or_else(|| self.bad_entry())?;
-                at.present.push(id.into());
+                at.present.push(id);
                 there = cursor.next()?;
             }
             at.range += 1;
         }
         let mut ids = at.all;
-        ids.sort_unstable();
-        ids.dedup();
+        ids.sort();
         Ok(State::Fetching { ids, next: 0 })
     }
 
     fn fetch_some(
         &mut self,
         moment: &impl Moment,
-        ids: Vec<Box<[u8]>>,
+        ids: IdList,
         next: usize,
         budget: usize,
         sink: &mut Sink<'_>,
@@ -587,8 +569,7 @@ impl<'q> Execution<'q> {
         let mut next = next;
         while next < end {
             let group = next.saturating_add(self.wanted_at_once()).min(end);
-            let some = ids.get(next..group).unwrap_or_default().iter();
-            if !self.consider_all(moment, &documents, some.map(|id| &**id), sink)? {
+            if !self.consider_all(moment, &documents, ids.slice(next..group), sink)? {
                 return Ok(State::Done);
             }
             next = group;
@@ -712,23 +693,23 @@ impl<'q> Execution<'q> {
 
 impl Gathering {
     fn end_of_access(&mut self) {
-        let present = std::mem::take(&mut self.present);
+        let mut present = std::mem::take(&mut self.present);
+        present.sort();
         self.common = Some(match self.common.take() {
             None => present,
-            Some(common) => {
-                let common: HashSet<Box<[u8]>> = common.into_iter().collect();
-                { present.into_iter() }
-                    .filter(|id| common.contains(id))
-                    .collect()
-            }
+            Some(common) => common.in_both(&present),
         });
         self.access += 1;
         self.range = 0;
     }
 
     fn end_of_way(&mut self) {
-        let mut found = self.common.take().unwrap_or_default();
-        self.all.append(&mut found);
+        let found = self.common.take().unwrap_or_default();
+        if self.all.len() == 0 {
+            self.all = found;
+        } else {
+            self.all.append(&found);
+        }
         self.way += 1;
         self.access = 0;
     }

@@ -10,6 +10,7 @@ mod explain;
 mod fields;
 mod filter;
 mod group;
+mod ids;
 mod page;
 mod plan;
 mod ranges;
@@ -282,6 +283,9 @@ impl<'q> Query<'q> {
     /// All rows.
     pub fn collect(self) -> Work<'q, Vec<Document>> {
         let take = |rows: &mut Vec<Document>, decoder: &Decoder<'_>, id: &[u8], bytes: &[u8]| {
+            if rows.is_empty() {
+                rows.reserve(decoder.rows_ahead);
+            }
             rows.push(decoder.document(id, bytes)?);
             Ok(())
         };
@@ -393,6 +397,7 @@ impl<'q> Query<'q> {
                 meta,
                 fields: fields.get_or_insert_with(|| RowReader::new(meta.names.clone())),
                 select: select.as_deref(),
+                rows_ahead: 0,
             };
             rows.push(decoder.document(id, bytes)?);
             Ok(())
@@ -496,6 +501,7 @@ impl Running<'_> {
             meta: &meta,
             fields: &self.fields,
             select: self.select.as_deref(),
+            rows_ahead: self.execution.rows_ahead(),
         };
         let mut sink = |id: &[u8], document: &[u8]| take(&decoder, id, document);
         self.execution.step(&self.snapshot, budget, &mut sink)
@@ -507,6 +513,7 @@ struct Decoder<'d> {
     meta: &'d Meta,
     fields: &'d RowReader,
     select: Option<&'d [String]>,
+    rows_ahead: usize,
 }
 
 impl Decoder<'_> {

@@ -32,6 +32,7 @@ pub(crate) mod check;
 pub(crate) mod count;
 pub(crate) mod cursor;
 pub(crate) mod delete;
+pub(crate) mod group;
 pub(crate) mod insert;
 pub(crate) mod pages;
 pub(crate) mod range;
@@ -48,6 +49,7 @@ pub(crate) use check::{PageKind, TreeShape, check};
 pub(crate) use count::{count_range, first, last, nth, rank};
 pub(crate) use cursor::{Cursor, ValueBytes};
 pub(crate) use delete::delete;
+pub(crate) use group::{GROUP, find_group};
 pub(crate) use insert::{check_entry, put, put_run};
 pub(crate) use range::{delete_range, drop_tree};
 pub(crate) use relocate::relocate;
@@ -139,84 +141,6 @@ pub(crate) fn find<'p, P: ReadPages>(
         slot,
         value,
     }))
-}
-
-/// So many entries are looked for at once by [`find_group`].
-pub(crate) const GROUP: usize = 32;
-
-/// Finds up to [`GROUP`] entries at once. Each step down is taken for all of them before the next is
-/// taken for any: what one waits for in memory arrives while the others are asked for. Gives each
-/// key's leaf, and where in it the value is, to `take`, until that says that it wants no more.
-pub(crate) fn find_group<P: ReadPages>(
-    pages: &P,
-    root: &TreeRoot,
-    keys: &[&[u8]],
-    mut take: impl FnMut(&[u8], Option<(&[u8], ValueAt)>) -> Result<bool>,
-) -> Result<bool> {
-    let mut at = [root.root; GROUP];
-    if root.is_empty() {
-        for key in keys {
-            if !take(key, None)? {
-                return Ok(false);
-            }
-        }
-        return Ok(true);
-    }
-    let mut slots = [0; GROUP];
-    // All begin in the same page.
-    if root.level > 0 {
-        let bytes = pages.read(&root.root)?;
-        let node = node_at(&bytes, root.root.page, root.level)?;
-        for (slot, key) in slots.iter_mut().zip(keys) {
-            *slot = node.child_index(key);
-            node.warm_child(*slot);
-        }
-        for (page, slot) in at.iter_mut().zip(slots).take(keys.len()) {
-            *page = node.child(slot).page;
-        }
-    }
-    for level in (1..root.level).rev() {
-        let nodes = read_group(pages, &at, keys.len())?;
-        let nodes = nodes.iter().flatten();
-        for (((bytes, page), key), slot) in nodes.clone().zip(&at).zip(keys).zip(&mut slots) {
-            let node = node_at(bytes, page.page, level)?;
-            *slot = node.child_index(key);
-            node.warm_child(*slot);
-        }
-        for ((bytes, page), slot) in nodes.zip(&mut at).zip(slots) {
-            *page = Node::new(bytes).child(slot).page;
-        }
-    }
-    let leaves = read_group(pages, &at, keys.len())?;
-    for ((leaf, page), key) in leaves.iter().flatten().zip(&at).zip(keys) {
-        node_at(leaf, page.page, 0)?.warm_cell(key);
-    }
-    for ((leaf, page), key) in leaves.iter().flatten().zip(&at).zip(keys) {
-        let node = node_at(leaf, page.page, 0)?;
-        let found = node
-            .search(key)
-            .ok()
-            .map(|slot| (&leaf[..], node.value(slot)));
-        if !take(key, found)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-#[inline]
-fn read_group<'p, P: ReadPages>(
-    pages: &'p P,
-    at: &[PageRef; GROUP],
-    count: usize,
-) -> Result<[Option<P::Bytes<'p>>; GROUP]> {
-    let mut group = std::array::from_fn(|_| None);
-    for (place, page) in group.iter_mut().zip(at).take(count) {
-        let bytes = pages.read(page)?;
-        node::warm(&bytes);
-        *place = Some(bytes);
-    }
-    Ok(group)
 }
 
 /// A reference to a private page: it has no checksum until a checkpoint writes it.

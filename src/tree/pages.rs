@@ -19,6 +19,10 @@ pub(crate) trait ReadPages {
     /// caller to check.
     fn read(&self, page: &PageRef) -> Result<Self::Bytes<'_>>;
 
+    /// Asks for what [`read`](Self::read) looks at first. Never waits.
+    #[inline]
+    fn ask(&self, _page: &PageRef) {}
+
     /// Has a look at a leaf or branch page, as `read` gives it.
     #[inline]
     fn look<R>(&self, page: &PageRef, look: impl FnOnce(&[u8]) -> R) -> Result<R> {

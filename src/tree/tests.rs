@@ -195,9 +195,37 @@ impl World {
             let key = make_key(&mut self.random, self.pages.page_size());
             assert!(get(&self.pages, &self.root, &key) == self.model.get(&key).cloned());
         }
+        for is_sorted in [false, true] {
+            self.compare_group(is_sorted);
+        }
         for _ in 0..6 {
             self.compare_range();
         }
+    }
+
+    /// Many entries at once, of which some are not there and some are the same.
+    fn compare_group(&mut self, is_sorted: bool) {
+        let page_size = self.pages.page_size();
+        let wanted = self.random.below(GROUP as u64 + 1);
+        let make = |_| make_key(&mut self.random, page_size);
+        let mut keys: Vec<Vec<u8>> = (0..wanted).map(make).collect();
+        if is_sorted {
+            keys.sort();
+        }
+        let slices: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let mut given = 0;
+        find_group(&self.pages, &self.root, &slices, |key, found| {
+            let value = found.map(|(leaf, value)| match value {
+                ValueAt::Inline(range) => leaf[range].to_vec(),
+                ValueAt::Run(run) => self.pages.read_run(&run).unwrap().to_vec(),
+            });
+            assert_eq!(key, slices[given]);
+            assert!(value == self.model.get(key).cloned(), "{key:?}");
+            given += 1;
+            Ok(true)
+        })
+        .unwrap();
+        assert_eq!(given, keys.len());
     }
 
     fn compare_range(&mut self) {

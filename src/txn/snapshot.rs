@@ -11,6 +11,7 @@ use crate::format::{PageRef, RunRef, TreeRoot};
 use crate::handle::Handle;
 use crate::moment::SYSTEM_PREFIX;
 use crate::pager::{PageBytes, Pager, PinnedBytes};
+use crate::prefetch::prefetch_start;
 use crate::tree::{self, Cursor, Found, ValueBytes, pages::ReadPages};
 use crate::txn::write::check_not_system;
 use crate::{Error, Result};
@@ -361,6 +362,13 @@ impl ReadPages for PinnedPages<'_> {
 
     fn page_size(&self) -> u32 {
         self.pager.page_size()
+    }
+
+    #[inline]
+    fn ask(&self, page: &PageRef) {
+        if let Some(entry) = self.pager.known(page.page) {
+            prefetch_start(entry);
+        }
     }
 
     #[inline]

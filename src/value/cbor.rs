@@ -165,15 +165,21 @@ impl EncodedFields {
     }
 }
 
+fn check_name(reader: &mut Reader<'_>, names: &FieldNames) -> Result<(), Fault> {
+    let head = reader.head()?;
+    match head.major {
+        reader::UNSIGNED if names.name(head.argument).is_some() => Ok(()),
+        reader::UNSIGNED => Err(Fault::UNKNOWN_NUMBER),
+        reader::TEXT => reader.check_text(head.argument),
+        _ => Err(Fault::BAD_KEY),
+    }
+}
+
 fn check_document(bytes: &[u8], names: &FieldNames) -> Result<(), Fault> {
     let mut reader = Reader::new(bytes);
     for _ in 0..reader.map()? {
-        let head = reader.head()?;
-        match head.major {
-            reader::UNSIGNED if names.name(head.argument).is_some() => {}
-            reader::UNSIGNED => return Err(Fault::UNKNOWN_NUMBER),
-            reader::TEXT => reader.check_text(head.argument)?,
-            _ => return Err(Fault::BAD_KEY),
+        if !reader.skip_below(names.names.len()) {
+            check_name(&mut reader, names)?;
         }
         check_value(&mut reader, MAX_DEPTH)?;
     }
@@ -238,6 +244,29 @@ mod tests {
             for bytes in [&bytes[..], &bytes[..at]] {
                 let decoded = decode_document(bytes, &names);
                 prop_assert_eq!(check_document(bytes, &names).err(), decoded.err());
+            }
+        }
+    }
+
+    /// The check has short cuts of its own for what is usual.
+    #[test]
+    fn each_byte_of_a_usual_document_is_checked_as_it_is_decoded() {
+        let names = FieldNames::new(["a", "b", "c"].map(Arc::from));
+        let time = Timestamp::new(1_700_000_000, 999_999_999).unwrap();
+        let text = Value::String("a text of some length".to_string());
+        let fields = [
+            ("a", Value::DateTime(time)),
+            ("b", text),
+            ("c", 70_000.into()),
+        ];
+        let bytes = encode_fields(&Object::from(fields), &names);
+        for at in 0..bytes.len() {
+            for byte in 0..=255 {
+                let mut bytes = bytes.clone();
+                bytes[at] = byte;
+                let decoded = decode_document(&bytes, &names).err();
+                let checked = check_document(&bytes, &names).err();
+                assert_eq!(checked, decoded, "{byte} at {at}");
             }
         }
     }
