@@ -38,7 +38,7 @@ pub struct Progress {
 const STEP_LEAVES: usize = 128;
 /// The second pass in a row that gains less than this share of the file is the last one. (The first
 /// may only have made room: its old places wait for a checkpoint and the readers.)
-const WORTH_SHARE: u32 = 64;
+const WORTH_SHARE: u32 = 256;
 const MAX_PASSES: u32 = 8;
 
 pub(crate) struct Compaction {
@@ -101,9 +101,20 @@ impl Compaction {
         cutoff: PageNumber,
         progress: &mut impl FnMut(&Progress) -> bool,
     ) -> Result<bool> {
-        let mut place: Option<(String, Vec<u8>)> = None;
-        while let Some(next) = self.step(cutoff, place)? {
-            place = Some(next);
+        let mut place = Place::default();
+        let mut is_fresh = true;
+        loop {
+            match self.step(cutoff, &place)? {
+                Step::To(next) => (place, is_fresh) = (next, false),
+                Step::Cramped if is_fresh => return Ok(true),
+                // The old places of what has moved are free after a checkpoint.
+                Step::Cramped => {
+                    self.engine().checkpoint()?;
+                    is_fresh = true;
+                    continue;
+                }
+                Step::End => return Ok(true),
+            }
             self.steps += 1;
             let engine = self.engine();
             let size = u64::from(engine.pager.page_size());
@@ -119,28 +130,22 @@ impl Compaction {
                 engine.checkpoint()?;
             }
         }
-        Ok(true)
     }
 
-    /// One transaction: some leaves of one tree. Returns where to go on.
-    fn step(
-        &self,
-        cutoff: PageNumber,
-        place: Option<(String, Vec<u8>)>,
-    ) -> Result<Option<(String, Vec<u8>)>> {
+    /// One transaction: some leaves of one tree.
+    fn step(&self, cutoff: PageNumber, place: &Place) -> Result<Step> {
         let engine = self.engine();
         let _turn = engine.turns.wait();
         engine.check_writable()?;
         let (current, version) = engine.next_version();
-        let (name, from) = place.unwrap_or_default();
-        let Some((name, id, from)) = resume(&current, &name, from) else {
-            return Ok(None);
+        let Some((name, id, from)) = resume(&current, place) else {
+            return Ok(Step::End);
         };
         let (end, free) = engine.end_and_free();
         let spare = free.saturating_sub(engine.checkpoint_reserve());
         let leaves = STEP_LEAVES.min(spare as usize / 2); // a leaf, and its share of the branches
         if leaves < 2 {
-            return Ok(None);
+            return Ok(Step::Cramped);
         }
         let mut pages = TxnPages::new(engine.clone(), version, true);
         pages.confine(end);
@@ -149,8 +154,8 @@ impl Compaction {
         let wants_move = |page| page >= cutoff;
         let next = match tree::relocate(&mut pages, &mut root, &from, leaves, &wants_move) {
             Ok(next) => next,
-            // Deeper trees need more branches than was thought: the pass ends, nothing has moved.
-            Err(Error::FileFull { .. }) => return Ok(None),
+            // Deeper trees need more branches than was thought: nothing has moved.
+            Err(Error::FileFull { .. }) => return Ok(Step::Cramped),
             Err(error) => return Err(error),
         };
         trees.set_root(id, root);
@@ -159,18 +164,42 @@ impl Compaction {
             let state = Arc::new(State { version, trees });
             engine.commit_unlogged(&mut pages, &state)?;
         }
-        Ok(Some(match next {
-            Some(key) => (name, key),
+        Ok(Step::To(match next {
+            Some(from) => Place { name, from },
             // The lowest name above this one, so the next tree is the one that follows.
-            None => (name + "\0", Vec::new()),
+            None => Place {
+                name: name + "\0",
+                from: Vec::new(),
+            },
         }))
     }
 }
 
+/// Where a pass goes on: in a tree of this name or above, from a key.
+#[derive(Debug, Default)]
+struct Place {
+    name: String,
+    from: Vec<u8>,
+}
+
+/// What a step has done.
+#[derive(Debug)]
+enum Step {
+    To(Place),
+    /// Nothing: there are too few free places.
+    Cramped,
+    /// Nothing: all trees were visited.
+    End,
+}
+
 /// The tree to go on with: the named one if it is still there, else the next by name.
-fn resume(state: &State, name: &str, from: Vec<u8>) -> Option<(String, TreeId, Vec<u8>)> {
+fn resume(state: &State, place: &Place) -> Option<(String, TreeId, Vec<u8>)> {
     let mut trees = state.trees.names();
-    let (found, id) = trees.find(|(known, _)| *known >= name)?;
-    let from = if found == name { from } else { Vec::new() };
+    let (found, id) = trees.find(|(known, _)| *known >= &*place.name)?;
+    let from = if found == place.name {
+        place.from.clone()
+    } else {
+        Vec::new()
+    };
     Some((found.to_string(), id, from))
 }

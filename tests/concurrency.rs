@@ -897,6 +897,34 @@ fn compaction_gives_the_tail_back_when_the_log_is_in_it() {
 }
 
 #[test]
+fn compaction_leaves_little_room() {
+    const ENTRIES: u64 = 60_000;
+    let db = Aurora::in_memory().unwrap();
+    let key = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    let tree = db.tree("data").unwrap();
+    for part in [0..ENTRIES / 2, ENTRIES / 2..ENTRIES] {
+        db.write(|tx| {
+            let mut data = tx.tree("data")?;
+            { part.clone() }.try_for_each(|n| data.put(key(n), [1; 150]).map(drop))
+        })
+        .unwrap();
+    }
+    db.write(|tx| {
+        let mut data = tx.tree("data")?;
+        { 0..ENTRIES / 2 }.try_for_each(|n| data.delete(key(n)).map(drop))
+    })
+    .unwrap();
+    db.compact().unwrap();
+    assert_eq!(tree.len().unwrap(), ENTRIES / 2);
+    db.check().unwrap();
+    let stats = db.stats().unwrap();
+    assert!(stats.free_pages * 200 <= stats.pages, "{stats:#?}");
+    assert!(stats.trees["data"].leaf_fill > 0.95, "{stats:#?}");
+    let raw = ENTRIES / 2 * 158;
+    assert!(stats.file_bytes * 100 <= raw * 116, "{stats:#?}");
+}
+
+#[test]
 fn compaction_can_be_stopped_and_taken_up_again() {
     let disk = SimDisk::new(3);
     let db = open(disk.storage()).unwrap();

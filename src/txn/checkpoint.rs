@@ -36,7 +36,7 @@ use crate::{Error, Result};
 const RING_GROWTH: u64 = 8;
 
 /// A compaction makes the ring this part of the file, if it is larger.
-const COMPACT_RING_SHARE: u64 = 32;
+const COMPACT_RING_SHARE: u64 = 256;
 
 /// The ring of a new file: an empty database stays below 64 KiB.
 pub(crate) const FIRST_RING_BYTES: u32 = 32 << 10;
@@ -536,6 +536,7 @@ impl Engine {
         }
         core.header = header;
         core.checkpoint_state = job.state;
+        drop(job.before_state); // or what only it uses would wait for the next commit
         core.checkpoints += 1;
         self.checkpoint_version
             .store(header.version, Ordering::Release);
