@@ -35,6 +35,10 @@ use crate::{Error, Result};
 /// The ring grows by this factor when it fills up, until it reaches the limit.
 const RING_GROWTH: u64 = 8;
 
+/// For records that are large for the ring, it becomes this part of the file at least: in a large
+/// file each record dirties as many pages as it has entries, so it pays to make few checkpoints.
+const LARGE_RECORDS_SHARE: u64 = 8;
+
 /// A compaction makes the ring this part of the file, if it is larger.
 const COMPACT_RING_SHARE: u64 = 256;
 
@@ -359,7 +363,11 @@ impl Engine {
         let now = present.length_bytes(self.pager.page_size());
         let wanted = self.wanted_ring_bytes.load(Ordering::Relaxed);
         let limit = self.settings.log_limit_bytes.max(now);
-        let grown = (now * RING_GROWTH).max(wanted).min(limit);
+        let share = match wanted {
+            0 => 0,
+            _ => self.file_bytes() / LARGE_RECORDS_SHARE,
+        };
+        let grown = (now * RING_GROWTH).max(wanted).max(share).min(limit);
         let is_small = self.log.is_half_full() || wanted > now;
         (is_small && grown > now).then_some(grown)
     }

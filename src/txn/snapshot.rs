@@ -570,8 +570,23 @@ impl<'a> TreeCursor<'a> {
         Ok((value.len() as u64, crc32c::crc32c(value)))
     }
 
-    fn entry(&mut self) -> Result<Entry> {
-        either!(self, c => c.entry().map(|(key, value)| (key.to_vec(), value.to_vec())))
+    /// The key and the value here, both empty if the cursor stands nowhere. A long value is read as a
+    /// whole.
+    #[inline]
+    pub fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+        let (key, value) = either!(self, c => c.entry().map(|(key, value)| match value {
+            ValueBytes::Inline(value) => (key, Ok(value)),
+            ValueBytes::Run(value) => (key, Err(value)),
+        }))?;
+        Ok(match value {
+            Ok(value) => (key, value),
+            Err(long) => (key, self.long.insert(long)),
+        })
+    }
+
+    fn copied(&mut self) -> Result<Entry> {
+        let (key, value) = self.entry()?;
+        Ok((key.to_vec(), value.to_vec()))
     }
 }
 
@@ -603,7 +618,7 @@ impl Range<'_> {
         if !there || met {
             return Ok(None);
         }
-        let entry = self.front.entry()?;
+        let entry = self.front.copied()?;
         self.done = false;
         Ok(Some(entry))
     }
@@ -622,7 +637,7 @@ impl Range<'_> {
         if !there || met {
             return Ok(None);
         }
-        let entry = self.back.entry()?;
+        let entry = self.back.copied()?;
         self.done = false;
         Ok(Some(entry))
     }

@@ -152,11 +152,9 @@ impl Reader for View<'_> {
         let cursor = &mut self.cursor;
         let mut more = cursor.seek(from)?;
         let mut left = limit;
-        let mut key = Vec::new();
         while more && left > 0 {
-            key.clear();
-            key.extend_from_slice(cursor.key());
-            visit(&key, cursor.value()?);
+            let (key, value) = cursor.entry()?;
+            visit(key, value);
             left -= 1;
             more = left > 0 && cursor.next()?;
         }
