@@ -20,6 +20,11 @@ use super::node_at;
 use super::pages::ReadPages;
 use super::range::slots_between;
 
+/// So many entries ahead of a walk forward, cells are asked for: each may lie anywhere in its page. (Without
+/// that, seeks of 10 entries of a million took 1.4 times as long, and a scan of all 1.25 times. With 6
+/// or 10 a scan takes longer than with 3.)
+const AHEAD: usize = 3;
+
 /// A branch on the way to the current leaf.
 struct Step {
     page: PageRef,
@@ -154,7 +159,12 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
             return Ok(false);
         }
         self.slot = self.search(key).unwrap_or_else(|i| i);
-        self.settle_forward()
+        let is_there = self.settle_forward()?;
+        if let Some(leaf) = &self.leaf {
+            let node = Node::new(&leaf.bytes);
+            { self.slot..=self.slot + AHEAD }.for_each(|slot| node.warm_cell(slot));
+        }
+        Ok(is_there)
     }
 
     /// To the last entry whose key is less than `key`, or equal to it if `or_equal`.
@@ -220,6 +230,7 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
         self.slot += 1;
         self.key_is_current = false;
         if self.slot < leaf.end {
+            Node::new(&leaf.bytes).warm_cell(self.slot + AHEAD);
             return Ok(true);
         }
         self.settle_forward()
