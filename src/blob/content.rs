@@ -15,9 +15,13 @@ use std::sync::Arc;
 use super::crc::{Stride, shift};
 use super::{CHUNK_BYTES, CHUNKS, Flaw, LAST_NUMBER};
 use crate::moment::{FACTS_TREE, Moment};
-use crate::txn::snapshot::{TreeView, ValueRef};
+use crate::txn::snapshot::{LongValue, TreeView, ValueRef};
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
+
+/// Reads of so many bytes go straight into the reader's buffer; smaller ones through the map, without
+/// a call for each.
+pub(super) const DIRECT_BYTES: usize = 16 << 10;
 
 /// Where the content of a blob is, and what it is as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,12 +161,38 @@ impl Content {
         Ok(Some(then(&chunk, within)))
     }
 
+    /// The chunk with this byte, to copy parts of it, and its number and the place of the byte in it.
+    /// `None` at the end, for a chunk that is short, and in a transaction.
+    pub(super) fn long_chunk<'m>(
+        &self,
+        moment: &'m impl Moment,
+        offset: u64,
+    ) -> Result<Option<(LongValue<'m>, u32, usize)>> {
+        let view = moment.system_view(CHUNKS).filter(|_| offset < self.size);
+        let (index, within) = self.place(offset);
+        let key = chunk_key(self.number, index);
+        let chunk = view.map(|view| view.long_value(&key)).transpose()?;
+        let Some(chunk) = chunk.flatten() else {
+            return Ok(None);
+        };
+        self.check_length(index, chunk.len() as u64)?;
+        Ok(Some((chunk, index, within)))
+    }
+
     /// Copies what there is from `offset` on, up to the length of `into`. Returns how much it was.
     pub(super) fn read(&self, moment: &impl Moment, offset: u64, into: &mut [u8]) -> Result<usize> {
         let mut done = 0;
         while let Some(rest) = into.get_mut(done..)
             && !rest.is_empty()
         {
+            if rest.len() >= DIRECT_BYTES
+                && let Some((chunk, _, within)) = self.long_chunk(moment, offset + done as u64)?
+            {
+                let length = rest.len().min(chunk.len().saturating_sub(within));
+                chunk.copy(within, rest.get_mut(..length).unwrap_or_default())?;
+                done += length;
+                continue;
+            }
             let copied =
                 self.with_chunk(moment, offset + done as u64, rest.len(), |chunk, within| {
                     let bytes = chunk.get(within..).unwrap_or_default();

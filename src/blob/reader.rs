@@ -3,10 +3,11 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
+use super::content::DIRECT_BYTES;
 use super::crc::shift;
 use super::meta::{BlobInfo, Meta};
 use super::{Flaw, KEYS};
-use crate::txn::snapshot::Snapshot;
+use crate::txn::snapshot::{LongValue, Snapshot};
 use crate::work::Work;
 use crate::{Error, Result};
 
@@ -40,6 +41,7 @@ pub struct BlobReader {
     position: u64,
     /// Up to where it was read in order, and the checksum of the chunks that are whole before that.
     in_order: (u64, u32),
+    held: Held,
 }
 
 impl BlobReader {
@@ -51,6 +53,7 @@ impl BlobReader {
             expiry_ms,
             position: 0,
             in_order: (0, 0),
+            held: Held::default(),
         }
     }
 
@@ -92,33 +95,55 @@ impl BlobReader {
         })
     }
 
-    /// Hands over what follows the position in its chunk, and moves on behind what was taken of it.
-    fn step(&mut self, take: impl FnOnce(&[u8]) -> usize) -> io::Result<usize> {
-        let content = self.meta.content;
-        let (position, (end, mut checksum)) = (self.position, self.in_order);
+    /// Copies what follows the position in its chunk. Returns how much it was.
+    fn step(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let (content, position) = (self.meta.content, self.position);
+        if buffer.len() >= DIRECT_BYTES
+            && let Some((chunk, index, within)) = content.long_chunk(&self.snapshot, position)?
+        {
+            let length = buffer.len().min(chunk.len().saturating_sub(within));
+            let buffer = buffer.get_mut(..length).unwrap_or_default();
+            if length == chunk.len() || (chunk.is_checked() && self.held.index != Some(index)) {
+                chunk.copy(within, buffer)?;
+            } else {
+                // It has to be read as a whole to be checked: what follows is at hand then.
+                self.held.read(&chunk, index)?;
+                super::content::copy(buffer, self.held.bytes.get(within..).unwrap_or_default());
+            }
+            let is_end = within + length == chunk.len();
+            return self.moved(length, is_end.then_some((chunk.len(), chunk.checksum())));
+        }
         let step = content.with_chunk(&self.snapshot, position, usize::MAX, |chunk, within| {
             let rest = chunk.get(within..).unwrap_or_default();
-            let taken = take(rest).min(rest.len());
-            let is_new = position <= end && position + taken as u64 > end;
-            // Each chunk was checked against its own checksum. That of the whole follows from those
-            // of the chunks, without another look at the bytes.
-            if is_new && taken == rest.len() {
-                checksum = shift(checksum, chunk.len() as u64) ^ chunk.checksum();
-            }
-            (taken, is_new)
-        });
-        let Some((taken, is_new)) = step.map_err(as_io)? else {
-            return Ok(0);
-        };
-        self.position = position + taken as u64;
-        if is_new {
-            if self.position == content.size && checksum != content.checksum {
-                self.position = position;
-                return Err(as_io(self.damage(checksum)));
-            }
-            self.in_order = (self.position, checksum);
+            super::content::copy(buffer, rest);
+            let length = buffer.len().min(rest.len());
+            let is_end = length == rest.len();
+            (length, is_end.then(|| (chunk.len(), chunk.checksum())))
+        })?;
+        match step {
+            Some((length, ended)) => self.moved(length, ended),
+            None => Ok(0),
         }
-        Ok(taken)
+    }
+
+    /// So many bytes were read, up to the end of a chunk of this length and checksum. (Each chunk was
+    /// checked against its own checksum. That of the whole follows from those of the chunks, without
+    /// another look at the bytes.)
+    fn moved(&mut self, length: usize, ended: Option<(usize, u32)>) -> Result<usize> {
+        let (end, mut checksum) = self.in_order;
+        let position = self.position + length as u64;
+        if self.position <= end && position > end {
+            if let Some((bytes, of_chunk)) = ended {
+                checksum = shift(checksum, bytes as u64) ^ of_chunk;
+            }
+            let content = &self.meta.content;
+            if position == content.size && checksum != content.checksum {
+                return Err(self.damage(checksum));
+            }
+            self.in_order = (position, checksum);
+        }
+        self.position = position;
+        Ok(length)
     }
 
     fn damage(&self, checksum: u32) -> Error {
@@ -141,12 +166,35 @@ fn as_io(error: Error) -> io::Error {
     io::Error::new(kind, error)
 }
 
+/// A chunk that was read as a whole for the sake of a part.
+#[derive(Debug, Default)]
+struct Held {
+    index: Option<u32>,
+    bytes: Vec<u8>,
+}
+
+impl Held {
+    fn read(&mut self, chunk: &LongValue<'_>, index: u32) -> Result<()> {
+        if self.index != Some(index) {
+            self.index = None;
+            self.bytes.resize(chunk.len(), 0);
+            chunk.copy(0, &mut self.bytes)?;
+            self.index = Some(index);
+        }
+        Ok(())
+    }
+}
+
+/// A reader's copy holds nothing.
+impl Clone for Held {
+    fn clone(&self) -> Self {
+        Held::default()
+    }
+}
+
 impl Read for BlobReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.step(|bytes| {
-            super::content::copy(buffer, bytes);
-            buffer.len().min(bytes.len())
-        })
+        self.step(buffer).map_err(as_io)
     }
 
     fn read_to_end(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
@@ -154,11 +202,13 @@ impl Read for BlobReader {
         buffer.try_reserve_exact(usize::try_from(rest).unwrap_or(usize::MAX))?;
         let begin = buffer.len();
         loop {
-            let taken = self.step(|bytes| {
-                buffer.extend_from_slice(bytes);
-                bytes.len()
-            })?;
-            if taken == 0 {
+            let end = buffer.len();
+            let more = self.size().saturating_sub(self.position);
+            let more = more.min(u64::from(self.meta.content.chunk_bytes)) as usize;
+            buffer.resize(end + more, 0);
+            let step = self.step(buffer.get_mut(end..).unwrap_or_default());
+            buffer.truncate(end + *step.as_ref().unwrap_or(&0));
+            if step.map_err(as_io)? == 0 {
                 return Ok(buffer.len() - begin);
             }
         }

@@ -133,6 +133,19 @@ impl<'a> TreeView<'a> {
         }
     }
 
+    /// A value that lies in an overflow run, to copy parts of it. `None`: it is shorter, or not
+    /// there, or this is a transaction's view.
+    pub(crate) fn long_value(&self, key: &[u8]) -> Result<Option<LongValue<'a>>> {
+        let Source::Shared(pager) = self.source else {
+            return Ok(None);
+        };
+        let pin = crossbeam_epoch::pin();
+        let pages = PinnedPages { pager, pin: &pin };
+        let found = tree::find(&pages, &self.root, key)?;
+        let run = found.and_then(|found| found.run());
+        Ok(run.map(|run| LongValue { pager, run }))
+    }
+
     /// The values of several keys, given to `take` in the order of the keys, until it says that
     /// it wants no more. Looks for some of them at once, which takes less time than one after the
     /// other.
@@ -465,6 +478,34 @@ impl AsRef<[u8]> for ValueRef<'_> {
 impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for ValueRef<'_> {
     fn eq(&self, other: &T) -> bool {
         **self == *other.as_ref()
+    }
+}
+
+/// A value that lies in an overflow run, and was perhaps not read yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LongValue<'a> {
+    pager: &'a Pager,
+    run: RunRef,
+}
+
+impl LongValue<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.run.length_bytes as usize
+    }
+
+    /// Its CRC-32C.
+    pub(crate) fn checksum(&self) -> u32 {
+        self.run.checksum
+    }
+
+    /// Whether it was read and checked before. If not, the whole of it is read to copy a part.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.pager.knows_run(&self.run)
+    }
+
+    /// Fills `into` with the bytes from one of them on.
+    pub(crate) fn copy(&self, from: usize, into: &mut [u8]) -> Result<()> {
+        self.pager.copy_run(&self.run, from, into)
     }
 }
 
