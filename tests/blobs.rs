@@ -628,6 +628,21 @@ fn damage_is_an_error_that_says_so() {
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     assert!(error.downcast::<Error>().unwrap().is_corruption());
     assert!(db.check().unwrap_err().is_corruption());
+    // Whichever part of the chunk is asked for, and in whichever way.
+    for length in [10, 20_000, CHUNK] {
+        let reader = db.get_blob("b").unwrap().unwrap();
+        let offset = 3 * CHUNK - length;
+        let error = { reader.read_range(offset as u64, &mut vec![0; length]) }.unwrap_err();
+        assert!(error.is_corruption(), "{length}: {error}");
+        let mut reader = db.get_blob("b").unwrap().unwrap();
+        reader.seek(SeekFrom::Start(offset as u64)).unwrap();
+        let read = reader.read(&mut vec![0; length]);
+        assert_eq!(
+            read.unwrap_err().kind(),
+            io::ErrorKind::InvalidData,
+            "{length}"
+        );
+    }
     // What comes from a damaged blob is not stored as another.
     let reader = db.get_blob("b").unwrap().unwrap();
     assert!(db.put_blob_from("c", reader).unwrap_err().is_corruption());
