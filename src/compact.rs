@@ -103,13 +103,18 @@ impl Compaction {
     ) -> Result<bool> {
         let mut place = Place::default();
         let mut is_fresh = true;
+        let (_, free) = self.engine().end_and_free();
         loop {
             match self.step(cutoff, &place)? {
                 Step::To(next) => (place, is_fresh) = (next, false),
                 Step::Cramped if is_fresh => return Ok(true),
-                // The old places of what has moved are free after a checkpoint.
+                // The old places of what has moved are free after a checkpoint, unless a snapshot sees
+                // them: then there would be a checkpoint for each few leaves.
                 Step::Cramped => {
                     self.engine().checkpoint()?;
+                    if self.engine().end_and_free().1 < free / 2 {
+                        return Ok(true);
+                    }
                     is_fresh = true;
                     continue;
                 }

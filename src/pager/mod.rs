@@ -367,22 +367,24 @@ impl Pager {
         })
     }
 
-    /// Copies a part of a long value: as many bytes as `into` has, from one of them on, all of which it
-    /// must have. What is in no frame is read straight into `into`: out of the map it would be copied
-    /// as well, after a wait for each of its pages (blobs of 16 MiB took 1.6 times as long).
+    /// Copies a part of a long value: as many bytes as `into` has, from one of them on. What is in no
+    /// frame is read straight into `into`: out of the map it would be copied as well, after a wait for
+    /// each of its pages (blobs of 16 MiB took 1.6 times as long).
     pub(crate) fn copy_run(&self, run: &RunRef, from: usize, into: &mut [u8]) -> Result<()> {
+        let (length, end) = (run.length_bytes as usize, from.saturating_add(into.len()));
+        if end > length {
+            let what = "a part of a long value that is shorter";
+            let fault = Fault::new(what, 0, length as u64, end as u64);
+            return Err(self.corrupt(run.first, fault));
+        }
         let entry = self.entry_of(run.first)?;
-        let held = entry.frame.load(&crossbeam_epoch::pin()).map(Pinned::hold);
-        if let Some(frame) = held {
+        let frame = entry.frame.load(&crossbeam_epoch::pin()).map(Pinned::hold);
+        if let Some(part) = frame.as_deref().and_then(|bytes| bytes.get(from..end)) {
             entry.touch();
-            let part = frame.get(from..from + into.len()).unwrap_or_default();
-            into.get_mut(..part.len())
-                .unwrap_or_default()
-                .copy_from_slice(part);
+            into.copy_from_slice(part);
             return Ok(());
         }
-        let is_verified = entry.is_verified();
-        let is_whole = into.len() == run.length_bytes as usize;
+        let (is_verified, is_whole) = (entry.is_verified(), into.len() == length);
         if !is_verified && !is_whole {
             self.verify_run(run)?;
         }

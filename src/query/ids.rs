@@ -111,12 +111,14 @@ impl IdList {
 
 /// The first bytes as a number that orders as they do; missing ones count as 0.
 fn head(id: &[u8]) -> u128 {
-    let mut head = [0; HEAD_BYTES];
     match id.first_chunk::<HEAD_BYTES>() {
-        Some(chunk) => head = *chunk,
-        None => head[..id.len()].copy_from_slice(id),
+        Some(chunk) => u128::from_be_bytes(*chunk),
+        None => {
+            let mut head = [0; HEAD_BYTES];
+            head.iter_mut().zip(id).for_each(|(to, from)| *to = *from);
+            u128::from_be_bytes(head)
+        }
     }
-    u128::from_be_bytes(head)
 }
 
 #[cfg(test)]
