@@ -1180,3 +1180,25 @@ fn an_error_can_be_cloned_sent_and_shown() {
     db.tree("t").unwrap().put("k", "v").unwrap();
     db.flush().unwrap();
 }
+
+/// Some of many may have been stored when one is refused: nobody gets to see those.
+#[test]
+fn many_entries_with_one_that_is_refused_are_none() {
+    let db = Aurora::in_memory().unwrap();
+    db.write(|tx| tx.tree("t")?.put("a", "1")).unwrap();
+    let mut tx = db.begin_write().unwrap();
+    let savepoint = tx.savepoint().unwrap();
+    let entries = (0..20_000u32).map(|n| match n {
+        19_999 => (vec![0; 2000], vec![]),
+        _ => (n.to_be_bytes().to_vec(), vec![7; 100]),
+    });
+    let error = refused(tx.tree("t").unwrap().put_many(entries), "1024");
+    assert!(matches!(error, Error::KeyTooLong { length: 2000, .. }));
+    let again = tx.tree("t").unwrap().put("b", "2");
+    assert!(matches!(again, Err(Error::TransactionFailed)));
+    tx.roll_back_to(&savepoint).unwrap();
+    assert_eq!(tx.tree("t").unwrap().delete_many(["a", "x"]).unwrap(), 1);
+    tx.commit().unwrap();
+    let snapshot = db.begin_read().unwrap();
+    assert!(snapshot.tree("t").unwrap().is_empty());
+}

@@ -346,3 +346,75 @@ fn a_header_never_names_more_pages_than_the_file_has() {
         ],
     );
 }
+
+/// Many at once do what one after the other would do, and say the same.
+#[test]
+fn many_changes_count_as_single_ones_do() {
+    for seed in 0..40 {
+        let (one, many) = (World::new(4096), World::new(4096));
+        for round in 0..4 {
+            let mut random = Random(seed * 10 + round);
+            let count = 1 + random.below(400);
+            let entries: Vec<_> = (0..count)
+                .map(|_| (common::key(&mut random), common::value(&mut random)))
+                .collect();
+            let gone: Vec<_> = (0..count / 2).map(|_| common::key(&mut random)).collect();
+            let single = one.db().write(|tx| {
+                let mut tree = tx.tree("a")?;
+                let mut affected = [0, 0];
+                for (key, value) in &entries {
+                    affected[0] += u64::from(tree.put(key, value)?);
+                }
+                for key in &gone {
+                    affected[1] += u64::from(tree.delete(key)?);
+                }
+                Ok(affected)
+            });
+            let together = many.db().write(|tx| {
+                let mut tree = tx.tree("a")?;
+                let replaced = tree.put_many(entries.iter().map(|(k, v)| (k, v)))?;
+                Ok([replaced, tree.delete_many(&gone)?])
+            });
+            assert_eq!(single.unwrap(), together.unwrap());
+        }
+        many.db().check().unwrap();
+        let [one, many] = [one, many].map(|world| contents(&world.db().begin_read().unwrap()));
+        assert_eq!(one.unwrap(), many.unwrap());
+    }
+}
+
+/// More than is gathered at a time, in order and not.
+#[test]
+fn many_changes_are_made_some_at_a_time() {
+    let db = repeatable()
+        .open_storage(SimDisk::new(3).storage())
+        .unwrap();
+    let key = |n: u32| n.to_be_bytes();
+    for numbers in [
+        (0..30_000).collect::<Vec<u32>>(),
+        (0..30_000).map(|n| n * 7919 % 30_000).collect(),
+        (0..60_000).map(|n| n * 7919 % 60_000 / 2).collect(),
+    ] {
+        let mut tx = db.begin_write().unwrap();
+        let mut tree = tx.tree("t").unwrap();
+        let entries = numbers.iter().enumerate();
+        let twice = numbers.len() as u64 - 30_000;
+        let stored = tree.put_many(entries.map(|(i, n)| (key(*n), [i as u8; 90])));
+        assert_eq!((stored.unwrap(), tree.len()), (twice, 30_000));
+        for n in (0..30_000).step_by(97) {
+            let last = numbers.iter().rposition(|other| *other == n).unwrap();
+            let found = tree.get(key(n)).unwrap().unwrap();
+            assert_eq!(*found, [last as u8; 90]);
+        }
+        let odd = numbers.iter().filter(|n| *n % 2 == 1);
+        assert_eq!(tree.delete_many(odd.map(|n| key(*n))).unwrap(), 15_000);
+        let left: Vec<_> = tree
+            .range::<&[u8]>(..)
+            .map(|entry| entry.unwrap().0)
+            .collect();
+        assert!(
+            left.iter()
+                .eq((0..30_000).step_by(2).map(key).collect::<Vec<_>>().iter())
+        );
+    }
+}

@@ -242,11 +242,8 @@ fn add_entries(
     if entries.is_empty() {
         return Ok(());
     }
-    entries.sort_unstable();
-    let mut tree = tx.system_tree(&index.tree)?;
-    for entry in entries {
-        tree.put(entry, [])?;
-    }
+    let entries = entries.into_iter().map(|entry| (entry, []));
+    tx.system_tree(&index.tree)?.put_many(entries)?;
     Ok(())
 }
 

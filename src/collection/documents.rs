@@ -187,7 +187,7 @@ fn insert_checked(
 }
 
 /// Stores many documents that come without ids of documents that are there. Entries of indexes are
-/// added in their order, some thousand documents at a time, which touches each page once.
+/// added some thousand documents at a time, which touches each page once.
 ///
 /// If one is refused, those before it are stored.
 pub(crate) fn insert_many(
@@ -252,13 +252,9 @@ fn insert_waiting(
 
 fn add_waiting(tx: &mut WriteTransaction, meta: &Meta, waiting: &mut [Vec<Vec<u8>>]) -> Result<()> {
     for (index, waiting) in meta.indexes.iter().zip(waiting) {
-        if waiting.is_empty() {
-            continue;
-        }
-        waiting.sort_unstable();
-        let mut tree = tx.system_tree(&index.tree)?;
-        for entry in waiting.drain(..) {
-            tree.put(entry, [])?;
+        if !waiting.is_empty() {
+            let entries = waiting.drain(..).map(|entry| (entry, []));
+            tx.system_tree(&index.tree)?.put_many(entries)?;
         }
     }
     Ok(())

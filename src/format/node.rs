@@ -1117,6 +1117,15 @@ impl<'a> Item<'a> {
         SLOT_BYTES + self.fixed_bytes() + rest
     }
 
+    /// Asks for a new entry's value, which is wherever the caller has it.
+    pub(crate) fn warm(&self) {
+        if let Item::New(_, Payload::Inline(value)) = self {
+            (0..value.len())
+                .step_by(64)
+                .for_each(|line| prefetch(value, line));
+        }
+    }
+
     pub(crate) fn key(&self, key: &mut Vec<u8>) {
         match self {
             Item::Kept(node, i) => node.key(*i, key),
@@ -1240,13 +1249,22 @@ pub(crate) fn ascending_split_point(
     (fits(low) && fits(high)).then_some(new + 1)
 }
 
-/// How many of the entries of a leaf fill a page up to `limit` bytes.
-pub(crate) fn fill_point(items: &[Item<'_>], limit: usize) -> usize {
-    let (mut fits, mut too_many) = (0, items.len() + 1);
+/// How many of the entries fill a page up to `limit` bytes. Costs about the same however many follow
+/// those.
+pub(crate) fn fill_point(items: &[Item<'_>], limit: usize, is_branch: bool) -> usize {
+    let fits_in = |count| {
+        let part = items.get(..count).unwrap_or_default();
+        measure(part, is_branch) <= limit
+    };
+    let mut too_many = 1;
+    while too_many <= items.len() && fits_in(too_many) {
+        too_many *= 2;
+    }
+    let mut fits = too_many / 2;
+    too_many = too_many.min(items.len() + 1);
     while fits + 1 < too_many {
         let middle = fits + (too_many - fits) / 2;
-        let part = items.get(..middle).unwrap_or_default();
-        if measure(part, false) <= limit {
+        if fits_in(middle) {
             fits = middle;
         } else {
             too_many = middle;

@@ -28,6 +28,7 @@
 //!    has checked the key and the value): the transaction then has to be dropped. The [`TreeRoot`]
 //!    is written last.
 
+pub(crate) mod bulk;
 pub(crate) mod check;
 pub(crate) mod count;
 pub(crate) mod cursor;
@@ -45,6 +46,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bulk::{Change, change_many};
 pub(crate) use check::{PageKind, TreeShape, check};
 pub(crate) use count::{count_range, first, last, nth, rank};
 pub(crate) use cursor::{Cursor, ValueBytes};

@@ -147,6 +147,8 @@ impl World {
             assert_eq!(removed, self.model.remove(&key).is_some());
         } else if action == 98 && self.random.below(4) == 0 {
             self.remove_range();
+        } else if action == 97 && self.random.below(3) == 0 {
+            self.change_many(removals);
         } else if action == 99 {
             self.compact();
         } else {
@@ -165,6 +167,38 @@ impl World {
         self.model.retain(|key, _| !is_inside(key, low, high));
         let removed = delete_range(&mut self.pages, &mut self.root, low, high).unwrap();
         assert_eq!(removed, (before - self.model.len()) as u64);
+    }
+
+    /// From none to hundreds at once, some of them in vain.
+    fn change_many(&mut self, removals: u64) {
+        let page_size = self.pages.page_size();
+        let most = [0, 3, 30, 400][self.random.below(4) as usize];
+        let mut wanted = BTreeMap::new();
+        for _ in 0..self.random.below(most + 1) {
+            let key = make_key(&mut self.random, page_size);
+            let mut value = make_value(&mut self.random, page_size);
+            let longest = node::inline_max(page_size) - key.len() - 10;
+            value.truncate(longest);
+            let is_put = self.random.below(100) >= removals;
+            wanted.insert(key, is_put.then_some(value));
+        }
+        let changes: Vec<Change<'_>> = wanted
+            .iter()
+            .map(|(key, value)| Change {
+                key,
+                value: value.as_deref(),
+            })
+            .collect();
+        let affected = change_many(&mut self.pages, &mut self.root, &changes).unwrap();
+        let mut expected = 0;
+        for (key, value) in wanted {
+            let before = match value {
+                Some(value) => self.model.insert(key, value),
+                None => self.model.remove(&key),
+            };
+            expected += u64::from(before.is_some());
+        }
+        assert_eq!(affected, expected);
     }
 
     fn compact(&mut self) {
@@ -489,4 +523,127 @@ fn a_page_of_the_wrong_level_is_damage() {
     root.level -= 1;
     root.count += 1;
     assert!(check(&pages, &root, &mut |_, _, _| Ok(())).is_err());
+}
+
+/// Changes of many entries at once: stores them, or removes them.
+fn change_all(
+    pages: &mut TestPages,
+    root: &mut TreeRoot,
+    keys: impl Iterator<Item = Vec<u8>>,
+    value: Option<&[u8]>,
+) -> u64 {
+    let mut keys: Vec<_> = keys.collect();
+    keys.sort();
+    let changes = keys.iter().map(|key| Change { key, value });
+    change_many(pages, root, &changes.collect::<Vec<_>>()).unwrap()
+}
+
+#[test]
+fn many_entries_at_once_fill_their_pages() {
+    let key = |i: u64| Random(i).bytes(16);
+    let (mut pages, mut root) = filled(0, key, 60);
+    change_all(&mut pages, &mut root, (0..20_000).map(key), Some(&[1; 60]));
+    let fill = pages.check(&root).fill(4096);
+    assert!(fill >= 0.95, "only {fill:.3} full");
+    // Again as many between them.
+    change_all(
+        &mut pages,
+        &mut root,
+        (20_000..39_000).map(key),
+        Some(&[1; 60]),
+    );
+    let fill = pages.check(&root).fill(4096);
+    assert!(fill >= 0.64, "only {fill:.3} full");
+}
+
+#[test]
+fn many_entries_behind_all_others_fill_their_pages() {
+    let key = |i: u64| format!("key{i:013}").into_bytes();
+    let (mut pages, mut root) = filled(50, key, 60);
+    for i in 0..200 {
+        let keys = (50 + i * 60..110 + i * 60).map(key);
+        change_all(&mut pages, &mut root, keys, Some(&[1; 60]));
+    }
+    let fill = pages.check(&root).fill(4096);
+    assert!(fill >= 0.95, "only {fill:.3} full");
+}
+
+#[test]
+fn pages_that_come_of_one_share_its_entries_evenly() {
+    // A leaf takes about 46 of these: 80 between two of it need three.
+    let key = |i: u64| format!("key{i:013}").into_bytes();
+    let (mut pages, mut root) = filled(40, |i| key(i * 1000), 60);
+    assert_eq!(root.level, 0);
+    change_all(&mut pages, &mut root, (1..81).map(key), Some(&[1; 60]));
+    let shape = pages.check(&root);
+    assert_eq!(shape.entries, 120);
+    let leaves = pages
+        .nodes()
+        .map(node::Node::new)
+        .filter(|node| !node.is_branch());
+    let counts: Vec<_> = leaves.map(|leaf| leaf.count()).collect();
+    assert_eq!(counts.len(), 3);
+    assert!(
+        counts.iter().all(|count| (38..=42).contains(count)),
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn removals_of_many_leave_no_thin_tree_behind() {
+    let key = |i: u64| Random(i).bytes(16);
+    let (mut pages, mut root) = filled(20_000, key, 60);
+    let most = (0..20_000).filter(|i| i % 10 != 0);
+    let removed = change_all(&mut pages, &mut root, most.map(key), None);
+    let shape = pages.check(&root);
+    assert_eq!((removed, shape.entries), (18_000, 2000));
+    let fill = shape.fill(4096);
+    assert!(fill >= 0.45, "only {fill:.3} full");
+    let rest = (0..20_000).filter(|i| i % 10 == 0);
+    change_all(&mut pages, &mut root, rest.map(key), None);
+    assert_eq!((root, pages.live_pages()), (TreeRoot::default(), 0));
+}
+
+#[test]
+fn removing_many_that_are_missing_copies_nothing() {
+    let key = |i: u64| Random(i).bytes(16);
+    let (mut pages, mut root) = filled(5_000, key, 60);
+    pages.next_version();
+    let before = root;
+    let missing = (5_000..9_000).map(key);
+    assert_eq!(change_all(&mut pages, &mut root, missing, None), 0);
+    assert_eq!(root, before);
+}
+
+#[test]
+fn only_pages_on_the_way_to_changes_are_copied() {
+    let key = |i: u64| format!("key{i:013}").into_bytes();
+    let (mut pages, mut root) = filled(20_000, key, 60);
+    pages.next_version();
+    let few = [7, 8, 9_000, 19_999].map(key);
+    change_all(&mut pages, &mut root, few.into_iter(), Some(&[2; 60]));
+    let version = pages.version();
+    let copied = pages.nodes().filter(|bytes| page::birth(bytes) == version);
+    assert_eq!((copied.count(), root.level), (6, 2));
+}
+
+#[test]
+fn leaves_that_go_and_leaves_that_grow_meet_in_one_branch() {
+    let key = |i: u64| format!("key{i:013}").into_bytes();
+    let (mut pages, mut root) = filled(2_000, |i| key(i * 1000), 60);
+    assert_eq!(root.level, 1);
+    let mut wanted: Vec<_> = (0..200).map(|i| (key(i * 1000), None)).collect();
+    wanted.extend((1..300).map(|i| (key(900_000 + i), Some(&[1; 60][..]))));
+    wanted.extend((1300..1400).map(|i| (key(i * 1000), None)));
+    wanted.extend((1..50).map(|i| (key(1_700_000 + i), Some(&[1; 60][..]))));
+    let changes = wanted
+        .iter()
+        .map(|(key, value)| Change { key, value: *value });
+    let changes: Vec<_> = changes.collect();
+    let removed = change_many(&mut pages, &mut root, &changes).unwrap();
+    assert_eq!((removed, pages.check(&root).entries), (300, 2_048));
+    let found = contents(&pages, &root);
+    for (key, value) in &wanted {
+        assert_eq!(found.get(key).map(Vec::as_slice), *value);
+    }
 }

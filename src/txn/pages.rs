@@ -21,6 +21,7 @@ use crate::format::node::Node;
 use crate::format::{PageNumber, PageRef, RunRef, Version, page, put_u32, put_u64};
 use crate::pager::frame::Unique;
 use crate::pager::{Cause, PageBytes, PageSource};
+use crate::prefetch::prefetch_start;
 use crate::tree::pages::{ReadPages, WritePages};
 use crate::{Error, Result};
 
@@ -436,6 +437,21 @@ impl ReadPages for TxnPages {
         match self.slot(target.page) {
             Some(slot) => Ok(PageBytes::Borrowed(&slot.frame)),
             None => self.engine.pager.hold(target),
+        }
+    }
+
+    #[inline]
+    fn ask(&self, page: &PageRef) {
+        if let Some(entry) = self.engine.pager.known(page.page) {
+            prefetch_start(entry);
+        }
+    }
+
+    #[inline]
+    fn warm(&self, page: &PageRef, lines: impl FnOnce(&[u8])) {
+        match self.slot(page.page) {
+            Some(slot) => lines(&slot.frame),
+            None => self.engine.pager.warm(page, lines),
         }
     }
 

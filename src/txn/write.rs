@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! 1. Every change goes through [`apply`], the same function that replays the log, so the record
-//!    and the trees cannot disagree.
+//!    and the trees cannot disagree; or, for many at once, through what a test compares with it.
 //! 2. A change that failed half-way makes the transaction fail: it can roll back to a savepoint or
 //!    be dropped, not committed.
 //! 3. A transaction whose record outgrows the log's limit keeps none: it commits by checkpoint.
@@ -27,7 +27,7 @@ use crate::handle::Handle;
 use crate::hot::Touched;
 use crate::log::Publication;
 use crate::moment::SYSTEM_PREFIX;
-use crate::tree::{self, pages::WritePages};
+use crate::tree::{self, Change, pages::WritePages};
 use crate::{Error, Result};
 
 /// What `Ok` from a commit means.
@@ -272,7 +272,7 @@ impl WriteTransaction {
         changed
     }
 
-    fn check_usable(&self) -> Result<()> {
+    pub(super) fn check_usable(&self) -> Result<()> {
         if self.failed {
             return Err(Error::TransactionFailed);
         }
@@ -295,6 +295,22 @@ impl WriteTransaction {
         }
     }
 
+    /// Makes changes whose keys ascend, and whose values fit beside them in a leaf (invariants 1
+    /// and 2).
+    pub(super) fn change_many(&mut self, tree: TreeId, changes: &[Change<'_>]) -> Result<u64> {
+        let many = |pages: &mut _, root: &mut _| tree::change_many(pages, root, changes);
+        let changed = edit(&mut self.pages, &mut self.trees, tree, many);
+        self.failed |= changed.is_err();
+        let affected = changed?;
+        for &Change { key, value } in changes {
+            self.note(&match value {
+                Some(value) => Operation::Put { tree, key, value },
+                None => Operation::Delete { tree, key },
+            });
+        }
+        Ok(affected)
+    }
+
     /// Adds the operation to the record, until the record is too long (invariant 3).
     fn note(&mut self, operation: &Operation<'_>) {
         if self.by_checkpoint {
@@ -308,7 +324,7 @@ impl WriteTransaction {
         }
     }
 
-    fn put_in(&mut self, id: TreeId, key: &[u8], value: &[u8]) -> Result<bool> {
+    pub(super) fn put_in(&mut self, id: TreeId, key: &[u8], value: &[u8]) -> Result<bool> {
         self.check_usable()?;
         let page_size = self.handle.engine.pager.page_size();
         let is_long =
@@ -332,6 +348,11 @@ impl WriteTransaction {
         };
         let operation = Operation::PutRun { tree: id, key, run };
         self.change(&operation).map(|replaced| replaced > 0)
+    }
+
+    pub(super) fn delete_in(&mut self, tree: TreeId, key: &[u8]) -> Result<bool> {
+        let operation = Operation::Delete { tree, key };
+        self.change(&operation).map(|removed| removed > 0)
     }
 
     /// Makes the changes visible and as durable as was asked.
@@ -512,8 +533,8 @@ impl Future for Commit {
 /// A tree within a write transaction: sees the transaction's own changes.
 #[derive(Debug)]
 pub struct TreeMut<'t> {
-    txn: &'t mut WriteTransaction,
-    id: TreeId,
+    pub(super) txn: &'t mut WriteTransaction,
+    pub(super) id: TreeId,
 }
 
 impl TreeMut<'_> {
@@ -528,11 +549,7 @@ impl TreeMut<'_> {
 
     /// Removes a key. Says whether it was there.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
-        let operation = Operation::Delete {
-            tree: self.id,
-            key: key.as_ref(),
-        };
-        self.txn.change(&operation).map(|removed| removed > 0)
+        self.txn.delete_in(self.id, key.as_ref())
     }
 
     /// Removes all keys of a range and returns how many there were. Whole subtrees are dropped

@@ -53,6 +53,9 @@ impl Random {
 pub enum Change {
     Put(String, Vec<u8>, Vec<u8>),
     Delete(String, Vec<u8>),
+    /// Entries in any order, some of them with the same key.
+    PutMany(String, Vec<(Vec<u8>, Vec<u8>)>),
+    DeleteMany(String, Vec<Vec<u8>>),
     DeleteRange(String, Vec<u8>, Vec<u8>),
     DropTree(String),
     RenameTree(String, String),
@@ -92,7 +95,16 @@ pub fn value(random: &mut Random) -> Vec<u8> {
 impl Change {
     pub fn random(random: &mut Random) -> Self {
         let tree = TREES[random.below(TREES.len() as u64) as usize].to_string();
-        match random.below(24) {
+        match random.below(26) {
+            24 => {
+                let count = [3, 40, 300][random.below(3) as usize];
+                let entry = |_| (key(random), value(random));
+                Change::PutMany(tree, (0..count).map(entry).collect())
+            }
+            25 => {
+                let count = [3, 40, 300][random.below(3) as usize];
+                Change::DeleteMany(tree, (0..count).map(|_| key(random)).collect())
+            }
             0..=15 => Change::Put(tree, key(random), value(random)),
             16..=20 => Change::Delete(tree, key(random)),
             21 => {
@@ -113,6 +125,11 @@ impl Change {
         match self {
             Change::Put(tree, key, value) => tx.tree(tree)?.put(key, value).map(|_| ()),
             Change::Delete(tree, key) => tx.tree(tree)?.delete(key).map(|_| ()),
+            Change::PutMany(tree, entries) => {
+                let entries = entries.iter().map(|(key, value)| (key, value));
+                tx.tree(tree)?.put_many(entries).map(|_| ())
+            }
+            Change::DeleteMany(tree, keys) => tx.tree(tree)?.delete_many(keys).map(|_| ()),
             Change::DeleteRange(tree, low, high) => {
                 tx.tree(tree)?.delete_range(&low[..]..&high[..]).map(|_| ())
             }
@@ -138,6 +155,14 @@ impl Change {
             }
             Change::Delete(tree, key) => {
                 trees.entry(tree.clone()).or_default().remove(key);
+            }
+            Change::PutMany(tree, entries) => {
+                let tree = trees.entry(tree.clone()).or_default();
+                tree.extend(entries.iter().cloned());
+            }
+            Change::DeleteMany(tree, keys) => {
+                let tree = trees.entry(tree.clone()).or_default();
+                tree.retain(|key, _| !keys.contains(key));
             }
             Change::DeleteRange(tree, low, high) => {
                 let tree = trees.entry(tree.clone()).or_default();

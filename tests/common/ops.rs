@@ -40,6 +40,8 @@ pub enum Op {
     Mixed,
     /// More than the log takes: commits by a checkpoint.
     Large,
+    /// Many entries in one call, then the removal of many.
+    Many,
     Savepoint,
     RolledBack,
     Checkpoint,
@@ -48,7 +50,7 @@ pub enum Op {
 }
 
 impl Op {
-    pub const ALL: [Op; 29] = [
+    pub const ALL: [Op; 30] = [
         Op::Put,
         Op::Replace,
         Op::Delete,
@@ -73,6 +75,7 @@ impl Op {
         Op::DeleteCollection,
         Op::Mixed,
         Op::Large,
+        Op::Many,
         Op::Savepoint,
         Op::RolledBack,
         Op::Checkpoint,
@@ -249,6 +252,24 @@ fn change(
                 let key = format!("large{:02}", i * 7 % 60).into_bytes();
                 put(tx, world, "t", key, filled(200 + number as usize))?;
             }
+        }
+        Op::Many => {
+            let key = |i: u64| format!("many{:02}", i * 7 % 40).into_bytes();
+            let entries: Vec<_> = (0..40)
+                .map(|i| {
+                    (
+                        key(i),
+                        filled([0, 90, 5000][(i % 3) as usize] + number as usize),
+                    )
+                })
+                .collect();
+            let gone: Vec<_> = (0..30).step_by(2).map(key).collect();
+            let mut tree = tx.tree("t")?;
+            tree.put_many(entries.iter().map(|(key, value)| (key, value)))?;
+            assert_eq!(tree.delete_many(&gone)?, 15);
+            let model = world.trees.entry("t".to_string()).or_default();
+            model.extend(entries);
+            model.retain(|key, _| !gone.contains(key));
         }
         Op::Savepoint => {
             put(tx, world, "t", base.clone(), filled(70))?;

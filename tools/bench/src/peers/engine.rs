@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use crate::data::{Key, VALUE_BYTES};
+
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What a commit promises when it returns.
@@ -79,6 +81,32 @@ pub trait Hot: Send + Sync {
 pub trait Writer {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Outcome<()>;
     fn delete(&mut self, key: &[u8]) -> Outcome<()>;
+
+    /// Stores many, by the engine's call for that, if it has one.
+    fn put_many(&mut self, entries: &mut dyn Iterator<Item = Entry>, _order: Order) -> Outcome<()> {
+        for (key, value) in entries {
+            self.put(&key, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Removes many, by the engine's call for that, if it has one.
+    fn delete_many(&mut self, keys: &mut dyn Iterator<Item = Key>) -> Outcome<()> {
+        for key in keys {
+            self.delete(&key)?;
+        }
+        Ok(())
+    }
+}
+
+pub type Entry = (Key, [u8; VALUE_BYTES]);
+
+/// What an engine may know of the order of what it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    Any,
+    /// Ascending, behind all that is there.
+    Ascending,
 }
 
 pub trait Reader {

@@ -5,8 +5,10 @@
 
 use ::aurora::{Aurora, Durability, TreeCursor, TreeMut, TreeView};
 
+use crate::data::Key;
 use crate::engine::{
-    Blobs, Hot, Outcome, Peer, Place, Promise, Reader, Reading, Visit, Writer, Writing,
+    Blobs, Entry, Hot, Order, Outcome, Peer, Place, Promise, Reader, Reading, Visit, Writer,
+    Writing,
 };
 use crate::rows::blobs::drain;
 
@@ -130,6 +132,16 @@ impl Writer for Tree<'_> {
 
     fn delete(&mut self, key: &[u8]) -> Outcome<()> {
         self.0.delete(key)?;
+        Ok(())
+    }
+
+    fn put_many(&mut self, entries: &mut dyn Iterator<Item = Entry>, _order: Order) -> Outcome<()> {
+        self.0.put_many(entries)?;
+        Ok(())
+    }
+
+    fn delete_many(&mut self, keys: &mut dyn Iterator<Item = Key>) -> Outcome<()> {
+        self.0.delete_many(keys)?;
         Ok(())
     }
 }

@@ -7,10 +7,12 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use heed::types::Bytes;
-use heed::{CompactionOption, Database, Env, EnvFlags, EnvOpenOptions, FlagSetMode};
+use heed::{CompactionOption, Database, Env, EnvFlags, EnvOpenOptions, FlagSetMode, PutFlags};
 use heed::{RoTxn, RwTxn};
 
-use crate::engine::{Outcome, Peer, Place, Promise, Reader, Reading, Visit, Writer, Writing};
+use crate::engine::{
+    Entry, Order, Outcome, Peer, Place, Promise, Reader, Reading, Visit, Writer, Writing,
+};
 
 type Data = Database<Bytes, Bytes>;
 
@@ -105,6 +107,17 @@ impl Writer for Tx<'_, '_> {
 
     fn delete(&mut self, key: &[u8]) -> Outcome<()> {
         self.data.delete(self.tx, key)?;
+        Ok(())
+    }
+
+    fn put_many(&mut self, entries: &mut dyn Iterator<Item = Entry>, order: Order) -> Outcome<()> {
+        let flags = match order {
+            Order::Any => PutFlags::empty(),
+            Order::Ascending => PutFlags::APPEND,
+        };
+        for (key, value) in entries {
+            self.data.put_with_flags(self.tx, flags, &key, &value)?;
+        }
         Ok(())
     }
 }

@@ -250,7 +250,7 @@ fn sizes(bench: &Bench<'_>, peer: &mut dyn Peer, entries: u64) -> Outcome<()> {
     recorder.value("size-raw", size / raw(entries));
     recorder.always("removals", removed * ENTRY_BYTES, || {
         peer.write(Promise::Durable, &mut |tx| {
-            (0..removed).try_for_each(|n| tx.delete(&data::key(n)))
+            tx.delete_many(&mut (0..removed).map(data::key))
         })?;
         Ok(None)
     })?;

@@ -10,7 +10,7 @@ pub mod memory;
 pub mod reads;
 pub mod recovery;
 
-use crate::engine::{Outcome, Peer, Place, Promise};
+use crate::engine::{Order, Outcome, Peer, Place, Promise};
 use crate::options::Options;
 use crate::recorder::Recorder;
 use crate::{data, engines};
@@ -124,10 +124,11 @@ pub fn scaled(options: &Options, operations: u64) -> u64 {
 /// Entries of a range of numbers, in one transaction.
 pub fn load(peer: &dyn Peer, numbers: std::ops::Range<u64>, promise: Promise) -> Outcome<()> {
     peer.write(promise, &mut |tx| {
-        for n in numbers.clone() {
-            tx.put(&data::key(n), &data::value(n))?;
+        let mut entries = numbers.clone().map(|n| (data::key(n), data::value(n)));
+        match numbers.end - numbers.start {
+            1 => entries.try_for_each(|(key, value)| tx.put(&key, &value)),
+            _ => tx.put_many(&mut entries, Order::Any),
         }
-        Ok(())
     })
 }
 

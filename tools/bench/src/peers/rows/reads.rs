@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::data::{self, Choice, Draw, ENTRY_BYTES, Sum, family};
-use crate::engine::{Hot, Outcome, Peer, Promise};
+use crate::engine::{Hot, Order, Outcome, Peer, Promise};
 use crate::options::Options;
 use crate::rows::basic::{read_some, repeated};
 use crate::rows::{Bar, Bench, Row, load, row, scaled};
@@ -63,10 +63,8 @@ pub fn run(bench: &Bench<'_>) -> Outcome<()> {
 
 fn load_sorted(peer: &dyn Peer, entries: u64) -> Outcome<Option<Sum>> {
     peer.write(Promise::Durable, &mut |tx| {
-        for n in 0..entries {
-            tx.put(&data::ordered_key(n), &data::value(n))?;
-        }
-        Ok(())
+        let mut all = (0..entries).map(|n| (data::ordered_key(n), data::value(n)));
+        tx.put_many(&mut all, Order::Ascending)
     })?;
     Ok(None)
 }
@@ -79,7 +77,7 @@ fn clear(bench: &Bench<'_>, peer: &dyn Peer, is_loaded: bool) -> Outcome<()> {
     let entries = bench.options.entries;
     scan(peer, entries)?;
     peer.write(Promise::Unsynced, &mut |tx| {
-        (0..entries).try_for_each(|n| tx.delete(&data::ordered_key(n)))
+        tx.delete_many(&mut (0..entries).map(data::ordered_key))
     })?;
     peer.settle()
 }
