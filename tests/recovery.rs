@@ -684,3 +684,151 @@ fn a_session_that_died_is_not_taken_for_the_one_that_closed_the_file() {
     assert_eq!(state_of(&found), expected);
     found.check().unwrap();
 }
+
+/// The power goes while long values are synced together with the records that name them: what is
+/// left is a prefix of the commits, and every value in it is whole. It stays so.
+#[test]
+fn a_commit_whose_long_values_did_not_reach_the_disk_never_was() {
+    let (mut cut, mut whole) = (0, 0);
+    for seed in 0..40 {
+        let disk = SimDisk::new(seed);
+        let db = open(disk.storage()).unwrap();
+        put(&db, "a", b"1");
+        let mut states = vec![state_of(&db)];
+        for (key, length) in [("b", 40_000), ("c", 10), ("d", 70_000), ("e", 10)] {
+            put_buffered(&db, key, &vec![seed as u8 + 1; length]);
+            states.push(state_of(&db));
+        }
+        disk.record_moments();
+        db.flush().unwrap();
+        let moments = disk.take_moments();
+        disk.crash_after(0);
+        drop(db);
+        for moment in &moments {
+            let changes = moment.unsynced_changes();
+            let variants = [SimCrash::Random { seed }, SimCrash::Sectors { seed }];
+            let ends = (0..=changes).map(|changes| SimCrash::Suffix { changes });
+            for variant in variants.into_iter().chain(ends) {
+                let image = moment.crash_image(variant);
+                let db = open(image.storage()).unwrap();
+                let found = state_of(&db);
+                let length = states.iter().position(|state| *state == found);
+                let length = length.unwrap_or_else(|| panic!("{variant:?} is no prefix"));
+                cut += u64::from(length == 0);
+                whole += u64::from(length == 4);
+                put(&db, "f", b"2");
+                let expected = state_of(&db);
+                let lost = image.crash_image(SimCrash::LoseAll);
+                image.crash_after(0);
+                drop(db);
+                let db = open(lost.storage()).unwrap();
+                assert_eq!(state_of(&db), expected, "{variant:?}");
+                db.check().unwrap();
+            }
+        }
+    }
+    assert!(cut > 100 && whole > 100, "{cut} cut, {whole} whole");
+}
+
+/// A sync fails and takes the bytes of a long value with it: they can be read until the power goes. The
+/// next session keeps the commit, so it has to write them again.
+#[test]
+fn a_long_value_that_a_failed_sync_lost_is_written_again() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    put(&db, "room", &[1; 400_000]);
+    db.tree("a").unwrap().delete("room").unwrap();
+    db.checkpoint().unwrap();
+    put(&db, "before", b"1");
+    disk.fail_once(SimOperation::SyncAll, 1, SimFault::Eio);
+    let error = db.tree("a").unwrap().put("long", [2; 300_000]).unwrap_err();
+    assert!(error.is_io(), "{error}");
+    let killed = disk.kill_image();
+    disk.crash_after(0);
+    drop(db);
+    let db = open(killed.storage()).unwrap();
+    assert_eq!(
+        state_of(&db),
+        model(&[("before", b"1"), ("long", &[2; 300_000])])
+    );
+    let expected = state_of(&db);
+    let lost = killed.crash_image(SimCrash::LoseAll);
+    killed.crash_after(0);
+    drop(db);
+    assert_eq!(state_of(&open(lost.storage()).unwrap()), expected);
+}
+
+/// Rot in a long value is damage that is told, and no reason to forget an acknowledged commit.
+#[test]
+fn rot_in_an_acknowledged_long_value_is_not_taken_for_a_torn_commit() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    put(&db, "long", &[7; 50_000]);
+    let killed = disk.kill_image();
+    disk.crash_after(0);
+    drop(db);
+    let place = killed.image().windows(500).position(|w| w == [7; 500]);
+    assert!(killed.flip_bit(place.unwrap() as u64 + 20_000, 3));
+    let db = open(killed.storage()).unwrap();
+    let error = db.tree("a").unwrap().get("long").unwrap_err();
+    assert!(error.is_corruption(), "{error}");
+}
+
+/// Short ones share a sync with their record, what takes long to compare has its own before it.
+#[test]
+fn long_values_cost_one_sync_and_very_long_ones_two() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    let syncs_of = |key: &str, length: usize| {
+        let before = disk.counters();
+        put(&db, key, &vec![1; length]);
+        let after = disk.counters();
+        [SimOperation::SyncAll, SimOperation::WriteSync]
+            .map(|kind| after.calls(kind) - before.calls(kind))
+    };
+    syncs_of("first", 10);
+    assert_eq!(syncs_of("short", 1000), [0, 1]);
+    assert_eq!(syncs_of("long", 65_536), [1, 0]);
+    assert_eq!(syncs_of("longer", 4 << 20), [1, 0]);
+    assert_eq!(syncs_of("very long", (4 << 20) + 1), [1, 1]);
+    // The one before it does not count for the next batch.
+    assert_eq!(syncs_of("long again", 65_536), [1, 0]);
+    drop(db);
+
+    // The record is not written before they are synced.
+    let disk = SimDisk::new(2);
+    let db = open(disk.storage()).unwrap();
+    put(&db, "before", b"1");
+    disk.record_moments();
+    let very_long = vec![3; (4 << 20) + 1];
+    put(&db, "very long", &very_long);
+    let states = [
+        model(&[("before", b"1")]),
+        model(&[("before", b"1"), ("very long", &very_long)]),
+    ];
+    for moment in disk.take_moments() {
+        for changes in 0..=moment.unsynced_changes() {
+            let image = moment.crash_image(SimCrash::Suffix { changes });
+            let found = state_of(&open(image.storage()).unwrap());
+            assert!(states.contains(&found), "{changes} changes");
+        }
+    }
+}
+
+/// The mark behind a batch shows that the file system still took writes when the batch was synced
+/// (one that shuts down drops what it has not written, and a sync then has nothing to do).
+#[test]
+fn a_commit_fails_if_the_file_takes_no_write_after_its_sync() {
+    for length in [10, 50_000] {
+        let disk = SimDisk::new(1);
+        let db = open(disk.storage()).unwrap();
+        put(&db, "before", b"1");
+        // A long value and its record are written before.
+        let nth = if length > 32_768 { 3 } else { 1 };
+        disk.fail_once(SimOperation::Write, nth, SimFault::Eio);
+        let error = db.tree("a").unwrap().put("key", vec![1; length]);
+        assert!(error.unwrap_err().is_io(), "{length} bytes");
+        let error = db.tree("a").unwrap().put("key", "2").unwrap_err();
+        assert!(matches!(error, Error::Poisoned { .. }), "{error}");
+    }
+}

@@ -62,6 +62,9 @@ pub const MARK: u8 = record::MARK;
 pub const SWITCH: u8 = record::SWITCH;
 /// Flag of a mark.
 pub const FLAG_CLEAN: u8 = record::FLAG_CLEAN;
+/// Flag of a commit: an open compares its long values with their checksums, unless the log proves that
+/// they were synced.
+pub const FLAG_RUNS_UNSYNCED: u8 = record::FLAG_RUNS_UNSYNCED;
 /// What a record of the log begins with.
 pub const RECORD_HEADER_BYTES: usize = record::RECORD_HEADER_BYTES;
 

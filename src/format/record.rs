@@ -10,10 +10,12 @@
 //! 32  u64  durable    the log was durable up to  3 delete range lower bound, upper bound, each:
 //!                     here when it was appended                 u8 0 none, 1 included, 2 excluded,
 //! 40  u8   kind       1 commit, 2 mark, 3 switch                u16 key length, key
-//! 41  u8   flags      mark: 1 = closed cleanly   4 put run      u16 key length, key, run (20 bytes)
-//! 42  u16  reserved   0                          5 create tree  u16 name length, name
-//! 44  u32  previous   checksum of the record     6 drop tree
-//!                     before it                  7 rename tree  u16 name length, name
+//! 41  u8   flags      mark: 1 = closed cleanly;  4 put run      u16 key length, key, run (20 bytes)
+//!                     commit: 2 = its runs were  5 create tree  u16 name length, name
+//!                     not synced before it       6 drop tree
+//! 42  u16  reserved   0                          7 rename tree  u16 name length, name
+//! 44  u32  previous   checksum of the record
+//!                     before it
 //! 48  u32  checksum   CRC-32C, seeded with the
 //!                     salt, of all the rest
 //! 52  u32  reserved   0
@@ -38,6 +40,8 @@ pub(crate) const COMMIT: u8 = 1;
 pub(crate) const MARK: u8 = 2;
 pub(crate) const SWITCH: u8 = 3;
 pub(crate) const FLAG_CLEAN: u8 = 1;
+/// The runs that the commit names were not synced before its record was written.
+pub(crate) const FLAG_RUNS_UNSYNCED: u8 = 2;
 
 /// The fixed part of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -324,6 +324,7 @@ fn measure_record(found: &mut Found) {
     found.number("record.kind.mark", record::MARK);
     found.number("record.kind.switch", record::SWITCH);
     found.number("record.flag.clean", record::FLAG_CLEAN);
+    found.number("record.flag.runs_unsynced", record::FLAG_RUNS_UNSYNCED);
 
     let encoded = |operation: Operation<'_>| {
         let mut bytes = Vec::new();

@@ -22,9 +22,12 @@
 //!    once for each commit that the state holds and the one before it did not, also when states
 //!    in between were never published themselves.
 //! 7. After each sync a mark is written behind the last record, not synced: it proves on reopen
-//!    that the records before it were acknowledged. The next record overwrites it.
+//!    that the records before it were acknowledged. The next record overwrites it. If it cannot be
+//!    written, nothing was acknowledged.
 //! 8. Where a record is waited for and nobody leads, somebody is about to: a thread that waits for a
 //!    time only, one that was called, or the background thread.
+//! 9. A record is not durable before the long values that it names, unless it says so: then an open
+//!    that has no proof of the sync compares them with their checksums (`replay`, invariant 3).
 
 mod gate;
 mod replay;
@@ -52,6 +55,11 @@ const RESERVE_BYTES: u64 = 2 * record::RECORD_HEADER_BYTES as u64;
 /// How long a batch waits, at the most, for the threads that the last one has woken: about as long
 /// as a sync takes. It rarely does, because it goes on as soon as they have all come back.
 const GATHER_MICROS: u64 = 300;
+
+/// So many bytes of long values are synced together with the records that name them. An open has to
+/// read them if it finds no proof that the sync was done; a second sync would cost a small blob a third
+/// of its time.
+const RUNS_TOGETHER_BYTES: u64 = 4 << 20;
 
 /// A state that the log can publish.
 pub(crate) trait Versioned: Send + Sync {
@@ -141,8 +149,8 @@ struct Inner<S> {
     batch: u64,
     /// Somebody waits, for a time, until that batch is complete.
     gathering: bool,
-    /// Long values were written to their place since the last sync of the whole file.
-    unsynced_runs: bool,
+    /// Long values that were written to their place and are named by records in `buffer`.
+    runs: UnsyncedRuns,
     pending: VecDeque<Pending<S>>,
     /// Who is to be told when which state is published, in order. Apart from `pending`, because a
     /// newer state may be published first. Kept after a failure: a buffered commit on top of
@@ -217,7 +225,7 @@ impl<S: Versioned> Log<S> {
                 leading: false,
                 batch: 1,
                 gathering: false,
-                unsynced_runs: false,
+                runs: UnsyncedRuns::default(),
                 pending: VecDeque::new(),
                 notices: VecDeque::new(),
                 wakers: Vec::new(),
@@ -249,7 +257,7 @@ impl<S: Versioned> Log<S> {
         &self,
         version: Version,
         payload: &[u8],
-        has_runs: bool,
+        run_bytes: u64,
     ) -> Result<Lsn, Refusal> {
         let mut inner = self.inner.lock();
         if let Some(cause) = &inner.failed {
@@ -261,8 +269,8 @@ impl<S: Versioned> Log<S> {
         if record::record_bytes(payload.len()) as u64 > inner.room(self.pager.page_size()) {
             return Err(Refusal::NoRoom);
         }
-        inner.unsynced_runs |= has_runs;
-        inner.push(record::COMMIT, version, payload, self.pager.salt());
+        let flags = inner.runs.add(run_bytes);
+        inner.push(record::COMMIT, flags, version, payload, self.pager.salt());
         inner.records += 1;
         self.records.store(inner.records, Ordering::Relaxed);
         Ok(inner.end)
@@ -273,7 +281,7 @@ impl<S: Versioned> Log<S> {
         if inner.geometry.switched.is_none()
             && let Some(next) = inner.geometry.next.take()
         {
-            inner.push(record::SWITCH, version, &[], self.pager.salt());
+            inner.push(record::SWITCH, 0, version, &[], self.pager.salt());
             inner.geometry.switched = Some((inner.end, next));
         }
     }
@@ -513,15 +521,12 @@ impl<S: Versioned> Log<S> {
         let to = inner.end;
         inner.written = to;
         let geometry = inner.geometry;
-        let has_runs = std::mem::take(&mut inner.unsynced_runs);
+        let runs = std::mem::take(&mut inner.runs);
         let mark = inner.mark(to, 0, self.pager.salt());
         drop(inner);
 
-        let outcome = self.write_batch(&geometry, from, &bytes, has_runs);
-        if outcome.is_ok() {
-            // Proof only: if it cannot be written, nothing that was promised is lost.
-            let _ = self.write_ring(&geometry, to, &mark, false);
-        }
+        let outcome = self.write_batch(&geometry, from, &bytes, runs);
+        let outcome = outcome.and_then(|()| self.write_proof(&geometry, to, &mark));
 
         let mut inner = self.inner.lock();
         inner.leading = false;
@@ -568,18 +573,33 @@ impl<S: Versioned> Log<S> {
         self.inner.lock()
     }
 
-    /// Long values first: a record must not be durable before the value that it refers to.
+    /// Invariant 7. A file system that shuts down drops what it has not written, and a sync that meets it
+    /// there can find nothing left to do and succeed. But it takes no more writes: this one shows that
+    /// it was up during the sync. A full disk shows that too.
+    fn write_proof(&self, geometry: &Geometry, to: Lsn, mark: &[u8]) -> Result<()> {
+        match self.write_ring(geometry, to, mark, false) {
+            Err(error) if !error.is_disk_full() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Invariant 9.
     fn write_batch(
         &self,
         geometry: &Geometry,
         from: Lsn,
         bytes: &[u8],
-        has_runs: bool,
+        runs: UnsyncedRuns,
     ) -> Result<()> {
-        if has_runs {
-            self.pager.sync_all()?;
+        if runs.bytes == 0 {
+            return self.write_ring(geometry, from, bytes, true);
         }
-        self.write_ring(geometry, from, bytes, true)
+        if runs.come_first {
+            self.pager.sync_all()?;
+            return self.write_ring(geometry, from, bytes, true);
+        }
+        self.write_ring(geometry, from, bytes, false)?;
+        self.pager.sync_all()
     }
 
     /// Writes at a position, in as many pieces as the rings have there.
@@ -717,6 +737,29 @@ impl<S: Versioned> Log<S> {
     }
 }
 
+/// Long values that were written to their place and not synced.
+#[derive(Debug, Clone, Copy, Default)]
+struct UnsyncedRuns {
+    bytes: u64,
+    /// They are too many to be read by an open: they are synced before the records are written.
+    come_first: bool,
+}
+
+impl UnsyncedRuns {
+    /// Adds those of a record, and returns the flags that it takes.
+    fn add(&mut self, bytes: u64) -> u8 {
+        self.bytes = self.bytes.saturating_add(bytes);
+        match bytes {
+            0 => 0,
+            _ if self.bytes <= RUNS_TOGETHER_BYTES => record::FLAG_RUNS_UNSYNCED,
+            _ => {
+                self.come_first = true;
+                0
+            }
+        }
+    }
+}
+
 impl<S> Inner<S> {
     fn room(&self, page_size: u32) -> u64 {
         let ring = self.geometry.current().length_bytes(page_size);
@@ -724,7 +767,7 @@ impl<S> Inner<S> {
         ring.saturating_sub(used).saturating_sub(RESERVE_BYTES)
     }
 
-    fn push(&mut self, kind: u8, version: Version, payload: &[u8], salt: u64) {
+    fn push(&mut self, kind: u8, flags: u8, version: Version, payload: &[u8], salt: u64) {
         let header = RecordHeader {
             length_bytes: payload.len() as u32,
             lsn: self.end,
@@ -732,6 +775,7 @@ impl<S> Inner<S> {
             checkpoint: self.checkpoint,
             durable: self.durable,
             kind,
+            flags,
             previous: self.last_crc,
             ..RecordHeader::default()
         };

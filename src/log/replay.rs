@@ -8,21 +8,29 @@
 //! 2. The end is a torn tail unless a record behind it proves otherwise: one that was appended
 //!    when the log was already durable past the end, or under a checkpoint newer than the one
 //!    that is being opened. Then acknowledged commits are damaged, and opening fails.
+//! 3. A commit whose long values were synced together with its record counts if the log is known to
+//!    have been durable behind it, or if all of them are there. The first that does not count ends
+//!    the log.
 
 use std::ops::Range;
 
 use super::{Geometry, Position};
 use crate::format::header::{Header, LogRegion};
-use crate::format::record::{self, RecordHeader};
-use crate::format::{Lsn, Version};
+use crate::format::record::{self, Operation, Operations, RecordHeader};
+use crate::format::{Lsn, RunRef, Version};
 use crate::pager::Pager;
 use crate::{Error, Result};
+
+/// Long values are read and written again in pieces of this size.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// An accepted commit record.
 #[derive(Debug)]
 pub(crate) struct Commit {
     pub version: Version,
     pub lsn: Lsn,
+    /// Its long values were synced together with it (invariant 3).
+    has_unsynced_runs: bool,
     /// Which ring's bytes the payload is in, and where.
     ring: usize,
     payload: Range<usize>,
@@ -36,6 +44,8 @@ pub(crate) struct Scan {
     pub geometry: Geometry,
     /// The last session closed the file: there is nothing to recover.
     pub is_clean: bool,
+    /// The log is known to have been durable up to here.
+    proven: Lsn,
     rings: Vec<Ring>,
 }
 
@@ -47,9 +57,10 @@ impl Scan {
             .unwrap_or_default()
     }
 
-    /// Writes and syncs the accepted records again: that they can be read does not mean that they
-    /// are durable, if the last session's sync failed.
+    /// Writes and syncs the accepted records again, and the long values that no sync is known of: that
+    /// they can be read does not mean that they are durable, if the last session's sync failed.
     pub(crate) fn rewrite(&self, pager: &Pager) -> Result<()> {
+        self.rewrite_runs(pager)?;
         for (index, ring) in self.rings.iter().enumerate() {
             let end = match self.geometry.switched {
                 Some((at, _)) if index == 0 => at,
@@ -73,6 +84,82 @@ impl Scan {
         }
         Ok(())
     }
+
+    /// Where the first commit is whose long values should be there and are not (invariant 3).
+    fn first_incomplete(&self, pager: &Pager) -> Result<Option<Lsn>> {
+        // Long values share no page: if they are longer than the file, they are not all there.
+        let mut room = u64::from(pager.file_pages());
+        for (commit, run) in self.unproven_runs() {
+            let left = room.checked_sub(u64::from(run.pages(pager.page_size())));
+            room = left.unwrap_or(0);
+            if left.is_none() || !is_there(pager, &run)? {
+                return Ok(Some(commit.lsn));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Long values that no sync is known of. A payload that does not parse is found in replay.
+    fn unproven_runs(&self) -> impl Iterator<Item = (&Commit, RunRef)> {
+        let is_unproven = |commit: &&Commit| commit.has_unsynced_runs && commit.lsn >= self.proven;
+        let commits = self.commits.iter().filter(is_unproven);
+        commits.flat_map(|commit| {
+            let operations = Operations::new(self.payload(commit)).map_while(|found| found);
+            let runs = operations.filter_map(|operation| match operation {
+                Operation::PutRun { run, .. } => Some(run),
+                _ => None,
+            });
+            runs.map(move |run| (commit, run))
+        })
+    }
+
+    fn rewrite_runs(&self, pager: &Pager) -> Result<()> {
+        let mut is_any = false;
+        for (_, run) in self.unproven_runs() {
+            is_any = true;
+            for_each_piece(pager, &run, |offset, piece| {
+                let written = pager.storage().write_at(offset, piece);
+                written.map_err(|error| Error::io("write a long value again", offset, error))
+            })?;
+        }
+        if is_any { pager.sync_all() } else { Ok(()) }
+    }
+}
+
+/// Hands out a long value's bytes piece by piece, with the place of each in the file.
+fn for_each_piece(
+    pager: &Pager,
+    run: &RunRef,
+    mut then: impl FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut buffer = vec![0; PIECE_BYTES.min(run.length_bytes as usize)];
+    let mut offset = pager.offset(run.first);
+    let end = offset.saturating_add(u64::from(run.length_bytes));
+    while offset < end {
+        let length = (end - offset).min(PIECE_BYTES as u64) as usize;
+        let piece = buffer.get_mut(..length).unwrap_or_default();
+        pager
+            .storage()
+            .read_at(offset, piece)
+            .map_err(|error| Error::io("read a long value", offset, error))?;
+        then(offset, piece)?;
+        offset += length as u64;
+    }
+    Ok(())
+}
+
+/// Whether a long value that the log names is in its place.
+fn is_there(pager: &Pager, run: &RunRef) -> Result<bool> {
+    let pages = run.pages(pager.page_size());
+    if pager.check_place(run.first, u64::from(pages)).is_err() {
+        return Ok(false);
+    }
+    let mut checksum = 0;
+    for_each_piece(pager, run, |_, piece| {
+        checksum = crc32c::crc32c_append(checksum, piece);
+        Ok(())
+    })?;
+    Ok(checksum == run.checksum)
 }
 
 /// A ring's bytes, turned so that they begin at position `base`.
@@ -153,6 +240,18 @@ impl Ring {
 
 /// Reads the log from the header's start to its end.
 pub(crate) fn scan(pager: &Pager, header: &Header) -> Result<Scan> {
+    let mut found = follow(pager, header, Lsn::MAX)?;
+    if let Some(missing) = found.first_incomplete(pager)? {
+        found = follow(pager, header, missing)?;
+    }
+    if !found.is_clean {
+        refuse_damage(pager, header, &found)?;
+    }
+    Ok(found)
+}
+
+/// Reads the records in front of `limit`.
+fn follow(pager: &Pager, header: &Header, limit: Lsn) -> Result<Scan> {
     let salt = pager.salt();
     let second = (header.next_log.pages > 0).then_some(header.next_log);
     let mut found = Scan {
@@ -168,14 +267,17 @@ pub(crate) fn scan(pager: &Pager, header: &Header) -> Result<Scan> {
             next: second,
         },
         is_clean: false,
+        proven: header.log_start,
         rings: vec![Ring::read(pager, header.log, header.log_start)?],
     };
-    while let Some(ring) = found.rings.last()
+    while found.end.lsn < limit
+        && let Some(ring) = found.rings.last()
         && let Some(record) = ring.accept(found.end, salt)
     {
         if record.checkpoint > header.checkpoint {
             return Err(damaged(pager, header, ring, found.end.lsn, &record));
         }
+        found.proven = found.proven.max(record.durable);
         if record.kind == record::MARK {
             found.is_clean = record.flags & record::FLAG_CLEAN != 0;
             break;
@@ -198,13 +300,11 @@ pub(crate) fn scan(pager: &Pager, header: &Header) -> Result<Scan> {
             found.commits.push(Commit {
                 version: record.version,
                 lsn: from,
+                has_unsynced_runs: record.flags & record::FLAG_RUNS_UNSYNCED != 0,
                 ring: found.rings.len() - 1,
                 payload: start..start + record.length_bytes as usize,
             });
         }
-    }
-    if !found.is_clean {
-        refuse_damage(pager, header, &found)?;
     }
     Ok(found)
 }

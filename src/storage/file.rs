@@ -4,15 +4,14 @@
 //!
 //! 1. The name of a file that this process made is durable before the first byte is written to
 //!    it: a file that has bytes also has its directory entry, whatever crash comes.
-//! 2. The second descriptor, which syncs what is written through it, is the same file as the
-//!    first: it is compared by device and inode, so a rename in between cannot split the two.
-//! 3. Nothing but a regular file is ever opened.
+//! 2. Nothing but a regular file is ever opened.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::streams::Streams;
 use super::{Map, Storage};
 
 /// A file of the operating system, as a [`Storage`].
@@ -20,9 +19,8 @@ use super::{Map, Storage};
 pub struct FileStorage {
     path: PathBuf,
     file: File,
-    /// The same file, opened so that a write returns once its own bytes are durable. Where the
-    /// platform has no such thing, a write and a sync of the whole file do the same, slower.
-    synced: Option<File>,
+    /// What syncs it.
+    streams: Streams,
     read_only: bool,
     created: bool,
 }
@@ -107,25 +105,24 @@ impl FileStorage {
 
     fn from_file(path: &Path, file: File, read_only: bool, created: bool) -> io::Result<Self> {
         refuse_other_than_files(&file.metadata()?)?;
-        let synced = if read_only {
-            None
-        } else {
-            open_synced(&file, path)
+        let streams = match read_only {
+            true => Streams::default(),
+            false => Streams::open(&file, path),
         };
         Ok(FileStorage {
             path: path.to_path_buf(),
             file,
-            synced,
+            streams,
             read_only,
             created,
         })
     }
 
-    /// The flags that the kernel has for the second descriptor.
+    /// The flags that the kernel has for a descriptor that syncs.
     #[cfg(all(test, target_os = "linux"))]
     pub(super) fn synced_flags(&self) -> Option<u32> {
         use std::os::fd::AsRawFd;
-        let descriptor = self.synced.as_ref()?.as_raw_fd();
+        let descriptor = self.streams.first()?.as_raw_fd();
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
         u32::from_str_radix(flags.trim(), 8).ok()
@@ -139,6 +136,14 @@ impl FileStorage {
             ));
         }
         Ok(())
+    }
+}
+
+impl Drop for FileStorage {
+    /// Closing is not enough: a process that another thread is starting has a copy of the descriptor, and
+    /// the lock with it, until it runs its program.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }
 
@@ -162,18 +167,13 @@ impl Storage for FileStorage {
     // on macOS it is F_FULLFSYNC. `sync_all` would add a journal commit for the time stamps.
     fn sync_all(&self) -> io::Result<()> {
         self.check_writable()?;
-        self.file.sync_data()
+        self.streams.sync(&self.file)
     }
 
     fn write_sync_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.check_writable()?;
-        match &self.synced {
-            Some(synced) => write_all_at(synced, offset, bytes),
-            None => {
-                write_all_at(&self.file, offset, bytes)?;
-                self.file.sync_data()
-            }
-        }
+        let write = |file: &File| write_all_at(file, offset, bytes);
+        self.streams.write_sync(&self.file, write)
     }
 
     fn set_length(&self, length_bytes: u64) -> io::Result<()> {
@@ -253,7 +253,7 @@ const O_DSYNC: Option<i32> = None;
 
 /// Opens `file` once more with `O_DSYNC`, or gives up: that is no error, only slower.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn open_synced(file: &File, path: &Path) -> Option<File> {
+pub(super) fn open_synced(file: &File, path: &Path) -> Option<File> {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::OpenOptionsExt;
 
@@ -278,7 +278,7 @@ fn same_file(first: &File, second: &File) -> bool {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn open_synced(_file: &File, _path: &Path) -> Option<File> {
+pub(super) fn open_synced(_file: &File, _path: &Path) -> Option<File> {
     None
 }
 
@@ -327,6 +327,20 @@ fn write_all_at(file: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_of_the_descriptor_does_not_keep_the_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file.db");
+        let storage = FileStorage::create_new(&path).unwrap();
+        storage.lock(true).unwrap();
+        let copy = storage.file.try_clone().unwrap();
+        let other = FileStorage::open(&path).unwrap();
+        other.lock(true).unwrap_err();
+        drop(storage);
+        other.lock(true).unwrap();
+        drop(copy);
+    }
 
     #[test]
     fn the_second_descriptor_is_never_another_file() {

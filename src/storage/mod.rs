@@ -21,6 +21,7 @@ mod map;
 mod memory;
 #[cfg(any(test, feature = "sim"))]
 mod sim;
+mod streams;
 
 pub use file::FileStorage;
 pub use map::Map;

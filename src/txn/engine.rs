@@ -210,10 +210,7 @@ impl Engine {
         record: &[u8],
     ) -> Result<Option<Lsn>> {
         let mut core = self.core.lock();
-        let end = match self
-            .log
-            .append(state.version, record, pages.has_direct_runs())
-        {
+        let end = match self.log.append(state.version, record, pages.direct_bytes()) {
             Ok(end) => end,
             Err(Refusal::NoRoom) => return Ok(None),
             Err(Refusal::Failed(error)) => return Err(error),

@@ -59,7 +59,8 @@ pub(crate) struct TxnPages {
     slab_bytes: usize,
     spill_above_bytes: usize,
     can_spill: bool,
-    has_direct_runs: bool,
+    /// Bytes of long values that were written to their place.
+    direct_bytes: u64,
     appends: bool,
     /// Nothing is allocated at this page or behind it.
     ceiling: PageNumber,
@@ -90,7 +91,7 @@ impl TxnPages {
             slab_bytes: 0,
             spill_above_bytes: budget / 2,
             can_spill,
-            has_direct_runs: false,
+            direct_bytes: 0,
             appends: false,
             ceiling: PageNumber::MAX,
         }
@@ -125,8 +126,8 @@ impl TxnPages {
 
     /// Whether values were written straight to their place: they must be synced before a record
     /// that refers to them.
-    pub(crate) fn has_direct_runs(&self) -> bool {
-        self.has_direct_runs
+    pub(crate) fn direct_bytes(&self) -> u64 {
+        self.direct_bytes
     }
 
     pub(crate) fn is_direct(run: &RunRef) -> bool {
@@ -391,7 +392,7 @@ impl TxnPages {
 
     fn store_run(&mut self, first: PageNumber, value: &[u8]) -> Result<()> {
         if value.len() >= DIRECT_BYTES {
-            self.has_direct_runs = true;
+            self.direct_bytes += value.len() as u64;
             let pager = &self.engine.pager;
             if self.can_spill {
                 return pager.write_at(first, value, Cause::Run);

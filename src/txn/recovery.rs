@@ -4,7 +4,8 @@
 //! lock     nobody else has the file
 //! header   the valid slot with the highest checkpoint number
 //! log      read and judged (`log::replay`): a torn tail is dropped, damage is an error
-//! renew    the chosen slot and the accepted records are written again and synced
+//! renew    the chosen slot, long values of the last commits, and the accepted records are written
+//!          again and synced
 //! cut      the file ends where what they need ends
 //! replay   the accepted records, on top of the checkpoint's trees, in memory
 //! ```

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use aurora::Error;
 use aurora::anatomy::{
-    self, Flaw, Header, MAX_PAGE_SIZE, MIN_PAGE_SIZE, Reference, Run, SLOT_BYTES,
+    self, Flaw, Header, MAX_PAGE_SIZE, MIN_PAGE_SIZE, Operation, Reference, Run, SLOT_BYTES,
 };
 use aurora::storage::{FileStorage, Storage};
 
@@ -280,6 +280,20 @@ impl Source {
         let what = "a long value does not match the checksum in its reference";
         let (expected, found) = (format!("{:#010x}", run.checksum), format!("{found:#010x}"));
         Err(Fault::new("run", what, expected, found).at_page(run.first, self.page_size, 0))
+    }
+
+    /// Whether all long values that a commit's changes name are as their references say. `budget_bytes`:
+    /// what may be read. They share no page, so those of a file are no longer than it.
+    pub(crate) fn has_runs_of(&self, payload: &[u8], budget_bytes: &mut u64) -> bool {
+        let mut operations = anatomy::operations(payload).map_while(|found| found);
+        operations.all(|operation| match operation {
+            Operation::PutRun { run, .. } => {
+                let left = budget_bytes.checked_sub(u64::from(run.length_bytes));
+                *budget_bytes = left.unwrap_or(0);
+                left.is_some() && self.run(&run).is_ok()
+            }
+            _ => true,
+        })
     }
 
     /// A flaw in a page of this file.

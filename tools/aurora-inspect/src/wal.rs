@@ -10,8 +10,8 @@ use std::collections::{HashMap, HashSet};
 
 use aurora::Error;
 use aurora::anatomy::{
-    self, COMMIT, FLAG_CLEAN, Header, LogRecord, MARK, Operation, RECORD_HEADER_BYTES, Ring, Run,
-    SWITCH,
+    self, COMMIT, FLAG_CLEAN, FLAG_RUNS_UNSYNCED, Header, LogRecord, MARK, Operation,
+    RECORD_HEADER_BYTES, Ring, Run, SWITCH,
 };
 use serde::Serialize;
 
@@ -76,10 +76,16 @@ pub struct Wal {
     pub records: Vec<RecordInfo>,
     /// Long values that only the log knows of: first page and pages.
     pub runs: Vec<(u32, u32)>,
+    /// Commits whose long values were synced with them: positions and changes.
+    #[serde(skip)]
+    unsynced: Vec<(u64, Vec<u8>)>,
     #[serde(skip)]
     long: Vec<Run>,
     #[serde(skip)]
     steps: Vec<(u64, Step)>,
+    /// No ring could be read.
+    #[serde(skip)]
+    is_unread: bool,
     /// What is wrong.
     pub faults: Faults,
 }
@@ -151,6 +157,29 @@ impl Wal {
     /// Reads the log from the chosen header's start. `with_changes`: with every operation.
     pub fn read(source: &Source, with_changes: bool) -> Result<Wal, Failure> {
         let header = *source.header()?;
+        let mut wal = Wal::follow_to(source, &header, u64::MAX, with_changes);
+        if let Some(limit) = wal.first_incomplete(source) {
+            wal = Wal::follow_to(source, &header, limit, with_changes);
+        }
+        if !wal.is_unread {
+            wal.judge(source, &header);
+        }
+        Ok(wal)
+    }
+
+    /// Where the first commit is whose long values should be there and are not.
+    fn first_incomplete(&self, source: &Source) -> Option<u64> {
+        let proven = self.records.iter().map(|record| record.durable).max();
+        let mut budget = source.length();
+        let mut unsynced = self.unsynced.iter();
+        let incomplete = unsynced.find(|(lsn, payload)| {
+            proven.is_none_or(|proven| *lsn >= proven) && !source.has_runs_of(payload, &mut budget)
+        });
+        incomplete.map(|(lsn, _)| *lsn)
+    }
+
+    /// The records in front of `limit`.
+    fn follow_to(source: &Source, header: &Header, limit: u64, with_changes: bool) -> Wal {
         let mut wal = Wal {
             ring_page: header.log.first,
             ring_pages: header.log.pages,
@@ -162,16 +191,15 @@ impl Wal {
             ..Wal::default()
         };
         match Bytes::read(source, header.log, header.log_start) {
-            Ok(ring) => wal.follow(source, &header, ring, with_changes),
+            Ok(ring) => wal.follow(source, header, ring, limit, with_changes),
             Err(mut fault) => {
                 fault.area = "log";
                 wal.stop = fault.what.clone();
                 wal.faults.add(fault);
-                return Ok(wal);
+                wal.is_unread = true;
             }
         }
-        wal.judge(source, &header);
-        Ok(wal)
+        wal
     }
 
     /// Long values that only the log knows of are in the file, and whole.
@@ -250,11 +278,22 @@ impl Wal {
         faults
     }
 
-    fn follow(&mut self, source: &Source, header: &Header, first: Bytes, with_changes: bool) {
+    fn follow(
+        &mut self,
+        source: &Source,
+        header: &Header,
+        first: Bytes,
+        limit: u64,
+        with_changes: bool,
+    ) {
         let mut ring = first;
         let mut next = (header.next_log.pages > 0).then_some(header.next_log);
         let mut crc = header.log_start_crc;
         loop {
+            if self.end >= limit {
+                self.stop = "a commit without its long values: it was not synced".to_string();
+                return;
+            }
             let bytes = ring.at(self.end);
             let record = anatomy::read_record(bytes, source.salt());
             let offset = ring.offset(source, self.end);
@@ -280,6 +319,9 @@ impl Wal {
             }
             let end = RECORD_HEADER_BYTES + record.length_bytes as usize;
             let payload = bytes.get(RECORD_HEADER_BYTES..end).unwrap_or_default();
+            if record.flags & FLAG_RUNS_UNSYNCED != 0 {
+                self.unsynced.push((record.lsn, payload.to_vec()));
+            }
             let longest = anatomy::longest_key(source.page_size());
             let (count, changes) = self.operations(payload, offset, with_changes, longest);
             self.note(&record, offset, ring.lap(record.lsn), count, changes);

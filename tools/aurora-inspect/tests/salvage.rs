@@ -751,3 +751,41 @@ fn the_command_makes_a_file_and_replaces_none() {
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
     let _ = Source::open(&to, None).unwrap();
 }
+
+/// A power cut that took the long value and left its record: the commit never was. With the mark behind
+/// it, it was acknowledged, and the value is lost.
+#[test]
+fn a_commit_without_its_long_value_counts_if_it_was_acknowledged() {
+    let memory = MemoryStorage::new();
+    let db = builder().open_storage(Arc::new(memory.clone())).unwrap();
+    db.tree("a").unwrap().put("before", "1").unwrap();
+    db.tree("a").unwrap().put("long", [7; 50_000]).unwrap();
+    let mut bytes = memory.to_bytes();
+    drop(db);
+    let wal = |bytes: &[u8]| aurora_inspect::wal::Wal::read(&source(bytes), false).unwrap();
+    let whole = wal(&bytes);
+    let [.., commit, mark] = &whole.records[..] else {
+        panic!("{whole:#?}");
+    };
+    let run = bytes.windows(50_000).position(|w| w == [7; 50_000]);
+    bytes[run.unwrap() + 30_000] ^= 1;
+    assert_eq!(wal(&bytes).end, whole.end);
+    assert!(check(&bytes).is_damaged);
+    let out = save(&bytes);
+    assert!(out.says("checksum"), "{:#?}", out.salvaged.losses);
+    assert_eq!(out.salvaged.log.commits, whole.commits);
+
+    bytes[mark.offset as usize..][..mark.bytes as usize].fill(0);
+    let cut = wal(&bytes);
+    assert_eq!((cut.end, cut.commits), (commit.lsn, whole.commits - 1));
+    assert!(cut.stop.contains("without its long values"), "{}", cut.stop);
+    let report = check(&bytes);
+    assert!(!report.is_damaged, "{}", report.text);
+    let db = builder().open_storage(crate::memory(&bytes)).unwrap();
+    assert_eq!(db.tree("a").unwrap().len().unwrap(), 1);
+    drop(db);
+    let out = save(&bytes);
+    assert!(out.salvaged.losses.lost.is_empty());
+    assert_eq!(out.salvaged.log.commits, cut.commits);
+    assert_eq!(out.real()["a"].len(), 1);
+}

@@ -105,7 +105,7 @@ pub fn salvage(
     work.uncertain()?;
     watcher.phase("log", None);
     let may_miss = !work.catalog_gaps.is_empty();
-    let commits = state.commits();
+    let commits = state.commits(&source);
     let log = replay::replay(
         &state,
         &commits,

@@ -9,7 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aurora::anatomy::{
-    self, COMMIT, FLAG_CLEAN, Header, LogRecord, MARK, RECORD_HEADER_BYTES, Ring,
+    self, COMMIT, FLAG_CLEAN, FLAG_RUNS_UNSYNCED, Header, LogRecord, MARK, RECORD_HEADER_BYTES,
+    Ring,
 };
 
 use crate::source::Source;
@@ -154,6 +155,22 @@ impl Log {
             previous = found.record.checksum;
         }
         chain
+    }
+
+    /// The commits up to the first one whose long values are not all there, if no record proves that it
+    /// was durable: it never was.
+    pub fn complete<'f>(&self, source: &Source, chain: Vec<&'f Found>) -> Vec<&'f Found> {
+        let mut budget = source.length();
+        let is_complete = |found: &&&Found| {
+            let record = &found.record;
+            let later = self.by_lsn.range(record.lsn..).flat_map(|(_, found)| found);
+            record.flags & FLAG_RUNS_UNSYNCED == 0
+                || record.kind != COMMIT
+                || later.map(|f| f.record.durable).max() > Some(record.lsn)
+                || { self.payload(source, found) }
+                    .is_some_and(|payload| source.has_runs_of(&payload, &mut budget))
+        };
+        chain.iter().take_while(is_complete).copied().collect()
     }
 
     /// The records behind a state whose header is lost. `None`: there are some, but none that is

@@ -223,7 +223,7 @@ fn rings(source: &Source, slots: &[Slot; 2]) -> Vec<Ring> {
 
 impl State {
     /// What the log holds behind the state.
-    pub fn commits(&self) -> Commits {
+    pub fn commits(&self, source: &Source) -> Commits {
         let chain = match &self.header {
             Some(header) => Some(self.log.chain(header.log_start, header.log_start_crc)),
             None => self.log.chain_behind(self.version),
@@ -240,6 +240,7 @@ impl State {
                 later: self.later(0, self.version),
             };
         };
+        let chain = self.log.complete(source, chain);
         let last = chain.last();
         let (end, crc) = last.map_or(start, |last| (last.end(), last.record.checksum));
         let version = chain.iter().map(|found| found.record.version).max();

@@ -1,0 +1,147 @@
+//! Descriptors of one file that syncs go through.
+//!
+//! The kernel tells the failure of a write once for each open file description, to whoever syncs next
+//! through it. Two threads that sync through the same one can therefore both have lost bytes, and only
+//! one of them is told: a commit could be acknowledged although a checkpoint's sync had failed on its
+//! bytes.
+//!
+//! # Invariants
+//!
+//! 1. At most one thread at a time syncs through a descriptor, and all of them were opened before
+//!    anything was written.
+//! 2. After a sync has failed, all later ones do.
+//! 3. Every descriptor is of the same file as the first: they are compared by device and inode, so a
+//!    rename in between cannot split them.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use parking_lot::{Mutex, MutexGuard};
+
+/// One for the log, one for a checkpoint, and one for whoever else comes.
+const STREAMS: usize = 3;
+
+/// Ways to sync one file.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Opened so that a write returns once its own bytes are durable. Empty where the platform has no
+    /// such thing: then a write and a sync of the whole file do the same, slower.
+    synced: Vec<Mutex<File>>,
+    /// Instead of them.
+    fallback: Mutex<()>,
+    failure: OnceLock<io::Error>,
+}
+
+impl Streams {
+    pub(super) fn open(file: &File, path: &Path) -> Self {
+        let opened = (0..STREAMS).map_while(|_| super::file::open_synced(file, path));
+        Streams {
+            synced: opened.map(Mutex::new).collect(),
+            ..Streams::default()
+        }
+    }
+
+    /// Syncs all that was written to the file.
+    pub(super) fn sync(&self, file: &File) -> io::Result<()> {
+        match self.free_one() {
+            Some(stream) => self.guarded(|| stream.sync_data()),
+            None => {
+                let _alone = self.fallback.lock();
+                self.guarded(|| file.sync_data())
+            }
+        }
+    }
+
+    /// Writes bytes and syncs them. `write` writes them to the file that it is given.
+    pub(super) fn write_sync(
+        &self,
+        file: &File,
+        write: impl Fn(&File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self.free_one() {
+            Some(stream) => self.guarded(|| write(&stream)),
+            None => {
+                let _alone = self.fallback.lock();
+                self.guarded(|| {
+                    write(file)?;
+                    file.sync_data()
+                })
+            }
+        }
+    }
+
+    /// One that nobody syncs through, waiting if there is none.
+    fn free_one(&self) -> Option<MutexGuard<'_, File>> {
+        let mut streams = self.synced.iter();
+        let free = streams.find_map(Mutex::try_lock);
+        free.or_else(|| self.synced.first().map(Mutex::lock))
+    }
+
+    /// Invariant 2. Called with the descriptor locked, so that who has it next sees the failure.
+    fn guarded(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        if let Some(failure) = self.failure.get() {
+            let what = format!("an earlier sync of the file failed: {failure}");
+            return Err(io::Error::new(failure.kind(), what));
+        }
+        sync().inspect_err(|error| {
+            let told = match error.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => error.kind().into(),
+            };
+            let _ = self.failure.set(told);
+        })
+    }
+
+    /// The first descriptor, for tests of its flags.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn first(&self) -> Option<MutexGuard<'_, File>> {
+        self.synced.first().map(Mutex::lock)
+    }
+}
+
+#[cfg(test)]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    fn streams() -> (File, Streams) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file.db");
+        let file = File::create_new(&path).unwrap();
+        let streams = Streams::open(&file, &path);
+        assert_eq!(streams.synced.len(), STREAMS);
+        (file, streams)
+    }
+
+    /// Invariant 1.
+    #[test]
+    fn two_syncs_at_a_time_have_a_descriptor_each() {
+        let (file, streams) = streams();
+        let outer = |first: &File| {
+            let inner = |second: &File| {
+                assert_ne!(first.as_raw_fd(), second.as_raw_fd());
+                Ok(())
+            };
+            streams.write_sync(&file, inner)?;
+            streams.sync(&file)
+        };
+        streams.write_sync(&file, outer).unwrap();
+    }
+
+    /// Invariant 2, with descriptors that sync and without.
+    #[test]
+    fn after_a_failed_sync_all_others_fail() {
+        let (file, streams) = streams();
+        for streams in [streams, Streams::default()] {
+            streams.sync(&file).unwrap();
+            let full = |_: &File| Err(io::ErrorKind::StorageFull.into());
+            streams.write_sync(&file, full).unwrap_err();
+            let error = streams.sync(&file).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+            streams.write_sync(&file, |_| Ok(())).unwrap_err();
+        }
+    }
+}
