@@ -198,6 +198,34 @@ fn it_reads_unclean_files_of_random_workloads() {
     }
 }
 
+/// A record that a power cut left without its long value counts only if a mark shows that it was synced.
+#[test]
+fn it_drops_a_commit_without_its_long_value() {
+    if !has_python() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let storage = MemoryStorage::new();
+    let db = builder(4096)
+        .open_storage(Arc::new(storage.clone()))
+        .unwrap();
+    db.tree("a").unwrap().put("before", "1").unwrap();
+    db.tree("a").unwrap().put("long", [7; 50_000]).unwrap();
+    let mut bytes = storage.to_bytes();
+    let end_of_log = bytes.windows(4).rposition(|w| w == b"ALOG").unwrap();
+    let run = bytes.windows(50_000).position(|w| w == [7; 50_000]);
+    compare("whole", &bytes, directory.path());
+    bytes[run.unwrap() + 30_000] ^= 1;
+    let file = directory.path().join("damaged.db");
+    std::fs::write(&file, &bytes).unwrap();
+    assert!(!reader(&file, &[]).status.success());
+
+    assert_eq!(bytes[end_of_log + 40], 2, "a mark is the last record");
+    bytes[end_of_log..][..56].fill(0);
+    let file = compare("cut", &bytes, directory.path());
+    assert_eq!(read(&file, &["--summary"])[0]["log_commits"], 1);
+}
+
 /// One damaged byte in each kind of structure: it says so, and where.
 #[test]
 fn it_reports_damage_with_its_place() {

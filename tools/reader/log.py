@@ -3,12 +3,13 @@
 import struct
 from dataclasses import dataclass
 
-from checksum import record_checksum
+from checksum import crc32c, record_checksum
 from damage import Damage
 from pages import Run
 
 HEAD = 56
 COMMIT, MARK, SWITCH = 1, 2, 3
+CLEAN, RUNS_UNSYNCED = 1, 2  # flags: of a mark, of a commit
 _FIELDS = struct.Struct("<4sIQQQQBBHIII")
 assert _FIELDS.size == HEAD
 
@@ -86,6 +87,21 @@ class Log:
 
 def read_log(data, header):
     """The records that count, after the checks of section 13."""
+    log, proven, rings = _follow(data, header, None)
+    for record in log.commits:
+        in_doubt = record.flags & RUNS_UNSYNCED and record.lsn >= proven
+        if in_doubt and not _has_its_runs(data, header, record):
+            log, _, rings = _follow(data, header, record.lsn)
+            break
+    if not log.clean:
+        for ring in rings:
+            _look_for_proof(ring, log.end, header)
+    return log
+
+
+def _follow(data, header, limit):
+    """The log up to `limit` or its end, how far it is known to have been durable, and where to look
+    for proof that it went on."""
     size = header.page_size
     ring = Ring(data, size, header.log_page, header.log_pages)
     following = None
@@ -94,8 +110,9 @@ def read_log(data, header):
 
     position, previous = header.log_start, header.log_start_crc
     since = position  # where the part of the current ring begins
+    proven = position
     log = Log([], position, False, False, 0)
-    while True:
+    while position != limit:
         record = intact(ring, position, header.salt)
         if record is None or record.lsn != position or record.previous != previous:
             break
@@ -103,8 +120,9 @@ def read_log(data, header):
             break  # it would lie over the records before it
         if record.checkpoint > header.checkpoint:
             raise _newest_header(ring, position)
+        proven = max(proven, record.durable)
         if record.kind == MARK:
-            log.clean = bool(record.flags & 1)
+            log.clean = bool(record.flags & CLEAN)
             break
         log.laps += record.end // ring.length - position // ring.length
         position, previous = record.end, record.checksum
@@ -115,11 +133,18 @@ def read_log(data, header):
             raise Damage("switch record, but the header names no next ring", *ring.place(record.lsn))
         ring, following, log.switched, since = following, None, True, position
     log.end = position
-    if not log.clean:
-        for each in (ring, following):
-            if each is not None:
-                _look_for_proof(each, position, header)
-    return log
+    return log, proven, [each for each in (ring, following) if each is not None]
+
+
+def _has_its_runs(data, header, record):
+    for name, _, *arguments in operations(record.payload):
+        if name == "put_run":
+            run = arguments[1]
+            start = run.first * header.page_size
+            value = data[start : start + run.length]
+            if run.first < 2 or len(value) < run.length or crc32c(value) != run.checksum:
+                return False
+    return True
 
 
 def _newest_header(ring, position):
