@@ -65,6 +65,7 @@ pub use export::{Export, Exported, IfThere, Import, Imported, Refused};
 pub use inspect::{CheckReport, HotStats, Stats, TreeStats, WrittenBytes};
 pub use keys::{Batch, DataInfo, Scan, Swap, Target, Ttl};
 pub use query::{Cursor, Explanation, Fields, Filter, Group, Grouped, Page, Query, Rows};
+pub use txn::reader::TreeReader;
 pub use txn::snapshot::{Entry, Range, Snapshot, TreeCursor, TreeView, ValueRef};
 pub use txn::write::{Commit, Durability, Savepoint, TreeMut, WriteTransaction};
 pub use value::{

@@ -15,17 +15,22 @@ pub(crate) fn prefetch(bytes: &[u8], at: usize) {
 /// Asks for the cache line in which a value begins.
 #[inline]
 pub(crate) fn prefetch_start<T>(value: &T) {
+    prefetch_address(std::ptr::from_ref(value).addr());
+}
+
+/// Asks for the cache line at an address, which may be any number.
+#[inline]
+pub(crate) fn prefetch_address(address: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the address is that of something that is borrowed here, so it is valid. (The
-        // instruction does not fault for any address, and changes nothing but what is cached.)
-        // Every x86-64 processor has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) }
+        // SAFETY: the instruction does not fault for any address, and changes nothing but what is
+        // cached. Every x86-64 processor has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(address)) }
     }
     // Elsewhere there is no stable instruction for it.
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
+    let _ = address;
 }
 
 #[cfg(test)]

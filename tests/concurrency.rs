@@ -412,6 +412,62 @@ fn a_transaction_can_end_on_another_thread() {
     db.check().unwrap();
 }
 
+/// Readers of an old and of the newest moment, while what they read is replaced, evicted and its
+/// memory used again.
+#[test]
+fn a_reader_stays_at_its_moment() {
+    let db = small()
+        .open_storage(Arc::new(MemoryStorage::new()))
+        .unwrap();
+    let keys = 12_000_u64;
+    let value = |round: u64, n: u64| {
+        // Some are in their leaf, some in runs.
+        let length = if n.is_multiple_of(97) { 9000 } else { 100 };
+        let mut value = vec![n as u8; length];
+        value[..8].copy_from_slice(&round.to_be_bytes());
+        value
+    };
+    let fill = |round: u64| {
+        db.write(|tx| {
+            let mut tree = tx.tree("t")?;
+            for n in 0..keys {
+                tree.put(n.to_be_bytes(), value(round, n))?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    };
+    fill(0);
+    let old = db.begin_read().unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for seed in 0..2 {
+            let (db, old, done) = (&db, &old, &done);
+            scope.spawn(move || {
+                let mut random = Random(seed);
+                while !done.load(Ordering::Relaxed) {
+                    let newest = db.begin_read().unwrap();
+                    let (a, b) = (old.tree("t").unwrap(), newest.tree("t").unwrap());
+                    let (mut a, mut b) = (a.reader(), b.reader());
+                    let round = number(b.get(0_u64.to_be_bytes()).unwrap().unwrap());
+                    for _ in 0..500 {
+                        let n = random.below(keys);
+                        let key = n.to_be_bytes();
+                        assert_eq!(a.get(key).unwrap().unwrap(), value(0, n));
+                        assert_eq!(b.get(key).unwrap().unwrap(), value(round, n));
+                        assert_eq!(b.get([9]).unwrap(), None);
+                    }
+                }
+            });
+        }
+        for round in 1..budget(20) {
+            fill(round);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(db.stats().unwrap().cache_evictions > 0, "all stayed");
+}
+
 #[test]
 fn close_waits_for_the_running_transaction() {
     let storage = SimDisk::new(1);

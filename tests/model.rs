@@ -244,6 +244,15 @@ fn query<'a>(view: impl Fn(&str) -> Option<TreeView<'a>>, model: &Model, seed: u
         view.get(&key).unwrap().as_deref(),
         tree.get(&key).map(Vec::as_slice)
     );
+    let mut reader = view.reader();
+    for key in tree.keys().take(20).chain([&key]) {
+        assert_eq!(
+            reader.get(key).unwrap(),
+            tree.get(key).map(Vec::as_slice),
+            "by a reader"
+        );
+    }
+    drop(reader);
     assert_eq!(view.len(), tree.len() as u64);
     let entry = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
     assert_eq!(view.first().unwrap(), tree.first_key_value().map(entry));

@@ -99,6 +99,7 @@ pub struct PageHeader {
     pub prefix: u16,
     pub garbage: u16,
     pub appends: u16,
+    pub lengths: u16,
 }
 
 impl PageHeader {
@@ -115,6 +116,7 @@ impl PageHeader {
             prefix: format::get_u16(bytes, page::PREFIX),
             garbage: format::get_u16(bytes, page::GARBAGE),
             appends: format::get_u16(bytes, page::APPENDS),
+            lengths: format::get_u16(bytes, page::LENGTHS),
         }
     }
 }

@@ -10,14 +10,17 @@
 //!  header fields used here: 16 kind u8, 17 level u8, 18 count u16, 20 cells_start u32,
 //!                           24 prefix u16, 26 garbage u16, 28 appends u16 (leaves: bits 13..15
 //!                           how many inserts in a row, up to 7, each went right behind the one
-//!                           before; bits 0..12 the slot of the last one: a hint for splits)
+//!                           before; bits 0..12 the slot of the last one: a hint for splits),
+//!                           30 lengths u16 (leaves: 0, or 1 more than the length of every inline
+//!                           value of the page)
 //!
 //!  slot i, at 32 + 8 * i                       (suffix = the key without the page's prefix)
 //!  +0  u32  head     the first 4 bytes of the suffix as a big-endian number, zero-padded
 //!  +4  u16  offset   of the cell, from the start of the page
 //!  +6  u16  length   bits 0..14: length of the suffix; bit 15: the value is in an overflow run
 //!
-//!  leaf cell, inline        +0 u16 value length | +2 rest | +2+r value
+//!  leaf cell, inline        +0 u16 value length | +2 rest | +2+r value, if `lengths` is 0;
+//!                           +0 rest | +r value, if it is not
 //!  leaf cell, overflow      +0 rest | +r  u32 first page | u32 length | u32 checksum | u64 birth
 //!  branch cell              +0 u32 child page | +4 u32 child checksum | +8 u64 entries below | +16 rest
 //!                           (rest = the suffix without its first 4 bytes, r = its length; a suffix
@@ -40,6 +43,9 @@
 //!    `p + (U - p) + (U / 3 - p)`; cutting it at the entry nearest to the middle leaves at most
 //!    `5 U / 6` in the larger half: **a split into two pages always works**. A key that does not
 //!    share the prefix sorts before or after all the others, so there it can be cut off alone.
+//!    (A page whose values have one length saves 2 bytes of at least 10 for each. A value of another
+//!    length costs it those: it then holds at most `p + 5 (U - p) / 4 + (U / 3 - p)`, of which the
+//!    larger half is still less than `U`.)
 //! 7. Readers are total: whatever the bytes, they return something and never panic. On a page that
 //!    passed [`validate`] what they return is what the page says.
 
@@ -50,7 +56,8 @@ use std::ops::Range;
 use crate::prefetch::prefetch;
 
 use super::page::{
-    self, APPENDS, BRANCH, CELLS_START, COUNT, GARBAGE, HEADER_BYTES, KIND, LEAF, LEVEL, PREFIX,
+    self, APPENDS, BRANCH, CELLS_START, COUNT, GARBAGE, HEADER_BYTES, KIND, LEAF, LENGTHS, LEVEL,
+    PREFIX,
 };
 use super::{
     Fault, PageNumber, PageRef, RunRef, get_u16, get_u32, get_u64, put_u16, put_u32, put_u64,
@@ -126,19 +133,85 @@ pub(crate) enum Payload<'a> {
 }
 
 impl Payload<'_> {
-    /// The bytes of the cell without the rest of the key.
+    /// The bytes of the cell without the rest of the key and the length of an inline value.
     #[inline]
-    fn fixed_bytes(&self) -> usize {
+    fn own_bytes(&self) -> usize {
         match self {
-            Payload::Inline(value) => VALUE_LENGTH_BYTES + value.len(),
+            Payload::Inline(value) => value.len(),
             Payload::Run(_) => RunRef::ENCODED_BYTES,
             Payload::Child(_) => CHILD_BYTES,
         }
     }
 
+    /// The bytes of the cell in a page of such `lengths`.
     #[inline]
-    fn cell_bytes(&self, suffix_bytes: usize) -> usize {
-        self.fixed_bytes() + suffix_bytes.saturating_sub(HEAD_BYTES)
+    fn cell_bytes(&self, suffix_bytes: usize, lengths: Lengths) -> usize {
+        let length_bytes = match self {
+            Payload::Inline(_) => lengths.field_bytes(),
+            Payload::Run(_) | Payload::Child(_) => 0,
+        };
+        length_bytes + self.own_bytes() + suffix_bytes.saturating_sub(HEAD_BYTES)
+    }
+
+    fn inline_bytes(&self) -> Option<usize> {
+        match self {
+            Payload::Inline(value) => Some(value.len()),
+            Payload::Run(_) | Payload::Child(_) => None,
+        }
+    }
+}
+
+/// Where a leaf says how long its inline values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lengths {
+    /// Each cell has the length of its value.
+    InCells,
+    /// All have this one, which is in the page's header.
+    Same(u16),
+}
+
+impl Lengths {
+    #[inline]
+    fn decode(raw: u16) -> Self {
+        match raw.checked_sub(1) {
+            None => Lengths::InCells,
+            Some(length) => Lengths::Same(length),
+        }
+    }
+
+    fn encode(self) -> u16 {
+        match self {
+            Lengths::InCells => 0,
+            Lengths::Same(length) => length.saturating_add(1),
+        }
+    }
+
+    #[inline]
+    fn of(bytes: &[u8]) -> Self {
+        Self::decode(get_u16(bytes, LENGTHS))
+    }
+
+    /// Of a page whose only inline value has this length.
+    fn only(length: usize) -> Self {
+        Lengths::Same(length as u16)
+    }
+
+    /// What cells of inline values have in front.
+    #[inline]
+    fn field_bytes(self) -> usize {
+        match self {
+            Lengths::InCells => VALUE_LENGTH_BYTES,
+            Lengths::Same(_) => 0,
+        }
+    }
+
+    /// Whether a value of `length` bytes can be stored without laying the page out anew.
+    #[inline]
+    fn allow(self, length: usize) -> bool {
+        match self {
+            Lengths::InCells => true,
+            Lengths::Same(all) => usize::from(all) == length,
+        }
     }
 }
 
@@ -236,6 +309,7 @@ pub(crate) struct Node<'a> {
     bytes: &'a [u8],
     slots: &'a [[u8; SLOT_BYTES]],
     prefix: &'a [u8],
+    lengths: Lengths,
 }
 
 impl<'a> Node<'a> {
@@ -250,6 +324,7 @@ impl<'a> Node<'a> {
             prefix: bytes
                 .get(bytes.len().saturating_sub(prefix)..)
                 .unwrap_or_default(),
+            lengths: Lengths::of(bytes),
         }
     }
 
@@ -334,7 +409,16 @@ impl<'a> Node<'a> {
         } else if self.is_branch() {
             CHILD_BYTES
         } else {
-            VALUE_LENGTH_BYTES
+            self.lengths.field_bytes()
+        }
+    }
+
+    /// The length of the value of a slot, which is inline.
+    #[inline]
+    fn value_bytes(&self, slot: &Slot) -> usize {
+        match self.lengths {
+            Lengths::InCells => usize::from(get_u16(self.bytes, slot.offset)),
+            Lengths::Same(length) => usize::from(length),
         }
     }
 
@@ -343,20 +427,25 @@ impl<'a> Node<'a> {
         self.slice(slot.offset + self.rest_offset(slot), slot.rest_bytes())
     }
 
-    /// The bytes of the cell without the rest of the key.
+    /// The bytes of the cell without the rest of the key and the length of an inline value.
     #[inline]
-    fn fixed_bytes(&self, slot: &Slot) -> usize {
+    fn own_bytes(&self, slot: &Slot) -> usize {
         if slot.overflow {
             RunRef::ENCODED_BYTES
         } else if self.is_branch() {
             CHILD_BYTES
         } else {
-            VALUE_LENGTH_BYTES + usize::from(get_u16(self.bytes, slot.offset))
+            self.value_bytes(slot)
         }
     }
 
     fn cell_bytes(&self, slot: &Slot) -> usize {
-        self.fixed_bytes(slot) + slot.rest_bytes()
+        let is_inline = !slot.overflow && !self.is_branch();
+        let length_bytes = match is_inline {
+            true => self.lengths.field_bytes(),
+            false => 0,
+        };
+        length_bytes + self.own_bytes(slot) + slot.rest_bytes()
     }
 
     /// Compares the suffix in slot `i` with one that has the same head.
@@ -544,8 +633,8 @@ impl<'a> Node<'a> {
             let run = self.slice(slot.offset + slot.rest_bytes(), RunRef::ENCODED_BYTES);
             return ValueAt::Run(RunRef::decode(run));
         }
-        let length = usize::from(get_u16(self.bytes, slot.offset));
-        let start = slot.offset + VALUE_LENGTH_BYTES + slot.rest_bytes();
+        let length = self.value_bytes(&slot);
+        let start = slot.offset + self.lengths.field_bytes() + slot.rest_bytes();
         if start + length > self.bytes.len() {
             return ValueAt::Inline(0..0);
         }
@@ -671,8 +760,7 @@ pub(crate) fn validate(bytes: &[u8], page: PageNumber) -> Result<(), Fault> {
                 slot.offset as u64,
             ));
         }
-        let needs_length = usize::from(!is_branch && !slot.overflow) * VALUE_LENGTH_BYTES;
-        if slot.offset + needs_length > cells_end
+        if slot.offset + node.rest_offset(&slot) > cells_end
             || slot.offset + node.cell_bytes(&slot) > cells_end
         {
             return Err(Fault::new(
@@ -812,12 +900,21 @@ fn add_garbage(bytes: &mut [u8], more: usize) {
     put_u16(bytes, GARBAGE, garbage as u16);
 }
 
-fn write_payload(bytes: &mut [u8], offset: usize, rest: &[u8], payload: &Payload<'_>) {
+fn write_payload(
+    bytes: &mut [u8],
+    offset: usize,
+    rest: &[u8],
+    payload: &Payload<'_>,
+    lengths: Lengths,
+) {
     match payload {
         Payload::Inline(value) => {
-            put_u16(bytes, offset, value.len() as u16);
-            put_slice(bytes, offset + VALUE_LENGTH_BYTES, rest);
-            put_slice(bytes, offset + VALUE_LENGTH_BYTES + rest.len(), value);
+            if lengths == Lengths::InCells {
+                put_u16(bytes, offset, value.len() as u16);
+            }
+            let offset = offset + lengths.field_bytes();
+            put_slice(bytes, offset, rest);
+            put_slice(bytes, offset + rest.len(), value);
         }
         Payload::Run(run) => {
             put_slice(bytes, offset, rest);
@@ -843,10 +940,11 @@ fn place(
     cells_start: usize,
     suffix: &[u8],
     payload: &Payload<'_>,
+    lengths: Lengths,
 ) -> usize {
-    let offset = cells_start.saturating_sub(payload.cell_bytes(suffix.len()));
+    let offset = cells_start.saturating_sub(payload.cell_bytes(suffix.len(), lengths));
     let rest = suffix.get(HEAD_BYTES..).unwrap_or_default();
-    write_payload(bytes, offset, rest, payload);
+    write_payload(bytes, offset, rest, payload, lengths);
     let slot = Slot {
         head: head_of(suffix),
         offset,
@@ -864,13 +962,20 @@ pub(crate) fn insert(bytes: &mut [u8], i: usize, key: &[u8], payload: &Payload<'
     let node = Node::new(bytes);
     let count = node.count();
     let (is_branch, cells_start, gap) = (node.is_branch(), node.cells_start(), node.gap());
+    let lengths = match (count, payload.inline_bytes()) {
+        (0, Some(length)) => Lengths::only(length),
+        _ => node.lengths,
+    };
     let key = if is_branch && i == 0 { &[] } else { key };
     let suffix = match key.strip_prefix(node.prefix) {
         Some(suffix) => suffix,
         None if is_branch && i == 0 => key,
         None => return insert_rebuilding(bytes, i, key, payload),
     };
-    if SLOT_BYTES + payload.cell_bytes(suffix.len()) > gap {
+    let is_allowed = payload
+        .inline_bytes()
+        .is_none_or(|length| lengths.allow(length));
+    if !is_allowed || SLOT_BYTES + payload.cell_bytes(suffix.len(), lengths) > gap {
         return insert_rebuilding(bytes, i, key, payload);
     }
     let (from, to) = (
@@ -880,7 +985,8 @@ pub(crate) fn insert(bytes: &mut [u8], i: usize, key: &[u8], payload: &Payload<'
     if from < to {
         bytes.copy_within(from..to, from + SLOT_BYTES);
     }
-    let offset = place(bytes, i, cells_start, suffix, payload);
+    let offset = place(bytes, i, cells_start, suffix, payload, lengths);
+    put_u16(bytes, LENGTHS, lengths.encode());
     put_u16(bytes, COUNT, count as u16 + 1);
     put_u32(bytes, CELLS_START, offset as u32);
     note_insert(bytes, i);
@@ -939,23 +1045,26 @@ pub(crate) fn finish(bytes: &mut [u8]) {
 }
 
 /// Writes another value over that of slot `i`. False, and nothing changed, unless the new one is
-/// of the same sort and no longer.
+/// of the same sort and no longer, and of the same length if all are.
 pub(crate) fn overwrite(bytes: &mut [u8], i: usize, payload: &Payload<'_>) -> bool {
     let node = Node::new(bytes);
     let slot = node.slot(i);
-    let (old, new) = (node.fixed_bytes(&slot), payload.fixed_bytes());
+    let (old, new) = (node.own_bytes(&slot), payload.own_bytes());
     let same_sort = slot.overflow == matches!(payload, Payload::Run(_));
-    if i >= node.count() || !same_sort || new > old {
+    let lengths = node.lengths;
+    let is_allowed = payload
+        .inline_bytes()
+        .is_none_or(|length| lengths.allow(length));
+    if i >= node.count() || !same_sort || new > old || !is_allowed {
         return false;
     }
     match payload {
         Payload::Inline(value) => {
-            put_u16(bytes, slot.offset, value.len() as u16);
-            put_slice(
-                bytes,
-                slot.offset + VALUE_LENGTH_BYTES + slot.rest_bytes(),
-                value,
-            );
+            if lengths == Lengths::InCells {
+                put_u16(bytes, slot.offset, value.len() as u16);
+            }
+            let start = slot.offset + lengths.field_bytes() + slot.rest_bytes();
+            put_slice(bytes, start, value);
         }
         Payload::Run(run) => put_slice(bytes, slot.offset + slot.rest_bytes(), &run.encode()),
         Payload::Child(child) => write_child(bytes, slot.offset, child),
@@ -1001,6 +1110,7 @@ pub(crate) fn remove(bytes: &mut [u8], i: usize) {
         put_u32(bytes, CELLS_START, size);
         put_u16(bytes, GARBAGE, 0);
         put_u16(bytes, PREFIX, 0);
+        put_u16(bytes, LENGTHS, Lengths::InCells.encode());
     } else if count <= usize::from(is_branch) && prefix > 0 {
         put_u16(bytes, PREFIX, 0);
         add_garbage(bytes, prefix);
@@ -1104,17 +1214,31 @@ impl<'a> Item<'a> {
         }
     }
 
-    fn fixed_bytes(&self) -> usize {
+    /// The length of its value, if that is in the leaf.
+    #[inline]
+    fn inline_bytes(&self) -> Option<usize> {
         match self {
-            Item::Kept(node, i) => node.fixed_bytes(&node.slot(*i)),
-            Item::New(_, payload) => payload.fixed_bytes(),
+            Item::Kept(node, i) => {
+                let slot = node.slot(*i);
+                (!slot.overflow && !node.is_branch()).then(|| node.value_bytes(&slot))
+            }
+            Item::New(_, payload) => payload.inline_bytes(),
         }
     }
 
-    /// The slot and the cell, beside a prefix of `prefix` bytes.
-    fn cost(&self, prefix: usize) -> usize {
+    /// The bytes of the cell without the rest of the key and the length of an inline value.
+    fn own_bytes(&self) -> usize {
+        match self {
+            Item::Kept(node, i) => node.own_bytes(&node.slot(*i)),
+            Item::New(_, payload) => payload.own_bytes(),
+        }
+    }
+
+    /// The slot and the cell, beside a prefix of `prefix` bytes, in a page of such `lengths`.
+    fn cost(&self, prefix: usize, lengths: Lengths) -> usize {
         let rest = self.key_bytes().saturating_sub(prefix + HEAD_BYTES);
-        SLOT_BYTES + self.fixed_bytes() + rest
+        let length_bytes = self.inline_bytes().map_or(0, |_| lengths.field_bytes());
+        SLOT_BYTES + length_bytes + self.own_bytes() + rest
     }
 
     /// Asks for a new entry's value, which is wherever the caller has it.
@@ -1191,12 +1315,23 @@ fn prefix_bytes(items: &[Item<'_>], is_branch: bool) -> usize {
     prefix_of(items, is_branch, &mut KeyPair::take()).len()
 }
 
+/// How a page with these entries says how long their values are.
+fn lengths_of(items: &[Item<'_>]) -> Lengths {
+    let mut lengths = items.iter().filter_map(Item::inline_bytes);
+    match lengths.next() {
+        Some(first) if lengths.all(|other| other == first) => Lengths::only(first),
+        _ => Lengths::InCells,
+    }
+}
+
 /// The bytes that a page with these entries uses, without the header.
 pub(crate) fn measure(items: &[Item<'_>], is_branch: bool) -> usize {
     let prefix = prefix_bytes(items, is_branch);
     let unkeyed = usize::from(is_branch) * (SLOT_BYTES + CHILD_BYTES);
     let keyed = items.get(usize::from(is_branch)..).unwrap_or_default();
-    prefix + unkeyed + keyed.iter().map(|item| item.cost(prefix)).sum::<usize>()
+    let lengths = lengths_of(items);
+    let costs = keyed.iter().map(|item| item.cost(prefix, lengths));
+    prefix + unkeyed + costs.sum::<usize>()
 }
 
 /// How many of the entries go to the left page when one page is too small for them. `new` is the
@@ -1209,9 +1344,10 @@ pub(crate) fn split_point(
 ) -> usize {
     let prefix = prefix_bytes(items, is_branch);
     let bare = SLOT_BYTES + CHILD_BYTES;
+    let lengths = lengths_of(items);
     let cost_of = |(i, item): (usize, &Item<'_>)| match is_branch && i == 0 {
         true => bare,
-        false => item.cost(prefix),
+        false => item.cost(prefix, lengths),
     };
     let total: usize = items.iter().enumerate().map(cost_of).sum();
     let (mut left, mut best, mut best_size) = (0, 1, usize::MAX);
@@ -1278,10 +1414,15 @@ pub(crate) fn fill_point(items: &[Item<'_>], limit: usize, is_branch: bool) -> u
 /// for.
 #[inline]
 pub(crate) fn warm(bytes: &[u8]) {
-    // The last line holds the prefix, which is compared first.
-    for line in [0, 64, 128, 192, bytes.len().wrapping_sub(1)] {
+    for line in searched_lines(bytes.len()) {
         prefetch(bytes, line);
     }
+}
+
+/// Where the lines are that a search in a page looks at first. The last one holds the prefix.
+#[inline]
+pub(crate) fn searched_lines(page_bytes: usize) -> [usize; 5] {
+    [0, 64, 128, 192, page_bytes.wrapping_sub(1)]
 }
 
 /// Asks for all of a page that a scan comes to next.
@@ -1294,7 +1435,7 @@ pub(crate) fn warm_all(bytes: &[u8]) {
 /// Lays a page out anew with these entries, which fit. The header keeps its page number, birth,
 /// kind, level and run of appends.
 pub(crate) fn build(bytes: &mut [u8], items: &[Item<'_>]) {
-    let is_branch = page::kind(bytes) == BRANCH;
+    let (is_branch, lengths) = (page::kind(bytes) == BRANCH, lengths_of(items));
     let (mut keys, mut key) = (KeyPair::take(), KeyPair::take());
     let (prefix, key) = (prefix_of(items, is_branch, &mut keys), &mut key.one);
     let mut cells_start = bytes.len().saturating_sub(prefix.len());
@@ -1305,23 +1446,25 @@ pub(crate) fn build(bytes: &mut [u8], items: &[Item<'_>]) {
                 Item::Kept(node, i) => node.payload(*i),
                 Item::New(_, payload) => *payload,
             };
-            cells_start = place(bytes, i, cells_start, &[], &payload);
+            cells_start = place(bytes, i, cells_start, &[], &payload, lengths);
             continue;
         }
         cells_start = match item {
             Item::Kept(node, from)
-                if node.prefix.len() == prefix.len() && *from >= node.unkeyed() =>
+                if node.prefix.len() == prefix.len()
+                    && node.lengths == lengths
+                    && *from >= node.unkeyed() =>
             {
                 copy_cell(bytes, i, cells_start, node, *from)
             }
             Item::Kept(node, from) => {
                 node.key(*from, key);
                 let suffix = key.get(prefix.len()..).unwrap_or_default();
-                place(bytes, i, cells_start, suffix, &node.payload(*from))
+                place(bytes, i, cells_start, suffix, &node.payload(*from), lengths)
             }
             Item::New(key, payload) => {
                 let suffix = key.get(prefix.len()..).unwrap_or_default();
-                place(bytes, i, cells_start, suffix, payload)
+                place(bytes, i, cells_start, suffix, payload, lengths)
             }
         };
     }
@@ -1329,6 +1472,7 @@ pub(crate) fn build(bytes: &mut [u8], items: &[Item<'_>]) {
     put_u32(bytes, CELLS_START, cells_start as u32);
     put_u16(bytes, PREFIX, prefix.len() as u16);
     put_u16(bytes, GARBAGE, 0);
+    put_u16(bytes, LENGTHS, lengths.encode());
 }
 
 /// Copies slot and cell as they are: the prefix is the same.
@@ -1386,6 +1530,19 @@ mod tests {
         (prefix, tail).prop_map(|(prefix, tail)| [prefix, tail].concat())
     }
 
+    /// Mostly the same length.
+    fn any_length(below: usize) -> impl Strategy<Value = usize> {
+        prop_oneof![6 => Just(7), 1 => Just(0), 2 => 0..below]
+    }
+
+    /// Mostly short, so that the length of a value is much of an entry.
+    fn any_short_or_long() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            8 => proptest::collection::vec(any::<u8>(), 0..4),
+            2 => proptest::collection::vec(0u8..2, 0..1024),
+        ]
+    }
+
     fn child(n: u64) -> Child {
         let page = PageRef {
             page: n as u32 + 100,
@@ -1416,7 +1573,7 @@ mod tests {
 
         #[test]
         fn a_leaf_is_an_ordered_map(
-            steps in proptest::collection::vec((any_key(), 0usize..200, any::<bool>()), 1..150)
+            steps in proptest::collection::vec((any_key(), any_length(200), any::<bool>()), 1..150)
         ) {
             let mut bytes = leaf(4096);
             let mut model = BTreeMap::new();
@@ -1490,8 +1647,9 @@ mod tests {
         #[test]
         fn any_two_halves_fit(
             entries in proptest::collection::btree_map(
-                proptest::collection::vec(0u8..2, 0..1024), 0usize..1400, 1..60),
-            extra in proptest::collection::vec(0u8..2, 0..1024),
+                any_short_or_long(), any_length(1400), 1..500),
+            extra in any_short_or_long(),
+            extra_bytes in any_length(1400),
         ) {
             let value = vec![1; 1400];
             let payload = |key: &[u8], length: usize| {
@@ -1508,7 +1666,7 @@ mod tests {
             }
             let node = Node::new(&bytes);
             if let Err(i) = node.search(&extra) {
-                let items = node.items_with(i, &extra, payload(&extra, 330));
+                let items = node.items_with(i, &extra, payload(&extra, extra_bytes));
                 if measure(&items, false) > usable_bytes(4096) {
                     let at = split_point(&items, i, 4096, false);
                     prop_assert!(at > 0 && at < items.len());
@@ -1584,6 +1742,55 @@ mod tests {
             assert_eq!(Node::new(&bytes).search(key), Ok(i));
         }
         assert_eq!(Node::new(&bytes).search(b"a\0\0"), Err(6));
+    }
+
+    #[test]
+    fn values_of_one_length_have_it_in_the_header() {
+        let key = |n: u32| n.to_be_bytes();
+        let fill = |value: &[u8]| {
+            let mut bytes = leaf(4096);
+            let mut count = 0;
+            while insert(
+                &mut bytes,
+                count,
+                &key(count as u32),
+                &Payload::Inline(value),
+            ) {
+                count += 1;
+            }
+            (bytes, count)
+        };
+        let (mut bytes, count) = fill(&[5; 12]);
+        assert_eq!(count, usable_bytes(4096) / (SLOT_BYTES + 12));
+        assert_eq!(get_u16(&bytes, LENGTHS), 13);
+        // A shorter value than all others takes more room than there is: the page stays as it is.
+        let before = bytes.clone();
+        assert!(!overwrite(&mut bytes, 3, &Payload::Inline(&[6; 11])));
+        assert!(!insert(&mut bytes, count, b"z", &Payload::Inline(b"")));
+        assert_eq!(bytes, before);
+        assert!(overwrite(&mut bytes, 3, &Payload::Inline(&[6; 12])));
+        assert_eq!(Node::new(&bytes).payload(3), Payload::Inline(&[6; 12]));
+        for _ in 0..count / 4 {
+            remove(&mut bytes, 0);
+        }
+        assert!(insert(&mut bytes, 0, b"", &Payload::Inline(b"")));
+        assert_eq!(get_u16(&bytes, LENGTHS), 0);
+        assert_sound(&bytes);
+        assert_eq!(Node::new(&bytes).payload(0), Payload::Inline(b""));
+        assert_eq!(Node::new(&bytes).payload(1), Payload::Inline(&[5; 12]));
+        // Of one length again, once it is laid out anew.
+        remove(&mut bytes, 0);
+        let old = bytes.clone();
+        build(&mut bytes, &Node::new(&old).items());
+        assert_eq!(get_u16(&bytes, LENGTHS), 13);
+        assert_sound(&bytes);
+        // With no value, of no length.
+        while Node::new(&bytes).count() > 0 {
+            remove(&mut bytes, 0);
+        }
+        assert_eq!(get_u16(&bytes, LENGTHS), 0);
+        let (_, empty) = fill(b"");
+        assert_eq!(empty, usable_bytes(4096) / SLOT_BYTES);
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! 26  u16  garbage      nodes: bytes between cells_start and the prefix that no cell uses
 //! 28  u16  appends      leaves, a hint: bits 13 to 15, how many of the last inserts came right
 //!                       behind the one before, up to 7; bits 0 to 12, the slot of the last one
-//! 30  u16  reserved     0
+//! 30  u16  lengths      leaves: 0, or 1 more than the length that all inline values have
 //! ```
 
 use super::{Fault, PageNumber, Version, get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
@@ -31,6 +31,7 @@ pub(crate) const CELLS_START: usize = 20;
 pub(crate) const PREFIX: usize = 24;
 pub(crate) const GARBAGE: usize = 26;
 pub(crate) const APPENDS: usize = 28;
+pub(crate) const LENGTHS: usize = 30;
 
 pub(crate) const LEAF: u8 = 1;
 pub(crate) const BRANCH: u8 = 2;

@@ -150,6 +150,7 @@ fn measure_page(found: &mut Found) {
         ("prefix", page::PREFIX),
         ("garbage", page::GARBAGE),
         ("appends", page::APPENDS),
+        ("lengths", page::LENGTHS),
     ] {
         found.number(&format!("page.{name}.offset"), offset);
     }
@@ -189,8 +190,21 @@ fn measure_node(found: &mut Found) {
     found.number("node.slot.head.offset", at(b"dcba").unwrap());
     let cell = bytes.windows(8).position(|w| w == b"efgVALUE").unwrap();
     let start = get_u32(&bytes, page::CELLS_START) as usize;
-    found.number("node.leaf.value_length.bytes", cell - start);
-    assert_eq!(get_u16(&bytes, start), 5);
+    assert_eq!(cell, start, "the only value has its length in the header");
+    let lengths = get_u16(&bytes, page::LENGTHS);
+    found.number("node.leaf.lengths.of_5_bytes", lengths);
+    let mut mixed = bytes.clone();
+    assert!(node::insert(
+        &mut mixed,
+        1,
+        b"b",
+        &Payload::Inline(b"VALUES")
+    ));
+    assert_eq!(get_u16(&mixed, page::LENGTHS), 0);
+    let rest = mixed.windows(8).position(|w| w == b"efgVALUE").unwrap();
+    let first_cell = usize::from(get_u16(&mixed, FIRST_SLOT + 4));
+    found.number("node.leaf.value_length.bytes", rest - first_cell);
+    assert_eq!(get_u16(&mixed, first_cell), 5);
     let offset = at(&(start as u16).to_le_bytes()).unwrap();
     found.number("node.slot.offset.offset", offset);
     let length = at(&7u16.to_le_bytes()).unwrap();

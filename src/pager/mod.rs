@@ -19,9 +19,11 @@
 mod arena;
 mod cache;
 pub(crate) mod frame;
+mod hints;
 mod space;
 mod table;
 mod write;
+mod zeroed;
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -32,6 +34,7 @@ use crossbeam_epoch::Guard;
 
 use self::cache::Cache;
 use self::frame::{Frame, Pinned, Unique};
+use self::hints::Hints;
 pub(crate) use self::space::{Space, SpaceImage, SpacePlan};
 pub(crate) use self::table::Entry;
 use self::table::PageTable;
@@ -69,6 +72,7 @@ pub(crate) struct Pager {
     file_pages: AtomicU32,
     /// Held while the file's length changes.
     growing: Mutex<()>,
+    hints: Hints,
     pub(crate) cache: Cache,
     pub(crate) written: WriteCounters,
 }
@@ -155,6 +159,7 @@ impl Pager {
             can_map: AtomicBool::new(true),
             file_pages: AtomicU32::new(u32::try_from(pages).unwrap_or(u32::MAX)),
             growing: Mutex::new(()),
+            hints: Hints::new(budget_bytes / page_size.max(1) as usize),
             cache: Cache::new(budget_bytes),
             written: WriteCounters::default(),
         })
@@ -238,6 +243,18 @@ impl Pager {
             // another thread evicted it at once.
             self.fault_in(target, entry)?;
         }
+    }
+
+    /// Asks for the leaf in that slot of a branch, where it was last seen.
+    #[inline]
+    pub(crate) fn ask_for_leaf(&self, branch: PageNumber, slot: usize) {
+        self.hints.ask(branch, slot, self.page_size as usize);
+    }
+
+    /// Remembers where the leaf in that slot of a branch is in memory.
+    #[inline]
+    pub(crate) fn note_leaf(&self, branch: PageNumber, slot: usize, leaf: &[u8]) {
+        self.hints.note(branch, slot, leaf);
     }
 
     /// The bytes of a node, if they are at hand.

@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::frame::FrameCell;
+use super::zeroed::zeroed;
 use crate::format::PageNumber;
 
 const CHECKSUM_MASK: u64 = 0xffff_ffff;
@@ -135,7 +136,7 @@ impl PageTable {
     #[inline]
     pub(crate) fn entry(&self, page: PageNumber) -> &Entry {
         let (bucket, index, length) = place(page);
-        let entries = self.buckets[bucket].get_or_init(|| zeroed_entries(length));
+        let entries = self.buckets[bucket].get_or_init(|| zeroed(length));
         &entries[index]
     }
 }
@@ -151,26 +152,6 @@ fn place(page: PageNumber) -> (usize, usize, usize) {
     let length = 1usize << log2;
     let bucket = (log2 - FIRST_BUCKET_LOG2 + 1) as usize;
     (bucket, page as usize - length, length)
-}
-
-#[allow(unsafe_code)]
-fn zeroed_entries(length: usize) -> Box<[Entry]> {
-    let layout = match std::alloc::Layout::array::<Entry>(length) {
-        Ok(layout) if length > 0 => layout,
-        _ => return Box::new([]),
-    };
-    // Zeroed memory comes from the system untouched: a bucket for millions of pages costs nothing
-    // until its entries are used.
-    // SAFETY: the layout has a non-zero size; an `Entry` is an atomic pointer and an atomic
-    // integer, for which all zeros is the valid, empty value; and the box takes over exactly the
-    // `length` entries that were allocated with the layout that it will free them with.
-    unsafe {
-        let entries = std::alloc::alloc_zeroed(layout).cast::<Entry>();
-        if entries.is_null() {
-            std::alloc::handle_alloc_error(layout);
-        }
-        Box::from_raw(std::ptr::slice_from_raw_parts_mut(entries, length))
-    }
 }
 
 #[cfg(test)]

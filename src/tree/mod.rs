@@ -125,15 +125,26 @@ pub(crate) fn find<'p, P: ReadPages>(
         return Ok(None);
     }
     let mut page = root.root;
+    let mut above = None;
     for level in (1..=root.level).rev() {
         let bytes = pages.read(&page)?;
         let node = node_at(&bytes, page.page, level)?;
-        page = node.child(node.child_index(key)).page;
+        let i = node.child_index(key);
+        if level == 1 {
+            pages.ask_for_leaf(page.page, i);
+            above = Some((page.page, i));
+        }
+        page = node.child(i).page;
     }
     let leaf = pages.read(&page)?;
     node::warm(&leaf);
+    if let Some((branch, i)) = above {
+        pages.note_leaf(branch, i, &leaf);
+    }
     let node = node_at(&leaf, page.page, 0)?;
-    let Ok(slot) = node.search(key) else {
+    let lowest = node.lowest(key);
+    node.warm_cell(lowest);
+    let Ok(slot) = node.search_from(lowest, key) else {
         return Ok(None);
     };
     let value = node.value(slot);

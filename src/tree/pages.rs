@@ -23,6 +23,14 @@ pub(crate) trait ReadPages {
     #[inline]
     fn ask(&self, _page: &PageRef) {}
 
+    /// Asks for the leaf in that slot of a branch, before it is known which page it is. Never waits.
+    #[inline]
+    fn ask_for_leaf(&self, _branch: PageNumber, _slot: usize) {}
+
+    /// What `read` gave is the leaf in that slot of a branch.
+    #[inline]
+    fn note_leaf(&self, _branch: PageNumber, _slot: usize, _leaf: &[u8]) {}
+
     /// Has a look at a leaf or branch page, as `read` gives it.
     #[inline]
     fn look<R>(&self, page: &PageRef, look: impl FnOnce(&[u8]) -> R) -> Result<R> {

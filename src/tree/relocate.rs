@@ -5,8 +5,9 @@
 //! 1. What the tree holds does not change, only where.
 //! 2. A page moves by being made private: a page that is private already keeps its number. Pages
 //!    and runs of this very transaction are for the caller to place where they may stay.
-//! 3. A leaf that is less than [`LOOSE_BELOW`] full takes entries from the next ones below the same
-//!    branch until it is [`PACKED_AT_MOST`] full; a leaf that is emptied that way is freed.
+//! 3. A leaf that is less than [`LOOSE_BELOW`] full, and has room for one more entry of its own,
+//!    takes entries from the next ones below the same branch until it is [`PACKED_AT_MOST`] full; a
+//!    leaf that is emptied that way is freed.
 
 use crate::format::node::{self, Child, Node, Payload, Scratch};
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot, page};
@@ -20,7 +21,7 @@ use super::{node_at, private};
 /// much larger for all others: with 95 and 85 a file of 1.10 times its data took 1.15.
 const PACKED_AT_MOST: usize = 100;
 /// In percent: a leaf fuller than that is not worth writing again.
-const LOOSE_BELOW: usize = 92;
+const LOOSE_BELOW: usize = 97;
 
 /// Moves every page that `wants_move` names on the way to `budget_leaves` leaves, beginning with
 /// the one for `from_key`. Returns the key to go on from; `None` at the end of the tree.
@@ -111,8 +112,12 @@ fn is_loose<P: ReadPages>(pages: &P, at: &PageRef, i: usize) -> Result<bool> {
         return Ok(false);
     }
     let left = node.child(i).page;
-    let used = node_at(&pages.read(&left)?, left.page, 0)?.used();
-    Ok(used < percent(pages.page_size(), LOOSE_BELOW))
+    let bytes = pages.read(&left)?;
+    let node = node_at(&bytes, left.page, 0)?;
+    let used = node.used();
+    let with_one_more = used + used / node.count().max(1);
+    Ok(used < percent(pages.page_size(), LOOSE_BELOW)
+        && with_one_more <= percent(pages.page_size(), PACKED_AT_MOST))
 }
 
 /// Fills leaf `i` below a private branch from the next one. False if nothing could be moved.

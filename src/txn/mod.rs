@@ -4,6 +4,7 @@ mod bulk;
 pub(crate) mod checkpoint;
 pub(crate) mod engine;
 pub(crate) mod pages;
+pub(crate) mod reader;
 pub(crate) mod reclaim;
 mod recovery;
 pub(crate) mod snapshot;

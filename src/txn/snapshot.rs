@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::pages::TxnPages;
+use super::reader::TreeReader;
 use super::state::State;
 use crate::format::node::ValueAt;
-use crate::format::{PageRef, RunRef, TreeRoot};
+use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
 use crate::handle::Handle;
 use crate::moment::SYSTEM_PREFIX;
 use crate::pager::{PageBytes, Pager, PinnedBytes};
@@ -166,6 +167,11 @@ impl<'a> TreeView<'a> {
                 Ok(true)
             }
         }
+    }
+
+    /// For many lookups one after the other, which take less time each than with [`get`](Self::get).
+    pub fn reader(&self) -> TreeReader<'a> {
+        TreeReader::new(*self)
     }
 
     /// Whether the key is there.
@@ -362,14 +368,14 @@ fn get_private<'a>(
 }
 
 /// Pages read under one pin.
-struct PinnedPages<'g> {
-    pager: &'g Pager,
-    pin: &'g crossbeam_epoch::Guard,
+pub(super) struct PinnedPages<'g> {
+    pub pager: &'g Pager,
+    pub pin: &'g crossbeam_epoch::Guard,
 }
 
-impl ReadPages for PinnedPages<'_> {
+impl<'g> ReadPages for PinnedPages<'g> {
     type Bytes<'p>
-        = PinnedBytes<'p>
+        = PinnedBytes<'g>
     where
         Self: 'p;
 
@@ -385,11 +391,21 @@ impl ReadPages for PinnedPages<'_> {
     }
 
     #[inline]
-    fn read(&self, page: &PageRef) -> Result<PinnedBytes<'_>> {
+    fn ask_for_leaf(&self, branch: PageNumber, slot: usize) {
+        self.pager.ask_for_leaf(branch, slot);
+    }
+
+    #[inline]
+    fn note_leaf(&self, branch: PageNumber, slot: usize, leaf: &[u8]) {
+        self.pager.note_leaf(branch, slot, leaf);
+    }
+
+    #[inline]
+    fn read(&self, page: &PageRef) -> Result<PinnedBytes<'g>> {
         self.pager.read_pinned(page, self.pin)
     }
 
-    fn read_run(&self, run: &RunRef) -> Result<PinnedBytes<'_>> {
+    fn read_run(&self, run: &RunRef) -> Result<PinnedBytes<'g>> {
         // Values are read through the pager, which gives bytes that outlive the pin.
         let _ = run;
         Ok(PinnedBytes::Mapped(&[]))

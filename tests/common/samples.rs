@@ -27,7 +27,7 @@ pub struct Sample {
 }
 
 /// All samples.
-pub const SAMPLES: [Sample; 14] = [
+pub const SAMPLES: [Sample; 15] = [
     sample("empty", 4096, |_| Ok(())).closed().golden(),
     sample("trees", 4096, trees).closed(),
     sample("values", 4096, values).closed(),
@@ -39,6 +39,7 @@ pub const SAMPLES: [Sample; 14] = [
     sample("paths", 4096, documents_before_their_schema)
         .closed()
         .golden(),
+    sample("lengths", 4096, lengths).closed().golden(),
     sample("laps-open", 4096, laps).golden(),
     sample("switch-open", 4096, switch).golden(),
     sample("everything", 4096, everything).closed().golden(),
@@ -405,6 +406,37 @@ fn switch(db: &Aurora) -> Result<()> {
 }
 
 const SWITCH_COMMITS: u32 = 14;
+
+/// Leaves whose values have one length, none, or lengths of their own; and one after the other.
+fn lengths(db: &Aurora) -> Result<()> {
+    let mut random = Random(7);
+    db.write(|tx| {
+        for i in 0..400_u32 {
+            let key = i.to_be_bytes();
+            tx.tree("same")?.put(key, random.bytes(16))?;
+            tx.tree("none")?.put(key, [])?;
+            // A page at a time of one length, and pages of several.
+            let length = if i < 200 {
+                i / 50
+            } else {
+                random.below(30) as u32
+            };
+            tx.tree("several")?
+                .put(key, random.bytes(length as usize))?;
+            // Values in runs do not count.
+            let length = if i % 10 == 0 { 2000 } else { 8 };
+            tx.tree("runs")?.put(key, random.bytes(length))?;
+        }
+        Ok(())
+    })?;
+    db.checkpoint()?;
+    db.tree("same")?
+        .put(150_u32.to_be_bytes(), random.bytes(15))?;
+    db.tree("none")?.put(150_u32.to_be_bytes(), "one")?;
+    db.tree("runs")?
+        .delete_range(20_u32.to_be_bytes()..40_u32.to_be_bytes())?;
+    Ok(())
+}
 
 /// A little of most things.
 fn small(db: &Aurora) -> Result<()> {

@@ -58,7 +58,7 @@ class Page:
             self.prefix,
             self.garbage,
             self.appends,
-            _,
+            self.lengths,
         ) = _PAGE_FIELDS.unpack_from(raw)
 
     def fault(self, what, offset):
@@ -169,10 +169,11 @@ class Node:
         if any(head_bytes[length:]):
             raise page.fault(f"head of slot {slot} is longer than its key", at)
 
-        fixed = 16 if self.branch else 0 if overflow else 2
-        tail = RUN_BYTES if overflow else 0
+        in_cell = not (self.branch or overflow or page.lengths)
+        fixed = 16 if self.branch else 2 if in_cell else 0
+        tail = RUN_BYTES if overflow else 0 if self.branch or in_cell else page.lengths - 1
         self._bounds(slot, offset, fixed + rest + tail)
-        if not self.branch and not overflow:
+        if in_cell:
             tail = struct.unpack_from("<H", page.raw, offset)[0]
             self._bounds(slot, offset, fixed + rest + tail)
         self.cells.append((offset, fixed + rest + tail))

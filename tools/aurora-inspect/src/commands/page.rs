@@ -108,8 +108,8 @@ fn describe(
         }
     );
     *text += &format!(
-        "cells from {}, prefix {} bytes, garbage {} bytes, appends {:#06x}\n",
-        header.cells_start, header.prefix, header.garbage, header.appends
+        "cells from {}, prefix {} bytes, garbage {} bytes, appends {:#06x}, lengths {}\n",
+        header.cells_start, header.prefix, header.garbage, header.appends, header.lengths
     );
     set(
         json,
@@ -118,7 +118,7 @@ fn describe(
             "checksum": header.checksum, "computed_checksum": computed, "page": header.page,
             "birth": header.birth, "kind": kind, "level": header.level, "count": header.count,
             "cells_start": header.cells_start, "prefix": header.prefix,
-            "garbage": header.garbage, "appends": header.appends,
+            "garbage": header.garbage, "appends": header.appends, "lengths": header.lengths,
         }),
     );
     match header.kind {

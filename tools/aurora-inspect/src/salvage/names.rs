@@ -114,24 +114,30 @@ fn fragments(bytes: &[u8]) -> Vec<Named> {
     let slots = bytes.get(HEADER..).unwrap_or_default().chunks_exact(SLOT);
     let slots = slots.take(usize::from(header.count));
     slots
-        .filter_map(|slot| fragment(bytes, prefix, slot))
+        .filter_map(|slot| fragment(bytes, header.lengths, prefix, slot))
         .collect()
 }
 
-fn fragment(bytes: &[u8], prefix: &[u8], slot: &[u8]) -> Option<Named> {
+fn fragment(bytes: &[u8], lengths: u16, prefix: &[u8], slot: &[u8]) -> Option<Named> {
     let number = |at: usize| {
         let two = slot.get(at..at + 2)?.try_into().ok()?;
         Some(usize::from(u16::from_le_bytes(two)))
     };
     let (offset, length) = (number(4)?, number(6)?);
     let rest = length.saturating_sub(4);
-    let cell = bytes.get(offset..)?;
-    let value_length = cell.get(..2)?;
-    let value_length = u16::from_le_bytes(value_length.try_into().ok()?);
-    let value = cell.get(2 + rest..2 + rest + usize::from(value_length))?;
+    let mut cell = bytes.get(offset..)?;
+    let value_length = match lengths.checked_sub(1) {
+        Some(all) => all,
+        None => {
+            let (length, behind) = cell.split_first_chunk()?;
+            cell = behind;
+            u16::from_le_bytes(*length)
+        }
+    };
+    let value = cell.get(rest..rest + usize::from(value_length))?;
     // The head is a big-endian number that is stored as a little-endian one.
     let mut head: Vec<u8> = slot.get(..4)?.iter().rev().copied().collect();
     head.truncate(length);
-    let name = [prefix, &head, cell.get(2..2 + rest)?].concat();
+    let name = [prefix, &head, cell.get(..rest)?].concat();
     likely(&name, value)
 }

@@ -3,7 +3,7 @@
 //! Durable: the default of every commit (`Durability::Full`): the log has the record, and the
 //! device has the log, when the commit returns. Unsynced: `Durability::Buffered`.
 
-use ::aurora::{Aurora, Durability, TreeCursor, TreeMut, TreeView};
+use ::aurora::{Aurora, Durability, TreeCursor, TreeMut, TreeReader, TreeView};
 
 use crate::data::Key;
 use crate::engine::{
@@ -45,8 +45,12 @@ impl Peer for AuroraPeer {
     fn read(&self, work: Reading<'_>) -> Outcome<()> {
         let snapshot = self.db.begin_read()?;
         let view = snapshot.tree(TREE)?;
-        let cursor = view.cursor();
-        work(&mut View { view, cursor })
+        let (reader, cursor) = (view.reader(), view.cursor());
+        work(&mut View {
+            view,
+            reader,
+            cursor,
+        })
     }
 
     fn flush(&self) -> Outcome<()> {
@@ -148,13 +152,14 @@ impl Writer for Tree<'_> {
 
 struct View<'s> {
     view: TreeView<'s>,
+    reader: TreeReader<'s>,
     cursor: TreeCursor<'s>,
 }
 
 impl Reader for View<'_> {
     fn get(&mut self, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Outcome<bool> {
-        let found = self.view.get(key)?;
-        if let Some(value) = &found {
+        let found = self.reader.get(key)?;
+        if let Some(value) = found {
             visit(value);
         }
         Ok(found.is_some())
