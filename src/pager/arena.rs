@@ -20,9 +20,11 @@
 #![allow(unsafe_code)] // places in mapped memory
 
 use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 /// The size of a huge page on most machines; elsewhere blocks are as good as any.
 const BLOCK_BYTES: usize = 2 << 20;
@@ -35,6 +37,10 @@ const MAX_REGION_BLOCKS: usize = 16;
 const MIN_KEPT: usize = 2;
 const MAX_KEPT: usize = 64;
 const KEPT_PART: usize = 4;
+/// Blocks whose memory is made ready ahead of its use: a part of those in use, within a limit. Less than
+/// are kept, so that they are not given back at once.
+const AHEAD_PART: usize = 8;
+const MAX_AHEAD: usize = 8;
 
 /// Memory for one frame, not initialised.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +70,7 @@ impl Block {
     }
 
     /// Invariant 3. Without huge pages everything works, only slower.
-    fn offer_huge_page(&mut self, regions: &[MmapRaw], offered: bool) {
+    fn offer_huge_page(&mut self, regions: &[Arc<MmapRaw>], offered: bool) {
         if self.may_be_huge == offered {
             return;
         }
@@ -85,7 +91,7 @@ impl Block {
 /// All frames of one size, of all databases of the process.
 #[derive(Debug)]
 struct Blocks {
-    regions: Vec<MmapRaw>,
+    regions: Vec<Arc<MmapRaw>>,
     blocks: Vec<Block>,
     /// Blocks that have memory, and places left.
     available: Vec<u32>,
@@ -95,6 +101,8 @@ struct Blocks {
     bare: Vec<u32>,
     /// Blocks that are not empty.
     in_use: usize,
+    /// There are no more addresses.
+    is_exhausted: bool,
 }
 
 // SAFETY: the pointers are to mappings that live as long as the process (invariant 2); they are
@@ -106,6 +114,8 @@ unsafe impl Send for Blocks {}
 pub(super) struct Arena {
     place_bytes: usize,
     blocks: Mutex<Blocks>,
+    /// There is something to do for those who [`supply`](Self::supply).
+    is_short: Condvar,
 }
 
 impl Arena {
@@ -120,7 +130,9 @@ impl Arena {
                 empty: 0,
                 bare: Vec::new(),
                 in_use: 0,
+                is_exhausted: false,
             }),
+            is_short: Condvar::new(),
         }
     }
 
@@ -133,6 +145,35 @@ impl Arena {
                 None => break,
             }
         }
+        if blocks.is_short() {
+            self.is_short.notify_one();
+        }
+    }
+
+    /// Makes memory ready before it is needed, on a thread that may wait, until told to stop: the first
+    /// touch of fresh memory is two thirds of what filling a frame costs, and can take milliseconds.
+    /// (A load in order, which only fills frames: see [`AHEAD_PART`].)
+    pub(super) fn supply(&self, is_over: &AtomicBool) {
+        let mut blocks = self.blocks.lock();
+        while !is_over.load(Ordering::Relaxed) {
+            if !blocks.is_short() {
+                self.is_short.wait(&mut blocks);
+            } else if let Some((number, region, offset)) = blocks.take_bare() {
+                drop(blocks);
+                touch(&region, offset);
+                blocks = self.blocks.lock();
+                // In front: it is the last that is needed.
+                blocks.available.insert(0, number);
+                blocks.empty += 1;
+            }
+        }
+    }
+
+    /// Makes all who supply look whether they should stop.
+    pub(super) fn wake_suppliers(&self) {
+        // Not between their look and their wait.
+        drop(self.blocks.lock());
+        self.is_short.notify_all();
     }
 
     /// Takes back places that `take` gave, and that nobody uses any more (invariant 1).
@@ -172,6 +213,29 @@ impl Blocks {
             start,
             block: number,
         })
+    }
+
+    /// Whether memory should be made ready.
+    fn is_short(&self) -> bool {
+        let ahead = (self.in_use / AHEAD_PART).min(MAX_AHEAD);
+        self.empty < ahead && !(self.bare.is_empty() && self.is_exhausted)
+    }
+
+    /// A block without memory: its number, and where it is.
+    fn take_bare(&mut self) -> Option<(u32, Arc<MmapRaw>, usize)> {
+        if self.bare.is_empty() {
+            self.grow();
+        }
+        let Some(number) = self.bare.pop() else {
+            self.is_exhausted = true;
+            return None;
+        };
+        let block = self.blocks.get(number as usize)?;
+        Some((
+            number,
+            self.regions.get(block.region)?.clone(),
+            block.offset,
+        ))
     }
 
     /// Makes a block available that gets its memory when it is used.
@@ -240,7 +304,7 @@ impl Blocks {
         let Ok(region) = options.map_anon() else {
             return;
         };
-        let region = MmapRaw::from(region);
+        let region = Arc::new(MmapRaw::from(region));
         let skipped = region.as_mut_ptr().align_offset(BLOCK_BYTES);
         #[cfg(target_os = "linux")]
         {
@@ -266,6 +330,14 @@ impl Blocks {
         }
         self.regions.push(region);
     }
+}
+
+/// Lets the system give a block its memory. Where it cannot, the first use does.
+fn touch(region: &MmapRaw, offset: usize) {
+    #[cfg(target_os = "linux")]
+    let _ = region.advise_range(memmap2::Advice::PopulateWrite, offset, BLOCK_BYTES);
+    #[cfg(not(target_os = "linux"))]
+    let _ = (region, offset);
 }
 
 #[cfg(test)]
@@ -305,6 +377,31 @@ mod tests {
         }
         let blocks = arena.blocks.lock().blocks.len();
         assert!(blocks <= 4, "{blocks} blocks for less than three full ones");
+    }
+
+    #[test]
+    fn memory_is_ready_ahead_of_its_use() {
+        let arena = Arena::new(PLACE_BYTES);
+        let is_over = AtomicBool::new(false);
+        let empty = || arena.blocks.lock().empty;
+        std::thread::scope(|scope| {
+            let supplier = scope.spawn(|| arena.supply(&is_over));
+            let mut places = take(&arena, (AHEAD_PART - 1) * PLACES);
+            assert_eq!(empty(), 0, "few blocks have nothing ahead of them");
+            places.extend(take(&arena, (AHEAD_PART + 1) * PLACES));
+            while empty() < 2 {
+                std::thread::yield_now();
+            }
+            let mut more = take(&arena, 2 * PLACES);
+            assert_eq!(empty() % 2, 0);
+            more.append(&mut places);
+            let starts: BTreeSet<_> = more.iter().map(|place| place.start).collect();
+            assert_eq!(starts.len(), more.len(), "a place is given once");
+            is_over.store(true, Ordering::Relaxed);
+            arena.wake_suppliers();
+            supplier.join().unwrap();
+            arena.give_back(more.into_iter());
+        });
     }
 
     /// Invariant 2.

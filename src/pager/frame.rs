@@ -69,6 +69,21 @@ fn arena(length: usize) -> Option<&'static Arena> {
     ARENAS.get(index as usize)
 }
 
+/// Makes memory for pages of this length ready before it is needed, until told to stop. For a thread that
+/// has nothing else to do.
+pub(crate) fn supply(page_bytes: usize, is_over: &AtomicBool) {
+    if let Some(arena) = arena(page_bytes) {
+        arena.supply(is_over);
+    }
+}
+
+/// Makes those who [`supply`] look whether they are to stop.
+pub(crate) fn wake_suppliers(page_bytes: usize) {
+    if let Some(arena) = arena(page_bytes) {
+        arena.wake_suppliers();
+    }
+}
+
 /// Places of one length that this thread gave back, or took at once. A commit copies a few pages
 /// and frees as many; taking them from here saved a third of a small commit.
 #[derive(Default)]

@@ -25,7 +25,7 @@ use super::turn::Turns;
 use crate::format::header::Header;
 use crate::format::{Lsn, PageNumber, Version};
 use crate::log::{Log, Refusal};
-use crate::pager::{Pager, Space};
+use crate::pager::{Pager, Space, frame};
 use crate::{Error, Result};
 
 /// How the engine behaves; the public builder fills it in.
@@ -329,7 +329,11 @@ impl Engine {
         let engine = self.clone();
         self.spawn("aurora-log", move || engine.log.serve())?;
         let engine = self.clone();
-        self.spawn("aurora-checkpoint", move || engine.serve_checkpoints())
+        self.spawn("aurora-checkpoint", move || engine.serve_checkpoints())?;
+        let engine = self.clone();
+        self.spawn("aurora-memory", move || {
+            frame::supply(engine.pager.page_size() as usize, &engine.closed);
+        })
     }
 
     /// Starts a thread that ends when the database is closed, and is waited for then.
@@ -379,6 +383,7 @@ impl Engine {
         self.log.stop();
         self.desk.lock().stopping = true;
         self.desk_changed.notify_all();
+        frame::wake_suppliers(self.pager.page_size() as usize);
         for thread in std::mem::take(&mut *self.threads.lock()) {
             // The last handle may be dropped by one of the threads itself.
             if thread.thread().id() != std::thread::current().id() {
