@@ -40,7 +40,7 @@ pub struct WrittenBytes {
     pub log: u64,
     /// Pages, by checkpoints.
     pub checkpoint: u64,
-    /// Pages of transactions beyond the memory limit.
+    /// Pages of large transactions, while they go on.
     pub spill: u64,
     /// Long values, straight to their place.
     pub long_values: u64,

@@ -832,3 +832,28 @@ fn a_commit_fails_if_the_file_takes_no_write_after_its_sync() {
         assert!(matches!(error, Error::Poisoned { .. }), "{error}");
     }
 }
+
+/// The same for a checkpoint, which also says of commits that they are durable.
+#[test]
+fn a_checkpoint_fails_if_the_file_takes_no_write_after_its_sync() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    let writes_of_checkpoint = |value: &[u8]| {
+        put(&db, "key", value);
+        let before = disk.counters().calls(SimOperation::Write);
+        let done = db.checkpoint();
+        (done, disk.counters().calls(SimOperation::Write) - before)
+    };
+    writes_of_checkpoint(b"1").0.unwrap();
+    let (done, writes) = writes_of_checkpoint(b"2");
+    done.unwrap();
+    // The last one is the mark in the log, which nobody relies on.
+    put(&db, "key", b"3");
+    disk.fail_once(SimOperation::Write, writes - 1, SimFault::Eio);
+    assert!(db.checkpoint().unwrap_err().is_io());
+    let error = db.tree("a").unwrap().put("key", "4").unwrap_err();
+    assert!(matches!(error, Error::Poisoned { .. }), "{error}");
+    drop(db);
+    let found = state_of(&open(disk.storage()).unwrap());
+    assert_eq!(found, model(&[("key", b"3")]));
+}

@@ -20,7 +20,7 @@ use crate::{Error, Result};
 pub(crate) enum Cause {
     /// Pages, by a checkpoint.
     Checkpoint,
-    /// Pages of a transaction larger than the memory budget.
+    /// Pages of a large transaction, while it goes on.
     Spill,
     /// Long values, straight to their place.
     Run,

@@ -358,6 +358,9 @@ impl<P: WritePages> Job<'_, P> {
             let (part, behind) = rest.split_at(count.min(rest.len()));
             behind.iter().take(count).for_each(Item::warm);
             if changed.first.is_some() {
+                if packed && !is_branch {
+                    self.pages.finished(at);
+                }
                 at = self.pages.allocate(kind, level)?;
             }
             let bytes = self.pages.bytes_mut(at)?;

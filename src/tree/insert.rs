@@ -356,6 +356,7 @@ fn split_page<P: WritePages>(
     node::insert(bytes, 0, key, payload);
     if !is_branch {
         node::set_ascent(bytes, is_ascending, 0);
+        pages.finished(page);
     }
     Ok(Split {
         separator,

@@ -71,6 +71,9 @@ pub(crate) trait WritePages: ReadPages {
     /// The state no longer uses this page, which was born at `birth`.
     fn free(&mut self, page: PageNumber, birth: Version);
 
+    /// The private leaf is full, and entries went on behind it: it will probably not change again.
+    fn finished(&mut self, _leaf: PageNumber) {}
+
     /// Whether the last entry that was stored went behind all others of its tree: kept for the next
     /// one, of whatever tree. Only a guess.
     fn appends(&mut self) -> &mut bool;

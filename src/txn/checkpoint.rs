@@ -16,6 +16,9 @@
 //!    places are given back. A failed sync, or a failed header write, poisons the log: what the
 //!    disk holds is not known.
 //! 3. The header slot is written only after a sync of all that it refers to, the length included.
+//! 4. A file system that shuts down under a sync can let it succeed without having written. So after
+//!    the slot's sync something is written that need not stay: only if that can be done was the file
+//!    system up, and only then does anybody hear of the checkpoint. (As for the log, `log`, invariant 7.)
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -503,7 +506,22 @@ impl Engine {
         };
         self.pager.sync_all()?;
         write_slot(&self.pager, header.checkpoint, &header.encode())?;
+        self.prove_sync(&job.before)?;
         Ok(header)
+    }
+
+    /// Invariant 4. What is written is what stands there: the slot of the checkpoint before, which is
+    /// not needed any more.
+    fn prove_sync(&self, before: &Header) -> Result<()> {
+        let offset = slot_offset(&self.pager, before.checkpoint);
+        let bytes = before.encode();
+        self.pager.written.add(Cause::Header, bytes.len() as u64);
+        match self.pager.storage().write_at(offset, &bytes) {
+            Err(error) if error.kind() != std::io::ErrorKind::StorageFull => {
+                Err(Error::io("write the header", offset, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The checkpoint is durable: lets go of everything that only the one before needed.
@@ -585,7 +603,7 @@ impl Engine {
     }
 
     /// The pages are in the file. `counted`: they are part of the dirty bytes.
-    fn set_clean(&self, pages: impl Iterator<Item = PageNumber>, counted: bool) {
+    pub(super) fn set_clean(&self, pages: impl Iterator<Item = PageNumber>, counted: bool) {
         let pin = crossbeam_epoch::pin();
         for number in pages {
             let Some(frame) = self.pager.entry(number).frame.load(&pin) else {
@@ -677,10 +695,13 @@ impl Engine {
     }
 }
 
+fn slot_offset(pager: &Pager, checkpoint: u64) -> u64 {
+    pager.offset((checkpoint % 2) as PageNumber)
+}
+
 /// Writes a header slot and makes it durable.
 pub(crate) fn write_slot(pager: &Pager, checkpoint: u64, bytes: &[u8; SLOT_BYTES]) -> Result<()> {
-    let slot = (checkpoint % 2) as PageNumber;
-    let offset = pager.offset(slot);
+    let offset = slot_offset(pager, checkpoint);
     pager.written.add(Cause::Header, bytes.len() as u64);
     pager.written.count_sync();
     pager
@@ -689,8 +710,9 @@ pub(crate) fn write_slot(pager: &Pager, checkpoint: u64, bytes: &[u8; SLOT_BYTES
         .map_err(|error| Error::io("write the header", offset, error))
 }
 
-struct FrameSource<'a> {
-    pager: &'a Pager,
+/// The bytes that are in the pages' cells.
+pub(super) struct FrameSource<'a> {
+    pub pager: &'a Pager,
 }
 
 impl PageSource for FrameSource<'_> {

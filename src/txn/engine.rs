@@ -12,12 +12,14 @@
 //!    reads both under it has a state and exactly the position that the state corresponds to.
 //! 3. The page after which no state can see it any more is released under the core lock.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crate::sync::{Condvar, Mutex};
 
+use super::ahead::AheadJob;
 use super::pages::{Outcome, TxnPages};
 use super::reclaim::{Reclaimer, Retired};
 use super::state::State;
@@ -62,6 +64,8 @@ pub(crate) struct Desk {
     wanted: bool,
     /// Checkpoints that were tried, whatever came of them.
     tried: u64,
+    /// What transactions want written meanwhile.
+    ahead: VecDeque<AheadJob>,
     stopping: bool,
 }
 
@@ -346,10 +350,28 @@ impl Engine {
         Ok(())
     }
 
+    /// Has pages of a transaction written, by the checkpoint thread or right here.
+    pub(super) fn hand_over(&self, job: AheadJob) {
+        if !self.settings.background {
+            return self.write_ahead(job);
+        }
+        let mut desk = self.desk.lock();
+        if !desk.stopping {
+            desk.ahead.push_back(job);
+            self.desk_changed.notify_all();
+        }
+    }
+
     /// The life of the checkpoint thread.
     fn serve_checkpoints(self: &Arc<Self>) {
         let mut desk = self.desk.lock();
         while !desk.stopping {
+            if let Some(job) = desk.ahead.pop_front() {
+                drop(desk);
+                self.write_ahead(job);
+                desk = self.desk.lock();
+                continue;
+            }
             if !desk.wanted {
                 self.desk_changed.wait(&mut desk);
                 continue;

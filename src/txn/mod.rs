@@ -1,5 +1,6 @@
 //! Transactions: snapshots that see one moment, one writer at a time, commits that last.
 
+mod ahead;
 mod bulk;
 pub(crate) mod checkpoint;
 pub(crate) mod engine;

@@ -8,6 +8,7 @@
 //!    them is in use, waits in `recycled`, or stands in `freed`.
 //! 3. A private page beyond the memory budget is written early to its own, unreferenced place and
 //!    leaves the slab. Its checksum is in the page table. It comes back when it is changed again.
+//!    What `ahead` writes early is the same, but for its bytes, which stay in memory.
 //! 4. A long value that was written straight to its place is never recycled within the
 //!    transaction and waits for the next checkpoint when it is freed: the log refers to its pages.
 
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::ahead::Ahead;
 use super::engine::Engine;
 use super::reclaim::Retired;
 use crate::format::node::Node;
@@ -64,6 +66,8 @@ pub(crate) struct TxnPages {
     appends: bool,
     /// Nothing is allocated at this page or behind it.
     ceiling: PageNumber,
+    /// Pages that are written while the transaction goes on, if it has them written.
+    ahead: Option<Ahead>,
 }
 
 /// What a finished transaction hands over.
@@ -94,6 +98,40 @@ impl TxnPages {
             direct_bytes: 0,
             appends: false,
             ceiling: PageNumber::MAX,
+            ahead: None,
+        }
+    }
+
+    /// From now on, leaves that are left behind are written at once: the commit will write all pages
+    /// itself.
+    pub(crate) fn write_ahead(&mut self) {
+        self.ahead.get_or_insert_with(|| Ahead::new(&self.engine));
+    }
+
+    /// Waits for what is written ahead. Before the pages are handed to others.
+    pub(crate) fn settle_ahead(&mut self) -> Result<()> {
+        self.ahead.as_ref().map_or(Ok(()), Ahead::wait)
+    }
+
+    /// Takes filled leaves out of the slab and has them written (`ahead`, invariant 1).
+    fn hand_over(&mut self, finished: Vec<PageNumber>) {
+        let pin = crossbeam_epoch::pin();
+        let mut pages = Vec::with_capacity(finished.len());
+        for page in finished {
+            // It may have changed its owner, or stand under a savepoint.
+            let is_private = self
+                .slot(page)
+                .is_some_and(|slot| slot.birth == self.version);
+            if is_private && let Some(slot) = self.drop_slot(page) {
+                let cell = &self.engine.pager.entry(page).frame;
+                cell.replace(Some(slot.frame.share()), &pin);
+                pages.push(page);
+            }
+        }
+        if let Some(ahead) = &self.ahead
+            && !pages.is_empty()
+        {
+            self.engine.hand_over(ahead.job(pages));
         }
     }
 
@@ -168,7 +206,9 @@ impl TxnPages {
 
     /// Throws away whatever the page number holds.
     fn discard(&mut self, page: PageNumber) {
-        self.drop_slot(page);
+        if self.drop_slot(page).is_none() {
+            self.wait_for_ahead();
+        }
         let pin = crossbeam_epoch::pin();
         self.engine.pager.forget(page, &pin);
     }
@@ -253,8 +293,17 @@ impl TxnPages {
         self.recycled.push(page);
     }
 
+    /// Until a page that was handed over is nobody else's. (If it could not be written, the commit will
+    /// say so.)
+    fn wait_for_ahead(&mut self) {
+        if let Err(error) = self.settle_ahead() {
+            tracing::debug!(%error, "a page could not be written ahead");
+        }
+    }
+
     /// Brings a private page that was written early back into the slab.
     fn reload(&mut self, page: PageNumber) -> Result<()> {
+        self.wait_for_ahead();
         let pager = &self.engine.pager;
         let entry = pager.entry(page);
         let frame = pager.read_verified(&PageRef { page, checksum: 0 }, entry)?;
@@ -406,6 +455,7 @@ impl TxnPages {
 impl Drop for TxnPages {
     /// Gives everything back that was not handed over: the transaction never happened.
     fn drop(&mut self) {
+        self.wait_for_ahead();
         let pages: Vec<PageNumber> = self.slab.iter().flatten().map(|slot| slot.page).collect();
         for page in pages {
             self.drop_slot(page);
@@ -535,6 +585,12 @@ impl WritePages for TxnPages {
             self.recycle(page);
         } else {
             self.freed.push((page, 1, birth));
+        }
+    }
+
+    fn finished(&mut self, leaf: PageNumber) {
+        if let Some(leaves) = self.ahead.as_mut().and_then(|ahead| ahead.note(leaf)) {
+            self.hand_over(leaves);
         }
     }
 

@@ -119,6 +119,7 @@ impl WriteTransaction {
     pub(crate) fn commit_by_checkpoint(&mut self) {
         self.by_checkpoint = true;
         self.record = Vec::new();
+        self.pages.write_ahead();
     }
 
     /// The tree of that name, which is made if there is none.
@@ -319,8 +320,7 @@ impl WriteTransaction {
         operation.encode(&mut self.record);
         let limit = self.handle.engine.settings.log_limit_bytes / 4;
         if self.record.len() as u64 > limit {
-            self.by_checkpoint = true;
-            self.record = Vec::new();
+            self.commit_by_checkpoint();
         }
     }
 
@@ -379,6 +379,7 @@ impl WriteTransaction {
         self.check_usable()?;
         let engine = self.handle.engine.clone();
         engine.check_writable()?;
+        self.pages.settle_ahead()?;
         if self.pages.is_unchanged() && self.record.is_empty() && !self.by_checkpoint {
             // A full commit makes the buffered ones before it durable, even if it is empty.
             let waits = self.durability == Durability::Full;

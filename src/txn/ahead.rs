@@ -1,0 +1,153 @@
+//! Pages of a large transaction that are written while it goes on.
+//!
+//! A transaction that commits by checkpoint has all of its pages to write at its end, and the disk has
+//! nothing to do until then. So leaves that it has filled and left behind are written by the thread of
+//! the checkpoints meanwhile, and synced now and then. They stay in memory. (A load of a million
+//! entries in order, see `tools/bench/results.md`.)
+//!
+//! # Invariants
+//!
+//! 1. A page that was handed over is private still, but its bytes are fixed: it is in its cell, not in
+//!    the slab. It comes back to the slab, and its number serves another page, only when nothing of the
+//!    transaction is under way.
+//! 2. Nothing is under way when a transaction commits or is given up. What failed fails the commit.
+//! 3. As with pages that are written early for lack of memory, only unreferenced places are written.
+
+use std::sync::Arc;
+
+use super::checkpoint::FrameSource;
+use super::engine::Engine;
+use crate::format::PageNumber;
+use crate::pager::Cause;
+use crate::sync::{Condvar, Mutex};
+use crate::{Error, Result};
+
+/// So much is handed over at once; less where a transaction is large that has less.
+const JOB_BYTES: u64 = 1 << 20;
+const PART_OF_LOG: u64 = 8;
+/// So many of these may wait to be written: their frames count nowhere until then.
+const MAX_JOBS: usize = 8;
+/// So much is written between two syncs.
+const SYNC_BYTES: usize = 8 << 20;
+
+/// What a transaction has handed over.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    /// Filled, and still in the slab.
+    finished: Vec<PageNumber>,
+    job_pages: usize,
+    progress: Arc<Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: usize,
+    unsynced_bytes: usize,
+    failure: Option<Error>,
+}
+
+/// Pages to be written: frames in their cells.
+#[derive(Debug)]
+pub(crate) struct AheadJob {
+    pages: Vec<(PageNumber, bool)>,
+    progress: Arc<Progress>,
+    done: Option<Result<()>>,
+}
+
+impl Ahead {
+    pub(super) fn new(engine: &Engine) -> Self {
+        let bytes = JOB_BYTES.min(engine.settings.log_limit_bytes / PART_OF_LOG);
+        let pages = bytes / u64::from(engine.pager.page_size());
+        Ahead {
+            job_pages: usize::try_from(pages).unwrap_or(usize::MAX).max(1),
+            ..Ahead::default()
+        }
+    }
+
+    /// Notes a filled leaf. Returns those that have gathered when they are enough for a job.
+    pub(super) fn note(&mut self, leaf: PageNumber) -> Option<Vec<PageNumber>> {
+        self.finished.push(leaf);
+        let is_enough = self.finished.len() >= self.job_pages;
+        is_enough.then(|| std::mem::take(&mut self.finished))
+    }
+
+    /// Waits until there is room for one more.
+    pub(super) fn job(&self, mut pages: Vec<PageNumber>) -> AheadJob {
+        pages.sort_unstable();
+        let mut state = self.progress.state.lock();
+        while state.jobs >= MAX_JOBS {
+            self.progress.changed.wait(&mut state);
+        }
+        state.jobs += 1;
+        AheadJob {
+            pages: pages.into_iter().map(|page| (page, true)).collect(),
+            progress: self.progress.clone(),
+            done: None,
+        }
+    }
+
+    /// Waits until nothing is under way (invariant 2).
+    pub(super) fn wait(&self) -> Result<()> {
+        let mut state = self.progress.state.lock();
+        while state.jobs > 0 {
+            self.progress.changed.wait(&mut state);
+        }
+        state.failure.clone().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for AheadJob {
+    fn drop(&mut self) {
+        let mut state = self.progress.state.lock();
+        state.jobs -= 1;
+        // Nobody writes it any more if the database was closed.
+        if let Err(error) = self.done.take().unwrap_or(Err(Error::Closed)) {
+            state.failure.get_or_insert(error);
+        }
+        drop(state);
+        self.progress.changed.notify_all();
+    }
+}
+
+impl Engine {
+    pub(super) fn write_ahead(&self, mut job: AheadJob) {
+        job.done = Some(self.write_job(&job));
+    }
+
+    fn write_job(&self, job: &AheadJob) -> Result<()> {
+        let source = FrameSource { pager: &self.pager };
+        let mut written_bytes = 0;
+        let mut count = |bytes| {
+            written_bytes += bytes;
+            Ok(())
+        };
+        self.pager
+            .write_pages(&job.pages, &source, Cause::Spill, &mut count)?;
+        self.set_clean(job.pages.iter().map(|(page, _)| *page), false);
+        if self.settings.background && job.is_sync_due(written_bytes) {
+            // What a failed sync should have covered is unknown.
+            self.pager
+                .sync_all()
+                .inspect_err(|error| self.log.poison(error))?;
+        }
+        Ok(())
+    }
+}
+
+impl AheadJob {
+    fn is_sync_due(&self, written_bytes: usize) -> bool {
+        let mut state = self.progress.state.lock();
+        state.unsynced_bytes += written_bytes;
+        let is_due = state.unsynced_bytes >= SYNC_BYTES;
+        if is_due {
+            state.unsynced_bytes = 0;
+        }
+        is_due
+    }
+}

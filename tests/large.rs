@@ -1,0 +1,184 @@
+//! Transactions that commit by checkpoint, and have leaves written while they go on.
+
+mod common;
+
+use std::sync::Arc;
+
+use aurora::storage::{MemoryStorage, SimCrash, SimDisk, SimFault, SimOperation};
+use aurora::{Aurora, Result, WriteTransaction};
+use common::{contents, open, repeatable};
+
+const ENTRIES: u32 = 20_000;
+
+fn value(n: u32, round: u8) -> [u8; 100] {
+    let mut value = [round; 100];
+    value[..4].copy_from_slice(&n.to_le_bytes());
+    value
+}
+
+fn load(tx: &mut WriteTransaction, round: u8) -> Result<()> {
+    let entries = (0..ENTRIES).map(|n| (n.to_be_bytes(), value(n, round)));
+    tx.tree("t")?.put_many(entries).map(drop)
+}
+
+/// One by one, which takes another way.
+fn load_singly(tx: &mut WriteTransaction, round: u8) -> Result<()> {
+    let mut tree = tx.tree("t")?;
+    (0..ENTRIES).try_for_each(|n| tree.put(n.to_be_bytes(), value(n, round)).map(drop))
+}
+
+fn verify(db: &Aurora, of: impl Fn(u32) -> u8) {
+    db.check().unwrap();
+    let tree = db.tree("t").unwrap();
+    assert_eq!(tree.len().unwrap(), u64::from(ENTRIES));
+    for n in 0..ENTRIES {
+        let found = tree.get(n.to_be_bytes()).unwrap().unwrap();
+        assert_eq!(&found[..], value(n, of(n)));
+    }
+}
+
+/// With a thread of its own that writes, and without.
+fn databases() -> impl Iterator<Item = Aurora> {
+    [true, false].into_iter().map(|background| {
+        let builder = Aurora::builder().log_limit(128 << 10);
+        let storage = Arc::new(MemoryStorage::new());
+        builder
+            .background(background)
+            .open_storage(storage)
+            .unwrap()
+    })
+}
+
+#[test]
+fn leaves_are_written_while_a_load_in_order_goes_on() {
+    for db in databases() {
+        for load in [load, load_singly] {
+            let before = db.stats().unwrap().written;
+            let mut tx = db.begin_write().unwrap();
+            load(&mut tx, 1).unwrap();
+            tx.commit().unwrap();
+            let after = db.stats().unwrap().written;
+            let (ahead, rest) = (
+                after.spill - before.spill,
+                after.checkpoint - before.checkpoint,
+            );
+            // The first MiB comes before the transaction is known to be large.
+            assert!(ahead > rest, "{ahead} bytes ahead, {rest} at the end");
+            verify(&db, |_| 1);
+            let mut tx = db.begin_write().unwrap();
+            tx.drop_tree("t").unwrap();
+            tx.commit().unwrap();
+        }
+        db.close().unwrap();
+    }
+}
+
+/// What was handed over is changed, removed, copied for a savepoint, and used again.
+#[test]
+fn what_was_written_ahead_can_change() {
+    for db in databases() {
+        let mut tx = db.begin_write().unwrap();
+        load(&mut tx, 1).unwrap();
+        let mut tree = tx.tree("t").unwrap();
+        for n in (0..ENTRIES).step_by(100) {
+            tree.put(n.to_be_bytes(), value(n, 2)).unwrap();
+        }
+        let savepoint = tx.savepoint().unwrap();
+        let mut tree = tx.tree("t").unwrap();
+        for n in (0..ENTRIES).step_by(70) {
+            tree.put(n.to_be_bytes(), value(n, 3)).unwrap();
+        }
+        tree.delete_range(1000u32.to_be_bytes()..9000u32.to_be_bytes())
+            .unwrap();
+        tx.drop_tree("t").unwrap();
+        load(&mut tx, 4).unwrap();
+        tx.roll_back_to(&savepoint).unwrap();
+        tx.tree("t")
+            .unwrap()
+            .put(5u32.to_be_bytes(), value(5, 6))
+            .unwrap();
+        tx.commit().unwrap();
+        verify(&db, |n| {
+            if n == 5 {
+                6
+            } else {
+                1 + u8::from(n % 100 == 0)
+            }
+        });
+        db.close().unwrap();
+    }
+}
+
+#[test]
+fn a_load_that_is_given_up_leaves_nothing() {
+    for db in databases() {
+        db.write(|tx| load(tx, 1)).unwrap();
+        let mut tx = db.begin_write().unwrap();
+        tx.drop_tree("t").unwrap();
+        load(&mut tx, 2).unwrap();
+        drop(tx);
+        verify(&db, |_| 1);
+        let pages = db.stats().unwrap().pages;
+        for _ in 0..3 {
+            let mut tx = db.begin_write().unwrap();
+            load_singly(&mut tx, 3).unwrap();
+            drop(tx);
+        }
+        let now = db.stats().unwrap().pages;
+        assert!(now < pages * 3, "{now} pages, {pages} before");
+        db.close().unwrap();
+    }
+}
+
+/// A write that fails fails the commit, and nothing else.
+#[test]
+fn a_write_ahead_that_fails_fails_the_commit() {
+    let small = || repeatable().log_limit(128 << 10);
+    let disk = SimDisk::new(1);
+    let db = small().open_storage(disk.storage()).unwrap();
+    db.write(|tx| load(tx, 1)).unwrap();
+    for nth in [1, 20, 100] {
+        let mut tx = db.begin_write().unwrap();
+        disk.fail_once(
+            SimOperation::Write,
+            nth,
+            SimFault::Error(std::io::ErrorKind::StorageFull),
+        );
+        tx.drop_tree("t").unwrap();
+        let loaded = load(&mut tx, 2);
+        let error = loaded.and_then(|()| tx.commit()).unwrap_err();
+        assert!(error.is_disk_full(), "write {nth}: {error}");
+        verify(&db, |_| 1);
+    }
+    db.write(|tx| load(tx, 3)).unwrap();
+    verify(&db, |_| 3);
+}
+
+/// At each moment the file holds what was committed before, or all of it.
+#[test]
+fn a_crash_within_a_load_leaves_all_or_nothing() {
+    let disk = SimDisk::new(1);
+    let small = || repeatable().log_limit(64 << 10);
+    let db = small().open_storage(disk.storage()).unwrap();
+    db.write(|tx| tx.tree("t")?.put("before", "1")).unwrap();
+    let states = |db: &Aurora| contents(&db.begin_read().unwrap()).unwrap();
+    let before = states(&db);
+    disk.record_moments();
+    db.write(|tx| {
+        let entries = (0..3_000u32).map(|n| (n.to_be_bytes(), value(n, 1)));
+        tx.tree("t")?.put_many(entries)
+    })
+    .unwrap();
+    let after = states(&db);
+    let moments = disk.take_moments();
+    assert!(moments.len() > 2);
+    for moment in moments {
+        for changes in 0..=moment.unsynced_changes() {
+            let image = moment.crash_image(SimCrash::Suffix { changes });
+            let reopened = open(image.storage()).unwrap();
+            let found = states(&reopened);
+            assert!(found == before || found == after);
+            reopened.check().unwrap();
+        }
+    }
+}
