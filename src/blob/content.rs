@@ -191,10 +191,13 @@ impl Content {
     /// Copies what there is from `offset` on, up to the length of `into`. Returns how much it was.
     pub(super) fn read(&self, moment: &impl Moment, offset: u64, into: &mut [u8]) -> Result<usize> {
         let mut done = 0;
+        // Also what is left of it in the next chunk: the map would show all that the system keeps
+        // together there, which counts as memory of the process.
+        let is_direct = into.len() >= DIRECT_BYTES;
         while let Some(rest) = into.get_mut(done..)
             && !rest.is_empty()
         {
-            if rest.len() >= DIRECT_BYTES
+            if is_direct
                 && let Some((chunk, _, within)) = self.long_chunk(moment, offset + done as u64)?
             {
                 let length = rest.len().min(chunk.len().saturating_sub(within));

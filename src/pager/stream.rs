@@ -9,7 +9,8 @@
 //! # Invariants
 //!
 //! 1. Bytes are touched only after the system was asked to show them, with a call that can fail where
-//!    to touch them would end the process.
+//!    to touch them would end the process. (What another reader lets go of in between, or the system for
+//!    want of memory, comes back when it is touched, as with the pager's own maps.)
 //! 2. What was read in order does not stay in the map, so a stream takes no more than
 //!    [`STREAM_BYTES`] of it.
 
