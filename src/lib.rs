@@ -29,6 +29,7 @@
 pub mod anatomy;
 mod backup;
 mod blob;
+mod checksum;
 mod clock;
 mod collection;
 mod compact;

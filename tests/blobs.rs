@@ -21,6 +21,8 @@ use common::{Random, budget, open, repeatable};
 use proptest::prelude::*;
 
 const CHUNK: usize = 256 << 10;
+/// What is stored in one transaction while more comes in.
+const GROUP: usize = 8 * CHUNK;
 
 /// Bytes that are all different from their neighbours, and the same for the same seed.
 fn content(seed: u64, length: usize) -> Vec<u8> {
@@ -107,9 +109,8 @@ fn the_readme_s_code_works() {
 #[test]
 fn blobs_of_every_awkward_length_come_back() {
     let db = Aurora::in_memory().unwrap();
-    let group = 4 * CHUNK;
     let mut lengths = vec![0, 1, 100, 5000, (32 << 10) - 1, 32 << 10];
-    for edge in [CHUNK, 2 * CHUNK, group, group + 4096, 2 * group + 4096] {
+    for edge in [CHUNK, 2 * CHUNK, GROUP, GROUP + 4096, 2 * GROUP + 4096] {
         lengths.extend([edge - 1, edge, edge + 1]);
     }
     for (seed, length) in lengths.into_iter().enumerate() {
@@ -361,8 +362,11 @@ fn a_dropped_writer_and_a_failed_source_leave_nothing() {
     drop(writer);
     assert_eq!((chunks(&db), staged(&db)), (0, 0));
 
-    match db.put_blob_from("b", Failing(6 * CHUNK)).unwrap_err() {
-        Error::BlobSource { offset, .. } => assert_eq!(offset, 6 * CHUNK as u64),
+    match db
+        .put_blob_from("b", Failing(GROUP + 6 * CHUNK))
+        .unwrap_err()
+    {
+        Error::BlobSource { offset, .. } => assert_eq!(offset, (GROUP + 6 * CHUNK) as u64),
         other => panic!("{other}"),
     }
     assert_eq!((chunks(&db), staged(&db)), (0, 0));
@@ -380,17 +384,17 @@ fn a_dropped_writer_and_a_failed_source_leave_nothing() {
 fn a_writer_dropped_in_someone_s_turn_is_cleaned_up_by_the_next_upload() {
     let db = Aurora::in_memory().unwrap();
     let mut writer = db.blob_writer("b");
-    writer.write_all(&content(1, 8 * CHUNK)).unwrap();
+    writer.write_all(&content(1, GROUP + CHUNK)).unwrap();
     let tx = db.begin_write().unwrap();
     drop(writer); // must not wait for this thread's own transaction
     drop(tx);
     assert_eq!(staged(&db), 1);
     db.check().unwrap();
     let mut other = db.blob_writer("c");
-    other.write_all(&content(2, 8 * CHUNK)).unwrap();
+    other.write_all(&content(2, GROUP + CHUNK)).unwrap();
     assert_eq!(staged(&db), 1);
     other.finish().unwrap();
-    assert_eq!((chunks(&db), staged(&db)), (8, 0));
+    assert_eq!((chunks(&db), staged(&db)), (9, 0));
     db.check().unwrap();
 }
 
@@ -457,7 +461,7 @@ fn a_source_that_fails_in_a_transaction_leaves_it_as_it_was() {
 #[test]
 fn staged_content_is_attached_dropped_or_left_by_a_transaction_that_did_not_commit() {
     let db = Aurora::in_memory().unwrap();
-    for length in [100, 8 * CHUNK + 5] {
+    for length in [100, GROUP + CHUNK + 5] {
         let bytes = content(1, length);
         let stage = || db.stage_blob(&bytes[..]).unwrap().content_type("a/b");
         assert_eq!(stage().size(), length as u64);
@@ -514,13 +518,13 @@ fn an_append_of_any_length_reaches_the_blob_as_it_is_then() {
     std::thread::scope(|scope| {
         for fill in 0..3u8 {
             let db = &db;
-            scope.spawn(move || db.append_blob("b", &vec![fill; 5 * CHUNK][..]).unwrap());
+            scope.spawn(move || db.append_blob("b", &vec![fill; GROUP + CHUNK][..]).unwrap());
         }
     });
     let bytes = whole(db.get_blob("b").unwrap());
-    assert_eq!(bytes.len(), model.len() + 15 * CHUNK);
+    assert_eq!(bytes.len(), model.len() + 3 * (GROUP + CHUNK));
     let added = &bytes[model.len()..];
-    for part in added.chunks(5 * CHUNK) {
+    for part in added.chunks(GROUP + CHUNK) {
         assert!(part.iter().all(|byte| *byte == part[0]));
     }
     db.check().unwrap();
@@ -648,6 +652,101 @@ fn damage_is_an_error_that_says_so() {
     assert!(db.put_blob_from("c", reader).unwrap_err().is_corruption());
 }
 
+/// Where bytes are in a file.
+fn place_of(bytes: &[u8], file: &[u8]) -> usize {
+    let begin = bytes.first_chunk::<64>().unwrap();
+    let places = file.windows(64).position(|window| window == begin);
+    places.expect("it is in the file")
+}
+
+#[test]
+fn damage_in_any_chunk_is_found_whatever_was_read_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.db");
+    let bytes = content(9, 2 * GROUP + CHUNK + 50_000);
+    {
+        let db = repeatable().open(&path).unwrap();
+        db.put_blob_from("b", &bytes[..]).unwrap();
+    }
+    let healthy = std::fs::read(&path).unwrap();
+    for chunk in [0, 3, 7, 8, 15, 16, 17] {
+        let begin = chunk * CHUNK;
+        let mut file = healthy.clone();
+        let place = place_of(&bytes[begin..], &file);
+        file[place + 49_000] ^= 0x10;
+        std::fs::write(&path, &file).unwrap();
+        for step in [CHUNK, 1 << 20, 40_000] {
+            let db = repeatable().open(&path).unwrap();
+            let mut reader = db.get_blob("b").unwrap().unwrap();
+            let (mut buffer, mut read) = (vec![0; step], 0);
+            // All before it comes, and nothing of it.
+            let error = loop {
+                match reader.read(&mut buffer) {
+                    Ok(length) => {
+                        assert!(length > 0, "chunk {chunk}: the damage was not noticed");
+                        assert!(buffer[..length] == bytes[read..read + length]);
+                        read += length;
+                    }
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!((read, error.kind()), (begin, io::ErrorKind::InvalidData));
+            // A chunk that was refused once is not taken for good later.
+            let end = bytes.len().min(begin + CHUNK);
+            for length in [end - begin, 20_000, 100] {
+                let part = reader.read_range(begin as u64, &mut vec![0; length]);
+                assert!(part.unwrap_err().is_corruption(), "chunk {chunk}, {length}");
+            }
+            for other in (0..18).filter(|other| *other != chunk) {
+                let mut part = vec![0; 40_000];
+                let at = other * CHUNK + 1000;
+                let length = reader.read_range(at as u64, &mut part).unwrap();
+                assert!(part[..length] == bytes[at..at + length], "chunk {other}");
+            }
+        }
+    }
+}
+
+#[test]
+fn long_blobs_lie_at_round_places_and_short_ones_before_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.db");
+    let (long, short) = (content(1, 2 * GROUP + CHUNK), content(2, 4 * CHUNK));
+    {
+        let db = repeatable().open(&path).unwrap();
+        db.put_blob_from("long", &long[..]).unwrap();
+        db.put_blob_from("short", &short[..]).unwrap();
+        db.check().unwrap();
+    }
+    let file = std::fs::read(&path).unwrap();
+    let places = [0, 1].map(|group| place_of(&long[group * GROUP..], &file));
+    assert_eq!(places.map(|place| place % GROUP), [0, 0], "{places:?}");
+    assert_eq!(
+        place_of(&long[GROUP - CHUNK..], &file),
+        places[0] + GROUP - CHUNK
+    );
+    assert!(
+        place_of(&short, &file) < places[0],
+        "what was left out is not used"
+    );
+}
+
+#[test]
+fn nothing_of_a_blob_is_in_the_one_after_it() {
+    let db = Aurora::in_memory().unwrap();
+    let mut given_up = db.blob_writer("long");
+    given_up.write_all(&vec![0xaa; GROUP + CHUNK / 2]).unwrap();
+    drop(given_up);
+    db.put_blob_from("failed", Failing(CHUNK)).unwrap_err();
+    for length in [0, 1, CHUNK - 1, CHUNK + 1, GROUP + 4095, GROUP + 4097] {
+        db.put_blob_from("next", &content(3, length)[..]).unwrap();
+        assert!(whole(db.get_blob("next").unwrap()) == content(3, length));
+        db.put_blob_from("long", &vec![0xaa; 2 * GROUP][..])
+            .unwrap();
+        db.check().unwrap();
+    }
+}
+
 #[test]
 fn a_database_that_is_read_only_takes_no_blob_and_reads_those_it_has() {
     let directory = tempfile::tempdir().unwrap();
@@ -686,7 +785,7 @@ fn length() -> impl Strategy<Value = usize> {
         4 => 0..2000usize,
         2 => (0..4usize, -2..3i64).prop_map(|(n, by)| (n * CHUNK).saturating_add_signed(by as isize)),
         2 => 0..3 * CHUNK,
-        1 => 4 * CHUNK..6 * CHUNK,
+        1 => GROUP..GROUP + 2 * CHUNK,
     ]
 }
 
@@ -783,7 +882,7 @@ fn upload(disk: &SimDisk, acknowledged: &mut Vec<usize>) -> aurora::Result<()> {
         acknowledged.push(n);
         // One that is never finished, and that nobody can clean up.
         let mut unfinished = db.blob_writer(format!("blob {n}"));
-        let written = unfinished.write_all(&content(77, 5 * CHUNK));
+        let written = unfinished.write_all(&content(77, GROUP + CHUNK));
         std::mem::forget(unfinished);
         written.map_err(|error| error.downcast::<Error>().unwrap())?;
     }
@@ -796,7 +895,7 @@ fn upload(disk: &SimDisk, acknowledged: &mut Vec<usize>) -> aurora::Result<()> {
     Ok(())
 }
 
-const LENGTHS: [usize; 3] = [3000, 4 * CHUNK + 4097, 9 * CHUNK];
+const LENGTHS: [usize; 3] = [3000, GROUP + 4097, 2 * GROUP + CHUNK];
 
 fn verify(image: &SimDisk, acknowledged: &[usize], what: &str) {
     let db = open(image.reopen().storage()).unwrap_or_else(|error| panic!("{what}: {error}"));

@@ -34,6 +34,7 @@ pub use rebuild::{Neighbors, Pair, Rebuild};
 pub use records::{BlobDetails, CollectionRecord, DueRecord, IndexRecord, KeyRecord, decode_id};
 pub use slot::{Header, Ring, decode_slot};
 
+use crate::checksum;
 use crate::format::{header, page as page_format, record};
 
 /// The format that this build reads.
@@ -70,7 +71,7 @@ pub const RECORD_HEADER_BYTES: usize = record::RECORD_HEADER_BYTES;
 
 /// CRC-32C of `bytes`, going on from that of what was before them (0: nothing).
 pub fn crc32c(before: u32, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(before, bytes)
+    checksum::append(before, bytes)
 }
 
 /// A rule of the format that some bytes break.

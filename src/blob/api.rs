@@ -187,7 +187,7 @@ impl Aurora {
     }
 
     /// Appends all that a source gives to the blob of a key, at once when it has given all. Other
-    /// writers go on until then. More than a megabyte is stored twice for that.
+    /// writers go on until then. More than two megabytes are stored twice for that.
     ///
     /// ```
     /// # let db = aurora::Aurora::in_memory()?;

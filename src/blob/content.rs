@@ -12,11 +12,12 @@ use std::io::Read;
 use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
-use super::crc::{Stride, shift};
-use super::{CHUNK_BYTES, CHUNKS, Flaw, LAST_NUMBER};
+use super::crc::shift;
+use super::{CHUNK_BYTES, CHUNKS, Flaw, GROUP_BYTES, LAST_NUMBER};
+use crate::checksum;
 use crate::moment::{FACTS_TREE, Moment};
 use crate::txn::snapshot::{LongValue, TreeView, ValueRef};
-use crate::txn::write::WriteTransaction;
+use crate::txn::write::{Pieces, WriteTransaction};
 use crate::{Error, Result};
 
 /// Reads of so many bytes go straight into the reader's buffer; smaller ones through the map, without
@@ -95,6 +96,14 @@ impl Content {
             (offset / chunk_bytes) as u32,
             (offset % chunk_bytes) as usize,
         )
+    }
+
+    /// How many bytes are before a chunk in the group that it was written with. `None`: that is not a
+    /// whole group.
+    pub(super) fn place_in_group(&self, index: u32) -> Option<u64> {
+        let begin = u64::from(index) * u64::from(self.chunk_bytes);
+        let before = begin % GROUP_BYTES;
+        (begin - before + GROUP_BYTES <= self.size).then_some(before)
     }
 
     /// How long a chunk must be.
@@ -182,10 +191,13 @@ impl Content {
     /// Copies what there is from `offset` on, up to the length of `into`. Returns how much it was.
     pub(super) fn read(&self, moment: &impl Moment, offset: u64, into: &mut [u8]) -> Result<usize> {
         let mut done = 0;
+        // Also what is left of it in the next chunk: the map would show all that the system keeps
+        // together there, which counts as memory of the process.
+        let is_direct = into.len() >= DIRECT_BYTES;
         while let Some(rest) = into.get_mut(done..)
             && !rest.is_empty()
         {
-            if rest.len() >= DIRECT_BYTES
+            if is_direct
                 && let Some((chunk, _, within)) = self.long_chunk(moment, offset + done as u64)?
             {
                 let length = rest.len().min(chunk.len().saturating_sub(within));
@@ -256,10 +268,46 @@ impl Content {
         if self.place(self.size).1 > 0 {
             return self.append(tx, &mut bytes);
         }
-        for chunk in bytes.chunks(self.chunk_bytes.max(1) as usize) {
-            let (index, _) = self.place(self.size);
-            self.store_last(tx, index, 0, chunk)?;
+        let checksums = self.checksums(bytes);
+        self.append_chunks(tx, bytes, &checksums)
+    }
+
+    /// The checksum of each chunk of bytes that are going to be appended to whole chunks.
+    pub(super) fn checksums(&self, bytes: &[u8]) -> Vec<u32> {
+        let chunks = bytes.chunks(self.chunk_bytes.max(1) as usize);
+        chunks.map(checksum::crc32c).collect()
+    }
+
+    /// What it is once these bytes are appended to it, whose chunks have these checksums. (That of the
+    /// whole follows from them: bytes are looked at once for both.)
+    pub(super) fn grown(mut self, bytes: &[u8], checksums: &[u32]) -> Self {
+        let chunks = bytes.chunks(self.chunk_bytes.max(1) as usize);
+        for (chunk, of_chunk) in chunks.zip(checksums) {
+            self.checksum = shift(self.checksum, chunk.len() as u64) ^ of_chunk;
         }
+        self.size = self.size.saturating_add(bytes.len() as u64);
+        self
+    }
+
+    /// Appends chunks with their checksums to whole chunks.
+    pub(super) fn append_chunks(
+        &mut self,
+        tx: &mut WriteTransaction,
+        bytes: &[u8],
+        checksums: &[u32],
+    ) -> Result<()> {
+        let grown = self.grown(bytes, checksums);
+        self.check_size(grown.size)?;
+        let (number, (first, _)) = (self.number, self.place(self.size));
+        let pieces = Pieces {
+            bytes,
+            each: self.chunk_bytes.max(1) as usize,
+            checksums,
+        };
+        tx.system_tree(CHUNKS)?.put_pieces(&pieces, &|index| {
+            chunk_key(number, first.saturating_add(index))
+        })?;
+        *self = grown;
         Ok(())
     }
 
@@ -271,13 +319,16 @@ impl Content {
         begin: usize,
         chunk: &[u8],
     ) -> Result<()> {
+        if begin == 0 {
+            return self.append_chunks(tx, chunk, &[checksum::crc32c(chunk)]);
+        }
         let new = chunk.get(begin..).unwrap_or_default();
         let size = self.size.saturating_add(new.len() as u64);
         self.check_size(size)?;
         tx.system_tree(CHUNKS)?
             .put(chunk_key(self.number, index), chunk)?;
         self.size = size;
-        self.checksum = crc32c::crc32c_append(self.checksum, new);
+        self.checksum = checksum::append(self.checksum, new);
         Ok(())
     }
 
@@ -304,7 +355,7 @@ impl Content {
                 let chunk = self.chunk(tx.system_view(CHUNKS), index, usize::MAX)?;
                 let kept = chunk.get(..within).unwrap_or_default().to_vec();
                 drop(chunk);
-                checksum = crc32c::crc32c_append(checksum, &kept);
+                checksum = checksum::append(checksum, &kept);
                 tx.system_tree(CHUNKS)?
                     .put(chunk_key(self.number, index), kept)?;
                 first_gone = keys_from(self.number, index.saturating_add(1));
@@ -320,14 +371,9 @@ impl Content {
 
     /// The checksum of the chunks before `end`, from what the tree knows of each: none is read.
     pub(super) fn checksum_of_chunks(&self, moment: &impl Moment, end: u32) -> Result<u32> {
-        let stride = Stride::new(u64::from(self.chunk_bytes));
         let mut whole = 0;
         self.for_each_chunk(moment, end, |length, checksum| {
-            let moved = match length == u64::from(self.chunk_bytes) {
-                true => stride.shift(whole),
-                false => shift(whole, length),
-            };
-            whole = moved ^ checksum;
+            whole = shift(whole, length) ^ checksum;
         })?;
         Ok(whole)
     }
@@ -418,7 +464,7 @@ impl Content {
             let target = chunk.get_mut(begin..).unwrap_or_default();
             let (new, rest) = bytes.split_at(bytes.len().min(target.len()));
             let target = target.get_mut(..new.len()).unwrap_or_default();
-            let difference = crc32c::crc32c(target) ^ crc32c::crc32c(new);
+            let difference = checksum::crc32c(target) ^ checksum::crc32c(new);
             copy(target, new);
             tx.system_tree(CHUNKS)?
                 .put(chunk_key(self.number, index), &chunk)?;

@@ -7,6 +7,8 @@
 //! A checksum is a polynomial modulo that of CRC-32C, the highest power in the lowest bit; a shift
 //! multiplies it by a power of x.
 
+use super::CHUNK_BYTES;
+
 /// The polynomial of CRC-32C, in that order of bits.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// The polynomials 1 and x to the 8th.
@@ -14,9 +16,10 @@ const ONE: u32 = 1 << 31;
 const ONE_BYTE: u32 = 1 << 23;
 
 /// The product of two polynomials.
-fn multiply(a: u32, mut b: u32) -> u32 {
-    let mut product = 0;
-    for bit in (0..32).rev() {
+const fn multiply(a: u32, mut b: u32) -> u32 {
+    let (mut product, mut bit) = (0, 32);
+    while bit > 0 {
+        bit -= 1;
         if a >> bit & 1 == 1 {
             product ^= b;
         }
@@ -27,7 +30,12 @@ fn multiply(a: u32, mut b: u32) -> u32 {
 
 /// A checksum, or a difference of two, moved over as many bytes.
 pub(super) fn shift(checksum: u32, bytes: u64) -> u32 {
-    Stride::new(bytes).shift(checksum)
+    /// Mostly it is a chunk, and a stride takes longer to make than to use.
+    const CHUNK: Stride = Stride::new(CHUNK_BYTES as u64);
+    match bytes == u64::from(CHUNK_BYTES) {
+        true => CHUNK.shift(checksum),
+        false => Stride::new(bytes).shift(checksum),
+    }
 }
 
 /// A shift by one distance, made once for many uses.
@@ -36,7 +44,7 @@ pub(super) struct Stride {
 }
 
 impl Stride {
-    pub(super) fn new(mut bytes: u64) -> Self {
+    pub(super) const fn new(mut bytes: u64) -> Self {
         let (mut factor, mut power) = (ONE, ONE_BYTE);
         while bytes > 0 {
             if bytes & 1 == 1 {
@@ -56,12 +64,13 @@ impl Stride {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crc32c::crc32c;
+    use crate::checksum::crc32c;
 
     #[test]
     fn parts_make_the_whole() {
-        let bytes: Vec<u8> = (0..5000u32).map(|i| ((i * i) >> 3) as u8).collect();
-        for cut in [0, 1, 7, 2500, 4999, 5000] {
+        let all = 5000 + CHUNK_BYTES;
+        let bytes: Vec<u8> = (0..all).map(|i| (i.wrapping_mul(i) >> 3) as u8).collect();
+        for cut in [0, 1, 7, 2500, 4999, 5000, bytes.len()] {
             let (first, second) = bytes.split_at(cut);
             let tail = second.len() as u64;
             let joined = shift(crc32c(first), tail) ^ crc32c(second);

@@ -58,6 +58,9 @@ const LAST_NUMBER: &str = "blob";
 /// The length of a chunk of a new blob: 64 pages of 4096 bytes, and so long that it is written
 /// straight to its place.
 const CHUNK_BYTES: u32 = 256 << 10;
+/// What is stored in one transaction while a blob comes in, a whole number of chunks; and what the
+/// system keeps together, so that it is read fast.
+const GROUP_BYTES: u64 = crate::pager::STREAM_BYTES;
 
 /// Frees the content of a blob whose record is gone, given the payload of that record.
 pub(crate) fn forget(tx: &mut WriteTransaction, payload: &[u8]) -> Result<()> {

@@ -103,7 +103,13 @@ impl BlobReader {
         {
             let length = buffer.len().min(chunk.len().saturating_sub(within));
             let buffer = buffer.get_mut(..length).unwrap_or_default();
-            if length == chunk.len() || (chunk.is_checked() && self.held.index != Some(index)) {
+            if length == chunk.len()
+                && let Some(before) = content.place_in_group(index)
+            {
+                chunk.copy_streamed(before, buffer)?;
+            } else if length == chunk.len()
+                || (chunk.is_checked() && self.held.index != Some(index))
+            {
                 chunk.copy(within, buffer)?;
             } else {
                 // It has to be read as a whole to be checked: what follows is at hand then.

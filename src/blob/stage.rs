@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::content::{Content, copy, fill, remove_chunks, source_failed, take_number};
 use super::meta::{BlobInfo, BlobMeta, Meta};
-use super::{CHUNK_BYTES, Flaw, STAGED};
+use super::{CHUNK_BYTES, Flaw, GROUP_BYTES, STAGED};
 use crate::db::Aurora;
 use crate::keys::expiry;
 use crate::keys::record::Kind;
@@ -24,26 +24,65 @@ use crate::sync::Mutex;
 use crate::txn::write::{Durability, WriteTransaction};
 use crate::{Error, Result};
 
-/// What one transaction stores: a whole number of chunks.
-const GROUP_BYTES: usize = 4 * CHUNK_BYTES as usize;
+const GROUP: usize = GROUP_BYTES as usize;
 /// More than a group, so that content of exactly one group is known to end there.
-const BUFFER_BYTES: usize = GROUP_BYTES + 4096;
+const BUFFER_BYTES: usize = GROUP + 4096;
 
-/// The numbers that writers of this process are filling.
+/// The numbers that writers of this process are filling, and the memory of the last that was done.
 #[derive(Debug, Default)]
-pub(crate) struct Uploads(Mutex<BTreeSet<u64>>);
+pub(crate) struct Uploads {
+    numbers: Mutex<BTreeSet<u64>>,
+    spare: Mutex<Buffer>,
+}
 
 impl Uploads {
     fn add(&self, number: u64) {
-        self.0.lock().insert(number);
+        self.numbers.lock().insert(number);
     }
 
     fn remove(&self, number: u64) {
-        self.0.lock().remove(&number);
+        self.numbers.lock().remove(&number);
     }
 
     fn contains(&self, number: u64) -> bool {
-        self.0.lock().contains(&number)
+        self.numbers.lock().contains(&number)
+    }
+}
+
+/// What came in and is not stored yet.
+///
+/// Its memory goes from one blob to the next: to zero as much that is new to the process took
+/// longer than to copy a blob into it.
+#[derive(Debug, Default)]
+struct Buffer {
+    /// Memory that was used before; what is behind `filled` has no meaning.
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl Buffer {
+    fn filled(&self) -> &[u8] {
+        self.bytes.get(..self.filled).unwrap_or_default()
+    }
+
+    /// Room for so many more bytes, of which [`add`](Self::add) says how many came.
+    fn space(&mut self, length: usize) -> &mut [u8] {
+        let end = self.filled + length;
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes.get_mut(self.filled..end).unwrap_or_default()
+    }
+
+    fn add(&mut self, length: usize) {
+        self.filled = self.filled.saturating_add(length).min(self.bytes.len());
+    }
+
+    /// Takes so many bytes off the front.
+    fn remove(&mut self, length: usize) {
+        self.bytes
+            .copy_within(length.min(self.filled)..self.filled, 0);
+        self.filled = self.filled.saturating_sub(length);
     }
 }
 
@@ -141,28 +180,29 @@ pub(super) struct Stage {
     /// What is stored. The number is 0 until something is.
     content: Content,
     /// What is not stored yet.
-    buffer: Vec<u8>,
+    buffer: Buffer,
     failure: Option<Error>,
 }
 
 impl Stage {
     pub(super) fn new(db: Aurora) -> Self {
+        let buffer = std::mem::take(&mut *db.handle.uploads.spare.lock());
         Stage {
             db,
             content: Content::new(0),
-            buffer: Vec::new(),
+            buffer,
             failure: None,
         }
     }
 
     /// What came in so far.
     pub(super) fn size(&self) -> u64 {
-        self.content.size + self.buffer.len() as u64
+        self.content.size + self.buffer.filled as u64
     }
 
     /// What is stored, and what is not yet.
     pub(super) fn parts(&self) -> (Content, &[u8]) {
-        (self.content, &self.buffer)
+        (self.content, self.buffer.filled())
     }
 
     fn check(&self) -> Result<()> {
@@ -173,15 +213,16 @@ impl Stage {
     pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
         self.check()?;
         while !bytes.is_empty() {
-            if self.buffer.is_empty() && bytes.len() > GROUP_BYTES {
-                let (group, rest) = bytes.split_at(GROUP_BYTES);
+            if self.buffer.filled == 0 && bytes.len() > GROUP {
+                let (group, rest) = bytes.split_at(GROUP);
                 self.store(group)?;
                 bytes = rest;
                 continue;
             }
-            let space = BUFFER_BYTES.saturating_sub(self.buffer.len());
+            let space = BUFFER_BYTES.saturating_sub(self.buffer.filled);
             let (now, rest) = bytes.split_at(space.min(bytes.len()));
-            self.buffer.extend_from_slice(now);
+            copy(self.buffer.space(now.len()), now);
+            self.buffer.add(now.len());
             bytes = rest;
             self.relieve()?;
         }
@@ -192,15 +233,13 @@ impl Stage {
     pub(super) fn read_from(&mut self, source: &mut dyn Read) -> Result<()> {
         self.check()?;
         loop {
-            let begin = self.buffer.len();
             // In steps, so that a small blob takes little memory.
-            let end = (begin + CHUNK_BYTES as usize).min(BUFFER_BYTES);
-            self.buffer.resize(end, 0);
-            let space = self.buffer.get_mut(begin..).unwrap_or_default();
-            let (length, read) = fill(source, space);
-            self.buffer.truncate(begin + length);
+            let wanted = BUFFER_BYTES.saturating_sub(self.buffer.filled);
+            let wanted = wanted.min(CHUNK_BYTES as usize);
+            let (length, read) = fill(source, self.buffer.space(wanted));
+            self.buffer.add(length);
             read.map_err(|error| source_failed(self.size(), error))?;
-            if begin + length < end {
+            if length < wanted {
                 return Ok(());
             }
             self.relieve()?;
@@ -209,17 +248,14 @@ impl Stage {
 
     /// Stores a group when the buffer is full.
     fn relieve(&mut self) -> Result<()> {
-        if self.buffer.len() < BUFFER_BYTES {
+        if self.buffer.filled < BUFFER_BYTES {
             return Ok(());
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        let (group, rest) = buffer.split_at_mut(GROUP_BYTES);
-        self.store(group)?;
-        copy(group, rest);
-        let kept = rest.len();
-        buffer.truncate(kept);
+        let stored = self.store(buffer.filled().get(..GROUP).unwrap_or_default());
+        buffer.remove(GROUP);
         self.buffer = buffer;
-        Ok(())
+        stored
     }
 
     fn store(&mut self, group: &[u8]) -> Result<()> {
@@ -257,15 +293,15 @@ impl Stage {
         if whole.number == 0 {
             whole.number = take_number(tx)?;
         }
-        whole.size += self.buffer.len() as u64;
-        whole.checksum = crc32c::crc32c_append(whole.checksum, &self.buffer);
+        let checksums = whole.checksums(self.buffer.filled());
+        let whole = whole.grown(self.buffer.filled(), &checksums);
         let info = put_new(tx, key, whole, labels)?;
         let mut stored = Content {
             number: whole.number,
             ..self.content
         };
         tx.together(|tx| {
-            stored.append_bytes(tx, &self.buffer)?;
+            stored.append_chunks(tx, self.buffer.filled(), &checksums)?;
             self.unlist(tx)
         })?;
         Ok(info)
@@ -305,6 +341,9 @@ impl Drop for Stage {
     /// Waiting for the turn could wait for ever, for a transaction of this very thread. What cannot
     /// be removed now is removed by the next upload, or when the file is opened.
     fn drop(&mut self) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.filled = 0;
+        *self.db.handle.uploads.spare.lock() = buffer;
         if self.content.number == 0 {
             return;
         }

@@ -38,7 +38,7 @@ labelled!(StagedBlob);
 /// Writes a blob of any size; [`finish`](Self::finish) puts it under its key.
 ///
 /// Until then nobody sees it, and other writers go on. Dropped before, it leaves only reusable
-/// space, and so does a crash. Memory stays about a megabyte.
+/// space, and so does a crash. Memory stays about two megabytes.
 ///
 /// ```
 /// use std::io::Write;

@@ -25,6 +25,7 @@
 use super::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use super::record::ALIGN_BYTES;
 use super::{Lsn, PageNumber, PageRef, TreeRoot, Version, get_u32, get_u64, put_u32, put_u64};
+use crate::checksum;
 use crate::{Error, Result};
 
 pub(crate) const MAGIC: [u8; 8] = *b"AURORADB";
@@ -93,7 +94,7 @@ impl Header {
         put_u32(&mut b, 124, self.next_log.pages);
         put_u64(&mut b, 128, self.log_start);
         put_u32(&mut b, 136, self.log_start_crc);
-        let checksum = crc32c::crc32c(&b[..SLOT_CHECKSUM]);
+        let checksum = checksum::crc32c(&b[..SLOT_CHECKSUM]);
         put_u32(&mut b, SLOT_CHECKSUM, checksum);
         b
     }
@@ -106,7 +107,7 @@ impl Header {
             });
         }
         let stored = get_u32(b, SLOT_CHECKSUM);
-        let computed = crc32c::crc32c(&b[..SLOT_CHECKSUM]);
+        let computed = checksum::crc32c(&b[..SLOT_CHECKSUM]);
         let fault = |what, at: u64, expected, found| Error::Corrupt {
             what,
             page: u64::from(offset > 0),
@@ -274,7 +275,7 @@ mod tests {
     #[test]
     fn newer_formats_and_unknown_features_are_named() {
         let reseal = |b: &mut [u8; SLOT_BYTES]| {
-            let checksum = crc32c::crc32c(&b[..SLOT_CHECKSUM]);
+            let checksum = checksum::crc32c(&b[..SLOT_CHECKSUM]);
             put_u32(b, SLOT_CHECKSUM, checksum);
         };
         let mut b = sample().encode();

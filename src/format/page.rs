@@ -16,6 +16,7 @@
 //! ```
 
 use super::{Fault, PageNumber, Version, get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
+use crate::checksum;
 
 pub(crate) const HEADER_BYTES: usize = 32;
 pub(crate) const MIN_PAGE_SIZE: u32 = 4096;
@@ -78,7 +79,7 @@ pub(crate) fn checksum(bytes: &[u8], page: PageNumber, salt: u64) -> u32 {
     put_u32(&mut seed, 8, page);
     let body = bytes.get(PAGE..).unwrap_or_default();
     // 0 stands for "not written yet" in references, so no page has it.
-    crc32c::crc32c_append(crc32c::crc32c(&seed), body).max(1)
+    checksum::append(checksum::crc32c(&seed), body).max(1)
 }
 
 /// Checks a page read from the disk against the reference that led to it.

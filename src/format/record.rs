@@ -31,6 +31,7 @@
 use std::ops::Bound;
 
 use super::{Lsn, RunRef, Version, get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
+use crate::checksum;
 
 pub(crate) const MAGIC: [u8; 4] = *b"ALOG";
 pub(crate) const RECORD_HEADER_BYTES: usize = 56;
@@ -83,9 +84,9 @@ pub(crate) fn encode(out: &mut Vec<u8>, header: &RecordHeader, payload: &[u8], s
 }
 
 fn checksum(header: &[u8; RECORD_HEADER_BYTES], payload: &[u8], salt: u64) -> u32 {
-    let seed = crc32c::crc32c(&salt.to_le_bytes());
-    let head = crc32c::crc32c_append(seed, &header[..48]);
-    crc32c::crc32c_append(head, payload)
+    let seed = checksum::crc32c(&salt.to_le_bytes());
+    let head = checksum::append(seed, &header[..48]);
+    checksum::append(head, payload)
 }
 
 /// Reads the fixed part, if these bytes can be the start of a record at all.

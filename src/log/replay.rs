@@ -15,6 +15,7 @@
 use std::ops::Range;
 
 use super::{Geometry, Position};
+use crate::checksum;
 use crate::format::header::{Header, LogRegion};
 use crate::format::record::{self, Operation, Operations, RecordHeader};
 use crate::format::{Lsn, RunRef, Version};
@@ -156,7 +157,7 @@ fn is_there(pager: &Pager, run: &RunRef) -> Result<bool> {
     }
     let mut checksum = 0;
     for_each_piece(pager, run, |_, piece| {
-        checksum = crc32c::crc32c_append(checksum, piece);
+        checksum = checksum::append(checksum, piece);
         Ok(())
     })?;
     Ok(checksum == run.checksum)

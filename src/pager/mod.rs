@@ -21,6 +21,7 @@ mod cache;
 pub(crate) mod frame;
 mod hints;
 mod space;
+mod stream;
 mod table;
 mod write;
 mod zeroed;
@@ -29,6 +30,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::checksum;
 use crate::sync::Mutex;
 use crossbeam_epoch::Guard;
 
@@ -36,6 +38,8 @@ use self::cache::Cache;
 use self::frame::{Frame, Pinned, Unique};
 use self::hints::Hints;
 pub(crate) use self::space::{Space, SpaceImage, SpacePlan};
+pub(crate) use self::stream::STREAM_BYTES;
+use self::stream::StreamMaps;
 pub(crate) use self::table::Entry;
 use self::table::PageTable;
 pub(crate) use self::write::{Cause, PageSource, WriteCounters};
@@ -68,6 +72,7 @@ pub(crate) struct Pager {
     /// Index of the newest map, plus one.
     newest_map: AtomicUsize,
     can_map: AtomicBool,
+    streams: StreamMaps,
     /// The length of the file in whole pages (invariant 4).
     file_pages: AtomicU32,
     /// Held while the file's length changes.
@@ -157,6 +162,7 @@ impl Pager {
             maps: [const { OnceLock::new() }; MAPS],
             newest_map: AtomicUsize::new(0),
             can_map: AtomicBool::new(true),
+            streams: StreamMaps::new(),
             file_pages: AtomicU32::new(u32::try_from(pages).unwrap_or(u32::MAX)),
             growing: Mutex::new(()),
             hints: Hints::new(budget_bytes / page_size.max(1) as usize),
@@ -366,7 +372,7 @@ impl Pager {
             }
         }
         let frame = self.read_raw(run.first, length)?;
-        self.check_run(run, crc32c::crc32c(&frame))?;
+        self.check_run(run, checksum::crc32c(&frame))?;
         let frame = frame.share();
         frame.set_clean();
         // A value that would push everything else out is not worth keeping.
@@ -388,6 +394,18 @@ impl Pager {
     /// frame is read straight into `into`: out of the map it would be copied as well, after a wait for
     /// each of its pages (blobs of 16 MiB took 1.6 times as long).
     pub(crate) fn copy_run(&self, run: &RunRef, from: usize, into: &mut [u8]) -> Result<()> {
+        self.copy_run_behind(run, None, from, into)
+    }
+
+    /// The same. `before`: how much of what was written together with the value comes before it, if it
+    /// is one of a stream.
+    pub(crate) fn copy_run_behind(
+        &self,
+        run: &RunRef,
+        before: Option<u64>,
+        from: usize,
+        into: &mut [u8],
+    ) -> Result<()> {
         let (length, end) = (run.length_bytes as usize, from.saturating_add(into.len()));
         if end > length {
             let what = "a part of a long value that is shorter";
@@ -406,6 +424,14 @@ impl Pager {
             self.verify_run(run)?;
         }
         self.check_place(run.first, u64::from(run.pages(self.page_size)))?;
+        if let Some(before) = before
+            && (!is_verified && is_whole)
+            && self.copy_streamed(run, before, into)?
+        {
+            self.cache.count_miss();
+            entry.set_verified();
+            return Ok(());
+        }
         let offset = self.offset(run.first) + from as u64;
         self.storage
             .read_at(offset, into)
@@ -413,7 +439,7 @@ impl Pager {
         if !is_verified {
             self.cache.count_miss();
             if is_whole {
-                self.check_run(run, crc32c::crc32c(into))?;
+                self.check_run(run, checksum::crc32c(into))?;
             }
             entry.set_verified();
         }
@@ -435,7 +461,7 @@ impl Pager {
             self.storage
                 .read_at(offset, bytes)
                 .map_err(|error| Error::io("read a long value", offset, error))?;
-            checksum = crc32c::crc32c_append(checksum, bytes);
+            checksum = checksum::append(checksum, bytes);
         }
         PIECE.set(piece);
         self.check_run(run, checksum)

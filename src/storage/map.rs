@@ -86,6 +86,49 @@ impl Map {
         Ok(())
     }
 
+    /// Tells the system that reads will be in order. Does nothing where there is no such advice.
+    pub fn advise_sequential(&self) -> io::Result<()> {
+        #[cfg(unix)]
+        self.map.advise(memmap2::Advice::Sequential)?;
+        Ok(())
+    }
+
+    /// Makes the system read these bytes, if it has to, and show them in the map: to touch them next
+    /// takes no time and meets no error of the device. An error if they cannot be read, or where there
+    /// is no such call.
+    pub fn populate(&self, offset: u64, length_bytes: usize) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if let Some(start) = self.start_of(offset, length_bytes) {
+            let advice = memmap2::Advice::PopulateRead;
+            return self.map.advise_range(advice, start, length_bytes);
+        }
+        let _ = (offset, length_bytes);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Takes these bytes out of the process's memory until they are touched again. Does nothing where
+    /// there is no such advice, or beyond the end.
+    pub fn let_go(&self, offset: u64, length_bytes: usize) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if let Some(start) = self.start_of(offset, length_bytes) {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: this is a shared map of a file that is only read: whoever touches the bytes next,
+            // in this thread or another, sees those of the file again, as before.
+            unsafe {
+                self.map
+                    .unchecked_advise_range(advice, start, length_bytes)?
+            };
+        }
+        let _ = (offset, length_bytes);
+        Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn start_of(&self, offset: u64, length_bytes: usize) -> Option<usize> {
+        let start = usize::try_from(offset).ok()?;
+        (start.saturating_add(length_bytes) <= self.length_bytes).then_some(start)
+    }
+
     /// Tells the system that these bytes are about to be read, so that it reads them together.
     /// Does nothing where there is no such advice, or beyond the end.
     pub fn will_need(&self, offset: u64, length_bytes: usize) -> io::Result<()> {

@@ -7,6 +7,7 @@ use super::engine::Engine;
 use super::pages::TxnPages;
 use super::reader::TreeReader;
 use super::state::State;
+use crate::checksum;
 use crate::format::node::ValueAt;
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
 use crate::handle::Handle;
@@ -472,7 +473,7 @@ impl<'a> ValueRef<'a> {
 
     /// Its CRC-32C. A long value has one at hand, against which it was checked.
     pub(crate) fn checksum(&self) -> u32 {
-        self.checksum.unwrap_or_else(|| crc32c::crc32c(self))
+        self.checksum.unwrap_or_else(|| checksum::crc32c(self))
     }
 }
 
@@ -522,6 +523,12 @@ impl LongValue<'_> {
     /// Fills `into` with the bytes from one of them on.
     pub(crate) fn copy(&self, from: usize, into: &mut [u8]) -> Result<()> {
         self.pager.copy_run(&self.run, from, into)
+    }
+
+    /// Fills `into`, which is as long as the value, as one of a stream. `before`: how much of what was
+    /// written together with it comes before it.
+    pub(crate) fn copy_streamed(&self, before: u64, into: &mut [u8]) -> Result<()> {
+        self.pager.copy_run_behind(&self.run, Some(before), 0, into)
     }
 }
 
@@ -624,7 +631,7 @@ impl<'a> TreeCursor<'a> {
             return Ok((u64::from(run.length_bytes), run.checksum));
         }
         let value = self.value()?;
-        Ok((value.len() as u64, crc32c::crc32c(value)))
+        Ok((value.len() as u64, checksum::crc32c(value)))
     }
 
     /// The key and the value here, both empty if the cursor stands nowhere. A long value is read as a

@@ -350,6 +350,41 @@ impl WriteTransaction {
         self.change(&operation).map(|replaced| replaced > 0)
     }
 
+    /// Long values that belong together, under the keys that `key` makes of their places in the order.
+    pub(super) fn put_pieces_in(
+        &mut self,
+        id: TreeId,
+        pieces: &Pieces<'_>,
+        key: &dyn Fn(u32) -> [u8; 12],
+    ) -> Result<()> {
+        self.check_usable()?;
+        let page_size = self.handle.engine.pager.page_size();
+        let long = match pieces.each.is_multiple_of(page_size as usize) {
+            true => pieces.long(page_size),
+            false => 0,
+        };
+        let (direct, rest) = pieces.bytes.split_at(long);
+        let mut place = 0;
+        self.together(|tx| {
+            if !direct.is_empty() {
+                let direct = Pieces {
+                    bytes: direct,
+                    ..*pieces
+                };
+                for run in tx.pages.allocate_pieces(&direct)? {
+                    let key = &key(place);
+                    tx.change(&Operation::PutRun { tree: id, key, run })?;
+                    place += 1;
+                }
+            }
+            for piece in rest.chunks(pieces.each) {
+                tx.put_in(id, &key(place), piece)?;
+                place += 1;
+            }
+            Ok(())
+        })
+    }
+
     pub(super) fn delete_in(&mut self, tree: TreeId, key: &[u8]) -> Result<bool> {
         let operation = Operation::Delete { tree, key };
         self.change(&operation).map(|removed| removed > 0)
@@ -531,6 +566,31 @@ impl Future for Commit {
     }
 }
 
+/// Values that are stored side by side: pieces of `bytes`.
+#[derive(Clone, Copy)]
+pub(crate) struct Pieces<'b> {
+    pub bytes: &'b [u8],
+    /// How long each is, but for the last one, which can be shorter.
+    pub each: usize,
+    /// CRC-32C of each.
+    pub checksums: &'b [u32],
+}
+
+impl Pieces<'_> {
+    /// How many bytes the pieces have that are written straight to their place: all of them, or all
+    /// but the last.
+    fn long(&self, page_size: u32) -> usize {
+        let is_long = |piece: &[u8]| {
+            piece.len() >= DIRECT_BYTES && !node::is_inline(page_size, 12, piece.len())
+        };
+        let pieces = self.bytes.chunks(self.each);
+        pieces
+            .take_while(|piece| is_long(piece))
+            .map(<[u8]>::len)
+            .sum()
+    }
+}
+
 /// A tree within a write transaction: sees the transaction's own changes.
 #[derive(Debug)]
 pub struct TreeMut<'t> {
@@ -546,6 +606,15 @@ impl TreeMut<'_> {
     /// nothing has changed then.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<bool> {
         self.txn.put_in(self.id, key.as_ref(), value.as_ref())
+    }
+
+    /// Stores values side by side, under the keys that `key` makes of their places in the order.
+    pub(crate) fn put_pieces(
+        &mut self,
+        pieces: &Pieces<'_>,
+        key: &dyn Fn(u32) -> [u8; 12],
+    ) -> Result<()> {
+        self.txn.put_pieces_in(self.id, pieces, key)
     }
 
     /// Removes a key. Says whether it was there.

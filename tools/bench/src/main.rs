@@ -10,7 +10,8 @@
 //! - `--repeat N`: each question so many times as often, for a profiler
 //! - `--cpu`: for questions, the time that this thread had a processor: where others work as well
 //! - `--others LIST`: with `--features others`, also `native_db` and `published` (the `aurora-db`
-//!   crate); what they cannot do, or do wrongly, is said below the table
+//!   crate); in the package `polodb`, the same program, also `polodb`; what they cannot do, or do
+//!   wrongly, is said below the table
 //! - `--plans`: how each engine answers each question
 
 mod aurora_engine;
@@ -19,6 +20,8 @@ mod engine;
 mod measure;
 #[cfg(feature = "others")]
 mod native_engine;
+#[cfg(feature = "polodb")]
+mod polo_engine;
 #[cfg(feature = "others")]
 mod published_engine;
 mod report;

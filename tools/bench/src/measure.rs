@@ -30,6 +30,14 @@ pub struct Run<'o> {
     pub remarks: Vec<String>,
 }
 
+#[cfg(feature = "polodb")]
+const POLODB: &str = "PoloDB syncs every commit. Its indexes are for equality: ranges of moments and \
+                      ages, and orders of all documents, are scans; the program sorts, as its `sort` \
+                      sorts again for each row.";
+#[cfg(not(feature = "polodb"))]
+const POLODB: &str = "PoloDB 5 is in a program of its own (`polodb`): it links a RocksDB of its own, \
+                      and one package cannot have two.";
+
 /// A kind of question.
 struct Kind {
     what: &'static str,
@@ -150,11 +158,7 @@ impl<'o> Run<'o> {
             },
             names: Vec::new(),
             lines: Vec::new(),
-            remarks: vec![
-                "PoloDB 5 is not here: it links a RocksDB of its own, and one program cannot have \
-                 two."
-                    .to_string(),
-            ],
+            remarks: vec![POLODB.to_string()],
         }
     }
 
@@ -339,18 +343,26 @@ impl<'o> Run<'o> {
     }
 }
 
-#[cfg(feature = "others")]
 fn create_other(name: &str, directory: &Path) -> Outcome<Box<dyn Engine>> {
-    Ok(match name {
-        "native_db" => Box::new(crate::native_engine::NativeEngine::create(directory)?),
-        "published" => Box::new(crate::published_engine::PublishedEngine::create(directory)?),
-        _ => return Err(format!("no engine {name}").into()),
-    })
-}
-
-#[cfg(not(feature = "others"))]
-fn create_other(name: &str, _: &Path) -> Outcome<Box<dyn Engine>> {
-    Err(format!("{name} is not in this build: --features others").into())
+    let _ = directory; // a build may have none of them
+    match name {
+        #[cfg(feature = "others")]
+        "native_db" => {
+            let engine = crate::native_engine::NativeEngine::create(directory)?;
+            Ok(Box::new(engine))
+        }
+        #[cfg(feature = "others")]
+        "published" => {
+            let engine = crate::published_engine::PublishedEngine::create(directory)?;
+            Ok(Box::new(engine))
+        }
+        #[cfg(feature = "polodb")]
+        "polodb" => Ok(Box::new(crate::polo_engine::PoloEngine::create(directory)?)),
+        _ => {
+            let hint = "--features others, or the package `polodb`";
+            Err(format!("{name} is not in this build: {hint}").into())
+        }
+    }
 }
 
 fn print_plans(kind: &Kind, engines: &mut Engines, questions: &[Question]) -> Outcome<()> {
