@@ -14,7 +14,7 @@
 //!    removal ([`super::delete`], invariant 2).
 
 use crate::Result;
-use crate::format::node::{self, Child, Item, Node, Payload, Scratch};
+use crate::format::node::{self, Child, Density, Item, Node, Payload, Scratch};
 use crate::format::page::{BRANCH, LEAF};
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
 use crate::prefetch::prefetch;
@@ -350,18 +350,23 @@ impl<P: WritePages> Job<'_, P> {
         let is_branch = level > 0;
         let kind = if is_branch { BRANCH } else { LEAF };
         let room = node::usable_bytes(self.pages.page_size() as usize);
-        let mut left = node::measure(items, is_branch);
+        let density = if packed {
+            Density::Dense
+        } else {
+            Density::Roomy
+        };
+        let mut left = node::measure(items, is_branch, density);
         let (mut at, mut rest, mut changed) = (page, items, Changed::default());
         while let Some(first) = rest.first() {
             let limit = share(left, room, rest.len(), packed);
-            let count = node::fill_point(rest, limit, is_branch).max(1);
+            let count = node::fill_point(rest, limit, is_branch, density).max(1);
             let (part, behind) = rest.split_at(count.min(rest.len()));
             behind.iter().take(count).for_each(Item::warm);
             if changed.first.is_some() {
                 at = self.pages.allocate(kind, level)?;
             }
             let bytes = self.pages.bytes_mut(at)?;
-            node::build(bytes, part);
+            node::build(bytes, part, density);
             if !is_branch {
                 node::set_ascent(bytes, false, 0);
             }
@@ -382,7 +387,7 @@ impl<P: WritePages> Job<'_, P> {
                     changed.more.push((separator, child));
                 }
             }
-            left = left.saturating_sub(node::measure(part, is_branch));
+            left = left.saturating_sub(node::measure(part, is_branch, density));
             rest = behind;
         }
         if changed.more.is_empty() {

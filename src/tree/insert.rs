@@ -11,8 +11,8 @@
 //!    end of the tree, and in leaves whose last inserts each went right behind the one before.
 //! 4. After an entry went behind all others, the next one is tried there first ([`append`]).
 
-use crate::format::node::{self, Child, Item, Node, Payload, Scratch};
-use crate::format::page::{BRANCH, LEAF};
+use crate::format::node::{self, Child, Density, Item, Node, Payload, Scratch};
+use crate::format::page::{BRANCH, LEAF, UNIFORM_LEAF};
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
 use crate::{Error, Result};
 
@@ -88,7 +88,7 @@ fn store<P: WritePages>(
     payload: &Payload<'_>,
 ) -> Result<bool> {
     if root.is_empty() {
-        let page = pages.allocate(LEAF, 0)?;
+        let page = pages.allocate(UNIFORM_LEAF, 0)?;
         node::insert(pages.bytes_mut(page)?, 0, key, payload);
         *root = TreeRoot {
             root: private(page),
@@ -340,7 +340,7 @@ fn split_page<P: WritePages>(
     let left = Node::new(pages.bytes_mut(page)?);
     let (is_branch, level) = (left.is_branch(), left.level());
     let is_ascending = left.is_ascending(i);
-    let kind = if is_branch { BRANCH } else { LEAF };
+    let mut kind = if is_branch { BRANCH } else { LEAF };
     if !append {
         let right = pages.allocate(kind, level)?;
         return split_in_two(pages, page, right, i, key, payload);
@@ -350,7 +350,11 @@ fn split_page<P: WritePages>(
     } else {
         node::shortest_separator(&left.key_vec(i.saturating_sub(1)), key)
     };
-    node::finish(pages.bytes_mut(page)?);
+    let bytes = pages.bytes_mut(page)?;
+    node::finish(bytes);
+    if Node::new(bytes).is_uniform() {
+        kind = UNIFORM_LEAF; // what follows is probably alike, and appended
+    }
     let right = pages.allocate(kind, level)?;
     let bytes = pages.bytes_mut(right)?;
     node::insert(bytes, 0, key, payload);
@@ -389,8 +393,8 @@ fn split_in_two<P: WritePages>(
     } else {
         node::shortest_separator(&last_low.key_vec(), &first_high.key_vec())
     };
-    node::build(pages.bytes_mut(page)?, low);
-    node::build(pages.bytes_mut(right)?, high);
+    node::build(pages.bytes_mut(page)?, low, Density::Roomy);
+    node::build(pages.bytes_mut(right)?, high, Density::Roomy);
     if !node.is_branch() {
         // In which half the next one of the run belongs is told by where this one went.
         let (home, slot) = if i < at { (page, i) } else { (right, i - at) };
