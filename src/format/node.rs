@@ -20,7 +20,8 @@
 //!
 //!  slot i, at 32 + 8 * i                       (suffix = the key without the page's prefix)
 //!  +0  u32  head     the first 4 bytes of the suffix as a big-endian number, zero-padded
-//!  +4  u16  offset   of the cell, from the start of the page
+//!  +4  u16  offset   of the cell, from the start of the page; 0 for 65536, where a cell of no
+//!                    bytes can be
 //!  +6  u16  length   bits 0..14: length of the suffix; bit 15: the value is in an overflow run
 //!
 //!  leaf cell, inline        +0 u16 value length | +2 rest | +2+r value, if `lengths` is 0;
@@ -310,9 +311,11 @@ impl Slot {
     fn decode(raw: [u8; SLOT_BYTES]) -> Self {
         let raw = u64::from_le_bytes(raw);
         let length = (raw >> 48) as u16;
+        // 0 stands for 65536: an empty cell at the end of a page of that size.
+        let offset = ((raw >> 32) as u16).wrapping_sub(1);
         Slot {
             head: raw as u32,
-            offset: usize::from((raw >> 32) as u16),
+            offset: usize::from(offset) + 1,
             length: usize::from(length & !OVERFLOW_FLAG),
             overflow: length & OVERFLOW_FLAG != 0,
         }
@@ -322,7 +325,8 @@ impl Slot {
     fn encode(self) -> [u8; SLOT_BYTES] {
         let flag = if self.overflow { OVERFLOW_FLAG } else { 0 };
         let length = self.length as u16 | flag;
-        let raw = u64::from(self.head) | (self.offset as u64) << 32 | u64::from(length) << 48;
+        let offset = u64::from(self.offset as u16);
+        let raw = u64::from(self.head) | offset << 32 | u64::from(length) << 48;
         raw.to_le_bytes()
     }
 
@@ -557,6 +561,7 @@ impl<'a> Node<'a> {
     }
 
     /// The offset of a slot's cell in the page, and the length of the suffix.
+    #[cfg(feature = "inspect")]
     pub(crate) fn cell_at(&self, i: usize) -> (usize, usize) {
         let slot = self.slot(i);
         (slot.offset, slot.length)
@@ -1234,7 +1239,7 @@ fn insert_rebuilding(bytes: &mut [u8], i: usize, key: &[u8], payload: &Payload<'
         true if i == node.count() => Plan::dense(&items, false),
         true => Plan::fitting(&items, false, bytes.len()),
     };
-    if plan.bytes > usable_bytes(bytes.len()) {
+    if plan.bytes(&items, node.is_branch()) > usable_bytes(bytes.len()) {
         return false;
     }
     build_as(bytes, &items, &plan);
@@ -1253,7 +1258,7 @@ pub(crate) fn finish(bytes: &mut [u8]) {
     let plan = Plan::dense(&items, node.is_branch());
     let is_better = plan.prefix > node.prefix.len() || plan.is_uniform() != node.is_uniform();
     // Keys that are whole in their heads save nothing, and the prefix itself takes room.
-    if is_better && plan.bytes <= usable_bytes(bytes.len()) {
+    if is_better && plan.bytes(&items, node.is_branch()) <= usable_bytes(bytes.len()) {
         build_as(bytes, &items, &plan);
     }
 }
@@ -1290,7 +1295,7 @@ pub(crate) fn overwrite(bytes: &mut [u8], i: usize, payload: &Payload<'_>) -> bo
 /// Points child `i` of a branch to another page, with another count.
 #[inline]
 pub(crate) fn set_child(bytes: &mut [u8], i: usize, child: &Child) {
-    let node = Node::new(bytes);
+    let node = Node::branch(bytes);
     if i < node.count() {
         let offset = node.slot(i).offset;
         write_child(bytes, offset, child);
@@ -1425,38 +1430,39 @@ pub(crate) enum Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    fn key_bytes(&self) -> usize {
-        match self {
-            Item::Kept(node, i) => node.prefix.len() + node.slot(*i).length,
-            Item::New(key, _) => key.len(),
-        }
-    }
-
-    /// The length of its value, if that is in the leaf.
+    /// The lengths of its key and its value, if that is in the leaf.
     #[inline]
-    fn inline_bytes(&self) -> Option<usize> {
+    fn inline_lengths(&self) -> Option<(usize, usize)> {
         match self {
             Item::Kept(node, i) => {
                 let slot = node.slot(*i);
-                (!slot.overflow && !node.is_branch()).then(|| node.value_bytes(&slot))
+                let is_inline = !slot.overflow && !node.is_branch();
+                is_inline.then(|| (node.prefix.len() + slot.length, node.value_bytes(&slot)))
             }
-            Item::New(_, payload) => payload.inline_bytes(),
+            Item::New(key, payload) => Some((key.len(), payload.inline_bytes()?)),
         }
     }
 
-    /// The bytes of the cell without the rest of the key and the length of an inline value.
-    fn own_bytes(&self) -> usize {
-        match self {
-            Item::Kept(node, i) => node.own_bytes(&node.slot(*i)),
-            Item::New(_, payload) => payload.own_bytes(),
-        }
+    #[inline]
+    fn inline_bytes(&self) -> Option<usize> {
+        Some(self.inline_lengths()?.1)
     }
 
     /// The slot and the cell, beside a prefix of `prefix` bytes, in a page of such `lengths`.
+    #[inline]
     fn cost(&self, prefix: usize, lengths: Lengths) -> usize {
-        let rest = self.key_bytes().saturating_sub(prefix + HEAD_BYTES);
-        let length_bytes = self.inline_bytes().map_or(0, |_| lengths.field_bytes());
-        lengths.slot_bytes() + length_bytes + self.own_bytes() + rest
+        let (key, own) = match self {
+            Item::Kept(node, i) => {
+                let slot = node.slot(*i);
+                let own = match !slot.overflow && !node.is_branch() {
+                    true => lengths.field_bytes() + node.value_bytes(&slot),
+                    false => node.own_bytes(&slot),
+                };
+                (node.prefix.len() + slot.length, own)
+            }
+            Item::New(key, payload) => (key.len(), payload.cell_bytes(0, lengths)),
+        };
+        lengths.slot_bytes() + own + key.saturating_sub(prefix + HEAD_BYTES)
     }
 
     /// Asks for a new entry's value, which is wherever the caller has it.
@@ -1544,10 +1550,9 @@ fn lengths_of(items: &[Item<'_>]) -> Lengths {
 
 /// How long the keys and the values of these entries are, if all are alike and in the leaf.
 fn alike(items: &[Item<'_>]) -> Option<(usize, usize)> {
-    let first = items.first()?;
-    let (key, value) = (first.key_bytes(), first.inline_bytes()?);
-    let is_like = |item: &Item<'_>| item.key_bytes() == key && item.inline_bytes() == Some(value);
-    items.iter().all(is_like).then_some((key, value))
+    let lengths = items.first()?.inline_lengths()?;
+    let is_like = |item: &Item<'_>| item.inline_lengths() == Some(lengths);
+    items.iter().all(is_like).then_some(lengths)
 }
 
 /// What a page is laid out for.
@@ -1560,58 +1565,64 @@ pub(crate) enum Density {
 }
 
 /// How a page with some entries is to be laid out.
+#[derive(Clone, Copy)]
 struct Plan {
     prefix: usize,
     lengths: Lengths,
-    /// What it uses then, without the header.
-    bytes: usize,
+    /// The length of every key, where all entries are alike.
+    key: Option<usize>,
 }
 
 impl Plan {
-    /// As a uniform leaf, if it can be one.
-    fn uniform(items: &[Item<'_>], is_branch: bool) -> Option<Self> {
-        let is_long = |(_, value): &(usize, usize)| !is_branch && *value >= UNIFORM_VALUE_MIN;
-        let (key, value) = alike(items).filter(is_long)?;
-        // A suffix that is whole in its head does not get cheaper by being shorter.
-        let prefix = prefix_bytes(items, false).min(key.saturating_sub(HEAD_BYTES));
-        let lengths = Lengths::uniform(key - prefix, value)?;
-        let Lengths::Uniform { suffix, value } = lengths else {
-            return None;
-        };
-        let bytes = prefix + items.len() * (UNIFORM_SLOT_BYTES + stride(suffix, value));
-        Some(Plan {
-            prefix,
-            lengths,
-            bytes,
-        })
+    /// With slots that say all there is to say, where the next entry finds its place soon.
+    fn loose(items: &[Item<'_>], is_branch: bool) -> Self {
+        let alike = alike(items).filter(|_| !is_branch);
+        Plan {
+            prefix: prefix_bytes(items, is_branch),
+            lengths: alike.map_or_else(|| lengths_of(items), |(_, value)| Lengths::only(value)),
+            key: alike.map(|(key, _)| key),
+        }
     }
 
-    /// With slots that have all that one can say, where the next entry finds its place soon.
-    fn loose(items: &[Item<'_>], is_branch: bool) -> Self {
-        let prefix = prefix_bytes(items, is_branch);
-        let unkeyed = usize::from(is_branch) * (SLOT_BYTES + CHILD_BYTES);
-        let keyed = items.get(usize::from(is_branch)..).unwrap_or_default();
-        let lengths = lengths_of(items);
-        let costs = keyed.iter().map(|item| item.cost(prefix, lengths));
-        Plan {
+    /// A uniform leaf of the same entries, if they can be one.
+    fn as_uniform(&self) -> Option<Self> {
+        let (key, Lengths::Same(value)) = (self.key?, self.lengths) else {
+            return None;
+        };
+        // A suffix that is whole in its head does not get cheaper by being shorter.
+        let prefix = self.prefix.min(key.saturating_sub(HEAD_BYTES));
+        Some(Plan {
             prefix,
-            lengths,
-            bytes: prefix + unkeyed + costs.sum::<usize>(),
-        }
+            lengths: Lengths::uniform(key - prefix, usize::from(value))?,
+            key: self.key,
+        })
     }
 
     /// In as few bytes as can be.
     fn dense(items: &[Item<'_>], is_branch: bool) -> Self {
-        Plan::uniform(items, is_branch).unwrap_or_else(|| Plan::loose(items, is_branch))
+        let loose = Plan::loose(items, is_branch);
+        loose.as_uniform().unwrap_or(loose)
     }
 
     /// Loose if a page has room for that.
     fn fitting(items: &[Item<'_>], is_branch: bool, page_size: usize) -> Self {
         let loose = Plan::loose(items, is_branch);
-        if loose.bytes <= usable_bytes(page_size) {
-            return loose;
+        match loose.as_uniform() {
+            Some(uniform) if loose.bytes(items, is_branch) > usable_bytes(page_size) => uniform,
+            _ => loose,
         }
-        Plan::uniform(items, is_branch).unwrap_or(loose)
+    }
+
+    /// What the page uses, without the header.
+    fn bytes(&self, items: &[Item<'_>], is_branch: bool) -> usize {
+        let unkeyed = usize::from(is_branch) * (SLOT_BYTES + CHILD_BYTES);
+        let keyed = items.get(usize::from(is_branch)..).unwrap_or_default();
+        let cost = |item: &Item<'_>| item.cost(self.prefix, self.lengths);
+        let costs = match (self.key, keyed.first()) {
+            (Some(_), Some(first)) => keyed.len() * cost(first),
+            _ => keyed.iter().map(cost).sum(),
+        };
+        self.prefix + unkeyed + costs
     }
 
     fn is_uniform(&self) -> bool {
@@ -1622,9 +1633,10 @@ impl Plan {
 /// The bytes that a page with these entries is to use, without the header.
 pub(crate) fn measure(items: &[Item<'_>], is_branch: bool, density: Density) -> usize {
     match density {
-        Density::Roomy => Plan::loose(items, is_branch).bytes,
-        Density::Dense => Plan::dense(items, is_branch).bytes,
+        Density::Roomy => Plan::loose(items, is_branch),
+        Density::Dense => Plan::dense(items, is_branch),
     }
+    .bytes(items, is_branch)
 }
 
 /// The bytes that a leaf would use if it was laid out densely.
@@ -1752,8 +1764,13 @@ pub(crate) fn build(bytes: &mut [u8], items: &[Item<'_>], density: Density) {
 fn build_as(bytes: &mut [u8], items: &[Item<'_>], plan: &Plan) {
     let (is_branch, lengths) = (page::kind(bytes) == BRANCH, plan.lengths);
     let (mut keys, mut key) = (KeyPair::take(), KeyPair::take());
-    let prefix = prefix_of(items, is_branch, &mut keys);
-    let (prefix, key) = (prefix.get(..plan.prefix).unwrap_or(prefix), &mut key.one);
+    if let Some(first) = items.get(usize::from(is_branch)) {
+        first.key(&mut keys.one);
+    }
+    let (prefix, key) = (
+        keys.one.get(..plan.prefix).unwrap_or_default(),
+        &mut key.one,
+    );
     let mut cells_start = bytes.len().saturating_sub(prefix.len());
     put_slice(bytes, cells_start, prefix);
     for (i, item) in items.iter().enumerate() {
@@ -2257,6 +2274,21 @@ mod tests {
         assert_eq!(get_u16(&bytes, LENGTHS), 0);
         let (_, empty) = fill(b"");
         assert_eq!(empty, usable_bytes(4096) / SLOT_BYTES);
+    }
+
+    #[test]
+    fn a_cell_of_no_bytes_can_be_at_the_end_of_the_largest_page() {
+        let mut bytes = leaf(65536);
+        for (i, key) in [&b""[..], b"abcd", b"b"].into_iter().enumerate() {
+            assert!(insert(&mut bytes, i, key, &Payload::Inline(b"")));
+            assert_sound(&bytes);
+        }
+        assert_eq!(Node::new(&bytes).search(b"abcd"), Ok(1));
+        assert_eq!(Node::new(&bytes).payload(1), Payload::Inline(b""));
+        remove(&mut bytes, 0);
+        assert!(insert(&mut bytes, 2, b"c", &Payload::Inline(b"value")));
+        assert_sound(&bytes);
+        assert_eq!(Node::new(&bytes).key_vec(0), b"abcd");
     }
 
     #[test]

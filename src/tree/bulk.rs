@@ -21,7 +21,7 @@ use crate::prefetch::prefetch;
 
 use super::delete::{TOO_EMPTY, collapse, merge_near, percent};
 use super::pages::WritePages;
-use super::{node_at, private};
+use super::{branch_at, node_at, private};
 
 /// Up to so many changes of a leaf are made one after the other, where it has room for them: laying
 /// it out anew costs about as much.
@@ -160,7 +160,7 @@ impl<P: WritePages> Job<'_, P> {
     fn steps(&self, at: &PageRef, level: u8, changes: &[Change<'_>]) -> Result<(Vec<Step>, usize)> {
         let bytes = self.pages.read(at)?;
         node::warm(&bytes);
-        let node = node_at(&bytes, at.page, level)?;
+        let node = branch_at(&bytes, at.page, level)?;
         let mut steps = Vec::with_capacity(changes.len().min(node.count()));
         if level == 1 {
             changes.iter().for_each(|change| prefetch(change.key, 0));

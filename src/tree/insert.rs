@@ -9,6 +9,8 @@
 //!    there the page splits right behind the new entry, or if that is at the end, the new one goes
 //!    alone into a new page. So the page on the left gets and stays full. That is so at the right
 //!    end of the tree, and in leaves whose last inserts each went right behind the one before.
+//!    A leaf that is filled like this is a uniform one, if its entries are all alike: the first one of
+//!    a tree begins as such, and each goes on with what the one before it was when it was full.
 //! 4. After an entry went behind all others, the next one is tried there first ([`append`]).
 
 use crate::format::node::{self, Child, Density, Item, Node, Payload, Scratch};
@@ -17,7 +19,7 @@ use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
 use crate::{Error, Result};
 
 use super::pages::WritePages;
-use super::{node_at, private};
+use super::{branch_at, node_at, private};
 
 /// Stores an entry. True if there was one with this key, which it replaces.
 pub(crate) fn put<P: WritePages>(
@@ -134,7 +136,7 @@ fn append<P: WritePages>(
     let mut above = None;
     for (level, step) in (1..=root.level).rev().zip(&mut *branches) {
         let (page, bytes) = pages.private_bytes(&at)?;
-        let node = node_at(bytes, page, level)?;
+        let node = branch_at(bytes, page, level)?;
         let last = node.child(node.count().saturating_sub(1)).page;
         lead_to(pages, root, above, &at, page)?;
         (*step, above, at) = (page, Some(page), last);
@@ -177,7 +179,7 @@ fn lead_to<P: WritePages>(
 
 #[inline]
 fn change_last_child(bytes: &mut [u8], change: impl FnOnce(&mut Child)) {
-    let node = Node::new(bytes);
+    let node = Node::branch(bytes);
     let last = node.count().saturating_sub(1);
     let mut child = node.child(last);
     change(&mut child);
@@ -220,11 +222,12 @@ fn store_below<P: WritePages>(
 ) -> Result<Stored> {
     let (page, bytes) = pages.private_bytes(at)?;
     node::warm(bytes);
-    let node = node_at(bytes, page, level)?;
     if level == 0 {
+        node_at(bytes, page, 0)?;
         let put = put_in_leaf(bytes, rightmost, key, payload);
         return settle_leaf(pages, page, put, key, payload);
     }
+    let node = branch_at(bytes, page, level)?;
     let i = node.child_index(key);
     let is_last = i + 1 == node.count();
     let child = node.child(i);

@@ -7,7 +7,8 @@
 //!    and runs of this very transaction are for the caller to place where they may stay.
 //! 3. A leaf that is less than [`LOOSE_BELOW`] full, and has room for one more entry of its own,
 //!    takes entries from the next ones below the same branch until it is [`PACKED_AT_MOST`] full; a
-//!    leaf that is emptied that way is freed.
+//!    leaf that is emptied that way is freed. How full it is means: once it is laid out densely, as
+//!    leaves are that get here.
 
 use crate::format::node::{self, Child, Density, Node, Payload, Scratch};
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot, page};

@@ -39,7 +39,8 @@ const RING_GROWTH: u64 = 8;
 /// file each record dirties as many pages as it has entries, so it pays to make few checkpoints.
 const LARGE_RECORDS_SHARE: u64 = 8;
 
-/// A compaction makes the ring this part of the file, if it is larger.
+/// A compaction makes the ring this part of the file, if it is larger. It grows again soon if there is
+/// much to write; until then it is only bytes.
 const COMPACT_RING_SHARE: u64 = 512;
 
 /// The ring of a new file: an empty database stays below 64 KiB.

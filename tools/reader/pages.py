@@ -186,6 +186,7 @@ class Node:
         page, at = self.page, PAGE_HEADER + SLOT * slot
         head, offset, length = struct.unpack_from("<IHH", page.raw, at)
         overflow, length = length & OVERFLOW, length & ~OVERFLOW
+        offset = offset or 65536
         if self.branch and overflow:
             raise page.fault(f"slot {slot} of a branch has an overflow flag", at + 6)
         no_key = self.branch and slot == 0

@@ -118,7 +118,10 @@ fn fragments(bytes: &[u8]) -> Vec<Named> {
         .filter_map(|(i, slot)| {
             let (offset, length) = match header.kind {
                 UNIFORM_LEAF => uniform_cell(&header, cells_end, i)?,
-                _ => (number(slot, 4)?, number(slot, 6)?),
+                _ => match (number(slot, 4)?, number(slot, 6)?) {
+                    (0, length) => (1 << 16, length),
+                    found => found,
+                },
             };
             fragment(bytes, header.lengths, prefix, slot, offset, length)
         })
