@@ -277,17 +277,14 @@ impl Lengths {
     /// Whether a value can be stored beside such a suffix without laying the page out anew.
     #[inline]
     fn allow(self, suffix: usize, payload: &Payload<'_>) -> bool {
-        match (self, payload.inline_bytes()) {
-            (Lengths::InCells, _) | (Lengths::Same(_), None) => true,
-            (Lengths::Same(all), Some(value)) => usize::from(all) == value,
-            (Lengths::Uniform { .. }, None) => false,
-            (
-                Lengths::Uniform {
-                    suffix: s,
-                    value: v,
-                },
-                Some(value),
-            ) => usize::from(s) == suffix && usize::from(v) == value,
+        let value = payload.inline_bytes();
+        match self {
+            Lengths::InCells => true,
+            Lengths::Same(all) => value.is_none_or(|value| usize::from(all) == value),
+            Lengths::Uniform {
+                suffix: of_all,
+                value: all,
+            } => usize::from(of_all) == suffix && value == Some(usize::from(all)),
         }
     }
 }
@@ -2342,6 +2339,24 @@ mod tests {
         assert_eq!(page::kind(&bytes), LEAF);
         assert!(insert(&mut bytes, 0, b"k", &Payload::Inline(&[5; 150])));
         assert_sound(&bytes);
+    }
+
+    #[test]
+    fn a_uniform_leaf_that_a_strange_key_is_cut_off_from_stays_one() {
+        let key = |n: u16| [&[b'm'; 900][..], &n.to_be_bytes(), &[7; 8]].concat();
+        let entries: BTreeMap<_, _> = (0..105).map(|n| (key(n * 300), vec![5; 20])).collect();
+        assert!((4035..=usable_bytes(4096)).contains(&dense(&entries)));
+        let bytes = uniform_leaf(&entries);
+        assert_holds(&bytes, &entries);
+        for (i, strange) in [(0, b"a"), (105, b"z")] {
+            assert!(!insert(
+                &mut bytes.clone(),
+                i,
+                strange,
+                &Payload::Inline(b"v")
+            ));
+            assert_splits(&bytes, i, strange, Payload::Inline(b"v"));
+        }
     }
 
     #[test]
