@@ -6,7 +6,9 @@
 //!    a lower place, because the lowest free page is always allocated first. It needs no record in
 //!    the log; a crash that loses it loses no data.
 //! 2. A step allocates nothing behind the present end, and is taken only while enough free pages
-//!    are left for the checkpoints that follow; so the file does not grow on the way.
+//!    are left for the checkpoints that follow; so the file does not grow on the way. (Only a log ring
+//!    that is more than twice as long as it should be may get a shorter one behind the end, if there
+//!    is no gap: the next round moves that one into the place of the long one.)
 //! 3. The tail comes free when a checkpoint has made the new places durable, and is cut only as
 //!    far as no snapshot sees it.
 

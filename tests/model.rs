@@ -392,6 +392,76 @@ fn many_changes_count_as_single_ones_do() {
     }
 }
 
+/// Entries of the same lengths, in order, packed by a compaction, and mixed with others.
+#[test]
+fn entries_of_the_same_lengths_behave_like_an_ordered_map() {
+    for seed in 0..30 {
+        let mut random = Random(seed);
+        let db = repeatable()
+            .open_storage(SimDisk::new(seed).storage())
+            .unwrap();
+        let key = |n: u64| [&b"key"[..], &n.to_be_bytes(), &[9; 10]].concat();
+        let step = 1 + seed % 2 * 0x0101_0101_0101;
+        let fill: Vec<_> = (0..300)
+            .map(|i| (key(i * 4 * step), random.bytes(40)))
+            .collect();
+        let mut model = std::collections::BTreeMap::new();
+        db.write(|tx| {
+            for (key, value) in &fill {
+                tx.tree("a")?.put(key, value)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+        model.extend(fill);
+        for round in 0..6 {
+            if round % 2 == 1 {
+                db.compact().unwrap();
+            }
+            db.write(|tx| {
+                let mut tree = tx.tree("a")?;
+                for _ in 0..30 {
+                    let n = random.below(1250);
+                    let (mut key, mut length) = (key(n * step), 40);
+                    match random.below(20) {
+                        0 => length = 39,
+                        1 => length = 2000,
+                        2 => key.truncate(12),
+                        _ => {}
+                    }
+                    if random.below(3) == 0 {
+                        let was_there = model.remove(&key).is_some();
+                        assert_eq!(tree.delete(&key)?, was_there);
+                    } else {
+                        let value = random.bytes(length);
+                        let replaced = tree.put(&key, &value)?;
+                        assert_eq!(replaced, model.insert(key, value).is_some());
+                    }
+                }
+                Ok(())
+            })
+            .unwrap();
+            db.check().unwrap();
+            let snapshot = db.begin_read().unwrap();
+            let view = snapshot.tree("a").unwrap();
+            let mut reader = view.reader();
+            for (key, value) in &model {
+                assert_eq!(reader.get(key).unwrap(), Some(value.as_slice()));
+            }
+            let mut expected = model.iter();
+            let mut cursor = view.cursor();
+            let mut is_there = cursor.first().unwrap();
+            while is_there {
+                let (key, value) = expected.next().unwrap();
+                assert_eq!(cursor.key(), key.as_slice());
+                assert_eq!(cursor.value().unwrap(), value.as_slice());
+                is_there = cursor.next().unwrap();
+            }
+            assert_eq!(expected.next(), None);
+        }
+    }
+}
+
 /// More than is gathered at a time, in order and not.
 #[test]
 fn many_changes_are_made_some_at_a_time() {

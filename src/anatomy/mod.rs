@@ -55,6 +55,8 @@ pub const BRANCH: u8 = page_format::BRANCH;
 pub const SPACE_BITMAP: u8 = page_format::SPACE_BITMAP;
 /// Kind of page.
 pub const SPACE_INDEX: u8 = page_format::SPACE_INDEX;
+/// Kind of page.
+pub const UNIFORM_LEAF: u8 = page_format::UNIFORM_LEAF;
 /// Kind of record.
 pub const COMMIT: u8 = record::COMMIT;
 /// Kind of record.

@@ -98,6 +98,8 @@ pub struct PageHeader {
     pub cells_start: u32,
     pub prefix: u16,
     pub garbage: u16,
+    /// The length of all suffixes of a uniform leaf, which has no garbage.
+    pub suffix: u16,
     pub appends: u16,
     pub lengths: u16,
 }
@@ -105,6 +107,8 @@ pub struct PageHeader {
 impl PageHeader {
     /// Reads it from the beginning of a page.
     pub fn decode(bytes: &[u8]) -> Self {
+        let is_uniform = page::kind(bytes) == page::UNIFORM_LEAF;
+        let garbage = format::get_u16(bytes, page::GARBAGE);
         PageHeader {
             checksum: format::get_u32(bytes, page::CHECKSUM),
             page: format::get_u32(bytes, page::PAGE),
@@ -114,10 +118,24 @@ impl PageHeader {
             count: format::get_u16(bytes, page::COUNT),
             cells_start: format::get_u32(bytes, page::CELLS_START),
             prefix: format::get_u16(bytes, page::PREFIX),
-            garbage: format::get_u16(bytes, page::GARBAGE),
+            garbage: if is_uniform { 0 } else { garbage },
+            suffix: if is_uniform { garbage } else { 0 },
             appends: format::get_u16(bytes, page::APPENDS),
             lengths: format::get_u16(bytes, page::LENGTHS),
         }
+    }
+
+    /// The bytes of each slot of a node.
+    pub fn slot_bytes(&self) -> usize {
+        match self.kind {
+            page::UNIFORM_LEAF => node::UNIFORM_SLOT_BYTES,
+            _ => node::SLOT_BYTES,
+        }
+    }
+
+    /// The offset in the page of a node's slot.
+    pub fn slot_offset(&self, slot: usize) -> u32 {
+        (page::HEADER_BYTES + self.slot_bytes() * slot) as u32
     }
 }
 
@@ -221,15 +239,14 @@ impl<'a> Node<'a> {
     }
 
     /// The offset in the page of a slot.
-    pub fn slot_offset(slot: usize) -> u32 {
-        (page::HEADER_BYTES + node::SLOT_BYTES * slot) as u32
+    pub fn slot_offset(&self, slot: usize) -> u32 {
+        self.node.slot_at(slot) as u32
     }
 
     /// The offset in the page of a slot's cell, and the length of the suffix that it describes.
     pub fn slot(&self, slot: usize) -> (u16, u16) {
-        let at = page::HEADER_BYTES + node::SLOT_BYTES * slot;
-        let length = format::get_u16(self.bytes, at + 6) & 0x7fff;
-        (format::get_u16(self.bytes, at + 4), length)
+        let (offset, length) = self.node.cell_at(slot);
+        (offset as u16, length as u16)
     }
 }
 

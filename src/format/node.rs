@@ -14,9 +14,14 @@
 //!                           30 lengths u16 (leaves: 0, or 1 more than the length of every inline
 //!                           value of the page)
 //!
+//!  A uniform leaf, whose suffixes all have one length and whose values all have one, has in
+//!  26 the suffix u16 and slots of 4 bytes: the head. The cell of slot i is at
+//!  page_size - prefix - (i + 1) * (r + value).
+//!
 //!  slot i, at 32 + 8 * i                       (suffix = the key without the page's prefix)
 //!  +0  u32  head     the first 4 bytes of the suffix as a big-endian number, zero-padded
-//!  +4  u16  offset   of the cell, from the start of the page
+//!  +4  u16  offset   of the cell, from the start of the page; 0 for 65536, where a cell of no
+//!                    bytes can be
 //!  +6  u16  length   bits 0..14: length of the suffix; bit 15: the value is in an overflow run
 //!
 //!  leaf cell, inline        +0 u16 value length | +2 rest | +2+r value, if `lengths` is 0;
@@ -46,7 +51,16 @@
 //!    (A page whose values have one length saves 2 bytes of at least 10 for each. A value of another
 //!    length costs it those: it then holds at most `p + 5 (U - p) / 4 + (U / 3 - p)`, of which the
 //!    larger half is still less than `U`.)
-//! 7. Readers are total: whatever the bytes, they return something and never panic. On a page that
+//!    A uniform leaf saves 4 more. Its entries have `UNIFORM_VALUE_MIN` bytes and the 4 of the slot at
+//!    least, so they grow from `c >= 24` to at most `c + 6`, which is `5 c / 4` again. Where a key
+//!    that does not share the prefix is cut off alone, what is left may fit no other way than before:
+//!    [`build`] lays it out as a uniform leaf then, whatever else was wanted. (Its suffixes keep 4
+//!    bytes, if the keys have them, so a longer prefix never takes more room than it saves.)
+//! 7. A uniform leaf is one that was filled in order, by appending, in bulk or by compaction, or one
+//!    that fits no other way. An insert between its entries makes another leaf of it: the cells would
+//!    have to move, each time, and where one comes there come more. So trees that take entries in
+//!    random order pay for it once a leaf at most.
+//! 8. Readers are total: whatever the bytes, they return something and never panic. On a page that
 //!    passed [`validate`] what they return is what the page says.
 
 use std::cmp::Ordering;
@@ -57,7 +71,7 @@ use crate::prefetch::prefetch;
 
 use super::page::{
     self, APPENDS, BRANCH, CELLS_START, COUNT, GARBAGE, HEADER_BYTES, KIND, LEAF, LENGTHS, LEVEL,
-    PREFIX,
+    PREFIX, SUFFIX, UNIFORM_LEAF,
 };
 use super::{
     Fault, PageNumber, PageRef, RunRef, get_u16, get_u32, get_u64, put_u16, put_u32, put_u64,
@@ -66,6 +80,10 @@ use super::{
 pub(crate) const SLOT_BYTES: usize = 8;
 /// How many bytes of the suffix live in the slot.
 pub(crate) const HEAD_BYTES: usize = 4;
+/// A slot of a uniform leaf is a head and nothing else.
+pub(crate) const UNIFORM_SLOT_BYTES: usize = HEAD_BYTES;
+/// Values of a uniform leaf have at least so many bytes (invariant 6).
+pub(crate) const UNIFORM_VALUE_MIN: usize = 20;
 /// The fixed part of a branch cell: page, checksum, count.
 pub(crate) const CHILD_BYTES: usize = 16;
 const CHILD_CHECKSUM: usize = 4;
@@ -161,34 +179,47 @@ impl Payload<'_> {
     }
 }
 
-/// Where a leaf says how long its inline values are.
+/// Where a page says how long its suffixes and its inline values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lengths {
-    /// Each cell has the length of its value.
+    /// Each slot has the length of its suffix, each cell that of its value.
     InCells,
-    /// All have this one, which is in the page's header.
+    /// All values have this length, which is in the page's header.
     Same(u16),
+    /// All suffixes and all values have these, and there is no value in a run: a uniform leaf.
+    Uniform { suffix: u16, value: u16 },
 }
 
 impl Lengths {
     #[inline]
-    fn decode(raw: u16) -> Self {
+    fn of(bytes: &[u8]) -> Self {
+        let raw = get_u16(bytes, LENGTHS);
+        if page::kind(bytes) == UNIFORM_LEAF {
+            return Lengths::Uniform {
+                suffix: get_u16(bytes, SUFFIX),
+                value: raw.saturating_sub(1),
+            };
+        }
         match raw.checked_sub(1) {
             None => Lengths::InCells,
             Some(length) => Lengths::Same(length),
         }
     }
 
-    fn encode(self) -> u16 {
-        match self {
+    /// Puts them into the header of a page that has no garbage, or is not uniform and was not before.
+    fn store(self, bytes: &mut [u8]) {
+        let raw = match self {
             Lengths::InCells => 0,
-            Lengths::Same(length) => length.saturating_add(1),
+            Lengths::Same(value) | Lengths::Uniform { value, .. } => value.saturating_add(1),
+        };
+        put_u16(bytes, LENGTHS, raw);
+        if let Lengths::Uniform { suffix, .. } = self {
+            page::set_kind(bytes, UNIFORM_LEAF);
+            put_u16(bytes, SUFFIX, suffix);
+        } else if page::kind(bytes) == UNIFORM_LEAF {
+            page::set_kind(bytes, LEAF);
+            put_u16(bytes, GARBAGE, 0);
         }
-    }
-
-    #[inline]
-    fn of(bytes: &[u8]) -> Self {
-        Self::decode(get_u16(bytes, LENGTHS))
     }
 
     /// Of a page whose only inline value has this length.
@@ -196,23 +227,72 @@ impl Lengths {
         Lengths::Same(length as u16)
     }
 
+    /// Of a leaf whose suffixes and values all have these, if it can be uniform.
+    fn uniform(suffix: usize, value: usize) -> Option<Self> {
+        let (suffix, value) = (u16::try_from(suffix).ok()?, u16::try_from(value).ok()?);
+        let is_long = usize::from(value) >= UNIFORM_VALUE_MIN;
+        is_long.then_some(Lengths::Uniform { suffix, value })
+    }
+
+    /// Of a leaf that gets its first entry.
+    fn first(bytes: &[u8], key: &[u8], payload: &Payload<'_>) -> Self {
+        let Some(length) = payload.inline_bytes() else {
+            return Lengths::InCells;
+        };
+        let uniform = match page::kind(bytes) {
+            UNIFORM_LEAF => Lengths::uniform(key.len(), length),
+            _ => None,
+        };
+        uniform.unwrap_or(Lengths::only(length))
+    }
+
+    #[inline]
+    fn is_uniform(self) -> bool {
+        matches!(self, Lengths::Uniform { .. })
+    }
+
+    #[inline]
+    fn slot_bytes(self) -> usize {
+        match self {
+            Lengths::InCells | Lengths::Same(_) => SLOT_BYTES,
+            Lengths::Uniform { .. } => UNIFORM_SLOT_BYTES,
+        }
+    }
+
+    /// Where slot `i` is in the page.
+    #[inline]
+    fn slot_at(self, i: usize) -> usize {
+        HEADER_BYTES + self.slot_bytes() * i
+    }
+
     /// What cells of inline values have in front.
     #[inline]
     fn field_bytes(self) -> usize {
         match self {
             Lengths::InCells => VALUE_LENGTH_BYTES,
-            Lengths::Same(_) => 0,
+            Lengths::Same(_) | Lengths::Uniform { .. } => 0,
         }
     }
 
-    /// Whether a value of `length` bytes can be stored without laying the page out anew.
+    /// Whether a value can be stored beside such a suffix without laying the page out anew.
     #[inline]
-    fn allow(self, length: usize) -> bool {
+    fn allow(self, suffix: usize, payload: &Payload<'_>) -> bool {
+        let value = payload.inline_bytes();
         match self {
             Lengths::InCells => true,
-            Lengths::Same(all) => usize::from(all) == length,
+            Lengths::Same(all) => value.is_none_or(|value| usize::from(all) == value),
+            Lengths::Uniform {
+                suffix: of_all,
+                value: all,
+            } => usize::from(of_all) == suffix && value == Some(usize::from(all)),
         }
     }
+}
+
+/// The bytes of each cell of a uniform leaf.
+#[inline]
+fn stride(suffix: u16, value: u16) -> usize {
+    usize::from(suffix).saturating_sub(HEAD_BYTES) + usize::from(value)
 }
 
 #[derive(Clone, Copy, Default)]
@@ -228,9 +308,11 @@ impl Slot {
     fn decode(raw: [u8; SLOT_BYTES]) -> Self {
         let raw = u64::from_le_bytes(raw);
         let length = (raw >> 48) as u16;
+        // 0 stands for 65536: an empty cell at the end of a page of that size.
+        let offset = ((raw >> 32) as u16).wrapping_sub(1);
         Slot {
             head: raw as u32,
-            offset: usize::from((raw >> 32) as u16),
+            offset: usize::from(offset) + 1,
             length: usize::from(length & !OVERFLOW_FLAG),
             overflow: length & OVERFLOW_FLAG != 0,
         }
@@ -240,7 +322,8 @@ impl Slot {
     fn encode(self) -> [u8; SLOT_BYTES] {
         let flag = if self.overflow { OVERFLOW_FLAG } else { 0 };
         let length = self.length as u16 | flag;
-        let raw = u64::from(self.head) | (self.offset as u64) << 32 | u64::from(length) << 48;
+        let offset = u64::from(self.offset as u16);
+        let raw = u64::from(self.head) | offset << 32 | u64::from(length) << 48;
         raw.to_le_bytes()
     }
 
@@ -250,9 +333,11 @@ impl Slot {
     }
 }
 
+/// The head in a slot of either kind, which begins with it.
 #[inline]
-fn slot_head(raw: &[u8; SLOT_BYTES]) -> u32 {
-    u64::from_le_bytes(*raw) as u32
+fn slot_head<const N: usize>(raw: &[u8; N]) -> u32 {
+    raw.first_chunk()
+        .map_or(0, |head| u32::from_le_bytes(*head))
 }
 
 /// The first 4 bytes as a number that orders as they do; missing ones count as 0.
@@ -273,7 +358,7 @@ fn head_of(suffix: &[u8]) -> u32 {
 /// How many leading slots satisfy `goes_left`, which holds for a leading part of them. The loop
 /// has no branch that depends on the data, so nothing is mispredicted.
 #[inline]
-fn partition(slots: &[[u8; SLOT_BYTES]], goes_left: impl Fn(u32) -> bool) -> usize {
+fn partition<const N: usize>(slots: &[[u8; N]], goes_left: impl Fn(u32) -> bool) -> usize {
     let mut base = 0;
     let mut size = slots.len();
     while size > 1 {
@@ -307,7 +392,8 @@ pub(crate) fn shortest_separator(left: &[u8], right: &[u8]) -> Vec<u8> {
 #[derive(Clone, Copy)]
 pub(crate) struct Node<'a> {
     bytes: &'a [u8],
-    slots: &'a [[u8; SLOT_BYTES]],
+    /// Whole slots, of a size that goes with `lengths`.
+    slots: &'a [u8],
     prefix: &'a [u8],
     lengths: Lengths,
 }
@@ -315,17 +401,75 @@ pub(crate) struct Node<'a> {
 impl<'a> Node<'a> {
     #[inline]
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        let slots_end = HEADER_BYTES + SLOT_BYTES * page::count(bytes);
-        let slots = bytes.get(HEADER_BYTES..slots_end).unwrap_or_default();
+        Self::with(bytes, Lengths::of(bytes))
+    }
+
+    /// Like [`new`](Self::new), for a page above the leaves: it cannot be a uniform leaf, so much
+    /// need not be asked for.
+    #[inline]
+    pub(crate) fn branch(bytes: &'a [u8]) -> Self {
+        Self::with(bytes, Lengths::InCells)
+    }
+
+    #[inline]
+    fn with(bytes: &'a [u8], lengths: Lengths) -> Self {
+        let slots_end = lengths.slot_at(page::count(bytes));
         let prefix = usize::from(get_u16(bytes, PREFIX));
         Node {
             bytes,
-            slots: slots.as_chunks().0,
+            slots: bytes.get(HEADER_BYTES..slots_end).unwrap_or_default(),
             prefix: bytes
                 .get(bytes.len().saturating_sub(prefix)..)
                 .unwrap_or_default(),
-            lengths: Lengths::of(bytes),
+            lengths,
         }
+    }
+
+    /// The slots, unless it is a uniform leaf.
+    #[inline]
+    fn full_slots(&self) -> &'a [[u8; SLOT_BYTES]] {
+        self.slots.as_chunks().0
+    }
+
+    /// The slots of a uniform leaf.
+    #[inline]
+    fn heads(&self) -> &'a [[u8; UNIFORM_SLOT_BYTES]] {
+        self.slots.as_chunks().0
+    }
+
+    /// How many leading slots have heads that satisfy `goes_left`.
+    #[inline]
+    fn partition(&self, goes_left: impl Fn(u32) -> bool) -> usize {
+        match self.lengths.is_uniform() {
+            false => partition(self.full_slots(), goes_left),
+            true => partition(self.heads(), goes_left),
+        }
+    }
+
+    #[inline]
+    fn head(&self, i: usize) -> Option<u32> {
+        match self.lengths.is_uniform() {
+            false => self.full_slots().get(i).map(slot_head),
+            true => self.heads().get(i).map(slot_head),
+        }
+    }
+
+    /// Whether it is a leaf whose entries all have the same lengths.
+    pub(crate) fn is_uniform(&self) -> bool {
+        self.lengths.is_uniform()
+    }
+
+    /// How much shorter the slots could be at most.
+    pub(crate) fn uniform_saves(&self) -> usize {
+        match self.lengths {
+            Lengths::Same(_) => self.count() * (SLOT_BYTES - UNIFORM_SLOT_BYTES),
+            Lengths::InCells | Lengths::Uniform { .. } => 0,
+        }
+    }
+
+    /// Where slot `i` is in the page.
+    pub(crate) fn slot_at(&self, i: usize) -> usize {
+        self.lengths.slot_at(i)
     }
 
     #[inline]
@@ -340,7 +484,7 @@ impl<'a> Node<'a> {
 
     #[inline]
     pub(crate) fn count(&self) -> usize {
-        self.slots.len()
+        self.slots.len() / self.lengths.slot_bytes()
     }
 
     #[inline]
@@ -360,7 +504,10 @@ impl<'a> Node<'a> {
     }
 
     fn garbage(&self) -> usize {
-        usize::from(get_u16(self.bytes, GARBAGE))
+        match self.lengths.is_uniform() {
+            false => usize::from(get_u16(self.bytes, GARBAGE)),
+            true => 0,
+        }
     }
 
     fn cells_end(&self) -> usize {
@@ -368,7 +515,7 @@ impl<'a> Node<'a> {
     }
 
     fn slots_end(&self) -> usize {
-        HEADER_BYTES + SLOT_BYTES * self.count()
+        self.slot_at(self.count())
     }
 
     /// The bytes between the slots and the cells.
@@ -380,15 +527,41 @@ impl<'a> Node<'a> {
     /// The bytes that slots, cells and prefix take, without garbage.
     pub(crate) fn used(&self) -> usize {
         let cells = self.bytes.len().saturating_sub(self.cells_start());
-        (SLOT_BYTES * self.count() + cells).saturating_sub(self.garbage())
+        (self.slots.len() + cells).saturating_sub(self.garbage())
     }
 
     #[inline]
     fn slot(&self, i: usize) -> Slot {
-        match self.slots.get(i) {
+        if let Lengths::Uniform { suffix, value } = self.lengths {
+            return self.uniform_slot(i, suffix, value);
+        }
+        match self.full_slots().get(i) {
             Some(raw) => Slot::decode(*raw),
             None => Slot::default(),
         }
+    }
+
+    /// What a slot of another leaf would say: the cells of a uniform one lie side by side, the
+    /// first at the end of the page, as appending leaves them.
+    #[inline]
+    fn uniform_slot(&self, i: usize, suffix: u16, value: u16) -> Slot {
+        let Some(raw) = self.heads().get(i) else {
+            return Slot::default();
+        };
+        let behind = (i + 1).saturating_mul(stride(suffix, value));
+        Slot {
+            head: slot_head(raw),
+            offset: self.cells_end().saturating_sub(behind),
+            length: usize::from(suffix),
+            overflow: false,
+        }
+    }
+
+    /// The offset of a slot's cell in the page, and the length of the suffix.
+    #[cfg(feature = "inspect")]
+    pub(crate) fn cell_at(&self, i: usize) -> (usize, usize) {
+        let slot = self.slot(i);
+        (slot.offset, slot.length)
     }
 
     /// How many leading slots have no key.
@@ -418,7 +591,7 @@ impl<'a> Node<'a> {
     fn value_bytes(&self, slot: &Slot) -> usize {
         match self.lengths {
             Lengths::InCells => usize::from(get_u16(self.bytes, slot.offset)),
-            Lengths::Same(length) => usize::from(length),
+            Lengths::Same(value) | Lengths::Uniform { value, .. } => usize::from(value),
         }
     }
 
@@ -482,7 +655,7 @@ impl<'a> Node<'a> {
             return Err(self.beside(key));
         };
         let head = head_of(suffix);
-        self.search_ties_from(partition(self.slots, |other| other < head), suffix, head)
+        self.search_ties_from(self.partition(|other| other < head), suffix, head)
     }
 
     /// Where a key belongs that does not share the prefix.
@@ -498,7 +671,7 @@ impl<'a> Node<'a> {
             return self.beside(key);
         };
         let head = head_of(suffix);
-        partition(self.slots, |other| other < head)
+        self.partition(|other| other < head)
     }
 
     /// Like [`search`](Self::search), from what [`lowest`](Self::lowest) said of the key.
@@ -512,11 +685,7 @@ impl<'a> Node<'a> {
 
     #[inline]
     fn search_ties_from(&self, low: usize, suffix: &[u8], head: u32) -> Result<usize, usize> {
-        let ties = |i: usize| {
-            self.slots
-                .get(i)
-                .is_some_and(|slot| slot_head(slot) == head)
-        };
+        let ties = |i: usize| self.head(i) == Some(head);
         if !ties(low) {
             return Err(low);
         }
@@ -525,7 +694,7 @@ impl<'a> Node<'a> {
             Ordering::Greater => Err(low),
             Ordering::Less if !ties(low + 1) => Err(low + 1),
             Ordering::Less => {
-                let end = partition(self.slots, |other| other <= head);
+                let end = self.partition(|other| other <= head);
                 self.search_ties(low + 1..end, suffix)
             }
         }
@@ -549,20 +718,15 @@ impl<'a> Node<'a> {
     /// In a branch: the child whose keys include `key`.
     #[inline]
     pub(crate) fn child_index(&self, key: &[u8]) -> usize {
-        let keyed = self.slots.get(1..).unwrap_or_default();
+        let slots = self.full_slots();
+        let keyed = slots.get(1..).unwrap_or_default();
         let Some(suffix) = key.strip_prefix(self.prefix) else {
             return if key < self.prefix { 0 } else { keyed.len() };
         };
         let head = head_of(suffix);
         // Slot `i` is `keyed[i - 1]`, so a number of keys passed is a child's index.
         let index = partition(keyed, |other| other <= head);
-        let ties = |i: usize| {
-            i > 0
-                && self
-                    .slots
-                    .get(i)
-                    .is_some_and(|slot| slot_head(slot) == head)
-        };
+        let ties = |i: usize| i > 0 && { slots.get(i) }.is_some_and(|slot| slot_head(slot) == head);
         if !ties(index) || self.settle(index, suffix) != Ordering::Greater {
             return index;
         }
@@ -584,8 +748,9 @@ impl<'a> Node<'a> {
             return self.child_index(key);
         };
         let head = head_of(suffix);
-        let is_above = near == 0 || { self.slots.get(near) }.is_some_and(|s| slot_head(s) < head);
-        let is_below = { self.slots.get(near + 1) }.is_none_or(|s| head < slot_head(s));
+        let slots = self.full_slots();
+        let is_above = near == 0 || { slots.get(near) }.is_some_and(|s| slot_head(s) < head);
+        let is_below = { slots.get(near + 1) }.is_none_or(|s| head < slot_head(s));
         if is_above && is_below {
             return near;
         }
@@ -696,7 +861,7 @@ impl<'a> Node<'a> {
             cells.push((slot.offset, self.cell_bytes(&slot)));
             let unused_bits = 8 * HEAD_BYTES.saturating_sub(slot.length) as u32;
             if slot.head & !u32::MAX.checked_shl(unused_bits).unwrap_or(0) != 0 {
-                let at = HEADER_BYTES + SLOT_BYTES * i;
+                let at = self.slot_at(i);
                 return Err(Fault::new(
                     "the head of a short key is not padded with zeroes",
                     at,
@@ -746,10 +911,13 @@ pub(crate) fn validate(bytes: &[u8], page: PageNumber) -> Result<(), Fault> {
             count as u64,
         ));
     }
+    if let Lengths::Uniform { suffix, value } = node.lengths {
+        return validate_uniform(&node, suffix, value);
+    }
     let is_branch = node.is_branch();
     let (cells_start, cells_end) = (node.cells_start(), node.cells_end());
     let longest_key = max_key_bytes(bytes.len() as u32);
-    for (i, raw) in node.slots.iter().enumerate() {
+    for (i, raw) in node.full_slots().iter().enumerate() {
         let slot = Slot::decode(*raw);
         let at = HEADER_BYTES + SLOT_BYTES * i;
         if slot.offset < cells_start {
@@ -794,6 +962,38 @@ pub(crate) fn validate(bytes: &[u8], page: PageNumber) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The header of a uniform leaf says where every cell is.
+fn validate_uniform(node: &Node<'_>, suffix: u16, value: u16) -> Result<(), Fault> {
+    if usize::from(value) < UNIFORM_VALUE_MIN {
+        return Err(Fault::new(
+            "the values of a uniform leaf are too short",
+            LENGTHS,
+            UNIFORM_VALUE_MIN as u64 + 1,
+            u64::from(get_u16(node.bytes, LENGTHS)),
+        ));
+    }
+    let longest_key = max_key_bytes(node.bytes.len() as u32);
+    if node.prefix.len() + usize::from(suffix) > longest_key {
+        return Err(Fault::new(
+            "the keys of a uniform leaf are too long",
+            SUFFIX,
+            longest_key as u64,
+            u64::from(suffix),
+        ));
+    }
+    let cells = node.count().saturating_mul(stride(suffix, value));
+    let between = node.cells_end().saturating_sub(node.cells_start());
+    if cells != between {
+        return Err(Fault::new(
+            "the cells of a uniform leaf do not fill their place",
+            CELLS_START,
+            node.cells_end().saturating_sub(cells) as u64,
+            node.cells_start() as u64,
+        ));
+    }
+    Ok(())
+}
+
 fn validate_header(bytes: &[u8]) -> Result<usize, Fault> {
     let size = bytes.len() as u64;
     if size < u64::from(page::MIN_PAGE_SIZE) || size > u64::from(page::MAX_PAGE_SIZE) {
@@ -805,7 +1005,7 @@ fn validate_header(bytes: &[u8]) -> Result<usize, Fault> {
         ));
     }
     let (kind, level, count) = (page::kind(bytes), page::level(bytes), page::count(bytes));
-    if kind != LEAF && kind != BRANCH {
+    if kind != LEAF && kind != BRANCH && kind != UNIFORM_LEAF {
         return Err(Fault::new(
             "the page is not a tree node",
             KIND,
@@ -813,7 +1013,7 @@ fn validate_header(bytes: &[u8]) -> Result<usize, Fault> {
             u64::from(kind),
         ));
     }
-    if (kind == LEAF) != (level == 0) {
+    if (kind != BRANCH) != (level == 0) {
         return Err(Fault::new(
             "the level does not go with the kind of node",
             LEVEL,
@@ -834,7 +1034,7 @@ fn validate_header(bytes: &[u8]) -> Result<usize, Fault> {
             prefix as u64,
         ));
     }
-    let slots_end = HEADER_BYTES + SLOT_BYTES * count;
+    let slots_end = Lengths::of(bytes).slot_at(count);
     let cells_start = get_u32(bytes, CELLS_START) as usize;
     let cells_end = bytes.len() - prefix;
     if slots_end > cells_start || cells_start > cells_end {
@@ -846,7 +1046,7 @@ fn validate_header(bytes: &[u8]) -> Result<usize, Fault> {
         ));
     }
     let garbage = usize::from(get_u16(bytes, GARBAGE));
-    if garbage > cells_end - cells_start {
+    if kind != UNIFORM_LEAF && garbage > cells_end - cells_start {
         return Err(Fault::new(
             "more garbage than cells",
             GARBAGE,
@@ -951,8 +1151,16 @@ fn place(
         length: suffix.len(),
         overflow: matches!(payload, Payload::Run(_)),
     };
-    put_slice(bytes, HEADER_BYTES + SLOT_BYTES * i, &slot.encode());
+    put_slot(bytes, i, &slot, lengths);
     offset
+}
+
+fn put_slot(bytes: &mut [u8], i: usize, slot: &Slot, lengths: Lengths) {
+    let at = lengths.slot_at(i);
+    match lengths.is_uniform() {
+        false => put_slice(bytes, at, &slot.encode()),
+        true => put_u32(bytes, at, slot.head),
+    }
 }
 
 /// Inserts an entry or a child as slot `i`. Squeezes out garbage and changes the prefix if that
@@ -962,8 +1170,8 @@ pub(crate) fn insert(bytes: &mut [u8], i: usize, key: &[u8], payload: &Payload<'
     let node = Node::new(bytes);
     let count = node.count();
     let (is_branch, cells_start, gap) = (node.is_branch(), node.cells_start(), node.gap());
-    let lengths = match (count, payload.inline_bytes()) {
-        (0, Some(length)) => Lengths::only(length),
+    let lengths = match count {
+        0 if !is_branch => Lengths::first(bytes, key, payload),
         _ => node.lengths,
     };
     let key = if is_branch && i == 0 { &[] } else { key };
@@ -972,21 +1180,21 @@ pub(crate) fn insert(bytes: &mut [u8], i: usize, key: &[u8], payload: &Payload<'
         None if is_branch && i == 0 => key,
         None => return insert_rebuilding(bytes, i, key, payload),
     };
-    let is_allowed = payload
-        .inline_bytes()
-        .is_none_or(|length| lengths.allow(length));
-    if !is_allowed || SLOT_BYTES + payload.cell_bytes(suffix.len(), lengths) > gap {
+    // Cells of a uniform leaf are in the order of the slots: what is not behind all others would
+    // move many of them, each time.
+    let is_allowed = lengths.allow(suffix.len(), payload) && (i == count || !lengths.is_uniform());
+    let slot_bytes = lengths.slot_bytes();
+    if !is_allowed || slot_bytes + payload.cell_bytes(suffix.len(), lengths) > gap {
         return insert_rebuilding(bytes, i, key, payload);
     }
-    let (from, to) = (
-        HEADER_BYTES + SLOT_BYTES * i,
-        HEADER_BYTES + SLOT_BYTES * count,
-    );
+    let (from, to) = (lengths.slot_at(i), lengths.slot_at(count));
     if from < to {
-        bytes.copy_within(from..to, from + SLOT_BYTES);
+        bytes.copy_within(from..to, from + slot_bytes);
     }
     let offset = place(bytes, i, cells_start, suffix, payload, lengths);
-    put_u16(bytes, LENGTHS, lengths.encode());
+    if count == 0 {
+        lengths.store(bytes);
+    }
     put_u16(bytes, COUNT, count as u16 + 1);
     put_u32(bytes, CELLS_START, offset as u32);
     note_insert(bytes, i);
@@ -1006,7 +1214,7 @@ pub(crate) fn set_ascent(bytes: &mut [u8], is_ascending: bool, i: usize) {
 }
 
 fn note_insert(bytes: &mut [u8], i: usize) {
-    if page::kind(bytes) == LEAF {
+    if page::kind(bytes) != BRANCH {
         let (run, last) = ascent(bytes);
         let run = if last + 1 == i {
             LONGEST_ASCENT.min(run + 1)
@@ -1022,10 +1230,16 @@ fn insert_rebuilding(bytes: &mut [u8], i: usize, key: &[u8], payload: &Payload<'
     let old = Scratch::copy(bytes);
     let node = Node::new(&old);
     let items = node.items_with(i, key, *payload);
-    if measure(&items, node.is_branch()) > usable_bytes(bytes.len()) {
+    let plan = match node.is_uniform() {
+        false => Plan::loose(&items, node.is_branch()),
+        // Where the next one will be behind it, too, it stays as it is.
+        true if i == node.count() => Plan::dense(&items, false),
+        true => Plan::fitting(&items, false, bytes.len()),
+    };
+    if plan.bytes(&items, node.is_branch()) > usable_bytes(bytes.len()) {
         return false;
     }
-    build(bytes, &items);
+    build_as(bytes, &items, &plan);
     note_insert(bytes, i);
     true
 }
@@ -1033,14 +1247,16 @@ fn insert_rebuilding(bytes: &mut [u8], i: usize, key: &[u8], payload: &Payload<'
 /// Gives a page that is full the longest prefix that its keys allow. Appending keeps whatever prefix
 /// the page had, mostly none: without this, keys that share their beginning share their heads too,
 /// and each search goes from cell to cell. (Measured: 16% of reading documents by an index.)
+/// Nothing more is expected, so it becomes a uniform leaf if it can.
 pub(crate) fn finish(bytes: &mut [u8]) {
     let old = Scratch::copy(bytes);
     let node = Node::new(&old);
     let items = node.items();
-    let is_longer = prefix_bytes(&items, node.is_branch()) > node.prefix.len();
+    let plan = Plan::dense(&items, node.is_branch());
+    let is_better = plan.prefix > node.prefix.len() || plan.is_uniform() != node.is_uniform();
     // Keys that are whole in their heads save nothing, and the prefix itself takes room.
-    if is_longer && measure(&items, node.is_branch()) <= usable_bytes(bytes.len()) {
-        build(bytes, &items);
+    if is_better && plan.bytes(&items, node.is_branch()) <= usable_bytes(bytes.len()) {
+        build_as(bytes, &items, &plan);
     }
 }
 
@@ -1052,9 +1268,7 @@ pub(crate) fn overwrite(bytes: &mut [u8], i: usize, payload: &Payload<'_>) -> bo
     let (old, new) = (node.own_bytes(&slot), payload.own_bytes());
     let same_sort = slot.overflow == matches!(payload, Payload::Run(_));
     let lengths = node.lengths;
-    let is_allowed = payload
-        .inline_bytes()
-        .is_none_or(|length| lengths.allow(length));
+    let is_allowed = lengths.allow(slot.length, payload);
     if i >= node.count() || !same_sort || new > old || !is_allowed {
         return false;
     }
@@ -1069,14 +1283,16 @@ pub(crate) fn overwrite(bytes: &mut [u8], i: usize, payload: &Payload<'_>) -> bo
         Payload::Run(run) => put_slice(bytes, slot.offset + slot.rest_bytes(), &run.encode()),
         Payload::Child(child) => write_child(bytes, slot.offset, child),
     }
-    add_garbage(bytes, old - new);
+    if old > new {
+        add_garbage(bytes, old - new);
+    }
     true
 }
 
 /// Points child `i` of a branch to another page, with another count.
 #[inline]
 pub(crate) fn set_child(bytes: &mut [u8], i: usize, child: &Child) {
-    let node = Node::new(bytes);
+    let node = Node::branch(bytes);
     if i < node.count() {
         let offset = node.slot(i).offset;
         write_child(bytes, offset, child);
@@ -1092,14 +1308,18 @@ pub(crate) fn remove(bytes: &mut [u8], i: usize) {
         return;
     }
     let slot = node.slot(i);
-    let cell = node.cell_bytes(&slot);
-    if slot.offset == node.cells_start() {
+    let (cell, cells_start, lengths) = (node.cell_bytes(&slot), node.cells_start(), node.lengths);
+    if lengths.is_uniform() && cells_start <= slot.offset {
+        // What lies in front of it are the cells of the slots behind it.
+        bytes.copy_within(cells_start..slot.offset, cells_start + cell);
+        put_u32(bytes, CELLS_START, (cells_start + cell) as u32);
+    } else if slot.offset == cells_start {
         put_u32(bytes, CELLS_START, (slot.offset + cell) as u32);
     } else {
         add_garbage(bytes, cell);
     }
-    let at = HEADER_BYTES + SLOT_BYTES * i;
-    bytes.copy_within(at + SLOT_BYTES..HEADER_BYTES + SLOT_BYTES * count, at);
+    let at = lengths.slot_at(i);
+    bytes.copy_within(at + lengths.slot_bytes()..lengths.slot_at(count), at);
     let count = count - 1;
     put_u16(bytes, COUNT, count as u16);
     if is_branch && i == 0 && count > 0 {
@@ -1110,7 +1330,7 @@ pub(crate) fn remove(bytes: &mut [u8], i: usize) {
         put_u32(bytes, CELLS_START, size);
         put_u16(bytes, GARBAGE, 0);
         put_u16(bytes, PREFIX, 0);
-        put_u16(bytes, LENGTHS, Lengths::InCells.encode());
+        Lengths::InCells.store(bytes);
     } else if count <= usize::from(is_branch) && prefix > 0 {
         put_u16(bytes, PREFIX, 0);
         add_garbage(bytes, prefix);
@@ -1207,38 +1427,39 @@ pub(crate) enum Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    fn key_bytes(&self) -> usize {
-        match self {
-            Item::Kept(node, i) => node.prefix.len() + node.slot(*i).length,
-            Item::New(key, _) => key.len(),
-        }
-    }
-
-    /// The length of its value, if that is in the leaf.
+    /// The lengths of its key and its value, if that is in the leaf.
     #[inline]
-    fn inline_bytes(&self) -> Option<usize> {
+    fn inline_lengths(&self) -> Option<(usize, usize)> {
         match self {
             Item::Kept(node, i) => {
                 let slot = node.slot(*i);
-                (!slot.overflow && !node.is_branch()).then(|| node.value_bytes(&slot))
+                let is_inline = !slot.overflow && !node.is_branch();
+                is_inline.then(|| (node.prefix.len() + slot.length, node.value_bytes(&slot)))
             }
-            Item::New(_, payload) => payload.inline_bytes(),
+            Item::New(key, payload) => Some((key.len(), payload.inline_bytes()?)),
         }
     }
 
-    /// The bytes of the cell without the rest of the key and the length of an inline value.
-    fn own_bytes(&self) -> usize {
-        match self {
-            Item::Kept(node, i) => node.own_bytes(&node.slot(*i)),
-            Item::New(_, payload) => payload.own_bytes(),
-        }
+    #[inline]
+    fn inline_bytes(&self) -> Option<usize> {
+        Some(self.inline_lengths()?.1)
     }
 
     /// The slot and the cell, beside a prefix of `prefix` bytes, in a page of such `lengths`.
+    #[inline]
     fn cost(&self, prefix: usize, lengths: Lengths) -> usize {
-        let rest = self.key_bytes().saturating_sub(prefix + HEAD_BYTES);
-        let length_bytes = self.inline_bytes().map_or(0, |_| lengths.field_bytes());
-        SLOT_BYTES + length_bytes + self.own_bytes() + rest
+        let (key, own) = match self {
+            Item::Kept(node, i) => {
+                let slot = node.slot(*i);
+                let own = match !slot.overflow && !node.is_branch() {
+                    true => lengths.field_bytes() + node.value_bytes(&slot),
+                    false => node.own_bytes(&slot),
+                };
+                (node.prefix.len() + slot.length, own)
+            }
+            Item::New(key, payload) => (key.len(), payload.cell_bytes(0, lengths)),
+        };
+        lengths.slot_bytes() + own + key.saturating_sub(prefix + HEAD_BYTES)
     }
 
     /// Asks for a new entry's value, which is wherever the caller has it.
@@ -1315,7 +1536,7 @@ fn prefix_bytes(items: &[Item<'_>], is_branch: bool) -> usize {
     prefix_of(items, is_branch, &mut KeyPair::take()).len()
 }
 
-/// How a page with these entries says how long their values are.
+/// How a page with these entries says how long their values are, if it is not uniform.
 fn lengths_of(items: &[Item<'_>]) -> Lengths {
     let mut lengths = items.iter().filter_map(Item::inline_bytes);
     match lengths.next() {
@@ -1324,14 +1545,103 @@ fn lengths_of(items: &[Item<'_>]) -> Lengths {
     }
 }
 
-/// The bytes that a page with these entries uses, without the header.
-pub(crate) fn measure(items: &[Item<'_>], is_branch: bool) -> usize {
-    let prefix = prefix_bytes(items, is_branch);
-    let unkeyed = usize::from(is_branch) * (SLOT_BYTES + CHILD_BYTES);
-    let keyed = items.get(usize::from(is_branch)..).unwrap_or_default();
-    let lengths = lengths_of(items);
-    let costs = keyed.iter().map(|item| item.cost(prefix, lengths));
-    prefix + unkeyed + costs.sum::<usize>()
+/// How long the keys and the values of these entries are, if all are alike and in the leaf.
+fn alike(items: &[Item<'_>]) -> Option<(usize, usize)> {
+    let lengths = items.first()?.inline_lengths()?;
+    let is_like = |item: &Item<'_>| item.inline_lengths() == Some(lengths);
+    items.iter().all(is_like).then_some(lengths)
+}
+
+/// What a page is laid out for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Density {
+    /// More entries are expected between these: a uniform leaf only if they fit no other way.
+    Roomy,
+    /// It is to stay as it is, or to be appended to: a uniform leaf if it can be one.
+    Dense,
+}
+
+/// How a page with some entries is to be laid out.
+#[derive(Clone, Copy)]
+struct Plan {
+    prefix: usize,
+    lengths: Lengths,
+    /// The length of every key, where all entries are alike.
+    key: Option<usize>,
+}
+
+impl Plan {
+    /// With slots that say all there is to say, where the next entry finds its place soon.
+    fn loose(items: &[Item<'_>], is_branch: bool) -> Self {
+        let alike = alike(items).filter(|_| !is_branch);
+        Plan {
+            prefix: prefix_bytes(items, is_branch),
+            lengths: alike.map_or_else(|| lengths_of(items), |(_, value)| Lengths::only(value)),
+            key: alike.map(|(key, _)| key),
+        }
+    }
+
+    /// A uniform leaf of the same entries, if they can be one.
+    fn as_uniform(&self) -> Option<Self> {
+        let (key, Lengths::Same(value)) = (self.key?, self.lengths) else {
+            return None;
+        };
+        // A suffix that is whole in its head does not get cheaper by being shorter.
+        let prefix = self.prefix.min(key.saturating_sub(HEAD_BYTES));
+        Some(Plan {
+            prefix,
+            lengths: Lengths::uniform(key - prefix, usize::from(value))?,
+            key: self.key,
+        })
+    }
+
+    /// In as few bytes as can be.
+    fn dense(items: &[Item<'_>], is_branch: bool) -> Self {
+        let loose = Plan::loose(items, is_branch);
+        loose.as_uniform().unwrap_or(loose)
+    }
+
+    /// Loose if a page has room for that.
+    fn fitting(items: &[Item<'_>], is_branch: bool, page_size: usize) -> Self {
+        let loose = Plan::loose(items, is_branch);
+        match loose.as_uniform() {
+            Some(uniform) if loose.bytes(items, is_branch) > usable_bytes(page_size) => uniform,
+            _ => loose,
+        }
+    }
+
+    /// What the page uses, without the header.
+    fn bytes(&self, items: &[Item<'_>], is_branch: bool) -> usize {
+        let unkeyed = usize::from(is_branch) * (SLOT_BYTES + CHILD_BYTES);
+        let keyed = items.get(usize::from(is_branch)..).unwrap_or_default();
+        let cost = |item: &Item<'_>| item.cost(self.prefix, self.lengths);
+        let costs = match (self.key, keyed.first()) {
+            (Some(_), Some(first)) => keyed.len() * cost(first),
+            _ => keyed.iter().map(cost).sum(),
+        };
+        self.prefix + unkeyed + costs
+    }
+
+    fn is_uniform(&self) -> bool {
+        self.lengths.is_uniform()
+    }
+}
+
+/// The bytes that a page with these entries is to use, without the header.
+pub(crate) fn measure(items: &[Item<'_>], is_branch: bool, density: Density) -> usize {
+    match density {
+        Density::Roomy => Plan::loose(items, is_branch),
+        Density::Dense => Plan::dense(items, is_branch),
+    }
+    .bytes(items, is_branch)
+}
+
+/// The bytes that a leaf would use if it was laid out densely.
+pub(crate) fn dense_bytes(node: &Node<'_>) -> usize {
+    match node.is_uniform() {
+        true => node.used(),
+        false => measure(&node.items(), node.is_branch(), Density::Dense),
+    }
 }
 
 /// How many of the entries go to the left page when one page is too small for them. `new` is the
@@ -1381,16 +1691,21 @@ pub(crate) fn ascending_split_point(
 ) -> Option<usize> {
     let (low, high) = items.split_at_checked(new + 1)?;
     let room = usable_bytes(page_size);
-    let fits = |half: &[Item<'_>]| !half.is_empty() && measure(half, false) <= room;
+    let fits = |half: &[Item<'_>]| !half.is_empty() && measure(half, false, Density::Dense) <= room;
     (fits(low) && fits(high)).then_some(new + 1)
 }
 
 /// How many of the entries fill a page up to `limit` bytes. Costs about the same however many follow
 /// those.
-pub(crate) fn fill_point(items: &[Item<'_>], limit: usize, is_branch: bool) -> usize {
+pub(crate) fn fill_point(
+    items: &[Item<'_>],
+    limit: usize,
+    is_branch: bool,
+    density: Density,
+) -> usize {
     let fits_in = |count| {
         let part = items.get(..count).unwrap_or_default();
-        measure(part, is_branch) <= limit
+        measure(part, is_branch, density) <= limit
     };
     let mut too_many = 1;
     while too_many <= items.len() && fits_in(too_many) {
@@ -1433,11 +1748,26 @@ pub(crate) fn warm_all(bytes: &[u8]) {
 }
 
 /// Lays a page out anew with these entries, which fit. The header keeps its page number, birth,
-/// kind, level and run of appends.
-pub(crate) fn build(bytes: &mut [u8], items: &[Item<'_>]) {
-    let (is_branch, lengths) = (page::kind(bytes) == BRANCH, lengths_of(items));
+/// level and run of appends.
+pub(crate) fn build(bytes: &mut [u8], items: &[Item<'_>], density: Density) {
+    let is_branch = page::kind(bytes) == BRANCH;
+    let plan = match density {
+        Density::Roomy => Plan::fitting(items, is_branch, bytes.len()),
+        Density::Dense => Plan::dense(items, is_branch),
+    };
+    build_as(bytes, items, &plan);
+}
+
+fn build_as(bytes: &mut [u8], items: &[Item<'_>], plan: &Plan) {
+    let (is_branch, lengths) = (page::kind(bytes) == BRANCH, plan.lengths);
     let (mut keys, mut key) = (KeyPair::take(), KeyPair::take());
-    let (prefix, key) = (prefix_of(items, is_branch, &mut keys), &mut key.one);
+    if let Some(first) = items.get(usize::from(is_branch)) {
+        first.key(&mut keys.one);
+    }
+    let (prefix, key) = (
+        keys.one.get(..plan.prefix).unwrap_or_default(),
+        &mut key.one,
+    );
     let mut cells_start = bytes.len().saturating_sub(prefix.len());
     put_slice(bytes, cells_start, prefix);
     for (i, item) in items.iter().enumerate() {
@@ -1472,7 +1802,7 @@ pub(crate) fn build(bytes: &mut [u8], items: &[Item<'_>]) {
     put_u32(bytes, CELLS_START, cells_start as u32);
     put_u16(bytes, PREFIX, prefix.len() as u16);
     put_u16(bytes, GARBAGE, 0);
-    put_u16(bytes, LENGTHS, lengths.encode());
+    lengths.store(bytes);
 }
 
 /// Copies slot and cell as they are: the prefix is the same.
@@ -1487,11 +1817,7 @@ fn copy_cell(
     let length = node.cell_bytes(&slot);
     let offset = cells_start.saturating_sub(length);
     put_slice(bytes, offset, node.slice(slot.offset, length));
-    put_slice(
-        bytes,
-        HEADER_BYTES + SLOT_BYTES * i,
-        &Slot { offset, ..slot }.encode(),
-    );
+    put_slot(bytes, i, &Slot { offset, ..slot }, node.lengths);
     offset
 }
 
@@ -1541,6 +1867,121 @@ mod tests {
             8 => proptest::collection::vec(any::<u8>(), 0..4),
             2 => proptest::collection::vec(0u8..2, 0..1024),
         ]
+    }
+
+    /// What a uniform leaf can hold, up to as much as it can hold, and the length of the values.
+    fn uniform_entries() -> impl Strategy<Value = (BTreeMap<Vec<u8>, Vec<u8>>, usize)> {
+        let prefix =
+            proptest::sample::select(vec![&b""[..], &b"common"[..], &b"a much longer prefix"[..]]);
+        let tails = proptest::collection::btree_set(proptest::collection::vec(0u8..4, 5), 1..150);
+        let value_bytes = prop_oneof![Just(20usize), Just(24), Just(150)];
+        (prefix, tails, value_bytes).prop_map(|(prefix, tails, value_bytes)| {
+            let entry =
+                |tail: &Vec<u8>| ([prefix, tail.as_slice()].concat(), vec![0xee; value_bytes]);
+            let mut entries: BTreeMap<_, _> = tails.iter().map(entry).collect();
+            while usable_bytes(4096) < dense(&entries) {
+                entries.pop_last();
+            }
+            (entries, value_bytes)
+        })
+    }
+
+    fn dense(entries: &BTreeMap<Vec<u8>, Vec<u8>>) -> usize {
+        measure(&new_items(entries), false, Density::Dense)
+    }
+
+    fn new_items(entries: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<Item<'_>> {
+        let items = entries.iter();
+        items
+            .map(|(key, value)| Item::New(key, Payload::Inline(value)))
+            .collect()
+    }
+
+    fn uniform_leaf(entries: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<u8> {
+        let mut bytes = leaf(4096);
+        build(&mut bytes, &new_items(entries), Density::Dense);
+        bytes
+    }
+
+    /// An entry like those of a page, or one that is not.
+    #[derive(Debug, Clone)]
+    enum Like {
+        /// The entry at this place.
+        Same(usize),
+        /// Behind all others.
+        Behind,
+        /// Another, near it.
+        Near(usize, u8),
+        /// Of another length.
+        Longer(usize, usize),
+        /// With nothing in common.
+        Other(Vec<u8>, usize),
+    }
+
+    fn alike_or_not() -> impl Strategy<Value = Like> {
+        let key = proptest::collection::vec(any::<u8>(), 0..1000);
+        prop_oneof![
+            4 => (0usize..150).prop_map(Like::Same),
+            4 => Just(Like::Behind),
+            4 => (0usize..150, any::<u8>()).prop_map(|(i, byte)| Like::Near(i, byte)),
+            1 => (0usize..150, 0usize..300).prop_map(|(i, length)| Like::Longer(i, length)),
+            1 => (key, 0usize..300).prop_map(|(key, length)| Like::Other(key, length)),
+        ]
+    }
+
+    impl Like {
+        fn of(&self, model: &BTreeMap<Vec<u8>, Vec<u8>>, value_bytes: usize) -> (Vec<u8>, usize) {
+            let nth = |i: usize| {
+                let key = model.keys().nth(i % model.len().max(1));
+                key.cloned().unwrap_or_else(|| b"first".to_vec())
+            };
+            let with_last = |mut key: Vec<u8>, change: &dyn Fn(u8) -> u8| {
+                if let Some(byte) = key.last_mut() {
+                    *byte = change(*byte);
+                }
+                key
+            };
+            match self {
+                Like::Same(i) => (nth(*i), value_bytes),
+                Like::Behind => {
+                    let last = nth(model.len().saturating_sub(1));
+                    (with_last(last, &|byte| byte.saturating_add(1)), value_bytes)
+                }
+                Like::Near(i, byte) => (with_last(nth(*i), &|_| *byte), value_bytes),
+                Like::Longer(i, length) => (nth(*i), *length),
+                Like::Other(key, length) => (key.clone(), *length),
+            }
+        }
+    }
+
+    fn assert_holds(bytes: &[u8], model: &BTreeMap<Vec<u8>, Vec<u8>>) {
+        assert_sound(bytes);
+        let node = Node::new(bytes);
+        assert_eq!(node.count(), model.len());
+        for (i, (key, value)) in model.iter().enumerate() {
+            assert_eq!(node.search(key), Ok(i));
+            assert_eq!(&node.key_vec(i), key);
+            assert_eq!(node.payload(i), Payload::Inline(value));
+        }
+    }
+
+    /// What one page has no room for fits two.
+    fn assert_splits(bytes: &[u8], i: usize, key: &[u8], payload: Payload<'_>) {
+        let node = Node::new(bytes);
+        let items = node.items_with(i, key, payload);
+        let at = split_point(&items, i, bytes.len(), false);
+        let mut n = 0;
+        for half in [&items[..at], &items[at..]] {
+            let mut page = leaf(bytes.len());
+            build(&mut page, half, Density::Roomy);
+            assert!(Node::new(&page).used() <= usable_bytes(bytes.len()));
+            assert_sound(&page);
+            for (slot, item) in half.iter().enumerate() {
+                assert_eq!(Node::new(&page).key_vec(slot), item.key_vec());
+                n += 1;
+            }
+        }
+        assert_eq!(n, items.len());
     }
 
     fn child(n: u64) -> Child {
@@ -1667,13 +2108,13 @@ mod tests {
             let node = Node::new(&bytes);
             if let Err(i) = node.search(&extra) {
                 let items = node.items_with(i, &extra, payload(&extra, extra_bytes));
-                if measure(&items, false) > usable_bytes(4096) {
+                if measure(&items, false, Density::Dense) > usable_bytes(4096) {
                     let at = split_point(&items, i, 4096, false);
                     prop_assert!(at > 0 && at < items.len());
                     for half in [&items[..at], &items[at..]] {
-                        prop_assert!(measure(half, false) <= usable_bytes(4096));
+                        prop_assert!(measure(half, false, Density::Dense) <= usable_bytes(4096));
                         let mut page = leaf(4096);
-                        build(&mut page, half);
+                        build(&mut page, half, Density::Roomy);
                         assert_sound(&page);
                         for (i, item) in half.iter().enumerate() {
                             prop_assert_eq!(Node::new(&page).key_vec(i), item.key_vec());
@@ -1684,17 +2125,56 @@ mod tests {
         }
 
         #[test]
+        fn a_uniform_leaf_is_an_ordered_map(
+            start in uniform_entries(),
+            steps in proptest::collection::vec((alike_or_not(), any::<bool>()), 1..60),
+        ) {
+            let (mut model, value_bytes) = start;
+            let mut bytes = uniform_leaf(&model);
+            prop_assert!(Node::new(&bytes).is_uniform());
+            assert_holds(&bytes, &model);
+            for (step, (change, adds)) in steps.into_iter().enumerate() {
+                let (key, length) = change.of(&model, value_bytes);
+                let value = vec![step as u8; length];
+                let payload = Payload::Inline(&value);
+                let found = Node::new(&bytes).search(&key);
+                prop_assert_eq!(found.is_ok(), model.contains_key(&key));
+                let (Ok(i) | Err(i)) = found;
+                if found.is_ok() && adds && overwrite(&mut bytes, i, &payload) {
+                    model.insert(key, value);
+                } else {
+                    if found.is_ok() {
+                        remove(&mut bytes, i);
+                        model.remove(&key);
+                    }
+                    let before = bytes.clone();
+                    if adds && insert(&mut bytes, i, &key, &payload) {
+                        model.insert(key, value);
+                    } else {
+                        prop_assert_eq!(&bytes, &before);
+                        if adds {
+                            assert_splits(&bytes, i, &key, payload);
+                        }
+                    }
+                }
+                assert_holds(&bytes, &model);
+            }
+        }
+
+        #[test]
         fn damaged_pages_are_read_without_panic(
             flips in proptest::collection::vec((0usize..4096, any::<u8>()), 1..40),
             in_header in any::<bool>(),
-            is_leaf in any::<bool>(),
+            kind in prop_oneof![Just(LEAF), Just(BRANCH), Just(UNIFORM_LEAF)],
         ) {
+            let is_leaf = kind != BRANCH;
             let mut bytes = if is_leaf { leaf(4096) } else { branch(4096) };
+            page::set_kind(&mut bytes, kind);
             for n in 0..60u64 {
                 let key = format!("some prefix {n:04}");
                 let payload = match (is_leaf, n % 5) {
                     (false, _) => Payload::Child(child(n)),
-                    (true, 0) => Payload::Run(RunRef { first: 5, ..RunRef::default() }),
+                    (true, 0) if kind == LEAF => Payload::Run(RunRef { first: 5, ..RunRef::default() }),
                     (true, _) => Payload::Inline(&[1; 30]),
                 };
                 prop_assert!(insert(&mut bytes, n as usize, key.as_bytes(), &payload));
@@ -1781,7 +2261,7 @@ mod tests {
         // Of one length again, once it is laid out anew.
         remove(&mut bytes, 0);
         let old = bytes.clone();
-        build(&mut bytes, &Node::new(&old).items());
+        build(&mut bytes, &Node::new(&old).items(), Density::Roomy);
         assert_eq!(get_u16(&bytes, LENGTHS), 13);
         assert_sound(&bytes);
         // With no value, of no length.
@@ -1791,6 +2271,131 @@ mod tests {
         assert_eq!(get_u16(&bytes, LENGTHS), 0);
         let (_, empty) = fill(b"");
         assert_eq!(empty, usable_bytes(4096) / SLOT_BYTES);
+    }
+
+    #[test]
+    fn a_cell_of_no_bytes_can_be_at_the_end_of_the_largest_page() {
+        let mut bytes = leaf(65536);
+        for (i, key) in [&b""[..], b"abcd", b"b"].into_iter().enumerate() {
+            assert!(insert(&mut bytes, i, key, &Payload::Inline(b"")));
+            assert_sound(&bytes);
+        }
+        assert_eq!(Node::new(&bytes).search(b"abcd"), Ok(1));
+        assert_eq!(Node::new(&bytes).payload(1), Payload::Inline(b""));
+        remove(&mut bytes, 0);
+        assert!(insert(&mut bytes, 2, b"c", &Payload::Inline(b"value")));
+        assert_sound(&bytes);
+        assert_eq!(Node::new(&bytes).key_vec(0), b"abcd");
+    }
+
+    #[test]
+    fn entries_of_the_same_lengths_make_a_uniform_leaf() {
+        let key = |n: u32| [&n.to_le_bytes()[..], &[7; 20]].concat();
+        let mut sorted: Vec<Vec<u8>> = (1..=23).map(key).collect();
+        sorted.sort();
+        let mut bytes = leaf(4096);
+        page::set_kind(&mut bytes, UNIFORM_LEAF);
+        for (i, key) in sorted.iter().enumerate() {
+            assert!(
+                insert(&mut bytes, i, key, &Payload::Inline(&[5; 150])),
+                "{i}"
+            );
+            assert_sound(&bytes);
+        }
+        assert!(Node::new(&bytes).is_uniform());
+        assert!(!insert(
+            &mut bytes,
+            23,
+            &key(24),
+            &Payload::Inline(&[5; 150])
+        ));
+        // Between others: a page that is ready for more of them, if that fits.
+        remove(&mut bytes, 5);
+        remove(&mut bytes, 9);
+        assert!(Node::new(&bytes).is_uniform());
+        assert!(insert(
+            &mut bytes,
+            5,
+            &sorted[5],
+            &Payload::Inline(&[5; 150])
+        ));
+        assert_eq!(page::kind(&bytes), LEAF);
+        assert_sound(&bytes);
+        finish(&mut bytes);
+        assert!(Node::new(&bytes).is_uniform());
+        assert!(insert(
+            &mut bytes,
+            10,
+            &sorted[10],
+            &Payload::Inline(&[5; 150])
+        ));
+        // Here it does not.
+        assert!(Node::new(&bytes).is_uniform());
+        assert_sound(&bytes);
+        while Node::new(&bytes).count() > 0 {
+            remove(&mut bytes, 0);
+            assert_sound(&bytes);
+        }
+        assert_eq!(page::kind(&bytes), LEAF);
+        assert!(insert(&mut bytes, 0, b"k", &Payload::Inline(&[5; 150])));
+        assert_sound(&bytes);
+    }
+
+    #[test]
+    fn a_uniform_leaf_that_a_strange_key_is_cut_off_from_stays_one() {
+        let key = |n: u16| [&[b'm'; 900][..], &n.to_be_bytes(), &[7; 8]].concat();
+        let entries: BTreeMap<_, _> = (0..105).map(|n| (key(n * 300), vec![5; 20])).collect();
+        assert!((4035..=usable_bytes(4096)).contains(&dense(&entries)));
+        let bytes = uniform_leaf(&entries);
+        assert_holds(&bytes, &entries);
+        for (i, strange) in [(0, b"a"), (105, b"z")] {
+            assert!(!insert(
+                &mut bytes.clone(),
+                i,
+                strange,
+                &Payload::Inline(b"v")
+            ));
+            assert_splits(&bytes, i, strange, Payload::Inline(b"v"));
+        }
+    }
+
+    #[test]
+    fn a_uniform_leaf_whose_numbers_do_not_go_together_is_refused() {
+        let mut bytes = leaf(4096);
+        page::set_kind(&mut bytes, UNIFORM_LEAF);
+        for n in 0..10u32 {
+            let key = n.to_be_bytes();
+            assert!(insert(
+                &mut bytes,
+                n as usize,
+                &key,
+                &Payload::Inline(&[5; 30])
+            ));
+        }
+        let with = |change: &dyn Fn(&mut [u8])| {
+            let mut bytes = bytes.clone();
+            change(&mut bytes);
+            validate(&bytes, 7)
+        };
+        assert_eq!(with(&|_| ()), Ok(()));
+        let number = |at: usize, value: u16| with(&|bytes| put_u16(bytes, at, value));
+        for (at, value) in [
+            (LENGTHS, 0),
+            (LENGTHS, 20),
+            (LENGTHS, 30),
+            (LENGTHS, 32),
+            (SUFFIX, 5),
+            (SUFFIX, 2000),
+            (COUNT, 9),
+            (COUNT, 11),
+            (COUNT, 0xffff),
+            (PREFIX, 1),
+        ] {
+            assert!(number(at, value).is_err(), "{value} at {at}");
+        }
+        for (at, value) in [(LEVEL, 1), (KIND, LEAF), (KIND, BRANCH), (CELLS_START, 77)] {
+            assert!(with(&|bytes| bytes[at] = value).is_err(), "{value} at {at}");
+        }
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //!  0  u32  checksum     CRC-32C of bytes 4.. of the page, seeded with the file's salt and `page`
 //!  4  u32  page         the page's own number
 //!  8  u64  birth        the version that made this page
-//! 16  u8   kind         1 leaf, 2 branch, 3 space bitmap, 4 space index
+//! 16  u8   kind         1 leaf, 2 branch, 3 space bitmap, 4 space index, 5 uniform leaf
 //! 17  u8   level        0 for leaves and bitmaps, one more than its children for the others
 //! 18  u16  count        slots of a node, entries of a space index
 //! 20  u32  cells_start  nodes: offset of the lowest cell (the page size if there is none)
 //! 24  u16  prefix       nodes: length of the common key prefix, kept in the page's last bytes
-//! 26  u16  garbage      nodes: bytes between cells_start and the prefix that no cell uses
+//! 26  u16  garbage      nodes: bytes between cells_start and the prefix that no cell uses; of
+//!                       which a uniform leaf has none, so there it is
+//!          suffix       the length of every key without the prefix
 //! 28  u16  appends      leaves, a hint: bits 13 to 15, how many of the last inserts came right
 //!                       behind the one before, up to 7; bits 0 to 12, the slot of the last one
 //! 30  u16  lengths      leaves: 0, or 1 more than the length that all inline values have
@@ -31,6 +33,7 @@ pub(crate) const COUNT: usize = 18;
 pub(crate) const CELLS_START: usize = 20;
 pub(crate) const PREFIX: usize = 24;
 pub(crate) const GARBAGE: usize = 26;
+pub(crate) const SUFFIX: usize = GARBAGE;
 pub(crate) const APPENDS: usize = 28;
 pub(crate) const LENGTHS: usize = 30;
 
@@ -38,10 +41,18 @@ pub(crate) const LEAF: u8 = 1;
 pub(crate) const BRANCH: u8 = 2;
 pub(crate) const SPACE_BITMAP: u8 = 3;
 pub(crate) const SPACE_INDEX: u8 = 4;
+pub(crate) const UNIFORM_LEAF: u8 = 5;
 
 #[inline]
 pub(crate) fn kind(bytes: &[u8]) -> u8 {
     bytes.get(KIND).copied().unwrap_or(0)
+}
+
+/// Of a leaf, which can become one of the other kind.
+pub(crate) fn set_kind(bytes: &mut [u8], kind: u8) {
+    if let Some(byte) = bytes.get_mut(KIND) {
+        *byte = kind;
+    }
 }
 
 #[inline]

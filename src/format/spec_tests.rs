@@ -149,6 +149,7 @@ fn measure_page(found: &mut Found) {
         ("cells_start", page::CELLS_START),
         ("prefix", page::PREFIX),
         ("garbage", page::GARBAGE),
+        ("suffix", page::SUFFIX),
         ("appends", page::APPENDS),
         ("lengths", page::LENGTHS),
     ] {
@@ -158,6 +159,7 @@ fn measure_page(found: &mut Found) {
     found.number("page.kind.branch", page::BRANCH);
     found.number("page.kind.space_bitmap", page::SPACE_BITMAP);
     found.number("page.kind.space_index", page::SPACE_INDEX);
+    found.number("page.kind.uniform_leaf", page::UNIFORM_LEAF);
 }
 
 const FIRST_SLOT: usize = page::HEADER_BYTES;
@@ -179,7 +181,45 @@ fn branch_with(page: u32, checksum: u32, count: u64) -> Vec<u8> {
     bytes
 }
 
+/// Two entries of 7 and 20 bytes: suffixes of 7, so with no byte in common.
+fn measure_uniform(found: &mut Found) {
+    let leaf = |value_bytes: usize| {
+        let mut bytes = vec![0; 4096];
+        page::init(&mut bytes, 9, 1, page::UNIFORM_LEAF, 0);
+        for (i, key) in [b"abcdefg", b"hijklmn"].into_iter().enumerate() {
+            let value = vec![b'1' + i as u8; value_bytes];
+            assert!(node::insert(&mut bytes, i, key, &Payload::Inline(&value)));
+        }
+        node::validate(&bytes, 9).unwrap();
+        bytes
+    };
+    let least = (0..).find(|n| page::kind(&leaf(*n)) == page::UNIFORM_LEAF);
+    found.number("node.uniform.value.min", least.unwrap());
+    assert_eq!(node::UNIFORM_VALUE_MIN, least.unwrap());
+    let bytes = leaf(20);
+    let at = |wanted: &[u8]| {
+        bytes
+            .windows(wanted.len())
+            .position(|w| w == wanted)
+            .unwrap()
+    };
+    assert_eq!(at(b"dcba"), FIRST_SLOT, "the head of slot 0");
+    found.number("node.uniform.slot.bytes", at(b"kjih") - FIRST_SLOT);
+    let suffix = get_u16(&bytes, page::SUFFIX);
+    found.number("node.uniform.suffix.of_7_bytes", suffix);
+    let lengths = get_u16(&bytes, page::LENGTHS);
+    found.number("node.uniform.lengths.of_20_bytes", lengths);
+    let (first, second) = (
+        at(b"efg11111111111111111111"),
+        at(b"lmn22222222222222222222"),
+    );
+    found.number("node.uniform.cell.of_7_and_20_bytes", first - second);
+    found.number("node.uniform.cell.of_slot_1", second);
+    assert_eq!(get_u32(&bytes, page::CELLS_START) as usize, second);
+}
+
 fn measure_node(found: &mut Found) {
+    measure_uniform(found);
     found.number("node.slot.bytes", node::SLOT_BYTES);
     found.number("node.slot.head.bytes", node::HEAD_BYTES);
     let bytes = leaf_with(b"abcdefg", &Payload::Inline(b"VALUE"));

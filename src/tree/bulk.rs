@@ -14,14 +14,14 @@
 //!    removal ([`super::delete`], invariant 2).
 
 use crate::Result;
-use crate::format::node::{self, Child, Item, Node, Payload, Scratch};
+use crate::format::node::{self, Child, Density, Item, Node, Payload, Scratch};
 use crate::format::page::{BRANCH, LEAF};
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
 use crate::prefetch::prefetch;
 
 use super::delete::{TOO_EMPTY, collapse, merge_near, percent};
 use super::pages::WritePages;
-use super::{node_at, private};
+use super::{branch_at, node_at, private};
 
 /// Up to so many changes of a leaf are made one after the other, where it has room for them: laying
 /// it out anew costs about as much.
@@ -160,7 +160,7 @@ impl<P: WritePages> Job<'_, P> {
     fn steps(&self, at: &PageRef, level: u8, changes: &[Change<'_>]) -> Result<(Vec<Step>, usize)> {
         let bytes = self.pages.read(at)?;
         node::warm(&bytes);
-        let node = node_at(&bytes, at.page, level)?;
+        let node = branch_at(&bytes, at.page, level)?;
         let mut steps = Vec::with_capacity(changes.len().min(node.count()));
         if level == 1 {
             changes.iter().for_each(|change| prefetch(change.key, 0));
@@ -350,11 +350,16 @@ impl<P: WritePages> Job<'_, P> {
         let is_branch = level > 0;
         let kind = if is_branch { BRANCH } else { LEAF };
         let room = node::usable_bytes(self.pages.page_size() as usize);
-        let mut left = node::measure(items, is_branch);
+        let density = if packed {
+            Density::Dense
+        } else {
+            Density::Roomy
+        };
+        let mut left = node::measure(items, is_branch, density);
         let (mut at, mut rest, mut changed) = (page, items, Changed::default());
         while let Some(first) = rest.first() {
             let limit = share(left, room, rest.len(), packed);
-            let count = node::fill_point(rest, limit, is_branch).max(1);
+            let count = node::fill_point(rest, limit, is_branch, density).max(1);
             let (part, behind) = rest.split_at(count.min(rest.len()));
             behind.iter().take(count).for_each(Item::warm);
             if changed.first.is_some() {
@@ -364,7 +369,7 @@ impl<P: WritePages> Job<'_, P> {
                 at = self.pages.allocate(kind, level)?;
             }
             let bytes = self.pages.bytes_mut(at)?;
-            node::build(bytes, part);
+            node::build(bytes, part, density);
             if !is_branch {
                 node::set_ascent(bytes, false, 0);
             }
@@ -385,7 +390,7 @@ impl<P: WritePages> Job<'_, P> {
                     changed.more.push((separator, child));
                 }
             }
-            left = left.saturating_sub(node::measure(part, is_branch));
+            left = left.saturating_sub(node::measure(part, is_branch, density));
             rest = behind;
         }
         if changed.more.is_empty() {

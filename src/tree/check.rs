@@ -154,7 +154,7 @@ impl<P: ReadPages, V: FnMut(PageKind, PageNumber, u32) -> Result<()>> Check<'_, 
         let mut key = Vec::new();
         for i in first..node.count() {
             node.key(i, &mut key);
-            let offset = HEADER_BYTES + node::SLOT_BYTES * i;
+            let offset = node.slot_at(i);
             // A branch's separators are all above its own lower bound.
             let order = if i == first {
                 low.cmp(&key)

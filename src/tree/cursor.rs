@@ -16,9 +16,9 @@ use crate::format::node::{self, Node, ValueAt};
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
 
 use super::count::{child_of_nth, wrong_count};
-use super::node_at;
 use super::pages::ReadPages;
 use super::range::slots_between;
+use super::{branch_at, node_at};
 
 /// So many entries ahead of a walk forward, cells are asked for: each may lie anywhere in its page. (Without
 /// that, seeks of 10 entries of a million took 1.4 times as long, and a scan of all 1.25 times. With 6
@@ -330,7 +330,7 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
     ) -> Result<()> {
         for level in (1..=level).rev() {
             let (slot, count, child) = self.pages.look(&page, |bytes| {
-                let node = node_at(bytes, page.page, level)?;
+                let node = branch_at(bytes, page.page, level)?;
                 let slot = pick(&node);
                 Result::Ok((slot, node.count(), node.child(slot).page))
             })??;

@@ -10,7 +10,7 @@
 //! 3. A page without entries leaves the tree at once.
 
 use crate::Result;
-use crate::format::node::{self, Child, Node, Payload, Scratch};
+use crate::format::node::{self, Child, Density, Node, Payload, Scratch};
 use crate::format::{PageNumber, PageRef, TreeRoot, page};
 
 use super::pages::{ReadPages, WritePages};
@@ -120,7 +120,8 @@ pub(super) fn merge_near<P: WritePages>(
     i: usize,
 ) -> Result<bool> {
     let limit = percent(pages.page_size(), MERGED_AT_MOST);
-    Ok(merge_pair(pages, parent, i, limit)? || (i > 0 && merge_pair(pages, parent, i - 1, limit)?))
+    let mut merge = |i| merge_pair(pages, parent, i, limit, Density::Roomy);
+    Ok(merge(i)? || (i > 0 && merge(i - 1)?))
 }
 
 /// Merges children `i` and `i + 1` of a private branch into the first, if the result uses at most
@@ -130,6 +131,7 @@ pub(super) fn merge_pair<P: WritePages>(
     parent: PageNumber,
     i: usize,
     limit: usize,
+    density: Density,
 ) -> Result<bool> {
     let bytes = pages.bytes_mut(parent)?;
     let node = Node::new(bytes);
@@ -156,11 +158,11 @@ pub(super) fn merge_pair<P: WritePages>(
         *first = node::Item::New(&separator, Payload::Child(right_node.child(0)));
     }
     items.append(&mut more);
-    if node::measure(&items, level > 0) > limit {
+    if node::measure(&items, level > 0, density) > limit {
         return Ok(false);
     }
     let (page, bytes) = pages.private_bytes(&left.page)?;
-    node::build(bytes, &items);
+    node::build(bytes, &items, density);
     if level == 0 {
         node::set_ascent(bytes, false, 0);
     }
@@ -187,14 +189,15 @@ fn read_mergeable<P: ReadPages>(
     let right_bytes = pages.read(&right.page)?;
     let left_node = node_at(&left_bytes, left.page.page, level)?;
     let right_node = node_at(&right_bytes, right.page.page, level)?;
-    // The common prefix of both is no longer than that of each, so only prefixes are saved; or,
-    // where a page has a single key and no prefix, that key.
+    // The common prefix of both is no longer than that of each, so only prefixes are saved, and
+    // what a uniform leaf's slots are shorter by; or, where a page has a single key and no prefix,
+    // that key.
     let at_least = |node: &Node<'_>| {
         let keyed = node.count().saturating_sub(usize::from(node.is_branch()));
         let saved = if keyed < 2 {
             node.used()
         } else {
-            node.prefix().len()
+            node.prefix().len() + node.uniform_saves()
         };
         node.used().saturating_sub(saved)
     };

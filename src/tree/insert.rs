@@ -9,15 +9,17 @@
 //!    there the page splits right behind the new entry, or if that is at the end, the new one goes
 //!    alone into a new page. So the page on the left gets and stays full. That is so at the right
 //!    end of the tree, and in leaves whose last inserts each went right behind the one before.
+//!    A leaf that is filled like this is a uniform one, if its entries are all alike: the first one of
+//!    a tree begins as such, and each goes on with what the one before it was when it was full.
 //! 4. After an entry went behind all others, the next one is tried there first ([`append`]).
 
-use crate::format::node::{self, Child, Item, Node, Payload, Scratch};
-use crate::format::page::{BRANCH, LEAF};
+use crate::format::node::{self, Child, Density, Item, Node, Payload, Scratch};
+use crate::format::page::{BRANCH, LEAF, UNIFORM_LEAF};
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
 use crate::{Error, Result};
 
 use super::pages::WritePages;
-use super::{node_at, private};
+use super::{branch_at, node_at, private};
 
 /// Stores an entry. True if there was one with this key, which it replaces.
 pub(crate) fn put<P: WritePages>(
@@ -88,7 +90,7 @@ fn store<P: WritePages>(
     payload: &Payload<'_>,
 ) -> Result<bool> {
     if root.is_empty() {
-        let page = pages.allocate(LEAF, 0)?;
+        let page = pages.allocate(UNIFORM_LEAF, 0)?;
         node::insert(pages.bytes_mut(page)?, 0, key, payload);
         *root = TreeRoot {
             root: private(page),
@@ -134,7 +136,7 @@ fn append<P: WritePages>(
     let mut above = None;
     for (level, step) in (1..=root.level).rev().zip(&mut *branches) {
         let (page, bytes) = pages.private_bytes(&at)?;
-        let node = node_at(bytes, page, level)?;
+        let node = branch_at(bytes, page, level)?;
         let last = node.child(node.count().saturating_sub(1)).page;
         lead_to(pages, root, above, &at, page)?;
         (*step, above, at) = (page, Some(page), last);
@@ -177,7 +179,7 @@ fn lead_to<P: WritePages>(
 
 #[inline]
 fn change_last_child(bytes: &mut [u8], change: impl FnOnce(&mut Child)) {
-    let node = Node::new(bytes);
+    let node = Node::branch(bytes);
     let last = node.count().saturating_sub(1);
     let mut child = node.child(last);
     change(&mut child);
@@ -220,11 +222,12 @@ fn store_below<P: WritePages>(
 ) -> Result<Stored> {
     let (page, bytes) = pages.private_bytes(at)?;
     node::warm(bytes);
-    let node = node_at(bytes, page, level)?;
     if level == 0 {
+        node_at(bytes, page, 0)?;
         let put = put_in_leaf(bytes, rightmost, key, payload);
         return settle_leaf(pages, page, put, key, payload);
     }
+    let node = branch_at(bytes, page, level)?;
     let i = node.child_index(key);
     let is_last = i + 1 == node.count();
     let child = node.child(i);
@@ -340,7 +343,7 @@ fn split_page<P: WritePages>(
     let left = Node::new(pages.bytes_mut(page)?);
     let (is_branch, level) = (left.is_branch(), left.level());
     let is_ascending = left.is_ascending(i);
-    let kind = if is_branch { BRANCH } else { LEAF };
+    let mut kind = if is_branch { BRANCH } else { LEAF };
     if !append {
         let right = pages.allocate(kind, level)?;
         return split_in_two(pages, page, right, i, key, payload);
@@ -350,7 +353,11 @@ fn split_page<P: WritePages>(
     } else {
         node::shortest_separator(&left.key_vec(i.saturating_sub(1)), key)
     };
-    node::finish(pages.bytes_mut(page)?);
+    let bytes = pages.bytes_mut(page)?;
+    node::finish(bytes);
+    if Node::new(bytes).is_uniform() {
+        kind = UNIFORM_LEAF; // what follows is probably alike, and appended
+    }
     let right = pages.allocate(kind, level)?;
     let bytes = pages.bytes_mut(right)?;
     node::insert(bytes, 0, key, payload);
@@ -390,8 +397,8 @@ fn split_in_two<P: WritePages>(
     } else {
         node::shortest_separator(&last_low.key_vec(), &first_high.key_vec())
     };
-    node::build(pages.bytes_mut(page)?, low);
-    node::build(pages.bytes_mut(right)?, high);
+    node::build(pages.bytes_mut(page)?, low, Density::Roomy);
+    node::build(pages.bytes_mut(right)?, high, Density::Roomy);
     if !node.is_branch() {
         // In which half the next one of the run belongs is told by where this one went.
         let (home, slot) = if i < at { (page, i) } else { (right, i - at) };

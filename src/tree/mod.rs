@@ -102,6 +102,16 @@ fn node_at(bytes: &[u8], page: PageNumber, level: u8) -> Result<Node<'_>> {
     Err(wrong_level(bytes, page, level))
 }
 
+/// Like [`node_at`], above the leaves.
+#[inline]
+fn branch_at(bytes: &[u8], page: PageNumber, level: u8) -> Result<Node<'_>> {
+    let node = Node::branch(bytes);
+    if node.level() == level {
+        return Ok(node);
+    }
+    Err(wrong_level(bytes, page, level))
+}
+
 #[cold]
 fn wrong_level(bytes: &[u8], page: PageNumber, level: u8) -> crate::Error {
     let found = page::level(bytes);
@@ -128,7 +138,7 @@ pub(crate) fn find<'p, P: ReadPages>(
     let mut above = None;
     for level in (1..=root.level).rev() {
         let bytes = pages.read(&page)?;
-        let node = node_at(&bytes, page.page, level)?;
+        let node = branch_at(&bytes, page.page, level)?;
         let i = node.child_index(key);
         if level == 1 {
             pages.ask_for_leaf(page.page, i);

@@ -7,9 +7,10 @@
 //!    and runs of this very transaction are for the caller to place where they may stay.
 //! 3. A leaf that is less than [`LOOSE_BELOW`] full, and has room for one more entry of its own,
 //!    takes entries from the next ones below the same branch until it is [`PACKED_AT_MOST`] full; a
-//!    leaf that is emptied that way is freed.
+//!    leaf that is emptied that way is freed. How full it is means: once it is laid out densely, as
+//!    leaves are that get here.
 
-use crate::format::node::{self, Child, Node, Payload, Scratch};
+use crate::format::node::{self, Child, Density, Node, Payload, Scratch};
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot, page};
 use crate::{Error, Result};
 
@@ -114,7 +115,7 @@ fn is_loose<P: ReadPages>(pages: &P, at: &PageRef, i: usize) -> Result<bool> {
     let left = node.child(i).page;
     let bytes = pages.read(&left)?;
     let node = node_at(&bytes, left.page, 0)?;
-    let used = node.used();
+    let used = node::dense_bytes(&node);
     let with_one_more = used + used / node.count().max(1);
     Ok(used < percent(pages.page_size(), LOOSE_BELOW)
         && with_one_more <= percent(pages.page_size(), PACKED_AT_MOST))
@@ -123,7 +124,7 @@ fn is_loose<P: ReadPages>(pages: &P, at: &PageRef, i: usize) -> Result<bool> {
 /// Fills leaf `i` below a private branch from the next one. False if nothing could be moved.
 fn pack<P: WritePages>(pages: &mut P, parent: PageNumber, i: usize) -> Result<bool> {
     let limit = percent(pages.page_size(), PACKED_AT_MOST);
-    if merge_pair(pages, parent, i, limit)? {
+    if merge_pair(pages, parent, i, limit, Density::Dense)? {
         return Ok(true);
     }
     let node = Node::new(pages.bytes_mut(parent)?);
@@ -134,11 +135,11 @@ fn pack<P: WritePages>(pages: &mut P, parent: PageNumber, i: usize) -> Result<bo
     let left_node = node_at(&left_bytes, left.page.page, 0)?;
     let mut items = left_node.items();
     items.append(&mut node_at(&right_bytes, right.page.page, 0)?.items());
-    let (low, high) = items.split_at(node::fill_point(&items, limit, false));
+    let (low, high) = items.split_at(node::fill_point(&items, limit, false, Density::Dense));
     let (Some(last_low), Some(first_high)) = (low.last(), high.first()) else {
         return Ok(false);
     };
-    if low.len() <= left_node.count() || node::measure(high, false) > limit {
+    if low.len() <= left_node.count() || node::measure(high, false, Density::Dense) > limit {
         return Ok(false);
     }
     let separator = node::shortest_separator(&last_low.key_vec(), &first_high.key_vec());
@@ -151,7 +152,7 @@ fn pack<P: WritePages>(pages: &mut P, parent: PageNumber, i: usize) -> Result<bo
     }
     for (at, page, part) in [(i, left.page, low), (i + 1, right.page, high)] {
         let (page, bytes) = pages.private_bytes(&page)?;
-        node::build(bytes, part);
+        node::build(bytes, part, Density::Dense);
         node::set_ascent(bytes, false, 0);
         let child = Child {
             page: private(page),

@@ -42,8 +42,9 @@ const RING_GROWTH: u64 = 8;
 /// file each record dirties as many pages as it has entries, so it pays to make few checkpoints.
 const LARGE_RECORDS_SHARE: u64 = 8;
 
-/// A compaction makes the ring this part of the file, if it is larger.
-const COMPACT_RING_SHARE: u64 = 256;
+/// A compaction makes the ring this part of the file, if it is larger. It grows again soon if there is
+/// much to write; until then it is only bytes.
+const COMPACT_RING_SHARE: u64 = 512;
 
 /// The ring of a new file: an empty database stays below 64 KiB.
 pub(crate) const FIRST_RING_BYTES: u32 = 32 << 10;
@@ -346,8 +347,11 @@ impl Engine {
         let first = {
             let mut space = self.space.lock();
             let first = space.allocate_run(&self.pager, pages)?;
-            // A compaction must not make the file larger.
-            if job.purpose != Purpose::Routine && first > present.first {
+            // A compaction must not make the file larger: but where there is no gap in front of a
+            // ring that is much too long, a shorter one behind it gives more than it takes, and the
+            // next round finds the place of the long one free.
+            let is_worse = first > present.first && pages > present.pages / 2;
+            if job.purpose != Purpose::Routine && is_worse {
                 space.release(&self.pager, first, pages)?;
                 return Ok(None);
             }
@@ -356,6 +360,9 @@ impl Engine {
         let ring = LogRegion { first, pages };
         if let Err(error) = self.zero_fill(ring) {
             self.undo_ring(Some(ring))?;
+            if job.purpose != Purpose::Routine && error.is_disk_full() {
+                return Ok(None);
+            }
             return Err(error);
         }
         self.wanted_ring_bytes.store(0, Ordering::Relaxed);
@@ -380,7 +387,7 @@ impl Engine {
         let share = self.pager.offset(cutoff) / COMPACT_RING_SHARE;
         let enough = share.max(u64::from(FIRST_RING_BYTES)).min(now);
         let is_in_tail = present.first + present.pages > cutoff;
-        (is_in_tail || now > 2 * enough).then_some(enough)
+        (is_in_tail || now > enough + enough / 2).then_some(enough)
     }
 
     fn zero_fill(&self, ring: LogRegion) -> Result<()> {

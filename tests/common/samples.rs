@@ -27,7 +27,7 @@ pub struct Sample {
 }
 
 /// All samples.
-pub const SAMPLES: [Sample; 15] = [
+pub const SAMPLES: [Sample; 16] = [
     sample("empty", 4096, |_| Ok(())).closed().golden(),
     sample("trees", 4096, trees).closed(),
     sample("values", 4096, values).closed(),
@@ -40,6 +40,7 @@ pub const SAMPLES: [Sample; 15] = [
         .closed()
         .golden(),
     sample("lengths", 4096, lengths).closed().golden(),
+    sample("uniform", 4096, uniform).closed().golden(),
     sample("laps-open", 4096, laps).golden(),
     sample("switch-open", 4096, switch).golden(),
     sample("everything", 4096, everything).closed().golden(),
@@ -436,6 +437,53 @@ fn lengths(db: &Aurora) -> Result<()> {
     db.tree("runs")?
         .delete_range(20_u32.to_be_bytes()..40_u32.to_be_bytes())?;
     Ok(())
+}
+
+/// Uniform leaves: filled in order, in bulk, by compaction; and what became of some of them when other
+/// entries came.
+fn uniform(db: &Aurora) -> Result<()> {
+    let mut random = Random(8);
+    let mut fill = |tree: &'static str, count: u32, key_bytes: usize, value_bytes: usize| {
+        db.write(|tx| {
+            let mut tree = tx.tree(tree)?;
+            for i in 0..count {
+                let mut key = i.to_be_bytes().to_vec();
+                key.resize(key_bytes, i as u8);
+                tree.put(key, random.bytes(value_bytes))?;
+            }
+            Ok(())
+        })
+    };
+    fill("in order", 120, 24, 150)?;
+    fill("short keys", 150, 4, 20)?;
+    fill("too short values", 150, 24, 19)?;
+    fill("disturbed", 120, 24, 150)?;
+    let mut keys: Vec<[u8; 24]> = (0..200)
+        .map(|_| random.bytes(24).try_into().expect("it has 24 bytes"))
+        .collect();
+    db.write(|tx| {
+        for key in &keys {
+            tx.tree("in random order")?.put(key, random.bytes(150))?;
+        }
+        Ok(())
+    })?;
+    db.compact()?;
+    keys.truncate(40);
+    db.write(|tx| {
+        let mut tree = tx.tree("disturbed")?;
+        tree.delete([[0, 0, 0, 10].as_slice(), &[10; 20]].concat())?;
+        tree.put(
+            [[0, 0, 0, 70].as_slice(), &[70; 20]].concat(),
+            random.bytes(149),
+        )?;
+        tree.put([0, 0, 0, 100, 0], random.bytes(150))?;
+        tree.put("behind all others", random.bytes(900))?;
+        tree.put("behind this, too", random.bytes(5000))?;
+        for key in &keys {
+            tx.tree("in random order")?.delete(key)?;
+        }
+        Ok(())
+    })
 }
 
 /// A little of most things.

@@ -9,7 +9,9 @@ from damage import Damage
 PAGE_HEADER = 32
 SLOT = 8
 OVERFLOW = 0x8000
-LEAF, BRANCH, BITMAP, INDEX = 1, 2, 3, 4
+LEAF, BRANCH, BITMAP, INDEX, UNIFORM_LEAF = 1, 2, 3, 4, 5
+UNIFORM_SLOT = 4
+UNIFORM_VALUE_MIN = 20
 RUN_BYTES = 20
 
 _PAGE_FIELDS = struct.Struct("<IIQBBHIHHHH")
@@ -142,21 +144,49 @@ class Node:
             raise page.fault("node without entries", 18)
         if page.prefix > pages.max_key:
             raise page.fault(f"prefix of {page.prefix} bytes", 24)
-        if not PAGE_HEADER + SLOT * page.count <= page.cells_start <= self.end:
+        self.uniform = page.kind == UNIFORM_LEAF
+        self.slot_bytes = UNIFORM_SLOT if self.uniform else SLOT
+        if not PAGE_HEADER + self.slot_bytes * page.count <= page.cells_start <= self.end:
             raise page.fault(f"cells start at {page.cells_start}", 20)
         self.prefix = raw[self.end :]
         self.branch = page.kind == BRANCH
         self.keys = []
         self.values = []  # leaf: bytes or Run; branch: (page, checksum, count)
         self.cells = []
+        if self.uniform:
+            self._uniform()
+            return
         for slot in range(page.count):
             self._slot(slot)
         self.check_space()
+
+    def _uniform(self):
+        """All suffixes and all values have one length, so the header says where the cells are."""
+        page, suffix = self.page, self.page.garbage
+        value = page.lengths - 1
+        if value < UNIFORM_VALUE_MIN:
+            raise page.fault(f"values of {value} bytes in a uniform leaf", 30)
+        if page.prefix + suffix > self.pages.max_key:
+            raise page.fault(f"suffixes of {suffix} bytes", 26)
+        rest = max(suffix - 4, 0)
+        cell = rest + value
+        if page.cells_start != self.end - page.count * cell:
+            raise page.fault(f"{page.count} cells of {cell} bytes from {page.cells_start}", 20)
+        for slot in range(page.count):
+            at = PAGE_HEADER + UNIFORM_SLOT * slot
+            head = struct.unpack_from("<I", page.raw, at)[0].to_bytes(4, "big")
+            if any(head[suffix:]):
+                raise page.fault(f"head of slot {slot} is longer than its key", at)
+            start = self.end - (slot + 1) * cell
+            body = page.raw[start : start + cell]
+            self.keys.append(self.prefix + head[:suffix] + body[:rest])
+            self.values.append(body[rest:])
 
     def _slot(self, slot):
         page, at = self.page, PAGE_HEADER + SLOT * slot
         head, offset, length = struct.unpack_from("<IHH", page.raw, at)
         overflow, length = length & OVERFLOW, length & ~OVERFLOW
+        offset = offset or 65536
         if self.branch and overflow:
             raise page.fault(f"slot {slot} of a branch has an overflow flag", at + 6)
         no_key = self.branch and slot == 0
@@ -218,7 +248,11 @@ def walk(pages, root, what, faults, lower=None, upper=None):
         return
     try:
         page = pages.follow(
-            root.page, root.checksum, (BRANCH,) if root.level else (LEAF,), root.level, what
+            root.page,
+            root.checksum,
+            (BRANCH,) if root.level else (LEAF, UNIFORM_LEAF),
+            root.level,
+            what,
         )
         node = Node(pages, page)
         _check_order(node, lower, upper)
@@ -246,7 +280,7 @@ def walk(pages, root, what, faults, lower=None, upper=None):
 def _check_order(node, lower, upper):
     before = lower
     for slot, key in enumerate(node.keys):
-        at = PAGE_HEADER + SLOT * slot
+        at = PAGE_HEADER + node.slot_bytes * slot
         if key is None:
             continue
         # A leaf's first key may equal the bound; otherwise keys grow.
@@ -268,7 +302,7 @@ def _entries(pages, node, what, faults):
             if inline == isinstance(value, Run):
                 raise node.page.fault(
                     f"{what}: value of {length} bytes is {'not ' if inline else ''}in its leaf",
-                    PAGE_HEADER + SLOT * slot + 6,
+                    PAGE_HEADER + node.slot_bytes * slot,
                 )
             if isinstance(value, Run):
                 value = pages.run(value, what)

@@ -347,7 +347,7 @@ impl<'d> Pages<'d> {
         if self.last.as_ref().is_some_and(|last| *last >= key) {
             let what = "the keys are not in ascending order";
             let fault = Fault::new("tree", what, "a higher key", crate::show::brief(&key, 48));
-            let at = Node::slot_offset(frame.next);
+            let at = node.slot_offset(frame.next);
             let fault = fault.at_page(frame.page, self.source.page_size(), at);
             return Err(damaged(&fault.in_tree(&self.tree)));
         }

@@ -345,11 +345,7 @@ impl Survey {
         let mut read = |entry: &Entry<'_>| {
             let wrong = |what: &str, expected: String, found: String| {
                 let fault = Fault::new("catalog", what, expected, found);
-                let fault = fault.at_page(
-                    entry.page,
-                    source.page_size(),
-                    Node::slot_offset(entry.slot),
-                );
+                let fault = fault.at_page(entry.page, source.page_size(), entry.offset);
                 fault.of_key(crate::show::brief(entry.key, 255))
             };
             let value = match entry.cell {

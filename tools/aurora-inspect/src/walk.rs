@@ -28,6 +28,8 @@ pub struct Entry<'a> {
     pub page: u32,
     /// The slot in the leaf.
     pub slot: usize,
+    /// Where that is in the page.
+    pub offset: u32,
     /// The key.
     pub key: &'a [u8],
     /// The value.
@@ -234,6 +236,7 @@ impl<V: Visitor> Walk<'_, V> {
             let entry = Entry {
                 page,
                 slot,
+                offset: node.slot_offset(slot),
                 key: &key,
                 cell: node.value(slot),
             };
@@ -292,7 +295,7 @@ impl<V: Visitor> Walk<'_, V> {
                 let expected = format!("{side} {}", crate::show::brief(&bound, 48));
                 let found = crate::show::brief(&key, 48);
                 let fault = Fault::new("tree", what, expected, found).in_tree(self.tree);
-                let at = Node::slot_offset(slot);
+                let at = node.slot_offset(slot);
                 self.visitor
                     .fault(fault.at_page(page, self.source.page_size(), at));
             }
@@ -314,7 +317,7 @@ impl<V: Visitor> Walk<'_, V> {
                 let what = "a value is not where its length belongs";
                 let place = |is: bool| if is { "the leaf" } else { "a run" };
                 let fault = Fault::new("tree", what, place(belongs), place(is_inline));
-                let at = Node::slot_offset(slot);
+                let at = node.slot_offset(slot);
                 let fault = fault.at_page(page, page_size, at).in_tree(self.tree);
                 self.visitor.fault(fault);
             }

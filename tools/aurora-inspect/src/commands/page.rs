@@ -1,7 +1,7 @@
 //! `page N`: what is in a page.
 
 use aurora::anatomy::{
-    self, BRANCH, Cell, Header, LEAF, Node, PageHeader, SPACE_BITMAP, SPACE_INDEX,
+    self, BRANCH, Cell, Header, LEAF, Node, PageHeader, SPACE_BITMAP, SPACE_INDEX, UNIFORM_LEAF,
 };
 use serde_json::{Value, json};
 
@@ -108,8 +108,16 @@ fn describe(
         }
     );
     *text += &format!(
-        "cells from {}, prefix {} bytes, garbage {} bytes, appends {:#06x}, lengths {}\n",
-        header.cells_start, header.prefix, header.garbage, header.appends, header.lengths
+        "cells from {}, prefix {} bytes, garbage {} bytes, appends {:#06x}, lengths {}{}\n",
+        header.cells_start,
+        header.prefix,
+        header.garbage,
+        header.appends,
+        header.lengths,
+        match header.kind {
+            UNIFORM_LEAF => format!(", suffixes of {} bytes", header.suffix),
+            _ => String::new(),
+        }
     );
     set(
         json,
@@ -118,11 +126,11 @@ fn describe(
             "checksum": header.checksum, "computed_checksum": computed, "page": header.page,
             "birth": header.birth, "kind": kind, "level": header.level, "count": header.count,
             "cells_start": header.cells_start, "prefix": header.prefix,
-            "garbage": header.garbage, "appends": header.appends, "lengths": header.lengths,
+            "garbage": header.garbage, "suffix": header.suffix, "appends": header.appends, "lengths": header.lengths,
         }),
     );
     match header.kind {
-        LEAF | BRANCH => {}
+        LEAF | BRANCH | UNIFORM_LEAF => {}
         SPACE_INDEX => {
             index(&header, bytes, source, text, json);
             return false;
@@ -155,6 +163,7 @@ fn describe(
 fn kind_name(kind: u8) -> String {
     match kind {
         LEAF => "leaf".to_string(),
+        UNIFORM_LEAF => "uniform leaf".to_string(),
         BRANCH => "branch".to_string(),
         SPACE_BITMAP => "bitmap".to_string(),
         SPACE_INDEX => "index".to_string(),

@@ -86,7 +86,7 @@ fn vote(storage: &dyn Storage, length: u64, page_size: u32) -> Result<Option<(u3
         };
         read(&mut head)?;
         let header = PageHeader::decode(&head);
-        if header.page != page || !(1..=4).contains(&header.kind) || header.checksum < 2 {
+        if header.page != page || !(1..=5).contains(&header.kind) || header.checksum < 2 {
             continue;
         }
         read(&mut bytes)?;

@@ -8,6 +8,7 @@
 
 use aurora::anatomy::{
     self, BRANCH, Cell, LEAF, Node, PageHeader, Reference, Root, SPACE_BITMAP, SPACE_INDEX,
+    UNIFORM_LEAF,
 };
 
 use crate::source::{PageBytes, Source};
@@ -26,7 +27,7 @@ pub(crate) struct Intact {
 
 impl Intact {
     pub fn is_node(&self) -> bool {
-        self.kind == LEAF || self.kind == BRANCH
+        [LEAF, BRANCH, UNIFORM_LEAF].contains(&self.kind)
     }
 }
 
@@ -77,7 +78,7 @@ impl Index {
 
 fn examine(bytes: &PageBytes, page: u32, salt: u64) -> Option<Intact> {
     let header = PageHeader::decode(bytes);
-    if header.page != page || !(LEAF..=SPACE_INDEX).contains(&header.kind) {
+    if header.page != page || !(LEAF..=UNIFORM_LEAF).contains(&header.kind) {
         return None;
     }
     let at = Reference {

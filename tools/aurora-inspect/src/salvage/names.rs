@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use aurora::anatomy::{Node, Operation, PageHeader, Reference, Root, operations};
+use aurora::anatomy::{Node, Operation, PageHeader, Reference, Root, UNIFORM_LEAF, operations};
 
 use super::gather::Gap;
 use super::index::{Index, Named, catalog_leaf, likely};
@@ -107,23 +107,48 @@ impl Names {
 /// The entries that can still be made out in a damaged leaf of the catalog.
 fn fragments(bytes: &[u8]) -> Vec<Named> {
     const HEADER: usize = 32;
-    const SLOT: usize = 8;
     let header = PageHeader::decode(bytes);
     let prefix = usize::from(header.prefix).min(bytes.len());
-    let prefix = bytes.get(bytes.len() - prefix..).unwrap_or_default();
-    let slots = bytes.get(HEADER..).unwrap_or_default().chunks_exact(SLOT);
-    let slots = slots.take(usize::from(header.count));
+    let cells_end = bytes.len() - prefix;
+    let prefix = bytes.get(cells_end..).unwrap_or_default();
+    let slots = bytes.get(HEADER..).unwrap_or_default();
+    let slots = slots.chunks_exact(header.slot_bytes());
+    let slots = slots.take(usize::from(header.count)).enumerate();
     slots
-        .filter_map(|slot| fragment(bytes, header.lengths, prefix, slot))
+        .filter_map(|(i, slot)| {
+            let (offset, length) = match header.kind {
+                UNIFORM_LEAF => uniform_cell(&header, cells_end, i)?,
+                _ => match (number(slot, 4)?, number(slot, 6)?) {
+                    (0, length) => (1 << 16, length),
+                    found => found,
+                },
+            };
+            fragment(bytes, header.lengths, prefix, slot, offset, length)
+        })
         .collect()
 }
 
-fn fragment(bytes: &[u8], lengths: u16, prefix: &[u8], slot: &[u8]) -> Option<Named> {
-    let number = |at: usize| {
-        let two = slot.get(at..at + 2)?.try_into().ok()?;
-        Some(usize::from(u16::from_le_bytes(two)))
-    };
-    let (offset, length) = (number(4)?, number(6)?);
+fn number(slot: &[u8], at: usize) -> Option<usize> {
+    let two = slot.get(at..at + 2)?.try_into().ok()?;
+    Some(usize::from(u16::from_le_bytes(two)))
+}
+
+/// The offset of a cell of a uniform leaf, and the length of every suffix.
+fn uniform_cell(header: &PageHeader, cells_end: usize, i: usize) -> Option<(usize, usize)> {
+    let suffix = usize::from(header.suffix);
+    let cell = suffix.saturating_sub(4) + usize::from(header.lengths.checked_sub(1)?);
+    let offset = cells_end.checked_sub(cell.checked_mul(i + 1)?)?;
+    Some((offset, suffix))
+}
+
+fn fragment(
+    bytes: &[u8],
+    lengths: u16,
+    prefix: &[u8],
+    slot: &[u8],
+    offset: usize,
+    length: usize,
+) -> Option<Named> {
     let rest = length.saturating_sub(4);
     let mut cell = bytes.get(offset..)?;
     let value_length = match lengths.checked_sub(1) {

@@ -20,8 +20,7 @@ pub fn load(trees: &Trees<'_>) -> (Vec<CollectionRecord>, Faults) {
         };
         let mut wrong = |what: &str, expected: &str, found: String| {
             let fault = Fault::new("collection", what, expected, found).in_tree(COLLECTIONS);
-            let at = aurora::anatomy::Node::slot_offset(entry.slot);
-            let fault = fault.at_page(entry.page, trees.source.page_size(), at);
+            let fault = fault.at_page(entry.page, trees.source.page_size(), entry.offset);
             faults.add(fault.of_key(show::brief(entry.key, 64)));
         };
         let name = std::str::from_utf8(entry.key).ok();

@@ -175,7 +175,9 @@ impl Check<'_> {
         if let Ok(found) = find(self.trees.source, tree, &self.trees.root(tree), key)
             && let Some((page, _, slot)) = found.path.last()
         {
-            let at = aurora::anatomy::Node::slot_offset(*slot);
+            let at = self.trees.source.raw(*page).map_or(0, |bytes| {
+                aurora::anatomy::PageHeader::decode(&bytes).slot_offset(*slot)
+            });
             fault = fault.at_page(*page, self.trees.source.page_size(), at);
         }
         self.faults.add(fault);
