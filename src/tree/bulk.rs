@@ -275,7 +275,7 @@ impl<P: WritePages> Job<'_, P> {
             .filter(|(_, changed)| changed.is_thin)
             .filter_map(|(_, changed)| Some(changed.first?.page.page))
             .collect();
-        if has_more {
+        if has_more && !node::insert_children(self.pages.bytes_mut(page)?, pages_behind(&done)) {
             let changed = self.rebuild_branch(page, level, done)?;
             if !changed.more.is_empty() {
                 return Ok(changed);
@@ -443,6 +443,18 @@ impl Replaced {
         self.entries += 1;
         self.runs.extend(node.run(slot));
     }
+}
+
+/// The pages that came behind a branch's children: the slot that each gets in the end, its key, and what
+/// leads to it.
+fn pages_behind(done: &[(usize, Changed)]) -> impl Iterator<Item = (usize, &[u8], Child)> + Clone {
+    let mut moved = 0_isize;
+    done.iter().flat_map(move |(slot, changed)| {
+        let first = slot.saturating_add_signed(moved + 1);
+        moved += changed.more.len() as isize - isize::from(changed.first.is_none());
+        let more = changed.more.iter().zip(first..);
+        more.map(|((key, child), slot)| (slot, key.as_slice(), *child))
+    })
 }
 
 fn new_item<'c>(change: &Change<'c>) -> Option<Item<'c>> {
