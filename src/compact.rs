@@ -42,6 +42,8 @@ const STEP_LEAVES: usize = 128;
 /// may only have made room: its old places wait for a checkpoint and the readers.)
 const WORTH_SHARE: u32 = 256;
 const MAX_PASSES: u32 = 8;
+/// So many more, until the file has the length that it needs.
+const LAST_CHECKPOINTS: u32 = 3;
 
 pub(crate) struct Compaction {
     handle: Arc<Handle>,
@@ -86,6 +88,14 @@ impl Compaction {
                 break;
             }
             gained_little = gains_little;
+        }
+        // A log that has moved last leaves its old place to the next checkpoint, and the length
+        // without that to the one after. None of these moves anything.
+        for _ in 0..LAST_CHECKPOINTS {
+            if !self.engine().has_old_length() {
+                break;
+            }
+            self.checkpoint_moving(PageNumber::MAX)?;
         }
         self.engine().cut_tail();
         Ok(before.saturating_sub(self.engine().file_bytes()))

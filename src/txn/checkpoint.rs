@@ -584,6 +584,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether the header still counts pages at the end that nothing needs any more.
+    pub(crate) fn has_old_length(&self) -> bool {
+        let core = self.core.lock();
+        core.header.pages > self.space.lock().kept_end()
+    }
+
     /// Gives the free tail of the file back, however short.
     pub(crate) fn cut_tail(&self) {
         self.cut(&self.core.lock(), 0);
