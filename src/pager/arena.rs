@@ -7,16 +7,19 @@
 //! But memory is not asked for as huge pages. Where the machine is a guest whose host takes back what
 //! is free, a fresh huge page is always such memory: its first touch took 8 to 11 µs for each 4 KiB,
 //! all at once and within somebody's commit, where that of a small page took 1.6 to 2.1. (A load of a
-//! million entries in order: 1.10 s with huge pages from the start, 0.45 s without.) So a block begins
-//! with small pages, and the system is told that it may put them together once the block is full.
+//! million entries in order: 1.10 s with huge pages from the start, 0.45 s without.) So blocks that a
+//! thread with nothing else to do makes ready ahead of their use ([`Arena::supply`]) are huge pages. What it is
+//! too late for begins with small ones, and the system is told that it may put them together once the
+//! block is full.
 //!
 //! # Invariants
 //!
 //! 1. A place is given to one owner at a time, who gives it back with the block that it came from.
 //! 2. Blocks are never unmapped, so a place stays an address. Memory of empty blocks goes back to the
 //!    system, but for a part that is kept for the next frames.
-//! 3. A block is offered for a huge page only while all its memory was touched anyway: a small
-//!    database takes no more memory than it uses.
+//! 3. A block is offered for a huge page only when all its memory was touched anyway, or where so many
+//!    blocks are in use that this is a small part of them: a small database takes no more memory than
+//!    it uses.
 #![allow(unsafe_code)] // places in mapped memory
 
 use std::ptr::NonNull;
@@ -103,6 +106,9 @@ struct Blocks {
     in_use: usize,
     /// There are no more addresses.
     is_exhausted: bool,
+    /// Blocks that are to be offered for huge pages. Not by who filled them: the system makes such a call
+    /// wait while another thread gets memory.
+    full: Vec<u32>,
 }
 
 // SAFETY: the pointers are to mappings that live as long as the process (invariant 2); they are
@@ -131,6 +137,7 @@ impl Arena {
                 bare: Vec::new(),
                 in_use: 0,
                 is_exhausted: false,
+                full: Vec::new(),
             }),
             is_short: Condvar::new(),
         }
@@ -157,6 +164,7 @@ impl Arena {
         let mut blocks = self.blocks.lock();
         while !is_over.load(Ordering::Relaxed) {
             if !blocks.is_short() {
+                blocks.offer_full();
                 self.is_short.wait(&mut blocks);
             } else if let Some((number, region, offset)) = blocks.take_bare() {
                 drop(blocks);
@@ -205,7 +213,9 @@ impl Blocks {
         };
         if block.used() == BLOCK_BYTES / place_bytes {
             self.available.pop();
-            block.offer_huge_page(&self.regions, true);
+            if !block.may_be_huge {
+                self.full.push(number);
+            }
         }
         // SAFETY: `index` is below the number of places of a block, so the place lies in it.
         let start = unsafe { block.start.add(index * place_bytes) };
@@ -219,6 +229,16 @@ impl Blocks {
     fn is_short(&self) -> bool {
         let ahead = (self.in_use / AHEAD_PART).min(MAX_AHEAD);
         self.empty < ahead && !(self.bare.is_empty() && self.is_exhausted)
+    }
+
+    fn offer_full(&mut self) {
+        for number in std::mem::take(&mut self.full) {
+            if let Some(block) = self.blocks.get_mut(number as usize)
+                && block.used() > 0
+            {
+                block.offer_huge_page(&self.regions, true);
+            }
+        }
     }
 
     /// A block without memory: its number, and where it is.
