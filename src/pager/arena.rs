@@ -158,8 +158,7 @@ impl Arena {
     }
 
     /// Makes memory ready before it is needed, on a thread that may wait, until told to stop: the first
-    /// touch of fresh memory is two thirds of what filling a frame costs, and can take milliseconds.
-    /// (A load in order, which only fills frames: see [`AHEAD_PART`].)
+    /// touch of fresh memory is a third of what a load in order costs.
     pub(super) fn supply(&self, is_over: &AtomicBool) {
         let mut blocks = self.blocks.lock();
         while !is_over.load(Ordering::Relaxed) {
