@@ -65,6 +65,8 @@ struct Block {
     fresh: usize,
     /// The system was told that it may be one huge page (invariant 3).
     may_be_huge: bool,
+    /// It stands in `full`, once.
+    is_listed: bool,
 }
 
 impl Block {
@@ -212,7 +214,7 @@ impl Blocks {
         };
         if block.used() == BLOCK_BYTES / place_bytes {
             self.available.pop();
-            if !block.may_be_huge {
+            if !block.may_be_huge && !std::mem::replace(&mut block.is_listed, true) {
                 self.full.push(number);
             }
         }
@@ -232,9 +234,11 @@ impl Blocks {
 
     fn offer_full(&mut self) {
         for number in std::mem::take(&mut self.full) {
-            if let Some(block) = self.blocks.get_mut(number as usize)
-                && block.used() > 0
-            {
+            let Some(block) = self.blocks.get_mut(number as usize) else {
+                continue;
+            };
+            block.is_listed = false;
+            if block.used() > 0 {
                 block.offer_huge_page(&self.regions, true);
             }
         }
@@ -345,6 +349,7 @@ impl Blocks {
                 free: Vec::new(),
                 fresh: 0,
                 may_be_huge: false,
+                is_listed: false,
             });
         }
         self.regions.push(region);
@@ -421,6 +426,19 @@ mod tests {
             supplier.join().unwrap();
             arena.give_back(more.into_iter());
         });
+    }
+
+    /// The list does not grow where nobody supplies.
+    #[test]
+    fn a_block_that_is_full_again_is_listed_once() {
+        let arena = Arena::new(PLACE_BYTES);
+        let mut places = take(&arena, 3 * PLACES);
+        for _ in 0..100 {
+            arena.give_back(places.drain(PLACES..));
+            places.extend(take(&arena, 2 * PLACES));
+        }
+        let blocks = arena.blocks.lock();
+        assert!(blocks.full.len() <= blocks.blocks.len());
     }
 
     /// Invariant 2.
