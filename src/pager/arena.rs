@@ -7,10 +7,12 @@
 //! But memory is not asked for as huge pages. Where the machine is a guest whose host takes back what
 //! is free, a fresh huge page is always such memory: its first touch took 8 to 11 µs for each 4 KiB,
 //! all at once and within somebody's commit, where that of a small page took 1.6 to 2.1. (A load of a
-//! million entries in order: 1.10 s with huge pages from the start, 0.45 s without.) So blocks that a
-//! thread with nothing else to do makes ready ahead of their use ([`Arena::supply`]) are huge pages. What it is
-//! too late for begins with small ones, and the system is told that it may put them together once the
-//! block is full.
+//! million entries in order: 1.10 s with huge pages from the start, 0.45 s without.) So a thread with
+//! nothing else to do makes blocks ready ahead of their use ([`Arena::supply`]): as huge pages while
+//! somebody fills many frames ([`Arena::begin_burst`]), and piece by piece with small ones else, because
+//! the system holds a lock while it makes a huge page ready, and small commits beside it would wait. What
+//! that thread is too late for begins with small pages too, and the system is told that it may put them
+//! together once the block is full.
 //!
 //! # Invariants
 //!
@@ -44,6 +46,8 @@ const KEPT_PART: usize = 4;
 /// are kept, so that they are not given back at once.
 const AHEAD_PART: usize = 8;
 const MAX_AHEAD: usize = 8;
+/// So much of a block of small pages is made ready at once.
+const PIECE_BYTES: usize = 128 << 10;
 
 /// Memory for one frame, not initialised.
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +115,10 @@ struct Blocks {
     /// Blocks that are to be offered for huge pages. Not by who filled them: the system makes such a call
     /// wait while another thread gets memory.
     full: Vec<u32>,
+    /// How many fill many frames now.
+    bursts: usize,
+    /// How many threads supply.
+    suppliers: usize,
 }
 
 // SAFETY: the pointers are to mappings that live as long as the process (invariant 2); they are
@@ -123,7 +131,7 @@ pub(super) struct Arena {
     place_bytes: usize,
     blocks: Mutex<Blocks>,
     /// There is something to do for those who [`supply`](Self::supply).
-    is_short: Condvar,
+    has_work: Condvar,
 }
 
 impl Arena {
@@ -140,8 +148,10 @@ impl Arena {
                 in_use: 0,
                 is_exhausted: false,
                 full: Vec::new(),
+                bursts: 0,
+                suppliers: 0,
             }),
-            is_short: Condvar::new(),
+            has_work: Condvar::new(),
         }
     }
 
@@ -155,7 +165,7 @@ impl Arena {
             }
         }
         if blocks.is_short() {
-            self.is_short.notify_one();
+            self.has_work.notify_one();
         }
     }
 
@@ -163,26 +173,43 @@ impl Arena {
     /// touch of fresh memory is a third of what a load in order costs.
     pub(super) fn supply(&self, is_over: &AtomicBool) {
         let mut blocks = self.blocks.lock();
+        blocks.suppliers += 1;
         while !is_over.load(Ordering::Relaxed) {
-            if !blocks.is_short() {
-                blocks.offer_full();
-                self.is_short.wait(&mut blocks);
-            } else if let Some((number, region, offset)) = blocks.take_bare() {
+            if let Some((number, memory)) = blocks.take_surplus() {
                 drop(blocks);
-                touch(&region, offset);
+                memory.give_back();
+                blocks = self.blocks.lock();
+                blocks.bare.push(number);
+            } else if !blocks.is_short() {
+                blocks.offer_full();
+                self.has_work.wait(&mut blocks);
+            } else if let Some((number, memory)) = blocks.take_bare() {
+                drop(blocks);
+                memory.touch();
                 blocks = self.blocks.lock();
                 // In front: it is the last that is needed.
                 blocks.available.insert(0, number);
                 blocks.empty += 1;
             }
         }
+        blocks.suppliers -= 1;
+    }
+
+    /// Somebody is going to fill many frames, until [`end_burst`](Self::end_burst).
+    pub(super) fn begin_burst(&self) {
+        self.blocks.lock().bursts += 1;
+    }
+
+    pub(super) fn end_burst(&self) {
+        let mut blocks = self.blocks.lock();
+        blocks.bursts = blocks.bursts.saturating_sub(1);
     }
 
     /// Makes all who supply look whether they should stop.
     pub(super) fn wake_suppliers(&self) {
         // Not between their look and their wait.
         drop(self.blocks.lock());
-        self.is_short.notify_all();
+        self.has_work.notify_all();
     }
 
     /// Takes back places that `take` gave, and that nobody uses any more (invariant 1).
@@ -190,6 +217,9 @@ impl Arena {
         let mut blocks = self.blocks.lock();
         for place in places {
             blocks.give_back(place, self.place_bytes);
+        }
+        if blocks.has_surplus() {
+            self.has_work.notify_one();
         }
     }
 }
@@ -226,10 +256,14 @@ impl Blocks {
         })
     }
 
+    /// So many blocks should be ready.
+    fn ahead(&self) -> usize {
+        (self.in_use / AHEAD_PART).min(MAX_AHEAD)
+    }
+
     /// Whether memory should be made ready.
     fn is_short(&self) -> bool {
-        let ahead = (self.in_use / AHEAD_PART).min(MAX_AHEAD);
-        self.empty < ahead && !(self.bare.is_empty() && self.is_exhausted)
+        self.empty < self.ahead() && !(self.bare.is_empty() && self.is_exhausted)
     }
 
     fn offer_full(&mut self) {
@@ -244,8 +278,8 @@ impl Blocks {
         }
     }
 
-    /// A block without memory: its number, and where it is.
-    fn take_bare(&mut self) -> Option<(u32, Arc<MmapRaw>, usize)> {
+    /// A block without memory, which is to get some.
+    fn take_bare(&mut self) -> Option<(u32, BlockMemory)> {
         if self.bare.is_empty() {
             self.grow();
         }
@@ -253,12 +287,19 @@ impl Blocks {
             self.is_exhausted = true;
             return None;
         };
-        let block = self.blocks.get(number as usize)?;
-        Some((
-            number,
-            self.regions.get(block.region)?.clone(),
-            block.offset,
-        ))
+        self.memory(number, self.bursts > 0 && self.empty * 2 >= self.ahead())
+    }
+
+    /// The memory of a block that nobody uses, which is to be huge pages or not.
+    fn memory(&mut self, number: u32, is_huge: bool) -> Option<(u32, BlockMemory)> {
+        let block = self.blocks.get_mut(number as usize)?;
+        block.offer_huge_page(&self.regions, is_huge);
+        let memory = BlockMemory {
+            region: self.regions.get(block.region)?.clone(),
+            offset: block.offset,
+            is_huge,
+        };
+        Some((number, memory))
     }
 
     /// Makes a block available that gets its memory when it is used.
@@ -287,35 +328,32 @@ impl Blocks {
         block.fresh = 0;
         self.empty += 1;
         self.in_use = self.in_use.saturating_sub(1);
-        self.strip((self.in_use / KEPT_PART).clamp(MIN_KEPT, MAX_KEPT));
+        // The system may make that wait, so it is for a thread that may wait, where there is one.
+        while self.suppliers == 0
+            && let Some((number, memory)) = self.take_surplus()
+        {
+            memory.give_back();
+            self.bare.push(number);
+        }
     }
 
-    /// Gives the memory of empty blocks back to the system, but for `kept` of them.
-    fn strip(&mut self, kept: usize) {
-        while self.empty > kept {
-            let is_empty = |number: &u32| {
-                let block = self.blocks.get(*number as usize);
-                block.is_some_and(|block| block.used() == 0)
-            };
-            let Some(position) = self.available.iter().position(is_empty) else {
-                return;
-            };
-            let number = self.available.remove(position);
-            self.empty -= 1;
-            self.bare.push(number);
-            if let Some(block) = self.blocks.get_mut(number as usize) {
-                block.offer_huge_page(&self.regions, false);
-            }
-            #[cfg(unix)]
-            if let Some(block) = self.blocks.get(number as usize)
-                && let Some(region) = self.regions.get(block.region)
-            {
-                let advice = memmap2::UncheckedAdvice::DontNeed;
-                // SAFETY: the block has no place in use, so no byte of it is anything to anybody.
-                // If the advice is refused, the memory stays, which costs only memory.
-                let _ = unsafe { region.unchecked_advise_range(advice, block.offset, BLOCK_BYTES) };
-            }
+    fn has_surplus(&self) -> bool {
+        self.empty > (self.in_use / KEPT_PART).clamp(MIN_KEPT, MAX_KEPT)
+    }
+
+    /// An empty block of which there are too many, which is to be bare.
+    fn take_surplus(&mut self) -> Option<(u32, BlockMemory)> {
+        if !self.has_surplus() {
+            return None;
         }
+        let is_empty = |number: &u32| {
+            let block = self.blocks.get(*number as usize);
+            block.is_some_and(|block| block.used() == 0)
+        };
+        let position = self.available.iter().position(is_empty)?;
+        let number = self.available.remove(position);
+        self.empty -= 1;
+        self.memory(number, false)
     }
 
     /// Maps more blocks, twice as many as before, up to [`MAX_REGION_BLOCKS`].
@@ -356,12 +394,43 @@ impl Blocks {
     }
 }
 
-/// Lets the system give a block its memory. Where it cannot, the first use does.
-fn touch(region: &MmapRaw, offset: usize) {
-    #[cfg(target_os = "linux")]
-    let _ = region.advise_range(memmap2::Advice::PopulateWrite, offset, BLOCK_BYTES);
-    #[cfg(not(target_os = "linux"))]
-    let _ = (region, offset);
+/// The memory of a block that stands in no list: nobody else uses it.
+struct BlockMemory {
+    region: Arc<MmapRaw>,
+    offset: usize,
+    is_huge: bool,
+}
+
+impl BlockMemory {
+    /// Lets the system give it. Where it cannot, the first use does.
+    fn touch(&self) {
+        #[cfg(target_os = "linux")]
+        {
+            let step = if self.is_huge {
+                BLOCK_BYTES
+            } else {
+                PIECE_BYTES
+            };
+            for offset in (self.offset..self.offset + BLOCK_BYTES).step_by(step) {
+                let advice = memmap2::Advice::PopulateWrite;
+                let _ = self.region.advise_range(advice, offset, step);
+            }
+        }
+    }
+
+    fn give_back(&self) {
+        #[cfg(unix)]
+        {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the block has no place in use, and is in no list that places are taken from, so no
+            // byte of it is anything to anybody. If the advice is refused, the memory stays, which costs
+            // only memory.
+            let _ = unsafe {
+                self.region
+                    .unchecked_advise_range(advice, self.offset, BLOCK_BYTES)
+            };
+        }
+    }
 }
 
 #[cfg(test)]

@@ -84,6 +84,29 @@ pub(crate) fn wake_suppliers(page_bytes: usize) {
     }
 }
 
+/// While it lives, somebody fills many frames: their memory is made ready as huge pages.
+#[derive(Debug)]
+pub(crate) struct Burst {
+    page_bytes: usize,
+}
+
+impl Burst {
+    pub(crate) fn new(page_bytes: usize) -> Self {
+        if let Some(arena) = arena(page_bytes) {
+            arena.begin_burst();
+        }
+        Burst { page_bytes }
+    }
+}
+
+impl Drop for Burst {
+    fn drop(&mut self) {
+        if let Some(arena) = arena(self.page_bytes) {
+            arena.end_burst();
+        }
+    }
+}
+
 /// Places of one length that this thread gave back, or took at once. A commit copies a few pages
 /// and frees as many; taking them from here saved a third of a small commit.
 #[derive(Default)]

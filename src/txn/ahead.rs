@@ -19,6 +19,7 @@ use super::checkpoint::FrameSource;
 use super::engine::Engine;
 use crate::format::PageNumber;
 use crate::pager::Cause;
+use crate::pager::frame::Burst;
 use crate::sync::{Condvar, Mutex};
 use crate::{Error, Result};
 
@@ -31,12 +32,13 @@ const MAX_JOBS: usize = 8;
 const SYNC_BYTES: usize = 8 << 20;
 
 /// What a transaction has handed over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ahead {
     /// Filled, and still in the slab.
     finished: Vec<PageNumber>,
     job_pages: usize,
     progress: Arc<Progress>,
+    _memory: Burst,
 }
 
 #[derive(Debug, Default)]
@@ -63,10 +65,13 @@ pub(crate) struct AheadJob {
 impl Ahead {
     pub(super) fn new(engine: &Engine) -> Self {
         let bytes = JOB_BYTES.min(engine.settings.log_limit_bytes / PART_OF_LOG);
-        let pages = bytes / u64::from(engine.pager.page_size());
+        let page_bytes = engine.pager.page_size();
+        let pages = bytes / u64::from(page_bytes);
         Ahead {
+            finished: Vec::new(),
             job_pages: usize::try_from(pages).unwrap_or(usize::MAX).max(1),
-            ..Ahead::default()
+            progress: Arc::default(),
+            _memory: Burst::new(page_bytes as usize),
         }
     }
 
