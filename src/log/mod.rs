@@ -389,9 +389,10 @@ impl<S: Versioned> Log<S> {
         usage.used_bytes > usage.ring_bytes / 2
     }
 
-    /// Whether a batch is on its way to the disk.
-    pub(crate) fn is_led(&self) -> bool {
-        self.inner.lock().leading
+    /// How many batches were on their way to the disk by now.
+    pub(crate) fn batches_begun(&self) -> u64 {
+        let inner = self.inner.lock();
+        inner.batches + u64::from(inner.leading)
     }
 
     /// Bytes that wait for a write.

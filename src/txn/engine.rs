@@ -61,7 +61,10 @@ pub(crate) struct Core {
 /// Requests to the checkpoint thread, and its answers.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
+    /// Somebody waits for a checkpoint.
     wanted: bool,
+    /// It was time for one when a commit looked.
+    is_due: bool,
     /// Checkpoints that were tried, whatever came of them.
     tried: u64,
     /// What transactions want written meanwhile.
@@ -317,10 +320,10 @@ impl Engine {
         failure.map_or(Ok(()), Err)
     }
 
-    pub(crate) fn request_checkpoint(&self) {
+    fn request_checkpoint(&self) {
         let mut desk = self.desk.lock();
-        if !desk.wanted {
-            desk.wanted = true;
+        if !desk.is_due {
+            desk.is_due = true;
             self.desk_changed.notify_all();
         }
     }
@@ -372,12 +375,18 @@ impl Engine {
                 desk = self.desk.lock();
                 continue;
             }
-            if !desk.wanted {
+            if !desk.wanted && !desk.is_due {
                 self.desk_changed.wait(&mut desk);
                 continue;
             }
-            desk.wanted = false;
+            let is_waited_for = std::mem::take(&mut desk.wanted);
+            desk.is_due = false;
             drop(desk);
+            // What commits saw while the last checkpoint was under way, it may have mended.
+            if !is_waited_for && !self.wants_checkpoint() {
+                desk = self.desk.lock();
+                continue;
+            }
             if let Err(error) = self.checkpoint() {
                 tracing::warn!(%error, "a checkpoint failed");
             }
