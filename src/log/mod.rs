@@ -395,9 +395,10 @@ impl<S: Versioned> Log<S> {
         inner.batches + u64::from(inner.leading)
     }
 
-    /// Bytes that wait for a write.
-    pub(crate) fn buffered_bytes(&self) -> usize {
-        self.inner.lock().buffer.len()
+    /// Bytes that wait for a write, and bytes of long values that wait for a sync.
+    pub(crate) fn buffered_bytes(&self) -> (usize, u64) {
+        let inner = self.inner.lock();
+        (inner.buffer.len(), inner.runs.bytes)
     }
 
     pub(crate) fn failure(&self) -> Option<Error> {

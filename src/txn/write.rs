@@ -510,19 +510,21 @@ fn commit_by_checkpoint(
     Ok(Commit::done(engine.clone()))
 }
 
-/// Buffered commits are written when enough of them have gathered.
+/// Buffered commits are written when enough of them have gathered. So are those that name long values
+/// when these are enough to keep the disk busy while more come in (half the time of a large blob).
 fn relieve_buffer(engine: &Engine) -> Result<()> {
     const WRITE_ABOVE_BYTES: usize = 256 << 10;
     const WAIT_ABOVE_BYTES: usize = 4 << 20;
-    let bytes = engine.log.buffered_bytes();
+    const SYNC_ABOVE_BYTES: u64 = 2 << 20;
+    let (bytes, run_bytes) = engine.log.buffered_bytes();
     if bytes > WAIT_ABOVE_BYTES || (bytes > WRITE_ABOVE_BYTES && !engine.settings.background) {
-        engine.log.flush()
-    } else {
-        if bytes > WRITE_ABOVE_BYTES {
-            engine.log.kick();
-        }
-        Ok(())
+        return engine.log.flush();
     }
+    let is_much = bytes > WRITE_ABOVE_BYTES || run_bytes > SYNC_ABOVE_BYTES;
+    if is_much && engine.settings.background {
+        engine.log.kick();
+    }
+    Ok(())
 }
 
 /// A commit on its way to the disk.
