@@ -978,6 +978,10 @@ fn compaction_leaves_little_room() {
     assert!(stats.trees["data"].leaf_fill > 0.95, "{stats:#?}");
     let raw = ENTRIES / 2 * 158;
     assert!(stats.file_bytes * 100 <= raw * 116, "{stats:#?}");
+    // Nothing behind the last page, and a log that is small for the file.
+    let length = stats.pages * u64::from(stats.page_size);
+    assert_eq!(stats.file_bytes, length, "{stats:#?}");
+    assert!(stats.log_bytes * 50 <= stats.file_bytes, "{stats:#?}");
 }
 
 #[test]

@@ -486,7 +486,6 @@ mod tests {
                 std::thread::yield_now();
             }
             let mut more = take(&arena, 2 * PLACES);
-            assert_eq!(empty() % 2, 0);
             more.append(&mut places);
             let starts: BTreeSet<_> = more.iter().map(|place| place.start).collect();
             assert_eq!(starts.len(), more.len(), "a place is given once");
@@ -495,6 +494,46 @@ mod tests {
             supplier.join().unwrap();
             arena.give_back(more.into_iter());
         });
+    }
+
+    /// Huge pages take long to make: only while many frames are filled, and if that is in time.
+    #[test]
+    fn memory_is_huge_in_a_burst_and_in_good_time() {
+        let arena = Arena::new(PLACE_BYTES);
+        let _places = take(&arena, 4 * AHEAD_PART * PLACES);
+        let ready = |in_time: bool| {
+            let mut blocks = arena.blocks.lock();
+            assert_eq!((blocks.empty, blocks.ahead()), (0, 4));
+            blocks.empty = if in_time { 2 } else { 1 };
+            let (number, memory) = blocks.take_bare().unwrap();
+            blocks.empty = 0;
+            blocks.bare.push(number);
+            memory.is_huge
+        };
+        assert!(!ready(true));
+        arena.begin_burst();
+        assert!(ready(true));
+        assert!(!ready(false));
+        arena.end_burst();
+        assert!(!ready(true));
+    }
+
+    #[test]
+    fn who_supplies_memory_gives_it_back_too() {
+        let arena = Arena::new(PLACE_BYTES);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| arena.supply(&is_over));
+            let places = take(&arena, 6 * PLACES);
+            arena.give_back(places.into_iter());
+            while arena.blocks.lock().empty > MIN_KEPT {
+                std::thread::yield_now();
+            }
+            is_over.store(true, Ordering::Relaxed);
+            arena.wake_suppliers();
+        });
+        let blocks = arena.blocks.lock();
+        assert_eq!(blocks.bare.len() + MIN_KEPT, blocks.blocks.len());
     }
 
     /// The list does not grow where nobody supplies.

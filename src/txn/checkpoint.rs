@@ -226,7 +226,7 @@ impl Engine {
         let mut pages = TxnPages::new(self.clone(), job.state.version, false);
         let catalog_root = self.write_catalog(job, &mut pages)?;
         let catalog = pages.finish(job.state.version);
-        let new_ring = match self.write_new_ring(job) {
+        let new_ring = match self.write_new_ring(job, &mut pace) {
             Ok(ring) => ring,
             Err(error) => {
                 self.undo_catalog(&catalog)?;
@@ -356,7 +356,7 @@ impl Engine {
     /// further to the front, and smaller if the file is. It is filled with zeros, so that later
     /// syncs overwrite and change no metadata, and so that nothing that lay there (a value can hold
     /// a copy of a log) is taken for records.
-    fn write_new_ring(&self, job: &Job) -> Result<Option<LogRegion>> {
+    fn write_new_ring(&self, job: &Job, pace: &mut Pace) -> Result<Option<LogRegion>> {
         // With the position of the checkpoint behind a switch, the log is in one ring again.
         let (present, next) = self.log.geometry().regions_from(job.position.lsn);
         if next.is_some() {
@@ -384,7 +384,7 @@ impl Engine {
             first
         };
         let ring = LogRegion { first, pages };
-        if let Err(error) = self.zero_fill(ring) {
+        if let Err(error) = self.zero_fill(ring, pace) {
             self.undo_ring(Some(ring))?;
             if job.purpose != Purpose::Routine && error.is_disk_full() {
                 return Ok(None);
@@ -416,7 +416,7 @@ impl Engine {
         (is_in_tail || now > enough + enough / 2).then_some(enough)
     }
 
-    fn zero_fill(&self, ring: LogRegion) -> Result<()> {
+    fn zero_fill(&self, ring: LogRegion, pace: &mut Pace) -> Result<()> {
         let zeros = vec![0; (256 << 10).max(self.pager.page_size() as usize)];
         let step = (zeros.len() / self.pager.page_size() as usize) as u32;
         let mut at = ring.first;
@@ -426,6 +426,7 @@ impl Engine {
                 .get(..pages as usize * self.pager.page_size() as usize)
                 .unwrap_or_default();
             self.pager.write_at(at, bytes, Cause::Checkpoint)?;
+            self.give_way(pace, bytes.len())?;
             at += pages;
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aurora::storage::{Map, Storage};
@@ -10,12 +11,16 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 type Work = Box<dyn FnOnce() + Send>;
+type Each = Box<dyn FnMut(u64) + Send>;
 
 /// A storage that does something before it syncs the whole file.
 #[derive(Clone)]
 pub struct Hooked {
     inner: Arc<dyn Storage>,
     work: Arc<Mutex<Option<Work>>>,
+    each: Arc<Mutex<Option<Each>>>,
+    /// Written since the last sync of the whole file.
+    unsynced_bytes: Arc<AtomicU64>,
 }
 
 impl Hooked {
@@ -23,10 +28,20 @@ impl Hooked {
         Hooked {
             inner,
             work: Arc::default(),
+            each: Arc::default(),
+            unsynced_bytes: Arc::default(),
         }
     }
 
+    /// Does `work` before each sync of the whole file, if it is not at it already. It is told how many
+    /// bytes were written since the last one.
+    #[allow(dead_code)] // in some of the test programs
+    pub fn before_each_sync(&self, work: impl FnMut(u64) + Send + 'static) {
+        *self.each.lock().unwrap() = Some(Box::new(work));
+    }
+
     /// Does `work` just before the next sync of the whole file, once.
+    #[allow(dead_code)] // in some of the test programs
     pub fn before_sync(&self, work: impl FnOnce() + Send + 'static) {
         *self.work.lock().unwrap() = Some(Box::new(work));
     }
@@ -44,6 +59,8 @@ impl Storage for Hooked {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let length = bytes.len() as u64;
+        self.unsynced_bytes.fetch_add(length, Ordering::Relaxed);
         self.inner.write_at(offset, bytes)
     }
 
@@ -55,6 +72,12 @@ impl Storage for Hooked {
         let work = self.work.lock().unwrap().take();
         if let Some(work) = work {
             work();
+        }
+        let unsynced_bytes = self.unsynced_bytes.swap(0, Ordering::Relaxed);
+        let each = self.each.lock().unwrap().take();
+        if let Some(mut each) = each {
+            each(unsynced_bytes);
+            self.each.lock().unwrap().get_or_insert(each);
         }
         self.inner.sync_all()
     }
@@ -86,6 +109,7 @@ pub struct AtEvent {
     work: Mutex<Option<Work>>,
 }
 
+#[allow(dead_code)] // in some of the test programs
 /// Calls `call`, and does `work` in the middle of it: when the module `target` reports.
 pub fn at_event<T>(
     target: &'static str,

@@ -1,8 +1,9 @@
 //! Durable commits of 256 bytes: one thread beside a synced overwrite of a plain file, several
 //! threads, what reaches the device, and how long the slowest take while checkpoints run.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use aurora_bench::{Random, median_of, percentile};
@@ -10,6 +11,7 @@ use aurora_bench::{Random, median_of, percentile};
 use crate::data::{self, Choice, Draw, Sum, family};
 use crate::engine::{Outcome, Peer, Promise};
 use crate::recorder::bytes_written;
+use crate::report::FILE;
 use crate::rows::{Bar, Bench, Row, Unit, load, row};
 
 const GROUP: &str = "commits";
@@ -127,20 +129,11 @@ fn put(peer: &dyn Peer, n: u64, value: &mut [u8]) -> Outcome<()> {
 /// One commit, one overwrite, in turns, so that both meet the same device. Returns the seconds that
 /// a commit takes on average.
 fn single(bench: &Bench<'_>, peer: &dyn Peer) -> Outcome<f64> {
-    const FILE: u64 = 4 << 20;
     let mut value = [0; VALUE];
-    let overwritten = bench.place.directory.join("overwritten");
-    std::fs::write(&overwritten, vec![1; FILE as usize])?;
-    let mut options = OpenOptions::new();
-    options.write(true);
-    options.custom_flags(rustix::fs::OFlags::DSYNC.bits().cast_signed());
-    let file = options.open(&overwritten)?;
-    file.sync_all()?;
+    let overwritten = Overwritten::new(bench)?;
     let (mut commits, mut overwrites) = (Vec::new(), Vec::new());
     for n in 0..bench.scaled(SINGLE) {
-        let start = Instant::now();
-        file.write_all_at(&[n as u8; 256], n * 256 % FILE)?;
-        overwrites.push(start.elapsed().as_secs_f64());
+        overwrites.push(overwritten.write(n, &[n as u8; 256])?);
         let start = Instant::now();
         put(peer, family(1) + n, &mut value)?;
         commits.push(start.elapsed().as_secs_f64());
@@ -149,10 +142,45 @@ fn single(bench: &Bench<'_>, peer: &dyn Peer) -> Outcome<f64> {
     let commit = median_of(commits).unwrap_or(0.0);
     let overwrite = median_of(overwrites).unwrap_or(0.0);
     bench.recorder.value("commit-1", commit);
-    bench.recorder.value_of("commit-1", "file", overwrite);
+    bench.recorder.value_of("commit-1", FILE, overwrite);
     bench.recorder.value("commit-1-file", commit / overwrite);
-    std::fs::remove_file(overwritten)?;
     Ok(mean)
+}
+
+/// A plain file that is overwritten and synced, record by record.
+struct Overwritten {
+    file: File,
+    path: PathBuf,
+}
+
+impl Overwritten {
+    const BYTES: u64 = 4 << 20;
+
+    fn new(bench: &Bench<'_>) -> Outcome<Self> {
+        let path = bench.place.directory.join("overwritten");
+        std::fs::write(&path, vec![1; Self::BYTES as usize])?;
+        let mut options = OpenOptions::new();
+        options.write(true);
+        options.custom_flags(rustix::fs::OFlags::DSYNC.bits().cast_signed());
+        let file = options.open(&path)?;
+        file.sync_all()?;
+        Ok(Overwritten { file, path })
+    }
+
+    /// Writes the n-th record. Returns the seconds that it took.
+    fn write(&self, n: u64, bytes: &[u8]) -> Outcome<f64> {
+        let records = Self::BYTES / bytes.len() as u64;
+        let start = Instant::now();
+        self.file
+            .write_all_at(bytes, n % records * bytes.len() as u64)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+impl Drop for Overwritten {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 /// Seconds for each commit of all threads together.
@@ -208,9 +236,15 @@ fn amplification(bench: &Bench<'_>, peer: &dyn Peer) -> Outcome<()> {
     Ok(())
 }
 
-/// So much is written that every engine has checkpoints, or compactions, to do meanwhile.
+/// So much is written that every engine has checkpoints, or compactions, to do meanwhile. Before it, as
+/// many synced overwrites of a file: what the device alone does.
 fn latency(bench: &Bench<'_>, peer: &dyn Peer) -> Outcome<()> {
     let commits = bench.scaled(LONG);
+    let overwritten = Overwritten::new(bench)?;
+    let bytes = vec![1; LONG_ENTRIES as usize * (LONG_VALUE + data::KEY_BYTES)];
+    let overwrites = (0..commits).map(|n| overwritten.write(n, &bytes));
+    let overwrites = overwrites.collect::<Outcome<Vec<f64>>>()?;
+    drop(overwritten);
     let space = commits * 2;
     let mut random = Random::new(11);
     let mut times = Vec::new();
@@ -237,13 +271,15 @@ fn latency(bench: &Bench<'_>, peer: &dyn Peer) -> Outcome<()> {
             false => Err("a commit is missing".into()),
         },
     )?;
-    let at = |share| percentile(times.clone(), share).unwrap_or(0.0);
-    let (median, high) = (at(0.5), at(0.999));
     let recorder = &bench.recorder;
-    recorder.found("latency-p50", median, sum);
-    recorder.value("latency-p99", at(0.99));
-    recorder.value("latency-p999", high);
-    recorder.value("latency-max", at(1.0));
-    recorder.value("latency-spread", high / median);
+    for (name, times) in [(bench.engine, times), (FILE, overwrites)] {
+        let at = |share| percentile(times.clone(), share).unwrap_or(0.0);
+        let (median, high) = (at(0.5), at(0.999));
+        recorder.found_of("latency-p50", name, median, sum);
+        recorder.value_of("latency-p99", name, at(0.99));
+        recorder.value_of("latency-p999", name, high);
+        recorder.value_of("latency-max", name, at(1.0));
+        recorder.value_of("latency-spread", name, high / median);
+    }
     Ok(())
 }

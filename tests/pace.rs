@@ -1,0 +1,83 @@
+//! How checkpoints share the disk with commits.
+
+mod common;
+#[path = "common/hooked.rs"]
+mod hooked;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aurora::storage::MemoryStorage;
+use aurora::{Aurora, Durability};
+use hooked::Hooked;
+
+/// Neighbouring pages are written together, up to this many bytes.
+const GATHER_BYTES: u64 = 256 << 10;
+
+/// A database without threads of its own, on a storage that says how much it has to sync.
+fn open() -> (Aurora, Hooked) {
+    let storage = Hooked::new(Arc::new(MemoryStorage::new()));
+    let db = Aurora::builder()
+        .log_limit(4 << 20)
+        .background(false)
+        .open_storage(Arc::new(storage.clone()))
+        .unwrap();
+    (db, storage)
+}
+
+fn key(n: u64) -> [u8; 8] {
+    n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()
+}
+
+/// Changes entries all over the tree, so many at once.
+fn change(db: &Aurora, count: u64) {
+    let mut tx = db.begin_write().unwrap();
+    tx.set_durability(Durability::Buffered);
+    let mut tree = tx.tree("t").unwrap();
+    for n in 0..count {
+        tree.put(key(n), [3; 150]).unwrap();
+    }
+    tx.commit().unwrap();
+}
+
+/// The most that a checkpoint leaves unsynced, with so many commits before each of its syncs.
+fn largest_step(commits: u64) -> u64 {
+    let (db, storage) = open();
+    db.write(|tx| {
+        let entries = (0..40_000).map(|n| (key(n), [1; 150]));
+        tx.tree("t")?.put_many(entries).map(drop)
+    })
+    .unwrap();
+    // The ring grows when half of it is used, and takes records of up to a quarter.
+    while db.stats().unwrap().log_bytes < 4 << 20 {
+        (0..100).for_each(|_| change(&db, 40));
+    }
+    db.checkpoint().unwrap();
+    change(&db, 5000); // less than half of the ring, and most of the leaves
+    let (largest, next) = (Arc::new(AtomicU64::new(0)), AtomicU64::new(50_000));
+    let (seen, other) = (largest.clone(), db.clone());
+    storage.before_each_sync(move |unsynced_bytes| {
+        seen.fetch_max(unsynced_bytes, Ordering::Relaxed);
+        for _ in 0..commits {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            let put = other.write(|tx| tx.tree("t")?.put(key(n), [2; 150]).map(drop));
+            put.unwrap();
+        }
+    });
+    db.checkpoint().unwrap();
+    db.check().unwrap();
+    largest.load(Ordering::Relaxed)
+}
+
+/// A sync of the log waits for what the disk has to do, so a checkpoint leaves little of it while
+/// commits go on.
+#[test]
+fn a_checkpoint_lets_commits_through() {
+    let (alone, beside) = (largest_step(0), largest_step(1));
+    assert!(
+        alone > beside,
+        "{alone} bytes alone, {beside} beside commits"
+    );
+    assert!(alone <= (1 << 20) + GATHER_BYTES, "{alone} bytes");
+    assert!(beside <= (64 << 10) + GATHER_BYTES, "{beside} bytes");
+}
