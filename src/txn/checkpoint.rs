@@ -75,13 +75,23 @@ const ALONE_UNSYNCED_BYTES: usize = 1 << 20;
 const COMMITS_GO_ON_BYTES: usize = 512 << 10;
 
 /// How the pages of a checkpoint go to the device.
-#[derive(Default)]
 struct Pace {
     unsynced_bytes: usize,
     /// Batches of the log that had begun when last looked.
     batches: u64,
     /// Written since there was a new one.
     since_commit_bytes: usize,
+}
+
+impl Pace {
+    fn new(commits_go_on: bool, batches: u64) -> Self {
+        let since_commit_bytes = if commits_go_on { 0 } else { COMMITS_GO_ON_BYTES };
+        Pace {
+            unsynced_bytes: 0,
+            batches,
+            since_commit_bytes,
+        }
+    }
 }
 
 /// A state under way to the disk.
@@ -215,7 +225,10 @@ impl Engine {
     /// Writes all that the state needs to places that no durable state uses (invariant 1).
     fn write(self: &Arc<Self>, job: &mut Job) -> Result<Written> {
         let levels = self.dirty_levels(job);
-        let mut pace = Pace::default();
+        let mut pace = {
+            let commits_go_on = job.purpose == Purpose::Routine && job.candidate.is_none();
+            Pace::new(commits_go_on, self.log.batches_begun())
+        };
         for pages in levels.values() {
             let source = FrameSource { pager: &self.pager };
             let pager = &self.pager;
@@ -257,12 +270,15 @@ impl Engine {
     /// 1.2 to 1.6 ms with 64 KiB, and 2.0 with 256. Pauses after each sync made no difference, but commits
     /// waited for room in the log.)
     fn give_way(&self, pace: &mut Pace, written_bytes: usize) -> Result<()> {
+        pace.since_commit_bytes += written_bytes;
+        pace.unsynced_bytes += written_bytes;
+        if pace.unsynced_bytes < SHARED_UNSYNCED_BYTES {
+            return Ok(());
+        }
         let begun = self.log.batches_begun();
         if std::mem::replace(&mut pace.batches, begun) != begun {
             pace.since_commit_bytes = 0;
         }
-        pace.since_commit_bytes += written_bytes;
-        pace.unsynced_bytes += written_bytes;
         let limit_bytes = match pace.since_commit_bytes < COMMITS_GO_ON_BYTES {
             true => SHARED_UNSYNCED_BYTES,
             false => ALONE_UNSYNCED_BYTES,

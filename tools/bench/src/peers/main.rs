@@ -56,12 +56,13 @@ fn measure(options: &Options) -> Outcome<()> {
         report.count_repetition();
         for group in rows::GROUPS {
             run_group(options, &mut report, group, turn, directory.path())?;
+            // After each group: a long run that is ended early is not lost.
+            if let Some(file) = &options.json {
+                std::fs::write(file, format!("{:#}\n", report.json()))?;
+            }
         }
     }
     println!("{}", report.table());
-    if let Some(file) = &options.json {
-        std::fs::write(file, format!("{:#}\n", report.json()))?;
-    }
     if let Some(charts) = &options.charts {
         chart::draw(&report, charts)?;
     }

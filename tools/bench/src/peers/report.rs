@@ -20,6 +20,9 @@ pub struct Report {
     pub columns: Vec<String>,
     facts: Value,
     measured: BTreeMap<(String, String), Vec<Measured>>,
+    /// How many times as long as Aurora a plain file took in the same process, by row: in another one the
+    /// device and the memory are in another mood.
+    versus_file: BTreeMap<String, Vec<f64>>,
     failures: Vec<(String, String, String)>,
 }
 
@@ -53,6 +56,7 @@ impl Report {
             columns,
             facts,
             measured: BTreeMap::new(),
+            versus_file: BTreeMap::new(),
             failures: Vec::new(),
         }
     }
@@ -62,7 +66,15 @@ impl Report {
         self.facts["repetitions"] = (begun + 1).into();
     }
 
+    /// Adds what one process measured.
     pub fn add(&mut self, measured: Vec<Measured>) {
+        for own in measured.iter().filter(|one| one.column == OWN) {
+            let is_beside = |one: &&Measured| one.row == own.row && one.column == FILE;
+            if let Some(file) = measured.iter().find(is_beside) {
+                let ratios = self.versus_file.entry(own.row.clone()).or_default();
+                ratios.push(file.value / own.value);
+            }
+        }
         for one in measured {
             let place = (one.row.clone(), one.column.clone());
             self.measured.entry(place).or_default().push(one);
@@ -119,17 +131,21 @@ impl Report {
     pub fn verdict(&self, row: &Row) -> Option<(String, bool)> {
         let own = self.cell(row, OWN)?.median;
         let bar = row.bar?;
-        let versus = |name: &str, other: f64, factor: f64| {
-            let ratio = other / own;
+        let at_least = |name: &str, ratio: f64, factor: f64| {
             (
                 format!("{ratio:.2} x {name}, bar {factor}"),
                 ratio >= factor,
             )
         };
+        let versus = |name: &str, other: f64, factor: f64| at_least(name, other / own, factor);
         Some(match bar {
             Bar::BestPeer(factor) => {
                 let (name, best) = self.best(row, |_| true)?;
                 versus(name, best, factor)
+            }
+            Bar::Versus(FILE, factor) => {
+                let ratios = self.versus_file.get(&row.id)?;
+                at_least(FILE, median_of(ratios.clone())?, factor)
             }
             Bar::Versus(name, factor) => versus(name, self.cell(row, name)?.median, factor),
             Bar::AtMost(most) => {

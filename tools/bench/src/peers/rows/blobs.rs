@@ -91,10 +91,13 @@ fn measure(
     sides.extend(blobs.map(|blobs| (bench.engine, blobs)));
     let mut times = vec![[const { Vec::new() }; 3]; sides.len()];
     let mut sums = vec![[Sum::default(); 2]; sides.len()];
-    ready_memory(bench, size * rounds * sides.len() as u64)?;
     for round in 0..rounds {
         let key = format!("blob {size} {round}");
-        for (side, (_, blobs)) in sides.iter().enumerate() {
+        // Another side first each time.
+        for turn in 0..sides.len() {
+            let side = (turn + round as usize) % sides.len();
+            let (_, blobs) = &sides[side];
+            ready_memory(bench, size)?;
             let start = Instant::now();
             blobs.put(&key, &content)?;
             times[side][0].push(start.elapsed().as_secs_f64());
@@ -124,15 +127,14 @@ fn measure(
     Ok(())
 }
 
-/// Makes the system have so much free memory at hand, up to a limit, by writing a file and removing it.
+/// Makes the system have so much free memory at hand, by writing a file and removing it.
 /// Where a machine's memory is lent to it and taken back when it is free, who asks first else pays
 /// several times of what the disk takes: 40 ms for 16 MiB, on whichever side.
 fn ready_memory(bench: &Bench<'_>, bytes: u64) -> Outcome<()> {
-    const LIMIT: u64 = 4 << 30;
     let path = bench.place.directory.join("memory");
     let mut file = File::create(&path)?;
     let piece = vec![1; PIECE];
-    for _ in 0..bytes.min(LIMIT).div_ceil(PIECE as u64) {
+    for _ in 0..bytes.div_ceil(PIECE as u64) {
         file.write_all(&piece)?;
     }
     drop(file);
