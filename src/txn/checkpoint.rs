@@ -85,7 +85,11 @@ struct Pace {
 
 impl Pace {
     fn new(commits_go_on: bool, batches: u64) -> Self {
-        let since_commit_bytes = if commits_go_on { 0 } else { COMMITS_GO_ON_BYTES };
+        let since_commit_bytes = if commits_go_on {
+            0
+        } else {
+            COMMITS_GO_ON_BYTES
+        };
         Pace {
             unsynced_bytes: 0,
             batches,

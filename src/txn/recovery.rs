@@ -28,6 +28,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::checkpoint::FIRST_RING_BYTES;
 use super::engine::{Core, Engine, Settings};
@@ -40,7 +41,7 @@ use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::format::record::{Operation, Operations};
 use crate::format::{Fault, node, page};
 use crate::log::{Geometry, Log, Position, Scan, scan};
-use crate::pager::{Cause, Pager, Space};
+use crate::pager::{Cause, Pager, Space, frame};
 use crate::storage::{MemoryStorage, Storage};
 use crate::tree;
 use crate::{Error, Result};
@@ -381,7 +382,7 @@ fn open(
         state.clone(),
     );
     let engine = assemble(settings, pager, log, header, state, space);
-    replay(&engine, &scanned)?;
+    replay_helped(&engine, &scanned)?;
     if !read_only {
         engine.log.write_mark(0, true)?;
     }
@@ -435,6 +436,35 @@ fn read_catalog(pager: &Arc<Pager>, header: &Header) -> Result<Arc<State>> {
         version: header.version,
         trees,
     }))
+}
+
+/// Replays while another thread makes memory ready, if the settings allow one. (15 MiB of log on 1 GiB of
+/// entries: 200 ms, and 260 without. A second one, which read pages ahead, made no difference.)
+fn replay_helped(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
+    if !engine.settings.background || scanned.commits.is_empty() {
+        return replay(engine, scanned);
+    }
+    let page_bytes = engine.pager.page_size() as usize;
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("aurora-memory".to_string());
+        // Without it everything only takes longer.
+        let _ = thread.spawn_scoped(scope, || frame::supply(page_bytes, &is_over));
+        let _end = Finally(|| {
+            is_over.store(true, Ordering::Relaxed);
+            frame::wake_suppliers(page_bytes);
+        });
+        replay(engine, scanned)
+    })
+}
+
+/// Does something at the end of a scope, however it ends.
+struct Finally<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 /// Applies the accepted records as one transaction. Nothing is written: the records stay in the
