@@ -91,11 +91,12 @@ pub fn fill(bench: &Bench<'_>) -> Outcome<()> {
 }
 
 fn fill_one(bench: &Bench<'_>, log_mib: u64) -> Outcome<()> {
-    const STEP: u64 = 100_000;
+    const STEPS: u64 = 16;
     let peer = crate::engines::open(bench.engine, &place(bench, log_mib))?;
     let entries = (bench.options.recovery_mib() << 20) / ENTRY_BYTES;
-    for first in (0..entries).step_by(STEP as usize) {
-        let numbers = first..(first + STEP).min(entries);
+    let step = entries.div_ceil(STEPS);
+    for first in (0..entries).step_by(step as usize) {
+        let numbers = first..(first + step).min(entries);
         load(peer.as_ref(), numbers, Promise::Unsynced)?;
     }
     peer.flush()?;
