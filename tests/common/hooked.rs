@@ -109,8 +109,8 @@ pub struct AtEvent {
     work: Mutex<Option<Work>>,
 }
 
-#[allow(dead_code)] // in some of the test programs
 /// Calls `call`, and does `work` in the middle of it: when the module `target` reports.
+#[allow(dead_code)] // in some of the test programs
 pub fn at_event<T>(
     target: &'static str,
     work: impl FnOnce() + Send + 'static,
