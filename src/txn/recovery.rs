@@ -481,7 +481,7 @@ fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
             .corrupt(0, Fault::new(what, 0, MAX_COUNT, last.version)));
     }
     let version = last.version.max(next);
-    let mut pages = TxnPages::new(engine.clone(), version, false);
+    let mut pages = TxnPages::new(engine.clone(), version, false).alone();
     for_each_operation(&engine.pager, scanned, |operation| {
         if let Operation::PutRun { run, .. } = operation {
             let count = run.pages(engine.pager.page_size());
