@@ -439,6 +439,36 @@ mod tests {
     use crate::Aurora;
     use crate::storage::MemoryStorage;
 
+    /// They are read to be copied, and nobody reads them again.
+    #[test]
+    fn a_replay_keeps_no_page_that_it_has_copied() {
+        let storage = MemoryStorage::new();
+        let open = |storage: MemoryStorage| {
+            let builder = Aurora::builder().background(false);
+            builder.open_storage(Arc::new(storage)).unwrap()
+        };
+        let db = open(storage.clone());
+        let put_all = |value: &[u8]| {
+            db.write(|tx| {
+                let mut tree = tx.tree("t")?;
+                (0..200u8).try_for_each(|key| tree.put([key], value).map(drop))
+            })
+            .unwrap();
+        };
+        put_all(&[1; 1000]);
+        db.checkpoint().unwrap();
+        for key in (0..200u8).step_by(4) {
+            db.tree("t").unwrap().put([key], [2; 8]).unwrap();
+        }
+        let image = MemoryStorage::from_bytes(&storage.to_bytes());
+        let again = open(image);
+        let counters = again.handle.engine.pager.cache.counters();
+        let pages = again.handle.engine.core.lock().dirty.len() as u64;
+        assert!(pages >= 40, "{pages} pages are replayed");
+        let clean_bytes = counters.clean_bytes;
+        assert!(clean_bytes <= 8 * 4096, "{clean_bytes} of old ones are kept");
+    }
+
     /// Frames of replaced pages go at once, and the clock forgets pages that have none
     /// (`pager::cache`, invariant 4), though memory is never short.
     #[test]
