@@ -466,7 +466,10 @@ mod tests {
         let pages = again.handle.engine.core.lock().dirty.len() as u64;
         assert!(pages >= 40, "{pages} pages are replayed");
         let clean_bytes = counters.clean_bytes;
-        assert!(clean_bytes <= 8 * 4096, "{clean_bytes} of old ones are kept");
+        assert!(
+            clean_bytes <= 8 * 4096,
+            "{clean_bytes} of old ones are kept"
+        );
     }
 
     /// Frames of replaced pages go at once, and the clock forgets pages that have none

@@ -586,7 +586,9 @@ impl WritePages for TxnPages {
         self.free(target.page, birth);
         if self.is_alone {
             let pager = &self.engine.pager;
-            pager.cache.evict(pager, target.page, &crossbeam_epoch::pin());
+            pager
+                .cache
+                .evict(pager, target.page, &crossbeam_epoch::pin());
         }
         Ok(page)
     }
