@@ -1,11 +1,13 @@
-//! How checkpoints share the disk with commits.
+//! When the disk gets what work: checkpoints beside commits, large blobs while they come in.
 
 mod common;
 #[path = "common/hooked.rs"]
 mod hooked;
 
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use aurora::storage::MemoryStorage;
 use aurora::{Aurora, Durability};
@@ -80,4 +82,51 @@ fn a_checkpoint_lets_commits_through() {
     );
     assert!(alone <= (1 << 20) + GATHER_BYTES, "{alone} bytes");
     assert!(beside <= (64 << 10) + GATHER_BYTES, "{beside} bytes");
+}
+
+/// Content that ends only when the disk has synced some of it, or after a long time.
+struct Patient {
+    given_bytes: u64,
+    syncs: Arc<AtomicU64>,
+    waited: Arc<AtomicU64>,
+}
+
+impl Read for Patient {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        const BEFORE_BYTES: u64 = 10 << 20;
+        if self.given_bytes < BEFORE_BYTES {
+            into.fill(7);
+            self.given_bytes += into.len() as u64;
+            return Ok(into.len());
+        }
+        let start = Instant::now();
+        while self.syncs.load(Ordering::Relaxed) == 0 && start.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.waited.store(1, Ordering::Relaxed);
+        Ok(0)
+    }
+}
+
+#[test]
+fn a_large_blob_is_synced_while_it_comes_in() {
+    let storage = Hooked::new(Arc::new(MemoryStorage::new()));
+    let db = Aurora::builder()
+        .open_storage(Arc::new(storage.clone()))
+        .unwrap();
+    let (syncs, waited) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (count, is_over) = (syncs.clone(), waited.clone());
+    storage.before_each_sync(move |unsynced_bytes| {
+        if unsynced_bytes >= 2 << 20 && is_over.load(Ordering::Relaxed) == 0 {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let source = Patient {
+        given_bytes: 0,
+        syncs: syncs.clone(),
+        waited,
+    };
+    db.put_blob_from("blob", source).unwrap();
+    assert!(syncs.load(Ordering::Relaxed) > 0);
+    db.check().unwrap();
 }

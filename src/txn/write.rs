@@ -511,7 +511,7 @@ fn commit_by_checkpoint(
 }
 
 /// Buffered commits are written when enough of them have gathered. So are those that name long values
-/// when these are enough to keep the disk busy while more come in (half the time of a large blob).
+/// when these are enough to keep the disk busy while more come in (16 MiB took two thirds of the time).
 fn relieve_buffer(engine: &Engine) -> Result<()> {
     const WRITE_ABOVE_BYTES: usize = 256 << 10;
     const WAIT_ABOVE_BYTES: usize = 4 << 20;
