@@ -67,7 +67,13 @@ impl Engine {
                 });
             }
         };
-        engine.start_threads()?;
+        if let Err(error) = engine.start_threads() {
+            // Those that did start hold the engine, and with it the lock of the file.
+            if let Err(also) = engine.close() {
+                tracing::warn!(error = %also, "a database that could not be opened was not closed");
+            }
+            return Err(error);
+        }
         Ok(engine)
     }
 }
