@@ -43,7 +43,7 @@ use self::stream::StreamMaps;
 pub(crate) use self::table::Entry;
 use self::table::PageTable;
 pub(crate) use self::write::{Cause, PageSource, WriteCounters};
-use crate::format::{Fault, PageNumber, PageRef, RunRef, node, page};
+use crate::format::{Fault, PageNumber, PageRef, RunRef, Version, node, page};
 use crate::storage::{Map, Storage};
 use crate::{Error, Result};
 
@@ -297,9 +297,7 @@ impl Pager {
     /// First touch: reads the page with a call that can fail, checks it, and keeps what it learnt.
     #[cold]
     fn fault_in(&self, target: &PageRef, entry: &Entry) -> Result<()> {
-        let frame = self.read_verified(target, entry)?;
-        node::validate(&frame, target.page).map_err(|fault| self.corrupt(target.page, fault))?;
-        self.cache.count_miss();
+        let frame = self.read_node(target, entry, 0)?;
         if self.mapped(target.page, self.page_size as usize).is_some() {
             entry.set_verified();
             // The map serves the page from here on, also once its frame is gone.
@@ -317,15 +315,39 @@ impl Pager {
         Ok(())
     }
 
-    /// Reads a page of any kind that a reference leads to.
-    pub(crate) fn read_target(&self, target: &PageRef) -> Result<Unique> {
-        self.read_verified(target, self.entry_of(target.page)?)
+    /// The bytes of a node for a caller who will change them, as those of `birth`, and after whom nobody
+    /// reads the page: nothing is kept of it. `None` if it was read before, or is in memory.
+    pub(crate) fn take(&self, target: &PageRef, birth: Version) -> Result<Option<Unique>> {
+        let entry = self.entry_of(target.page)?;
+        if entry.is_verified() || entry.frame.load(&crossbeam_epoch::pin()).is_some() {
+            return Ok(None);
+        }
+        self.read_node(target, entry, birth).map(Some)
     }
 
-    /// Reads a page of any kind into a frame of its own and checks it against its reference.
-    pub(crate) fn read_verified(&self, target: &PageRef, entry: &Entry) -> Result<Unique> {
+    fn read_node(&self, target: &PageRef, entry: &Entry, birth: Version) -> Result<Unique> {
+        let frame = self.read_verified(target, entry, birth)?;
+        node::validate(&frame, target.page).map_err(|fault| self.corrupt(target.page, fault))?;
+        self.cache.count_miss();
+        Ok(frame)
+    }
+
+    /// Reads a page of any kind that a reference leads to.
+    pub(crate) fn read_target(&self, target: &PageRef) -> Result<Unique> {
+        self.read_verified(target, self.entry_of(target.page)?, 0)
+    }
+
+    /// Reads a page of any kind into a frame of its own, as one of `birth`, and checks it against its
+    /// reference.
+    pub(crate) fn read_verified(
+        &self,
+        target: &PageRef,
+        entry: &Entry,
+        birth: Version,
+    ) -> Result<Unique> {
         let expected = entry.checksum().unwrap_or(target.checksum);
-        let frame = self.read_raw(target.page, self.page_size as usize)?;
+        let length = self.page_size as usize;
+        let frame = self.read_raw(target.page, Unique::tagged(length, birth, false))?;
         if expected == 0 {
             let fault = Fault::new("a reference to a page that was never written", 0, 1, 0);
             return Err(self.corrupt(target.page, fault));
@@ -335,10 +357,9 @@ impl Pager {
         Ok(frame)
     }
 
-    fn read_raw(&self, first: PageNumber, length: usize) -> Result<Unique> {
-        let pages = length.div_ceil(self.page_size as usize) as u64;
+    fn read_raw(&self, first: PageNumber, mut frame: Unique) -> Result<Unique> {
+        let pages = frame.len().div_ceil(self.page_size as usize) as u64;
         self.check_place(first, pages)?;
-        let mut frame = Unique::zeroed(length);
         let offset = self.offset(first);
         self.storage
             .read_at(offset, &mut frame)
@@ -371,7 +392,7 @@ impl Pager {
                 return Ok(PageBytes::Borrowed(bytes));
             }
         }
-        let frame = self.read_raw(run.first, length)?;
+        let frame = self.read_raw(run.first, Unique::zeroed(length))?;
         self.check_run(run, checksum::crc32c(&frame))?;
         let frame = frame.share();
         frame.set_clean();

@@ -192,16 +192,11 @@ impl<P: WritePages> Job<'_, P> {
         rightmost: bool,
         changes: &[Change<'_>],
     ) -> Result<Option<Changed>> {
-        let bytes = self.pages.read(at)?;
-        node::warm(&bytes);
-        let node = node_at(&bytes, at.page, 0)?;
-        let has_effect =
-            |change: &Change<'_>| change.value.is_some() || node.search(change.key).is_ok();
-        if !changes.iter().any(has_effect) {
+        if self.removes && !self.has_effect(at, changes)? {
             return Ok(None);
         }
-        drop(bytes);
         let (page, bytes) = self.pages.private_bytes(at)?;
+        node_at(bytes, at.page, 0)?;
         let (mut rest, mut replaced) = (changes, Replaced::default());
         if changes.len() <= FEW {
             while let Some((change, behind)) = rest.split_first() {
@@ -221,6 +216,16 @@ impl<P: WritePages> Job<'_, P> {
             self.pages.free_run(run);
         }
         Ok(Some(changed))
+    }
+
+    /// Invariant 2: removals of what is not there change nothing.
+    fn has_effect(&self, at: &PageRef, changes: &[Change<'_>]) -> Result<bool> {
+        let bytes = self.pages.read(at)?;
+        node::warm(&bytes);
+        let node = node_at(&bytes, at.page, 0)?;
+        let has_effect =
+            |change: &Change<'_>| change.value.is_some() || node.search(change.key).is_ok();
+        Ok(changes.iter().any(has_effect))
     }
 
     fn rebuild_leaf(
@@ -359,7 +364,8 @@ impl<P: WritePages> Job<'_, P> {
         let (mut at, mut rest, mut changed) = (page, items, Changed::default());
         while let Some(first) = rest.first() {
             let limit = share(left, room, rest.len(), packed);
-            let count = node::fill_point(rest, limit, is_branch, density).max(1);
+            let guess = (rest.len() * limit).checked_div(left).unwrap_or(1);
+            let count = node::fill_point(rest, limit, is_branch, density, guess).max(1);
             let (part, behind) = rest.split_at(count.min(rest.len()));
             behind.iter().take(count).for_each(Item::warm);
             if changed.first.is_some() {

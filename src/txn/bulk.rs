@@ -144,7 +144,7 @@ impl WriteTransaction {
 
 /// Sorts changes by key, and leaves the last one of each. Returns how many entries were replaced by
 /// another of them.
-fn put_in_order(changes: &mut Vec<Change<'_>>) -> u64 {
+pub(super) fn put_in_order(changes: &mut Vec<Change<'_>>) -> u64 {
     if is_in_order(changes, |change| *change) {
         return 0;
     }

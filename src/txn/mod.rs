@@ -8,6 +8,7 @@ pub(crate) mod pages;
 pub(crate) mod reader;
 pub(crate) mod reclaim;
 mod recovery;
+mod replay;
 pub(crate) mod snapshot;
 pub(crate) mod state;
 pub(crate) mod turn;

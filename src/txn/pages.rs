@@ -313,12 +313,21 @@ impl TxnPages {
         }
     }
 
+    /// The bytes that only this transaction needs, with no copy. (Nothing that is alone is written early, so
+    /// the page is not private.)
+    fn take(&self, target: &PageRef) -> Result<Option<Unique>> {
+        match self.is_alone && !self.can_spill {
+            true => self.engine.pager.take(target, self.version),
+            false => Ok(None),
+        }
+    }
+
     /// Brings a private page that was written early back into the slab.
     fn reload(&mut self, page: PageNumber) -> Result<()> {
         self.wait_for_ahead();
         let pager = &self.engine.pager;
         let entry = pager.entry(page);
-        let frame = pager.read_verified(&PageRef { page, checksum: 0 }, entry)?;
+        let frame = pager.read_verified(&PageRef { page, checksum: 0 }, entry, 0)?;
         let pin = crossbeam_epoch::pin();
         self.engine.pager.forget(page, &pin);
         self.put_slot(page, Unique::copy_of(&frame, self.version, false));
@@ -568,16 +577,22 @@ impl WritePages for TxnPages {
                 return Ok(target.page);
             }
             Some(slot) => (Unique::copy_of(&slot.frame, version, false), slot.birth),
-            None => {
-                let bytes = self.engine.pager.hold(target)?;
-                let birth = page::birth(&bytes);
-                if birth == version {
-                    drop(bytes);
-                    self.reload(target.page)?;
-                    return Ok(target.page);
+            None => match self.take(target)? {
+                Some(bytes) => {
+                    let birth = page::birth(&bytes);
+                    (bytes, birth)
                 }
-                (Unique::copy_of(&bytes, version, false), birth)
-            }
+                None => {
+                    let bytes = self.engine.pager.hold(target)?;
+                    let birth = page::birth(&bytes);
+                    if birth == version {
+                        drop(bytes);
+                        self.reload(target.page)?;
+                        return Ok(target.page);
+                    }
+                    (Unique::copy_of(&bytes, version, false), birth)
+                }
+            },
         };
         let page = self.take_page()?;
         put_u32(&mut copy, page::PAGE, page);

@@ -26,22 +26,19 @@
 //!    made longer may be shorter after the next crash. So the file is cut to what the slot and the
 //!    records need, and grows anew.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::checkpoint::FIRST_RING_BYTES;
 use super::engine::{Core, Engine, Settings};
-use super::pages::TxnPages;
 use super::reclaim::Reclaimer;
-use super::state::{MAX_NAME_BYTES, State, TreeId, Trees, catalog};
-use super::write::apply;
-use crate::format::header::{Header, LogRegion, MAX_COUNT, SLOT_BYTES};
+use super::replay;
+use super::state::{State, Trees, catalog};
+use crate::format::header::{Header, LogRegion, SLOT_BYTES};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
-use crate::format::record::{Operation, Operations};
-use crate::format::{Fault, node, page};
+use crate::format::record::Operation;
+use crate::format::{Fault, page};
 use crate::log::{Geometry, Log, Position, Scan, scan};
-use crate::pager::{Cause, Pager, Space, frame};
+use crate::pager::{Cause, Pager, Space};
 use crate::storage::{MemoryStorage, Storage};
 use crate::tree;
 use crate::{Error, Result};
@@ -388,7 +385,7 @@ fn open(
         state.clone(),
     );
     let engine = assemble(settings, pager, log, header, state, space);
-    replay_helped(&engine, &scanned)?;
+    replay::replay_helped(&engine, &scanned)?;
     if !read_only {
         engine.log.write_mark(0, true)?;
     }
@@ -411,7 +408,7 @@ fn renew(pager: &Pager, slot: &Slot, scanned: &Scan) -> Result<()> {
 /// Invariant 5. The tail is free, so nothing is lost with it.
 fn forget_tail(pager: &Pager, header: &Header, scanned: &Scan) -> Result<()> {
     let mut end = header.pages;
-    for_each_operation(pager, scanned, |operation| {
+    replay::for_each_operation(pager, scanned, |operation| {
         if let Operation::PutRun { run, .. } = operation {
             let pages = run.pages(pager.page_size());
             end = end.max(run.first.saturating_add(pages));
@@ -442,150 +439,4 @@ fn read_catalog(pager: &Arc<Pager>, header: &Header) -> Result<Arc<State>> {
         version: header.version,
         trees,
     }))
-}
-
-/// Replays while another thread makes memory ready, if the settings allow one. (15 MiB of log on 1 GiB of
-/// entries: 200 ms, and 260 without. A second one, which read pages ahead, made no difference.)
-fn replay_helped(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
-    if !engine.settings.background || scanned.commits.is_empty() {
-        return replay(engine, scanned);
-    }
-    let page_bytes = engine.pager.page_size() as usize;
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("aurora-memory".to_string());
-        // Without it everything only takes longer.
-        let _ = thread.spawn_scoped(scope, || frame::supply(page_bytes, &is_over));
-        let _end = Finally(|| {
-            is_over.store(true, Ordering::Relaxed);
-            frame::wake_suppliers(page_bytes);
-        });
-        replay(engine, scanned)
-    })
-}
-
-/// Does something at the end of a scope, however it ends.
-struct Finally<F: Fn()>(F);
-
-impl<F: Fn()> Drop for Finally<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
-
-/// Applies the accepted records as one transaction. Nothing is written: the records stay in the
-/// log until the next checkpoint.
-fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
-    let Some(last) = scanned.commits.last() else {
-        return Ok(());
-    };
-    let (current, next) = engine.next_version();
-    if last.version > MAX_COUNT {
-        let what = "a version in the log is higher than any writer gets";
-        return Err(engine
-            .pager
-            .corrupt(0, Fault::new(what, 0, MAX_COUNT, last.version)));
-    }
-    let version = last.version.max(next);
-    let mut pages = TxnPages::new(engine.clone(), version, false).alone();
-    for_each_operation(&engine.pager, scanned, |operation| {
-        if let Operation::PutRun { run, .. } = operation {
-            let count = run.pages(engine.pager.page_size());
-            // Reserving a run outside of the file would take memory for all pages up to it.
-            engine.pager.check_place(run.first, u64::from(count))?;
-            engine
-                .space
-                .lock()
-                .reserve(&engine.pager, run.first, count)?;
-            pages.adopt_run(run);
-        }
-        Ok(())
-    })?;
-    let mut trees = current.trees.clone();
-    let mut known: HashSet<TreeId> = trees.names().map(|(_, id)| id).collect();
-    for_each_operation(&engine.pager, scanned, |operation| {
-        check_operation(engine, &trees, &mut known, operation)?;
-        apply(&mut pages, &mut trees, operation).map(|_| ())
-    })?;
-    let state = Arc::new(State { version, trees });
-    let mut core = engine.core.lock();
-    let outcome = pages.finish(version);
-    engine.install(&mut core, &outcome, state.clone())?;
-    engine.log.publish(state, scanned.end.lsn, true, None);
-    Ok(())
-}
-
-/// Operations that no writer makes are damage: they would make trees of any number, which take memory,
-/// and change trees without a name, which nobody ever sees again.
-fn check_operation(
-    engine: &Engine,
-    trees: &Trees,
-    known: &mut HashSet<TreeId>,
-    operation: &Operation<'_>,
-) -> Result<()> {
-    let pager = &engine.pager;
-    let longest = node::max_key_bytes(pager.page_size());
-    let fault = |what, expected, found| Err(pager.corrupt(0, Fault::new(what, 0, expected, found)));
-    let (tree, key) = match *operation {
-        Operation::Put { tree, key, .. }
-        | Operation::PutRun { tree, key, .. }
-        | Operation::Delete { tree, key } => (tree, key),
-        Operation::DeleteRange { tree, .. } => (tree, &[][..]),
-        Operation::DropTree { tree } => {
-            if !known.remove(&tree) {
-                return fault("the log drops a tree that is not there", 0, u64::from(tree));
-            }
-            return Ok(());
-        }
-        Operation::CreateTree { tree, name } => {
-            let limit = known.len().max(1) as u64 * 2 + 1024;
-            if u64::from(tree) >= limit || !known.insert(tree) || !is_free(trees, name) {
-                let what = "the log makes a tree whose name or number is taken or impossible";
-                return fault(what, limit, u64::from(tree));
-            }
-            return Ok(());
-        }
-        Operation::RenameTree { tree, name } => {
-            if !is_free(trees, name) {
-                let what = "the log gives a tree a name that is taken or impossible";
-                return fault(what, 0, u64::from(tree));
-            }
-            (tree, &[][..])
-        }
-    };
-    if key.len() > longest {
-        let what = "a key in the log is longer than keys can be";
-        return fault(what, longest as u64, key.len() as u64);
-    }
-    match known.contains(&tree) {
-        true => Ok(()),
-        false => fault(
-            "the log changes a tree that is not there",
-            0,
-            u64::from(tree),
-        ),
-    }
-}
-
-fn is_free(trees: &Trees, name: &[u8]) -> bool {
-    let name = std::str::from_utf8(name).ok();
-    let name = name.filter(|name| (1..=MAX_NAME_BYTES).contains(&name.len()));
-    name.is_some_and(|name| trees.id(name).is_none())
-}
-
-fn for_each_operation(
-    pager: &Pager,
-    scanned: &Scan,
-    mut then: impl FnMut(&Operation<'_>) -> Result<()>,
-) -> Result<()> {
-    for commit in &scanned.commits {
-        for operation in Operations::new(scanned.payload(commit)) {
-            let Some(operation) = operation else {
-                let fault = Fault::new("a record of the log does not parse", 0, commit.lsn, 0);
-                return Err(pager.corrupt(0, fault));
-            };
-            then(&operation)?;
-        }
-    }
-    Ok(())
 }

@@ -737,7 +737,7 @@ pub(super) fn apply(
     }
 }
 
-fn edit(
+pub(super) fn edit(
     pages: &mut TxnPages,
     trees: &mut Trees,
     id: TreeId,
