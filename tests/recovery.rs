@@ -296,6 +296,117 @@ fn opening_after_a_crash_does_not_read_the_whole_file() {
     assert_eq!(db.tree("a").unwrap().len().unwrap(), 100_001);
 }
 
+/// A log of five thousand changes of two trees, which an open makes in the order of their keys.
+fn killed_with_many_changes() -> (SimDisk, Model) {
+    let disk = SimDisk::new(1);
+    let builder = repeatable().log_limit(16 << 20).memory_limit(64 << 20);
+    let db = builder.open_storage(disk.storage()).unwrap();
+    let import = |first: u32| {
+        db.write(|tx| {
+            for n in first..first + 10_000 {
+                tx.tree("a")?.put(scattered(n), [7; 100])?;
+                tx.tree("b")?.put(n.to_be_bytes(), [8; 20])?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    };
+    (0..2).for_each(|part| import(part * 10_000)); // the second one grows the ring
+    db.checkpoint().unwrap();
+    for round in 0..20u32 {
+        db.write(|tx| {
+            for n in (0..250).map(|n| round * 1009 + n * 80) {
+                match n % 5 {
+                    0 => drop(tx.tree("a")?.delete(scattered(n))?),
+                    1 => drop(tx.tree("a")?.put(scattered(n), [round as u8; 130])?),
+                    2 => drop(tx.tree("a")?.put(scattered(n + 50_000), [9; 10])?),
+                    3 => drop(tx.tree("b")?.put(n.to_be_bytes(), vec![3; 2500])?),
+                    _ => drop(tx.tree("b")?.put(n.to_be_bytes(), [round as u8; 70])?),
+                }
+            }
+            let lower = (round * 700).to_be_bytes();
+            let upper = (round * 700 + 50).to_be_bytes();
+            tx.tree("b")?.delete_range(lower..upper).map(drop)
+        })
+        .unwrap();
+    }
+    let log_bytes = db.stats().unwrap().log_used_bytes;
+    assert!(log_bytes > 400 << 10, "{log_bytes} bytes");
+    let expected = state_of(&db);
+    let image = disk.kill_image();
+    drop(db);
+    (image, expected)
+}
+
+/// Keys whose order has nothing to do with that of the numbers.
+fn scattered(n: u32) -> [u8; 8] {
+    u64::from(n)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .to_be_bytes()
+}
+
+/// With and without the thread that reads ahead (`txn::arriving`).
+#[test]
+fn many_changes_are_replayed_as_they_were_made() {
+    let (image, expected) = killed_with_many_changes();
+    for background in [false, true] {
+        let storage = SimDisk::from_image(image.image(), 1).storage();
+        let builder = repeatable().background(background);
+        let db = builder.open_storage(storage).unwrap();
+        assert!(state_of(&db) == expected, "background: {background}");
+        db.check().unwrap();
+        db.checkpoint().unwrap();
+        assert!(state_of(&db) == expected, "background: {background}");
+    }
+}
+
+/// What was stored could not be read any more: a cell of no bytes was left before the others.
+#[test]
+fn a_set_of_short_and_long_keys_is_read_again_after_a_removal() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    for removed in ["abcde", "abcdef", "x", "y"] {
+        db.write(|tx| {
+            let mut set = tx.tree("set")?;
+            set.clear()?;
+            for key in ["abcde", "abcdef", "x", "y"] {
+                set.put(key, "")?;
+            }
+            set.delete(removed).map(drop)
+        })
+        .unwrap();
+        db.checkpoint().unwrap();
+        let again = open(disk.kill_image().storage()).unwrap();
+        assert!(state_of(&again) == state_of(&db), "{removed}");
+        again.check().unwrap();
+    }
+}
+
+/// Whichever thread meets a page that is damaged: the open says so, and ends.
+#[test]
+fn a_damaged_page_that_a_replay_needs_is_an_error() {
+    let (image, expected) = killed_with_many_changes();
+    let pristine = image.image();
+    let pages = pristine.len() / 4096;
+    let mut noticed = 0;
+    for page in (2..pages).step_by(pages / 40) {
+        let mut bytes = pristine.clone();
+        bytes[page * 4096 + 2000] ^= 4;
+        let storage = SimDisk::from_image(bytes, 1).storage();
+        match repeatable().background(true).open_storage(storage) {
+            Ok(db) => match contents(&db.begin_read().unwrap()) {
+                Ok(found) => assert!(found == expected, "page {page}"),
+                Err(error) => assert!(error.is_corruption(), "{error}"),
+            },
+            Err(error) => {
+                assert!(error.is_corruption(), "{error}");
+                noticed += 1;
+            }
+        }
+    }
+    assert!(noticed > 5, "{noticed}");
+}
+
 /// A sync that failed should have made the file longer. The system shows the new length until the
 /// power goes, and it is not on the disk: what the next session puts there needs a length of its
 /// own. (Found by `nth_call`.)

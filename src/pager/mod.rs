@@ -316,13 +316,27 @@ impl Pager {
     }
 
     /// The bytes of a node for a caller who will change them, as those of `birth`, and after whom nobody
-    /// reads the page: nothing is kept of it. `None` if it was read before, or is in memory.
+    /// reads the page: nothing is kept of it. `None` if it is at hand.
     pub(crate) fn take(&self, target: &PageRef, birth: Version) -> Result<Option<Unique>> {
         let entry = self.entry_of(target.page)?;
-        if entry.is_verified() || entry.frame.load(&crossbeam_epoch::pin()).is_some() {
+        if self.is_at_hand(target.page) {
             return Ok(None);
         }
         self.read_node(target, entry, birth).map(Some)
+    }
+
+    /// Makes ready for what will be known of a page that is read soon.
+    pub(crate) fn expect(&self, page: PageNumber) {
+        if let Some(entry) = self.known(page) {
+            entry.occupy();
+        }
+    }
+
+    /// Whether [`hold`](Self::hold) need not read the page: it did before, or it is in memory.
+    pub(crate) fn is_at_hand(&self, page: PageNumber) -> bool {
+        let is_held = |entry: &Entry| entry.frame.load(&crossbeam_epoch::pin()).is_some();
+        let entry = self.known(page);
+        entry.is_some_and(|entry| entry.is_verified() || is_held(entry))
     }
 
     fn read_node(&self, target: &PageRef, entry: &Entry, birth: Version) -> Result<Unique> {

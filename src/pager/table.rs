@@ -78,6 +78,12 @@ impl Entry {
         }
     }
 
+    /// Changes the entry for the sake of its memory: what is read before it is written to is given by the
+    /// system twice, the second time with an interrupt of every processor.
+    pub(crate) fn occupy(&self) {
+        self.meta.fetch_or(TOUCHED, Ordering::Relaxed);
+    }
+
     /// Whether it was used since the last call.
     pub(crate) fn take_touched(&self) -> bool {
         self.meta.fetch_and(!TOUCHED, Ordering::Relaxed) & TOUCHED != 0

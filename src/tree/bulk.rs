@@ -20,7 +20,7 @@ use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
 use crate::prefetch::prefetch;
 
 use super::delete::{TOO_EMPTY, collapse, merge_near, percent};
-use super::pages::WritePages;
+use super::pages::{ReadPages, WritePages};
 use super::{branch_at, node_at, private};
 
 /// Up to so many changes of a leaf are made one after the other, where it has room for them: laying
@@ -69,6 +69,72 @@ struct Job<'p, P> {
     /// Whether any of the changes is a removal.
     removes: bool,
     affected: u64,
+}
+
+fn has_put(changes: &[Change<'_>]) -> bool {
+    changes.iter().any(|change| change.value.is_some())
+}
+
+/// Calls `visit` for each leaf that the changes, in order, put something into, until it says that it is
+/// enough. [`change_many`] makes these private in this order, without a look at them before.
+pub(crate) fn each_leaf<P: ReadPages>(
+    pages: &P,
+    at: &PageRef,
+    level: u8,
+    changes: &[Change<'_>],
+    visit: &mut dyn FnMut(&PageRef) -> Result<bool>,
+) -> Result<bool> {
+    if level == 0 {
+        return if has_put(changes) {
+            visit(at)
+        } else {
+            Ok(true)
+        };
+    }
+    let mut rest = changes;
+    for step in steps(pages, at, level, changes)?.0 {
+        let (below, behind) = rest.split_at(step.changes.min(rest.len()));
+        if !each_leaf(pages, &step.child.page, level - 1, below, visit)? {
+            return Ok(false);
+        }
+        rest = behind;
+    }
+    Ok(true)
+}
+
+/// Which changes belong below which child of a branch, and its last slot.
+fn steps<P: ReadPages>(
+    pages: &P,
+    at: &PageRef,
+    level: u8,
+    changes: &[Change<'_>],
+) -> Result<(Vec<Step>, usize)> {
+    let bytes = pages.read(at)?;
+    node::warm(&bytes);
+    let node = branch_at(&bytes, at.page, level)?;
+    let mut steps = Vec::with_capacity(changes.len().min(node.count()));
+    if level == 1 {
+        changes.iter().for_each(|change| prefetch(change.key, 0));
+    }
+    let (mut separator, mut rest, mut near) = (Vec::new(), changes, 0);
+    while let Some(first) = rest.first() {
+        let slot = node.child_index_near(first.key, near);
+        let mut count = rest.len();
+        if slot + 1 < node.count() {
+            node.key(slot + 1, &mut separator);
+            count = leading(rest, |change| change.key < separator.as_slice());
+        }
+        let child = node.child(slot);
+        pages.ask(&child.page);
+        steps.push(Step {
+            slot,
+            child,
+            changes: count,
+        });
+        rest = rest.get(count.max(1)..).unwrap_or_default();
+        near = slot + 1;
+    }
+    Ok((steps, node.count().saturating_sub(1)))
 }
 
 /// What a page has become: itself with other entries, and pages behind it; or nothing.
@@ -130,7 +196,7 @@ impl<P: WritePages> Job<'_, P> {
         if level == 0 {
             return self.change_leaf(at, rightmost, changes);
         }
-        let (steps, last_slot) = self.steps(at, level, changes)?;
+        let (steps, last_slot) = steps(self.pages, at, level, changes)?;
         let mut done = Vec::with_capacity(steps.len());
         let mut rest = changes;
         for (i, step) in steps.iter().enumerate() {
@@ -156,43 +222,13 @@ impl<P: WritePages> Job<'_, P> {
         self.settle_branch(at, level, done).map(Some)
     }
 
-    /// Which changes belong below which child of a branch, and its last slot.
-    fn steps(&self, at: &PageRef, level: u8, changes: &[Change<'_>]) -> Result<(Vec<Step>, usize)> {
-        let bytes = self.pages.read(at)?;
-        node::warm(&bytes);
-        let node = branch_at(&bytes, at.page, level)?;
-        let mut steps = Vec::with_capacity(changes.len().min(node.count()));
-        if level == 1 {
-            changes.iter().for_each(|change| prefetch(change.key, 0));
-        }
-        let (mut separator, mut rest, mut near) = (Vec::new(), changes, 0);
-        while let Some(first) = rest.first() {
-            let slot = node.child_index_near(first.key, near);
-            let mut count = rest.len();
-            if slot + 1 < node.count() {
-                node.key(slot + 1, &mut separator);
-                count = leading(rest, |change| change.key < separator.as_slice());
-            }
-            let child = node.child(slot);
-            self.pages.ask(&child.page);
-            steps.push(Step {
-                slot,
-                child,
-                changes: count,
-            });
-            rest = rest.get(count.max(1)..).unwrap_or_default();
-            near = slot + 1;
-        }
-        Ok((steps, node.count().saturating_sub(1)))
-    }
-
     fn change_leaf(
         &mut self,
         at: &PageRef,
         rightmost: bool,
         changes: &[Change<'_>],
     ) -> Result<Option<Changed>> {
-        if self.removes && !self.has_effect(at, changes)? {
+        if !has_put(changes) && !self.has_effect(at, changes)? {
             return Ok(None);
         }
         let (page, bytes) = self.pages.private_bytes(at)?;
@@ -219,13 +255,13 @@ impl<P: WritePages> Job<'_, P> {
     }
 
     /// Invariant 2: removals of what is not there change nothing.
-    fn has_effect(&self, at: &PageRef, changes: &[Change<'_>]) -> Result<bool> {
+    fn has_effect(&self, at: &PageRef, removals: &[Change<'_>]) -> Result<bool> {
         let bytes = self.pages.read(at)?;
         node::warm(&bytes);
         let node = node_at(&bytes, at.page, 0)?;
-        let has_effect =
-            |change: &Change<'_>| change.value.is_some() || node.search(change.key).is_ok();
-        Ok(changes.iter().any(has_effect))
+        Ok(removals
+            .iter()
+            .any(|change| node.search(change.key).is_ok()))
     }
 
     fn rebuild_leaf(

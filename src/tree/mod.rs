@@ -46,7 +46,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use bulk::{Change, change_many};
+pub(crate) use bulk::{Change, change_many, each_leaf};
 pub(crate) use check::{PageKind, TreeShape, check};
 pub(crate) use count::{count_range, first, last, nth, rank};
 pub(crate) use cursor::{Cursor, ValueBytes};

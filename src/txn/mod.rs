@@ -1,6 +1,7 @@
 //! Transactions: snapshots that see one moment, one writer at a time, commits that last.
 
 mod ahead;
+mod arriving;
 mod bulk;
 pub(crate) mod checkpoint;
 pub(crate) mod engine;

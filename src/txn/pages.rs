@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::ahead::Ahead;
+use super::arriving::Arriving;
 use super::engine::Engine;
 use super::reclaim::Retired;
 use super::write::Pieces;
@@ -72,6 +73,8 @@ pub(crate) struct TxnPages {
     ceiling: PageNumber,
     /// Pages that are written while the transaction goes on, if it has them written.
     ahead: Option<Ahead>,
+    /// Leaves that another thread reads for it.
+    arriving: Option<Arriving>,
 }
 
 /// What a finished transaction hands over.
@@ -104,6 +107,7 @@ impl TxnPages {
             appends: false,
             ceiling: PageNumber::MAX,
             ahead: None,
+            arriving: None,
         }
     }
 
@@ -313,12 +317,27 @@ impl TxnPages {
         }
     }
 
+    /// Leaves that are about to be changed come from there, until further notice.
+    pub(super) fn expect(&mut self, arriving: Option<Arriving>) {
+        self.arriving = arriving;
+    }
+
+    /// Whether the transaction has a copy of its own of the page.
+    pub(super) fn is_private(&self, page: PageNumber) -> bool {
+        self.slot(page).is_some()
+    }
+
     /// The bytes that only this transaction needs, with no copy. (Nothing that is alone is written early, so
     /// the page is not private.)
-    fn take(&self, target: &PageRef) -> Result<Option<Unique>> {
-        match self.is_alone && !self.can_spill {
-            true => self.engine.pager.take(target, self.version),
-            false => Ok(None),
+    fn take(&mut self, target: &PageRef) -> Result<Option<Unique>> {
+        let pager = &self.engine.pager;
+        if !self.is_alone || self.can_spill || pager.is_at_hand(target.page) {
+            return Ok(None);
+        }
+        let arrived = self.arriving.as_mut();
+        match arrived.and_then(|arriving| arriving.next(target.page)) {
+            Some(leaf) => Ok(Some(leaf)),
+            None => pager.take(target, self.version),
         }
     }
 

@@ -425,6 +425,10 @@ impl ReadPages for Pager {
         self.hold(page)
     }
 
+    fn ask(&self, page: &PageRef) {
+        self.expect(page.page);
+    }
+
     /// Under a pin: a count of a frame would be a change of memory that all readers share.
     #[inline]
     fn look<R>(&self, page: &PageRef, look: impl FnOnce(&[u8]) -> R) -> Result<R> {

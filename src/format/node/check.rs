@@ -20,7 +20,10 @@ impl Node<'_> {
         let mut cells: Vec<(usize, usize)> = Vec::with_capacity(self.count());
         for i in 0..self.count() {
             let slot = self.slot(i);
-            cells.push((slot.offset, self.cell_bytes(&slot)));
+            let length = self.cell_bytes(&slot);
+            if length > 0 {
+                cells.push((slot.offset, length));
+            }
             let unused_bits = 8 * HEAD_BYTES.saturating_sub(slot.length) as u32;
             if slot.head & !u32::MAX.checked_shl(unused_bits).unwrap_or(0) != 0 {
                 let at = self.slot_at(i);
@@ -82,7 +85,8 @@ pub(crate) fn validate(bytes: &[u8], page: PageNumber) -> Result<(), Fault> {
     for (i, raw) in node.full_slots().iter().enumerate() {
         let slot = Slot::decode(*raw);
         let at = HEADER_BYTES + SLOT_BYTES * i;
-        if slot.offset < cells_start {
+        // Version 0.1 could leave a cell of no bytes there.
+        if slot.offset < cells_start && node.cell_bytes(&slot) > 0 {
             return Err(Fault::new(
                 "a cell lies before the cells",
                 at + 4,

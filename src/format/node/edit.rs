@@ -129,7 +129,7 @@ pub(crate) fn remove(bytes: &mut [u8], i: usize) {
         // What lies in front of it are the cells of the slots behind it.
         bytes.copy_within(cells_start..slot.offset, cells_start + cell);
         put_u32(bytes, CELLS_START, (cells_start + cell) as u32);
-    } else if slot.offset == cells_start {
+    } else if slot.offset == cells_start && !shares_its_place(&node, i, slot.offset) {
         put_u32(bytes, CELLS_START, (slot.offset + cell) as u32);
     } else {
         add_garbage(bytes, cell);
@@ -151,6 +151,12 @@ pub(crate) fn remove(bytes: &mut [u8], i: usize) {
         put_u16(bytes, PREFIX, 0);
         add_garbage(bytes, prefix);
     }
+}
+
+/// Whether there is a cell of no bytes where that of slot `i` is: it must not come to lie before the cells.
+fn shares_its_place(node: &Node<'_>, i: usize, offset: usize) -> bool {
+    let is_there = |other: usize| other != i && node.slot(other).offset == offset;
+    node.lengths == Lengths::only(0) && (0..node.count()).any(is_there)
 }
 
 fn remove_first_key(bytes: &mut [u8]) {

@@ -8,7 +8,7 @@ use super::*;
 use crate::format::page::{
     self, BRANCH, CELLS_START, COUNT, KIND, LEAF, LENGTHS, LEVEL, PREFIX, SUFFIX, UNIFORM_LEAF,
 };
-use crate::format::{PageRef, RunRef, get_u16, put_u16};
+use crate::format::{PageRef, RunRef, get_u16, put_u16, put_u32};
 
 fn leaf(size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
@@ -468,6 +468,34 @@ fn a_cell_of_no_bytes_can_be_at_the_end_of_the_largest_page() {
     assert!(insert(&mut bytes, 2, b"c", &Payload::Inline(b"value")));
     assert_sound(&bytes);
     assert_eq!(Node::new(&bytes).key_vec(0), b"abcd");
+}
+
+/// A set of keys, some of them short: what was stored could not be read any more.
+#[test]
+fn a_cell_of_no_bytes_does_not_come_to_lie_before_the_cells() {
+    let mut bytes = leaf(4096);
+    for (i, key) in [&b"abcde"[..], b"b"].into_iter().enumerate() {
+        assert!(insert(&mut bytes, i, key, &Payload::Inline(b"")));
+    }
+    remove(&mut bytes, 0);
+    assert_sound(&bytes);
+    assert_eq!(Node::new(&bytes).key_vec(0), b"b");
+    // As it was left by versions that let it: it is read, and changed as any other.
+    put_u32(&mut bytes, CELLS_START, 4096);
+    put_u16(&mut bytes, page::GARBAGE, 0);
+    assert_sound(&bytes);
+    for key in [&b"a"[..], b"aaaaaa", b"c"] {
+        let Err(i) = Node::new(&bytes).search(key) else {
+            panic!("it is there")
+        };
+        assert!(insert(&mut bytes, i, key, &Payload::Inline(b"")));
+        assert_sound(&bytes);
+    }
+    for left in [3, 2, 1, 0] {
+        remove(&mut bytes, 0);
+        assert_eq!(Node::new(&bytes).count(), left);
+        assert_sound(&bytes);
+    }
 }
 
 #[test]
