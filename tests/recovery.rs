@@ -324,6 +324,10 @@ fn killed_with_many_changes() -> (SimDisk, Model) {
                     _ => drop(tx.tree("b")?.put(n.to_be_bytes(), [round as u8; 70])?),
                 }
             }
+            let (grows, shrinks) = (b"grows".as_slice(), b"shrinks".as_slice());
+            for (key, length) in [(grows, 10), (grows, 2500), (shrinks, 2500), (shrinks, 10)] {
+                tx.tree("b")?.put(key, vec![round as u8; length])?;
+            }
             let lower = (round * 700).to_be_bytes();
             let upper = (round * 700 + 50).to_be_bytes();
             tx.tree("b")?.delete_range(lower..upper).map(drop)
