@@ -400,7 +400,7 @@ impl<P: WritePages> Job<'_, P> {
         let (mut at, mut rest, mut changed) = (page, items, Changed::default());
         while let Some(first) = rest.first() {
             let limit = share(left, room, rest.len(), packed);
-            let guess = (rest.len() * limit).checked_div(left).unwrap_or(1);
+            let guess = rest.len().saturating_mul(limit) / left.max(1);
             let count = node::fill_point(rest, limit, is_branch, density, guess).max(1);
             let (part, behind) = rest.split_at(count.min(rest.len()));
             behind.iter().take(count).for_each(Item::warm);

@@ -135,13 +135,9 @@ fn pack<P: WritePages>(pages: &mut P, parent: PageNumber, i: usize) -> Result<bo
     let left_node = node_at(&left_bytes, left.page.page, 0)?;
     let mut items = left_node.items();
     items.append(&mut node_at(&right_bytes, right.page.page, 0)?.items());
-    let (low, high) = items.split_at(node::fill_point(
-        &items,
-        limit,
-        false,
-        Density::Dense,
-        items.len(),
-    ));
+    let guess = left_node.count();
+    let at = node::fill_point(&items, limit, false, Density::Dense, guess);
+    let (low, high) = items.split_at(at);
     let (Some(last_low), Some(first_high)) = (low.last(), high.first()) else {
         return Ok(false);
     };

@@ -5,7 +5,7 @@
 //! 1. The outcome is that of the same calls made one by one; of those for the same key the last one
 //!    counts.
 //! 2. What is gathered at a time is bounded ([`gather_bytes`]), however much there is.
-//! 3. The record gets each change by itself: replaying it needs nothing of this.
+//! 3. The record gets each change by itself: a replay need not know which of them came in one call.
 
 use super::state::TreeId;
 use super::write::{TreeMut, WriteTransaction};

@@ -77,6 +77,16 @@ pub(crate) struct TxnPages {
     arriving: Option<Arriving>,
 }
 
+/// See [`TxnPages::expect`]. However it ends, nobody waits to hand a leaf over any more.
+#[derive(Debug)]
+pub(super) struct Expecting<'p>(pub(super) &'p mut TxnPages);
+
+impl Drop for Expecting<'_> {
+    fn drop(&mut self) {
+        self.0.arriving = None;
+    }
+}
+
 /// What a finished transaction hands over.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -317,9 +327,10 @@ impl TxnPages {
         }
     }
 
-    /// Leaves that are about to be changed come from there, until further notice.
-    pub(super) fn expect(&mut self, arriving: Option<Arriving>) {
-        self.arriving = arriving;
+    /// Leaves that are about to be changed come from there, while the answer lives.
+    pub(super) fn expect(&mut self, arriving: Arriving) -> Expecting<'_> {
+        self.arriving = Some(arriving);
+        Expecting(self)
     }
 
     /// Whether the transaction has a copy of its own of the page.
@@ -331,7 +342,7 @@ impl TxnPages {
     /// the page is not private.)
     fn take(&mut self, target: &PageRef) -> Result<Option<Unique>> {
         let pager = &self.engine.pager;
-        if !self.is_alone || self.can_spill || pager.is_at_hand(target.page) {
+        if !self.is_alone || pager.is_at_hand(target.page) {
             return Ok(None);
         }
         let arrived = self.arriving.as_mut();

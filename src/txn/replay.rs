@@ -198,10 +198,8 @@ impl<'s> Job<'s> {
             let _ = thread.spawn_scoped(scope, || {
                 arriving::read_ahead(pager, &root, &changes, version, sender);
             });
-            self.pages.expect(Some(arriving));
-            let made = edit(&mut self.pages, &mut self.trees, tree, many);
-            self.pages.expect(None);
-            made.map(|_| ())
+            let pages = self.pages.expect(arriving);
+            edit(pages.0, &mut self.trees, tree, many).map(|_| ())
         })
     }
 

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! 1. Every change goes through [`apply`], the same function that replays the log, so the record
-//!    and the trees cannot disagree; or, for many at once, through what a test compares with it.
+//! 1. Every change goes through [`apply`] or, for many at once, through [`tree::change_many`], which tests
+//!    compare with it. The replay of the log uses the same two, so the record and the trees cannot disagree.
 //! 2. A change that failed half-way makes the transaction fail: it can roll back to a savepoint or
 //!    be dropped, not committed.
 //! 3. A transaction whose record outgrows the log's limit keeps none: it commits by checkpoint.
