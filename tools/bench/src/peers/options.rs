@@ -19,6 +19,8 @@ pub struct Options {
     pub engines: Vec<String>,
     pub cache_mib: u64,
     pub recovery_mib: Option<u64>,
+    /// How long the values are that are committed before the kill.
+    pub recovery_value_bytes: usize,
     pub logs_mib: Vec<u64>,
     /// How large blobs are; if nothing is said, larger ones when there are many entries.
     pub blob_kib: Vec<u64>,
@@ -49,6 +51,7 @@ impl Default for Options {
             engines: built.filter(|name| engines::is_built(name)).collect(),
             cache_mib: 4096,
             recovery_mib: None,
+            recovery_value_bytes: 1000,
             logs_mib: vec![15],
             blob_kib: Vec::new(),
             limit_s: 900,
@@ -87,6 +90,7 @@ impl Options {
                 "--engines" => options.engines = list(&value),
                 "--cache-mib" => options.cache_mib = number(&value)?,
                 "--recovery-mib" => options.recovery_mib = Some(number(&value)?),
+                "--recovery-value-bytes" => options.recovery_value_bytes = number(&value)? as usize,
                 "--logs-mib" => options.logs_mib = numbers(&value)?,
                 "--blob-kib" => options.blob_kib = numbers(&value)?,
                 "--limit-s" => options.limit_s = number(&value)?,
@@ -130,6 +134,10 @@ impl Options {
         add("--blob-kib", joined(&self.blob_kib));
         add("--limit-s", self.limit_s.to_string());
         add("--recovery-mib", self.recovery_mib().to_string());
+        add(
+            "--recovery-value-bytes",
+            self.recovery_value_bytes.to_string(),
+        );
         arguments
     }
 

@@ -13,7 +13,6 @@ const GROUP: &str = "recovery";
 pub const FILL: &str = "recovery-fill";
 /// What the log gets, commit by commit.
 const COMMIT_ENTRIES: u64 = 16;
-const COMMIT_VALUE: usize = 1000;
 /// So many entries are filled in at once.
 const STEP: usize = 1_000_000;
 /// Up to here every engine keeps the log that it has by default.
@@ -26,7 +25,10 @@ fn id(log_mib: u64) -> String {
 pub fn rows(options: &Options) -> Vec<Row> {
     let logs = options.logs_mib.iter().map(|log_mib| {
         let file = options.recovery_mib();
-        let what = format!("open after a kill, {file} MiB of data, {log_mib} MiB committed since");
+        let value = options.recovery_value_bytes;
+        let what = format!(
+            "open after a kill, {file} MiB of data, {log_mib} MiB of {value}-byte values committed since"
+        );
         row(GROUP, &id(*log_mib), &what, Some(Bar::AtMost(0.3)))
     });
     logs.collect()
@@ -40,8 +42,9 @@ fn place(bench: &Bench<'_>, log_mib: u64) -> Place {
     }
 }
 
-fn commits(log_mib: u64) -> u64 {
-    let each = COMMIT_ENTRIES * (data::KEY_BYTES + COMMIT_VALUE) as u64;
+fn commits(bench: &Bench<'_>, log_mib: u64) -> u64 {
+    let entry_bytes = data::KEY_BYTES + bench.options.recovery_value_bytes;
+    let each = COMMIT_ENTRIES * entry_bytes as u64;
     ((log_mib << 20) / each).max(1)
 }
 
@@ -64,7 +67,7 @@ pub fn run(bench: &Bench<'_>) -> Outcome<()> {
         }
         let start = Instant::now();
         let peer = crate::engines::open(bench.engine, &place(bench, log_mib))?;
-        let last = family(12) + commits(log_mib) * COMMIT_ENTRIES - 1;
+        let last = family(12) + commits(bench, log_mib) * COMMIT_ENTRIES - 1;
         let mut sum = Sum::default();
         let mut is_there = false;
         peer.read(&mut |view| {
@@ -106,8 +109,8 @@ fn fill_one(bench: &Bench<'_>, log_mib: u64) -> Outcome<()> {
     }
     peer.flush()?;
     peer.settle()?;
-    let mut value = [0; COMMIT_VALUE];
-    let commits = commits(log_mib);
+    let mut value = vec![0; bench.options.recovery_value_bytes];
+    let commits = commits(bench, log_mib);
     for commit in 0..commits {
         // The last one makes all before it durable.
         let promise = match commit + 1 == commits {
