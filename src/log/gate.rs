@@ -25,6 +25,8 @@ struct Passage {
     /// The newest batch of this gate that is done.
     done: u64,
     called: bool,
+    /// Threads inside `wait`: with none, there is no need to ask the system to wake any.
+    waiting: u32,
 }
 
 /// The gate of every second batch: those of one wait here while the other's threads leave.
@@ -49,7 +51,9 @@ impl Gate {
             if is_over {
                 return Exit::TimedOut;
             }
+            passage.waiting += 1;
             (passage, is_over) = plain::wait(&self.changed, &self.passage, passage, limit);
+            passage.waiting -= 1;
         }
     }
 
@@ -57,16 +61,22 @@ impl Gate {
     pub(super) fn open(&self, batch: u64) {
         let mut passage = plain::lock(&self.passage);
         passage.done = passage.done.max(batch);
+        let is_awaited = passage.waiting > 0;
         drop(passage);
-        self.changed.notify_all();
+        if is_awaited {
+            self.changed.notify_all();
+        }
     }
 
     /// Asks one that waits to lead. If nobody waits, the next that comes is asked.
     pub(super) fn call(&self) {
         let mut passage = plain::lock(&self.passage);
         passage.called = true;
+        let is_awaited = passage.waiting > 0;
         drop(passage);
-        self.changed.notify_one();
+        if is_awaited {
+            self.changed.notify_one();
+        }
     }
 }
 

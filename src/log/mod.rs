@@ -80,6 +80,15 @@ pub(crate) trait Publication: std::fmt::Debug + Send {
 /// may free a lot of memory.
 type Told = Vec<Box<dyn Publication>>;
 
+/// Whether a write to the ring is synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Syncing {
+    Not,
+    Shared,
+    /// By a thread beside which nobody waits, so that it may take some of the processor's time for it.
+    Alone,
+}
+
 /// Where in the file the log's positions are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Geometry {
@@ -525,9 +534,13 @@ impl<S: Versioned> Log<S> {
         let geometry = inner.geometry;
         let runs = std::mem::take(&mut inner.runs);
         let mark = inner.mark(to, 0, self.pager.salt());
+        let syncing = match inner.last_batch {
+            0 | 1 => Syncing::Alone,
+            _ => Syncing::Shared,
+        };
         drop(inner);
 
-        let outcome = self.write_batch(&geometry, from, &bytes, runs);
+        let outcome = self.write_batch(&geometry, from, &bytes, runs, syncing);
         let outcome = outcome.and_then(|()| self.write_proof(&geometry, to, &mark));
 
         let mut inner = self.inner.lock();
@@ -579,7 +592,7 @@ impl<S: Versioned> Log<S> {
     /// there can find nothing left to do and succeed. But it takes no more writes: this one shows that
     /// it was up during the sync. A full disk shows that too.
     fn write_proof(&self, geometry: &Geometry, to: Lsn, mark: &[u8]) -> Result<()> {
-        match self.write_ring(geometry, to, mark, false) {
+        match self.write_ring(geometry, to, mark, Syncing::Not) {
             Err(error) if !error.is_disk_full() => Err(error),
             _ => Ok(()),
         }
@@ -592,15 +605,16 @@ impl<S: Versioned> Log<S> {
         from: Lsn,
         bytes: &[u8],
         runs: UnsyncedRuns,
+        syncing: Syncing,
     ) -> Result<()> {
         if runs.bytes == 0 {
-            return self.write_ring(geometry, from, bytes, true);
+            return self.write_ring(geometry, from, bytes, syncing);
         }
         if runs.come_first {
             self.pager.sync_all()?;
-            return self.write_ring(geometry, from, bytes, true);
+            return self.write_ring(geometry, from, bytes, syncing);
         }
-        self.write_ring(geometry, from, bytes, false)?;
+        self.write_ring(geometry, from, bytes, Syncing::Not)?;
         self.pager.sync_all()
     }
 
@@ -610,7 +624,7 @@ impl<S: Versioned> Log<S> {
         geometry: &Geometry,
         from: Lsn,
         bytes: &[u8],
-        durable: bool,
+        syncing: Syncing,
     ) -> Result<()> {
         let mut lsn = from;
         let mut rest = bytes;
@@ -627,11 +641,16 @@ impl<S: Versioned> Log<S> {
             let (now, later) = rest.split_at(piece as usize);
             let offset = self.pager.offset(region.first) + within;
             let storage = self.pager.storage();
-            let written = if durable {
-                self.pager.written.count_sync();
-                storage.write_sync_at(offset, now)
-            } else {
-                storage.write_at(offset, now)
+            let written = match syncing {
+                Syncing::Not => storage.write_at(offset, now),
+                Syncing::Shared => {
+                    self.pager.written.count_sync();
+                    storage.write_sync_at(offset, now)
+                }
+                Syncing::Alone => {
+                    self.pager.written.count_sync();
+                    storage.write_sync_alone_at(offset, now)
+                }
             };
             written.map_err(|error| Error::io("write the log", offset, error))?;
             self.pager.written.add(Cause::Log, piece);
@@ -726,7 +745,12 @@ impl<S: Versioned> Log<S> {
         let mark = inner.mark(inner.end, flags, self.pager.salt());
         let (geometry, end) = (inner.geometry, inner.end);
         drop(inner);
-        let written = self.write_ring(&geometry, end, &mark, durable);
+        let syncing = if durable {
+            Syncing::Shared
+        } else {
+            Syncing::Not
+        };
+        let written = self.write_ring(&geometry, end, &mark, syncing);
         let mut inner = self.inner.lock();
         inner.leading = false;
         self.wake_tasks(&mut inner);

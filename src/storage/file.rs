@@ -10,9 +10,16 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::eager::Eager;
+use super::start::start_write;
 use super::streams::Streams;
 use super::{Map, Storage};
+
+/// Writes from this length on are counted until they are synced. Shorter ones are marks of the log, whose page
+/// the next record writes again.
+const COUNTED_BYTES: usize = 4 << 10;
 
 /// A file of the operating system, as a [`Storage`].
 #[derive(Debug)]
@@ -21,6 +28,9 @@ pub struct FileStorage {
     file: File,
     /// What syncs it.
     streams: Streams,
+    /// Bytes that were written and not synced, about.
+    unsynced_bytes: AtomicU64,
+    eager: Eager,
     read_only: bool,
     created: bool,
 }
@@ -113,6 +123,8 @@ impl FileStorage {
             path: path.to_path_buf(),
             file,
             streams,
+            unsynced_bytes: AtomicU64::new(0),
+            eager: Eager::default(),
             read_only,
             created,
         })
@@ -154,7 +166,15 @@ impl Storage for FileStorage {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.check_writable()?;
+        if bytes.len() >= COUNTED_BYTES {
+            let bytes = bytes.len() as u64;
+            self.unsynced_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         write_all_at(&self.file, offset, bytes)
+    }
+
+    fn start_write(&self, offset: u64, length_bytes: u64) {
+        start_write(&self.file, offset, length_bytes);
     }
 
     // No platform has a portable sync of a range that also covers the drive's cache and the
@@ -167,13 +187,37 @@ impl Storage for FileStorage {
     // on macOS it is F_FULLFSYNC. `sync_all` would add a journal commit for the time stamps.
     fn sync_all(&self) -> io::Result<()> {
         self.check_writable()?;
-        self.streams.sync(&self.file)
+        let covered = self.unsynced_bytes.load(Ordering::Relaxed);
+        self.streams.sync(&self.file)?;
+        // Another sync may have covered the same ones.
+        let left = |now: u64| Some(now.saturating_sub(covered));
+        let _ = self
+            .unsynced_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+        Ok(())
     }
 
     fn write_sync_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.check_writable()?;
         let write = |file: &File| write_all_at(file, offset, bytes);
         self.streams.write_sync(&self.file, write)
+    }
+
+    fn write_sync_alone_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check_writable()?;
+        // The second half is a sync of the whole file.
+        let has_more = self.unsynced_bytes.load(Ordering::Relaxed) > 0;
+        if has_more || !self.streams.are_synced() {
+            return self.write_sync_at(offset, bytes);
+        }
+        let begin = || {
+            write_all_at(&self.file, offset, bytes)?;
+            start_write(&self.file, offset, bytes.len() as u64);
+            Ok(())
+        };
+        let plain = || self.write_sync_at(offset, bytes);
+        self.eager
+            .write(bytes.len(), plain, begin, || self.streams.sync(&self.file))
     }
 
     fn set_length(&self, length_bytes: u64) -> io::Result<()> {

@@ -15,12 +15,14 @@
 use std::io;
 use std::sync::Arc;
 
+mod eager;
 mod file;
 mod lock;
 mod map;
 mod memory;
 #[cfg(any(test, feature = "sim"))]
 mod sim;
+mod start;
 mod streams;
 
 pub use file::FileStorage;
@@ -57,6 +59,18 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     fn write_sync_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write_at(offset, bytes)?;
         self.sync_range(offset, bytes.len() as u64)
+    }
+
+    /// Like [`write_sync_at`](Self::write_sync_at), for a caller beside whom nobody wants its processor: it may
+    /// spend some microseconds of it to be back sooner.
+    fn write_sync_alone_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_sync_at(offset, bytes)
+    }
+
+    /// Begins to bring what was written to this range to the disk, and does not wait for it. Only a hint:
+    /// nothing is durable by it, and what goes wrong is for a sync to say.
+    fn start_write(&self, offset: u64, length_bytes: u64) {
+        let _ = (offset, length_bytes);
     }
 
     /// Cuts the file or extends it with zeros. Not durable until `sync_all`.

@@ -43,6 +43,11 @@ impl Streams {
         }
     }
 
+    /// Whether there are descriptors that sync with each write.
+    pub(super) fn are_synced(&self) -> bool {
+        !self.synced.is_empty()
+    }
+
     /// Syncs all that was written to the file.
     pub(super) fn sync(&self, file: &File) -> io::Result<()> {
         match self.free_one() {

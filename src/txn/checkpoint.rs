@@ -46,6 +46,11 @@ const LARGE_RECORDS_SHARE: u64 = 8;
 /// much to write; until then it is only bytes.
 const COMPACT_RING_SHARE: u64 = 512;
 
+/// A new ring is written in pieces of this length. The system keeps what one call wrote in one piece of
+/// its cache, and goes through all of that piece's blocks for each later write into it and for each sync:
+/// commits took 3 to 6 % longer in a ring written by 256 KiB, and a tenth to a seventh by 1 MiB and more.
+const ZEROS_AT_ONCE_BYTES: usize = 16 << 10;
+
 /// The ring of a new file: an empty database stays below 64 KiB.
 pub(crate) const FIRST_RING_BYTES: u32 = 32 << 10;
 
@@ -437,7 +442,7 @@ impl Engine {
     }
 
     fn zero_fill(&self, ring: LogRegion, pace: &mut Pace) -> Result<()> {
-        let zeros = vec![0; (256 << 10).max(self.pager.page_size() as usize)];
+        let zeros = vec![0; ZEROS_AT_ONCE_BYTES.max(self.pager.page_size() as usize)];
         let step = (zeros.len() / self.pager.page_size() as usize) as u32;
         let mut at = ring.first;
         while at < ring.first + ring.pages {
