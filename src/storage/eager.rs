@@ -21,8 +21,8 @@ use parking_lot::Mutex;
 
 /// One of so many writes goes the other way.
 const TRY_EVERY: u64 = 16;
-/// Until that many each way goes in turn.
-const FIRST_TRIES: u64 = 16;
+/// Of so many first writes the fastest tells what is usual.
+const FIRST_WRITES: u64 = 16;
 /// How much a new time changes the known one.
 const LEARNT_SHARE: f64 = 1.0 / 32.0;
 /// The other way has to be better than the present one by that factor.
@@ -77,7 +77,7 @@ fn wait_awake(seconds: f64) {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
     writes: u64,
     /// The way that is taken.
@@ -88,24 +88,31 @@ struct Known {
     other: f64,
 }
 
+impl Default for Known {
+    /// Few programs commit often enough to learn much, so it begins as on most devices.
+    fn default() -> Self {
+        Known {
+            writes: 0,
+            is_eager: true,
+            seconds: 0.0,
+            other: 1.05,
+        }
+    }
+}
+
 impl Known {
     /// Whether the next write is begun early, and how long it is waited for awake then.
     fn next(&mut self) -> (bool, f64) {
-        let number = self.writes;
-        self.writes = number.wrapping_add(1);
-        let tries_other = match number < FIRST_TRIES {
-            true => number % 2 == 1,
-            false => number.is_multiple_of(TRY_EVERY),
-        };
+        self.writes = self.writes.wrapping_add(1);
+        let tries_other = self.writes.is_multiple_of(TRY_EVERY);
         let awake_seconds = (self.seconds * AWAKE_SHARE).min(AWAKE_SECONDS);
         (self.is_eager ^ tries_other, awake_seconds)
     }
 
     /// Invariant 3.
     fn learn(&mut self, was_eager: bool, seconds: f64) {
-        if self.seconds <= 0.0 {
+        if self.seconds <= 0.0 || (self.writes <= FIRST_WRITES && seconds < self.seconds) {
             self.seconds = seconds;
-            self.other = 1.0;
         }
         let seconds = seconds.min(2.0 * self.seconds);
         if was_eager == self.is_eager {
