@@ -63,6 +63,8 @@ pub(crate) trait PageSource {
 
 /// Neighbouring pages are written together, up to this many bytes.
 const GATHER_BYTES: usize = 256 << 10;
+/// The disk begins with a long value when so much of it was copied.
+const START_BYTES: usize = 256 << 10;
 const MIN_STEP_BYTES: u64 = 16 << 10;
 const MAX_STEP_BYTES: u64 = 64 << 20;
 
@@ -124,6 +126,20 @@ impl Pager {
             .write_at(offset, bytes)
             .map_err(|error| Error::io("write a page", offset, error))?;
         self.written.add(cause, bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Writes a long value, or several side by side, and has the disk begin with each part while the next one is
+    /// copied. That it is a hint makes no difference to what is durable.
+    pub(crate) fn write_run(&self, first: PageNumber, bytes: &[u8]) -> Result<()> {
+        let pages = (START_BYTES / self.page_size() as usize).max(1) as u32;
+        let mut at = first;
+        for part in bytes.chunks(pages as usize * self.page_size() as usize) {
+            self.write_at(at, part, Cause::Run)?;
+            self.storage()
+                .start_write(self.offset(at), part.len() as u64);
+            at = at.saturating_add(pages);
+        }
         Ok(())
     }
 

@@ -502,9 +502,7 @@ impl TxnPages {
         let mut first = self.allocate_below_ceiling(pages)?;
         self.allocated.push((first, pages));
         self.direct_bytes += pieces.bytes.len() as u64;
-        self.engine
-            .pager
-            .write_at(first, pieces.bytes, Cause::Run)?;
+        self.engine.pager.write_run(first, pieces.bytes)?;
         let chunks = pieces.bytes.chunks(pieces.each).zip(pieces.checksums);
         let run = |(value, checksum): (&[u8], &u32)| {
             let run = RunRef {
@@ -524,7 +522,7 @@ impl TxnPages {
             self.direct_bytes += value.len() as u64;
             let pager = &self.engine.pager;
             if self.can_spill {
-                return pager.write_at(first, value, Cause::Run);
+                return pager.write_run(first, value);
             }
         }
         self.put_slot(first, Unique::copy_of(value, self.version, true));
