@@ -8,7 +8,7 @@
 //! cargo test --test golden -- --ignored
 //! ```
 //!
-//! which writes those that are not there yet.
+//! which writes those that are not there yet, and the listing of one that an earlier version wrote and that has none.
 
 mod common;
 
@@ -22,7 +22,7 @@ use common::listing::{Still, assert_same, listing, shortened, sorted};
 use common::samples::SAMPLES;
 
 /// Files that there were when this was last changed; more may come, none may go.
-const FILES: usize = 9;
+const FILES: usize = 10;
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
@@ -155,16 +155,18 @@ fn undo(db: &Aurora) {
 fn add_missing_golden_files() {
     for sample in SAMPLES.iter().filter(|sample| sample.golden) {
         let file = directory().join(format!("{}.db", sample.name));
-        if file.exists() {
+        if file.with_extension("jsonl").exists() {
             println!("{} is there and stays", file.display());
             continue;
         }
-        let bytes = sample.bytes().unwrap();
-        assert!(
-            bytes == sample.bytes().unwrap(),
-            "{} is not the same each time",
-            sample.name
-        );
+        let bytes = match fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(_) => sample.bytes().unwrap(),
+        };
+        if !file.exists() {
+            let again = sample.bytes().unwrap();
+            assert!(bytes == again, "{} is not the same each time", sample.name);
+        }
         let storage = MemoryStorage::from_bytes(&bytes);
         let lines = held(&open(&storage));
         fs::create_dir_all(directory()).unwrap();

@@ -27,7 +27,7 @@ pub struct Sample {
 }
 
 /// All samples.
-pub const SAMPLES: [Sample; 16] = [
+pub const SAMPLES: [Sample; 17] = [
     sample("empty", 4096, |_| Ok(())).closed().golden(),
     sample("trees", 4096, trees).closed(),
     sample("values", 4096, values).closed(),
@@ -43,6 +43,7 @@ pub const SAMPLES: [Sample; 16] = [
     sample("uniform", 4096, uniform).closed().golden(),
     sample("laps-open", 4096, laps).golden(),
     sample("switch-open", 4096, switch).golden(),
+    sample("sets-open", 4096, sets).golden(),
     sample("everything", 4096, everything).closed().golden(),
     sample("everything-open", 4096, everything),
     sample("everything-16k-open", 16384, everything),
@@ -94,6 +95,28 @@ impl Sample {
         db.flush()?;
         Ok(storage.to_bytes())
     }
+}
+
+/// Trees of keys without values, short ones beside long ones, after a removal. Short keys that fit their slots have
+/// cells of no bytes; once one of them could come to lie before all others, as in the golden file.
+fn sets(db: &Aurora) -> Result<()> {
+    const KEYS: [&str; 4] = ["abcde", "abcdef", "x", "y"];
+    db.write(|tx| {
+        for removed in KEYS {
+            let mut set = tx.tree(&format!("without {removed}"))?;
+            for key in KEYS {
+                set.put(key, "")?;
+            }
+            set.delete(removed)?;
+        }
+        Ok(())
+    })?;
+    // The leaves as the removals left them.
+    db.checkpoint()?;
+    db.write(|tx| {
+        let mut set = tx.tree("with all")?;
+        KEYS.iter().try_for_each(|key| set.put(key, "").map(drop))
+    })
 }
 
 /// Trees of some levels, long keys, long prefixes, the empty key, deletions, savepoints, names.

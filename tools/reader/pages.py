@@ -221,7 +221,9 @@ class Node:
         return Run.parse(body) if overflow else body
 
     def _bounds(self, slot, offset, length):
-        if offset < self.page.cells_start or offset + length > self.end:
+        # A cell of no bytes takes no room, and early writers could leave it before the others.
+        is_before = length > 0 and offset < self.page.cells_start
+        if is_before or offset + length > self.end:
             raise self.page.fault(
                 f"cell of slot {slot} ({length} bytes at {offset}) is outside of the cells",
                 PAGE_HEADER + SLOT * slot + 4,
@@ -231,6 +233,8 @@ class Node:
         """Cells do not overlap, and what they leave over is `garbage`."""
         at = self.page.cells_start
         for offset, length in sorted(self.cells):
+            if length == 0:
+                continue
             if offset < at:
                 raise self.page.fault("cells overlap", offset)
             at = offset + length
