@@ -95,7 +95,7 @@ fn load_sorted(directory: &Path, entries: u64) {
         })
         .expect("load");
     });
-    let fill = db.stats().expect("stats").trees["data"].leaf_fill;
+    let fill = db.tree_stats().expect("stats")["data"].leaf_fill;
     println!("{:<44} {:>10.1} %", "  leaves full", fill * 100.0);
 }
 

@@ -7,11 +7,22 @@ use crate::format::{Fault, PageNumber};
 use crate::pager::Cause;
 use crate::tree::{self, PageKind, TreeShape};
 use crate::txn::engine::{Core, Engine};
+use crate::txn::snapshot::Snapshot;
 use crate::txn::state::State;
 use crate::{Error, Result};
 
-/// One tree in the statistics.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// How large a tree is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TreeSize {
+    /// Entries.
+    pub entries: u64,
+    /// Levels, counting the leaves: 0 for an empty tree.
+    pub depth: u32,
+}
+
+/// What a tree is made of. See [`Aurora::tree_stats`](crate::Aurora::tree_stats).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TreeStats {
     /// Entries.
@@ -94,14 +105,12 @@ pub struct Stats {
     pub free_pages: u64,
     /// Pages that nothing newer uses, kept for snapshots and for the durable checkpoint.
     pub waiting_pages: u64,
-    /// Pages of the catalog of trees.
-    pub catalog_pages: u64,
     /// Pages of the space map.
     pub space_map_pages: u64,
     /// Pages of the log.
     pub log_pages: u64,
     /// Each tree by name.
-    pub trees: BTreeMap<String, TreeStats>,
+    pub trees: BTreeMap<String, TreeSize>,
     /// Bytes of the log's ring.
     pub log_bytes: u64,
     /// Bytes of it that hold records since the last checkpoint.
@@ -169,18 +178,33 @@ impl TreeStats {
     }
 }
 
+/// Each tree of a snapshot, read as a whole.
+pub(crate) fn tree_stats(snapshot: &Snapshot) -> Result<BTreeMap<String, TreeStats>> {
+    let pager = &*snapshot.engine().pager;
+    let known = &snapshot.state().trees;
+    let mut trees = BTreeMap::new();
+    for (name, id) in known.names() {
+        let root = known.root(id);
+        let shape = tree::check(pager, &root, &mut |_, _, _| Ok(()))?;
+        trees.insert(name.to_string(), TreeStats::new(&shape, pager.page_size()));
+    }
+    Ok(trees)
+}
+
+/// Reads no page.
 pub(crate) fn stats(engine: &Arc<Engine>, hot: HotStats) -> Result<Stats> {
     engine.check_open()?;
     let state = engine.log.published();
-    let mut trees = BTreeMap::new();
-    for (name, id) in state.trees.names() {
+    let trees = state.trees.names().map(|(name, id)| {
         let root = state.trees.root(id);
-        let shape = tree::check(&*engine.pager, &root, &mut |_, _, _| Ok(()))?;
-        trees.insert(
-            name.to_string(),
-            TreeStats::new(&shape, engine.pager.page_size()),
-        );
-    }
+        let depth = match root.is_empty() {
+            true => 0,
+            false => u32::from(root.level) + 1,
+        };
+        let entries = root.count;
+        (name.to_string(), TreeSize { entries, depth })
+    });
+    let trees = trees.collect();
     let written = &engine.pager.written;
     let log = engine.log.usage();
     let cache = engine.pager.cache.counters();
@@ -194,7 +218,6 @@ pub(crate) fn stats(engine: &Arc<Engine>, hot: HotStats) -> Result<Stats> {
         pages: u64::from(space.end()),
         free_pages: u64::from(space.free()),
         waiting_pages: core.reclaimer.waiting().map(|r| u64::from(r.pages)).sum(),
-        catalog_pages: catalog_pages(engine, &core)?.len() as u64,
         space_map_pages: space.tree().pages().count() as u64,
         log_pages: rings.iter().map(|ring| u64::from(ring.pages)).sum(),
         trees,

@@ -63,12 +63,17 @@ pub use compact::Progress;
 pub use db::{Aurora, Builder, Tree};
 pub use error::{Error, Result};
 pub use export::{Export, Exported, IfThere, Import, Imported, Refused};
-pub use inspect::{CheckReport, HotStats, Stats, TreeStats, WrittenBytes};
+pub use inspect::{CheckReport, HotStats, Stats, TreeSize, TreeStats, WrittenBytes};
 pub use keys::{Batch, DataInfo, Scan, Swap, Target, Ttl};
 pub use query::{Cursor, Explanation, Fields, Filter, Group, Grouped, Page, Query, Rows};
+pub use txn::commit::Commit;
+pub use txn::cursor::{Entry, Range, TreeCursor};
 pub use txn::reader::TreeReader;
-pub use txn::snapshot::{Entry, Range, Snapshot, TreeCursor, TreeView, ValueRef};
-pub use txn::write::{Commit, Durability, Savepoint, TreeMut, WriteTransaction};
+pub use txn::snapshot::Snapshot;
+pub use txn::tree_mut::TreeMut;
+pub use txn::value::ValueRef;
+pub use txn::view::TreeView;
+pub use txn::write::{Durability, Savepoint, WriteTransaction};
 pub use value::{
     Comparand, Document, DocumentId, FieldType, MAX_DEPTH, Object, Operand, Timestamp, Uuid, Value,
 };

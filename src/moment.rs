@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use crate::handle::Handle;
-use crate::txn::snapshot::{Snapshot, TreeView};
+use crate::txn::snapshot::Snapshot;
+use crate::txn::view::TreeView;
 use crate::txn::write::WriteTransaction;
 
 /// Trees of the database's own have names that begin with this. Users' trees cannot.

@@ -72,8 +72,8 @@ pub(crate) fn spin_while(holds: impl Fn() -> bool) {
     }
 }
 
-/// A bounded wait. The only place in the engine that reads a clock, and
-/// nothing but speed depends on it.
+/// A bounded wait. With the storage's own files (`storage::eager`) the only place in the engine that reads a
+/// clock, and nothing but speed depends on it.
 #[cfg(not(shuttle))]
 #[derive(Debug)]
 pub(crate) struct Patience {

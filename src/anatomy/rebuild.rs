@@ -14,8 +14,9 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::moment::Moment;
 use crate::storage::Storage;
-use crate::txn::snapshot::TreeView;
-use crate::txn::write::{Durability, TreeMut, WriteTransaction};
+use crate::txn::tree_mut::TreeMut;
+use crate::txn::view::TreeView;
+use crate::txn::write::{Durability, WriteTransaction};
 use crate::{Aurora, Error, Result};
 
 /// Bytes of keys and values after which a bundle is committed.

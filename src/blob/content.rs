@@ -16,8 +16,10 @@ use super::crc::shift;
 use super::{CHUNK_BYTES, CHUNKS, Flaw, GROUP_BYTES, LAST_NUMBER};
 use crate::checksum;
 use crate::moment::{FACTS_TREE, Moment};
-use crate::txn::snapshot::{LongValue, TreeView, ValueRef};
-use crate::txn::write::{Pieces, WriteTransaction};
+use crate::txn::tree_mut::Pieces;
+use crate::txn::value::{LongValue, ValueRef};
+use crate::txn::view::TreeView;
+use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
 
 /// Reads of so many bytes go straight into the reader's buffer; smaller ones through the map, without

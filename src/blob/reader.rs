@@ -7,7 +7,8 @@ use super::content::DIRECT_BYTES;
 use super::crc::shift;
 use super::meta::{BlobInfo, Meta};
 use super::{Flaw, KEYS};
-use crate::txn::snapshot::{LongValue, Snapshot};
+use crate::txn::snapshot::Snapshot;
+use crate::txn::value::LongValue;
 use crate::work::Work;
 use crate::{Error, Result};
 

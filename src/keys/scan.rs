@@ -7,7 +7,9 @@ use super::record::{Flaw, Kind, RecordRef};
 use super::store::KEYS;
 use crate::Result;
 use crate::moment::Moment;
-use crate::txn::snapshot::{Entry, Snapshot, TreeCursor, after_prefix, as_bytes};
+use crate::txn::cursor::{Entry, TreeCursor};
+use crate::txn::snapshot::Snapshot;
+use crate::txn::view::{after_prefix, as_bytes};
 use crate::txn::write::WriteTransaction;
 
 /// Entries that are fetched at first; then twice as many each time, up to the most.

@@ -30,36 +30,28 @@
 //!    that has no proof of the sync compares them with their checksums (`replay`, invariant 3).
 
 mod gate;
+mod geometry;
+mod inner;
+mod leader;
 mod replay;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Waker;
-use std::time::Duration;
 
-use crate::sync::{Condvar, Mutex, MutexGuard, Patience};
+use crate::sync::{Condvar, Mutex};
 use arc_swap::ArcSwap;
 
-use self::gate::{Exit, Gate};
+use self::gate::Gate;
+pub(crate) use self::geometry::Geometry;
+use self::inner::{Inner, Pending, UnsyncedRuns};
+use self::leader::Syncing;
 pub(crate) use self::replay::{Scan, scan};
 use crate::format::header::LogRegion;
-use crate::format::record::{self, RecordHeader};
+use crate::format::record;
 use crate::format::{Lsn, Version};
-use crate::pager::{Cause, Pager};
+use crate::pager::Pager;
 use crate::{Error, Result};
-
-/// Kept free in the ring: a switch record and a mark.
-const RESERVE_BYTES: u64 = 2 * record::RECORD_HEADER_BYTES as u64;
-
-/// How long a batch waits, at the most, for the threads that the last one has woken: about as long
-/// as a sync takes. It rarely does, because it goes on as soon as they have all come back.
-const GATHER_MICROS: u64 = 300;
-
-/// So many bytes of long values are synced together with the records that name them. An open has to
-/// read them if it finds no proof that the sync was done; a second sync would cost a small blob a third
-/// of its time.
-const RUNS_TOGETHER_BYTES: u64 = 4 << 20;
 
 /// A state that the log can publish.
 pub(crate) trait Versioned: Send + Sync {
@@ -80,102 +72,12 @@ pub(crate) trait Publication: std::fmt::Debug + Send {
 /// may free a lot of memory.
 type Told = Vec<Box<dyn Publication>>;
 
-/// Whether a write to the ring is synced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Syncing {
-    Not,
-    Shared,
-    /// By a thread beside which nobody waits, so that it may take some of the processor's time for it.
-    Alone,
-}
-
-/// Where in the file the log's positions are.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Geometry {
-    /// The start of the window: nothing before it is needed.
-    pub start: Lsn,
-    pub first: LogRegion,
-    /// From this position on, the log is in another ring.
-    pub switched: Option<(Lsn, LogRegion)>,
-    /// The durable checkpoint names this ring; the next append switches to it.
-    pub next: Option<LogRegion>,
-}
-
-impl Geometry {
-    fn current(&self) -> LogRegion {
-        self.switched.map_or(self.first, |(_, region)| region)
-    }
-
-    /// The ring that holds `lsn`.
-    fn region(&self, lsn: Lsn) -> LogRegion {
-        match self.switched {
-            Some((at, region)) if lsn >= at => region,
-            _ => self.first,
-        }
-    }
-
-    /// The part of the window that is in the current ring begins here.
-    fn base(&self) -> Lsn {
-        self.switched.map_or(self.start, |(at, _)| at)
-    }
-
-    /// The rings as a header records them for a log that starts at `start`.
-    pub(crate) fn regions_from(&self, start: Lsn) -> (LogRegion, Option<LogRegion>) {
-        match self.switched {
-            Some((at, region)) if start >= at => (region, self.next),
-            Some((_, region)) => (self.first, Some(region)),
-            None => (self.first, self.next),
-        }
-    }
-}
-
 /// The place in the log that a state corresponds to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
     pub lsn: Lsn,
     /// The checksum of the record before it.
     pub crc: u32,
-}
-
-#[derive(Debug)]
-struct Pending<S> {
-    end: Lsn,
-    state: Arc<S>,
-}
-
-#[derive(Debug)]
-struct Inner<S> {
-    geometry: Geometry,
-    end: Lsn,
-    last_crc: u32,
-    written: Lsn,
-    durable: Lsn,
-    buffer: Vec<u8>,
-    /// The number of the durable checkpoint.
-    checkpoint: u64,
-    leading: bool,
-    /// The number of the batch that is in `buffer`.
-    batch: u64,
-    /// Somebody waits, for a time, until that batch is complete.
-    gathering: bool,
-    /// Long values that were written to their place and are named by records in `buffer`.
-    runs: UnsyncedRuns,
-    pending: VecDeque<Pending<S>>,
-    /// Who is to be told when which state is published, in order. Apart from `pending`, because a
-    /// newer state may be published first. Kept after a failure: a buffered commit on top of
-    /// those that failed may still be published.
-    notices: VecDeque<(Version, Box<dyn Publication>)>,
-    wakers: Vec<(Lsn, Waker)>,
-    failed: Option<Arc<Error>>,
-    /// Someone wants the background thread to lead.
-    kicked: bool,
-    stopping: bool,
-    /// Commits in the last batch.
-    last_batch: u64,
-    /// `records` when it was written.
-    batched: u64,
-    records: u64,
-    batches: u64,
 }
 
 /// Why a record was not appended.
@@ -431,60 +333,6 @@ impl<S: Versioned> Log<S> {
         self.release(inner);
     }
 
-    /// Blocks until the log is durable up to `lsn`, leading if nobody else does.
-    ///
-    /// Who comes when the batch is complete leads at once. Who comes before sleeps, the first of
-    /// them for a moment at the most: those that the last batch has woken are on their way, and
-    /// without waiting for them every second batch is nearly empty. A lone writer never waits.
-    pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {
-        let mut inner = self.inner.lock();
-        let mut patient = true;
-        loop {
-            if let Some(result) = inner.outcome(lsn) {
-                return result;
-            }
-            let mut limit = None;
-            if !inner.leading {
-                if inner.is_complete() || !patient {
-                    inner = self.lead(inner);
-                    continue;
-                }
-                let first = !std::mem::replace(&mut inner.gathering, true);
-                limit = first.then_some(Duration::from_micros(GATHER_MICROS));
-            }
-            let batch = inner.batch_of(lsn);
-            drop(inner);
-            let exit = self.gate(batch).wait(batch, limit);
-            if self.durable.load(Ordering::Acquire) >= lsn {
-                return Ok(());
-            }
-            inner = self.inner.lock();
-            if limit.is_some() && inner.batch == batch {
-                inner.gathering = false; // it was this one that waited for a time
-            }
-            patient = exit != Exit::TimedOut;
-        }
-    }
-
-    fn gate(&self, batch: u64) -> &Gate {
-        let [even, odd] = &self.gates;
-        if batch.is_multiple_of(2) { even } else { odd }
-    }
-
-    /// Whether the log is durable up to `lsn`; if not, `waker` is woken when it is. Never blocks
-    /// on the disk: the background thread leads.
-    pub(crate) fn poll(&self, lsn: Lsn, waker: &Waker) -> Option<Result<()>> {
-        let mut inner = self.inner.lock();
-        let outcome = inner.outcome(lsn);
-        if outcome.is_none() {
-            inner.wakers.retain(|(_, known)| !known.will_wake(waker));
-            inner.wakers.push((lsn, waker.clone()));
-            inner.kicked = true;
-            self.work.notify_one();
-        }
-        outcome
-    }
-
     /// Asks the background thread to write what is in the buffer.
     pub(crate) fn kick(&self) {
         self.inner.lock().kicked = true;
@@ -497,203 +345,9 @@ impl<S: Versioned> Log<S> {
         self.wait(end)
     }
 
-    /// The life of the background thread: leads when asked to, until stopped.
-    pub(crate) fn serve(&self) {
-        let mut inner = self.inner.lock();
-        while !inner.stopping {
-            if !inner.kicked || inner.leading {
-                self.work.wait(&mut inner);
-                continue;
-            }
-            inner = self.gather(inner);
-            if !inner.leading {
-                inner.kicked = false;
-                if inner.durable < inner.end && inner.failed.is_none() {
-                    inner = self.lead(inner);
-                }
-            }
-        }
-    }
-
     pub(crate) fn stop(&self) {
         self.inner.lock().stopping = true;
         self.work.notify_all();
-    }
-
-    /// Writes and syncs what is in the buffer, publishes, wakes (invariants 3 to 7).
-    fn lead<'a>(&'a self, mut inner: MutexGuard<'a, Inner<S>>) -> MutexGuard<'a, Inner<S>> {
-        inner.leading = true;
-        let batch = inner.next_batch();
-        let bytes = std::mem::take(&mut inner.buffer);
-        debug_assert_eq!(bytes.len() as u64, inner.end - inner.written);
-        inner.last_batch = inner.records - inner.batched;
-        inner.batched = inner.records;
-        let from = inner.written;
-        let to = inner.end;
-        inner.written = to;
-        let geometry = inner.geometry;
-        let runs = std::mem::take(&mut inner.runs);
-        let mark = inner.mark(to, 0, self.pager.salt());
-        let syncing = match inner.last_batch {
-            0 | 1 => Syncing::Alone,
-            _ => Syncing::Shared,
-        };
-        drop(inner);
-
-        let outcome = self.write_batch(&geometry, from, &bytes, runs, syncing);
-        let outcome = outcome.and_then(|()| self.write_proof(&geometry, to, &mark));
-
-        let mut inner = self.inner.lock();
-        inner.leading = false;
-        inner.batches += 1;
-        let mut told = Told::new();
-        match outcome {
-            Ok(()) => {
-                inner.durable = inner.durable.max(to);
-                told = self.publish_durable(&mut inner);
-            }
-            Err(cause) => self.fail(&mut inner, &cause),
-        }
-        if inner.buffer.is_empty() && inner.failed.is_none() {
-            // Its memory serves the next batch.
-            inner.buffer = bytes;
-            inner.buffer.clear();
-        }
-        self.wake_tasks(&mut inner);
-        if inner.kicked {
-            self.work.notify_one();
-        }
-        let is_next_waiting = !inner.buffer.is_empty();
-        drop(inner);
-        if is_next_waiting {
-            // Invariant 8. First, so that the next write is under way while the others wake.
-            self.gate(batch + 1).call();
-        }
-        self.gate(batch).open(batch);
-        drop(told);
-        self.inner.lock()
-    }
-
-    /// Lets the tasks run that the last batch has woken, until they have appended their next
-    /// commits, for a moment at the most. (Giving way a number of times instead of for a time was
-    /// tried: with busy readers it took milliseconds.)
-    fn gather<'a>(&'a self, inner: MutexGuard<'a, Inner<S>>) -> MutexGuard<'a, Inner<S>> {
-        if inner.is_complete() {
-            return inner;
-        }
-        let expected = inner.batched + inner.last_batch;
-        drop(inner);
-        let patience = Patience::new(GATHER_MICROS);
-        while self.records.load(Ordering::Relaxed) < expected && patience.give_way() {}
-        self.inner.lock()
-    }
-
-    /// Invariant 7. A file system that shuts down drops what it has not written, and a sync that meets it
-    /// there can find nothing left to do and succeed. But it takes no more writes: this one shows that
-    /// it was up during the sync. A full disk shows that too.
-    fn write_proof(&self, geometry: &Geometry, to: Lsn, mark: &[u8]) -> Result<()> {
-        match self.write_ring(geometry, to, mark, Syncing::Not) {
-            Err(error) if !error.is_disk_full() => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Invariant 9.
-    fn write_batch(
-        &self,
-        geometry: &Geometry,
-        from: Lsn,
-        bytes: &[u8],
-        runs: UnsyncedRuns,
-        syncing: Syncing,
-    ) -> Result<()> {
-        if runs.bytes == 0 {
-            return self.write_ring(geometry, from, bytes, syncing);
-        }
-        if runs.come_first {
-            self.pager.sync_all()?;
-            return self.write_ring(geometry, from, bytes, syncing);
-        }
-        self.write_ring(geometry, from, bytes, Syncing::Not)?;
-        self.pager.sync_all()
-    }
-
-    /// Writes at a position, in as many pieces as the rings have there.
-    fn write_ring(
-        &self,
-        geometry: &Geometry,
-        from: Lsn,
-        bytes: &[u8],
-        syncing: Syncing,
-    ) -> Result<()> {
-        let mut lsn = from;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let region = geometry.region(lsn);
-            let length = region.length_bytes(self.pager.page_size());
-            let within = lsn % length;
-            let mut piece = (length - within).min(rest.len() as u64);
-            if let Some((at, _)) = geometry.switched
-                && lsn < at
-            {
-                piece = piece.min(at - lsn);
-            }
-            let (now, later) = rest.split_at(piece as usize);
-            let offset = self.pager.offset(region.first) + within;
-            let storage = self.pager.storage();
-            let written = match syncing {
-                Syncing::Not => storage.write_at(offset, now),
-                Syncing::Shared => {
-                    self.pager.written.count_sync();
-                    storage.write_sync_at(offset, now)
-                }
-                Syncing::Alone => {
-                    self.pager.written.count_sync();
-                    storage.write_sync_alone_at(offset, now)
-                }
-            };
-            written.map_err(|error| Error::io("write the log", offset, error))?;
-            self.pager.written.add(Cause::Log, piece);
-            lsn += piece;
-            rest = later;
-        }
-        Ok(())
-    }
-
-    #[must_use]
-    fn publish_durable(&self, inner: &mut Inner<S>) -> Told {
-        let mut newest = None;
-        while let Some(first) = inner.pending.front()
-            && first.end <= inner.durable
-        {
-            newest = inner.pending.pop_front();
-        }
-        newest.map_or_else(Told::new, |newest| self.publish_newer(inner, newest.state))
-    }
-
-    /// Wakes everyone who waits for the batch in the buffer, whether or not they are done: what
-    /// is left of it is another batch.
-    fn release(&self, inner: &mut Inner<S>) {
-        self.wake_tasks(inner);
-        let batch = inner.next_batch();
-        self.gate(batch).open(batch);
-    }
-
-    /// Wakes the tasks that need not wait any more.
-    fn wake_tasks(&self, inner: &mut Inner<S>) {
-        let durable = inner.durable;
-        self.durable.store(durable, Ordering::Release);
-        let failed = inner.failed.is_some();
-        let mut still = Vec::new();
-        for (lsn, waker) in inner.wakers.drain(..) {
-            if failed || lsn <= durable {
-                waker.wake();
-            } else {
-                still.push((lsn, waker));
-            }
-        }
-        inner.wakers = still;
-        self.progress.notify_all();
     }
 
     /// A checkpoint of the state at `position` is durable: the window starts there, and everything
@@ -760,111 +414,5 @@ impl<S: Versioned> Log<S> {
         // Whoever came meanwhile sleeps until somebody leads (invariant 8).
         self.gate(inner.batch).call();
         written
-    }
-}
-
-/// Long values that were written to their place and not synced.
-#[derive(Debug, Clone, Copy, Default)]
-struct UnsyncedRuns {
-    bytes: u64,
-    /// They are too many to be read by an open: they are synced before the records are written.
-    come_first: bool,
-}
-
-impl UnsyncedRuns {
-    /// Adds those of a record, and returns the flags that it takes.
-    fn add(&mut self, bytes: u64) -> u8 {
-        self.bytes = self.bytes.saturating_add(bytes);
-        match bytes {
-            0 => 0,
-            _ if self.bytes <= RUNS_TOGETHER_BYTES => record::FLAG_RUNS_UNSYNCED,
-            _ => {
-                self.come_first = true;
-                0
-            }
-        }
-    }
-}
-
-impl<S> Inner<S> {
-    fn room(&self, page_size: u32) -> u64 {
-        let ring = self.geometry.current().length_bytes(page_size);
-        let used = self.end - self.geometry.base();
-        ring.saturating_sub(used).saturating_sub(RESERVE_BYTES)
-    }
-
-    fn push(&mut self, kind: u8, flags: u8, version: Version, payload: &[u8], salt: u64) {
-        let header = RecordHeader {
-            length_bytes: payload.len() as u32,
-            lsn: self.end,
-            version,
-            checkpoint: self.checkpoint,
-            durable: self.durable,
-            kind,
-            flags,
-            previous: self.last_crc,
-            ..RecordHeader::default()
-        };
-        let before = self.buffer.len();
-        self.last_crc = record::encode(&mut self.buffer, &header, payload, salt);
-        self.end += (self.buffer.len() - before) as u64;
-    }
-
-    /// The mark that belongs at `end` once the log is durable up to there (invariant 7).
-    fn mark(&self, end: Lsn, flags: u8, salt: u64) -> Vec<u8> {
-        let header = RecordHeader {
-            lsn: end,
-            checkpoint: self.checkpoint,
-            durable: end,
-            kind: record::MARK,
-            flags,
-            previous: self.last_crc,
-            ..RecordHeader::default()
-        };
-        let mut bytes = Vec::new();
-        record::encode(&mut bytes, &header, &[], salt);
-        bytes
-    }
-
-    /// Whether everyone whom the last batch has woken is back.
-    fn is_complete(&self) -> bool {
-        self.last_batch <= 1 || self.records >= self.batched + self.last_batch
-    }
-
-    /// The batch that makes the log durable up to `lsn`: the one in the buffer, or in flight.
-    fn batch_of(&self, lsn: Lsn) -> u64 {
-        self.batch - u64::from(lsn <= self.written)
-    }
-
-    /// Closes the batch in the buffer, and returns its number.
-    fn next_batch(&mut self) -> u64 {
-        self.gathering = false;
-        self.batch += 1;
-        self.batch - 1
-    }
-
-    fn outcome(&self, lsn: Lsn) -> Option<Result<()>> {
-        if self.durable >= lsn {
-            return Some(Ok(()));
-        }
-        // The first failure itself, for everyone who was waiting for that write.
-        self.failed.as_ref().map(|cause| Err((**cause).clone()))
-    }
-
-    fn notices_up_to(&mut self, version: Version) -> Told {
-        let due = self.notices.partition_point(|(of, _)| *of <= version);
-        self.notices
-            .drain(..due)
-            .map(|(_, notice)| notice)
-            .collect()
-    }
-
-    /// A checkpoint made everything before `lsn` durable: it need not be written any more.
-    fn skip_to(&mut self, lsn: Lsn) {
-        if lsn > self.written {
-            let skipped = (lsn - self.written) as usize;
-            self.buffer.drain(..skipped.min(self.buffer.len()));
-            self.written = lsn;
-        }
     }
 }

@@ -18,7 +18,8 @@ use crate::collection::documents::is_expired;
 use crate::collection::index::{cut, entry, is_cut, split, unreadable};
 use crate::collection::meta::Meta;
 use crate::moment::Moment;
-use crate::txn::snapshot::{TreeCursor, TreeView, after_prefix};
+use crate::txn::cursor::TreeCursor;
+use crate::txn::view::{TreeView, after_prefix};
 use crate::value::{Raw, encode, encode_missing};
 use crate::{Error, Result};
 
@@ -493,11 +494,7 @@ impl<'q> Execution<'q> {
         Ok(there)
     }
 
-    fn document<'m>(
-        &self,
-        documents: &TreeView<'m>,
-        id: &[u8],
-    ) -> Result<crate::txn::snapshot::ValueRef<'m>> {
+    fn document<'m>(&self, documents: &TreeView<'m>, id: &[u8]) -> Result<crate::ValueRef<'m>> {
         documents.get(id)?.ok_or_else(|| self.missing_document())
     }
 

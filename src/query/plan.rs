@@ -20,7 +20,7 @@ use super::ranges::{ByteRange, RangeSet, all_strings, element, may_be_part_of_st
 use crate::collection::index::{ELEMENT, LIMIT_BYTES, WHOLE};
 use crate::collection::meta::{IndexMeta, Meta};
 use crate::moment::Moment;
-use crate::txn::snapshot::after_prefix;
+use crate::txn::view::after_prefix;
 use crate::{Error, Result};
 
 /// Nanoseconds, about: a step through an index, a document by its id, a step through documents.

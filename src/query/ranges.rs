@@ -7,7 +7,7 @@
 //!    more, never fewer. Only an exact set has a complement.
 
 use super::filter::Test;
-use crate::txn::snapshot::after_prefix;
+use crate::txn::view::after_prefix;
 use crate::value::{Comparand, Raw, Value, encode, encode_missing, key_class, string_prefix};
 
 /// The encodings from `low` on, below `high`.

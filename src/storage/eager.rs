@@ -32,6 +32,8 @@ const BETTER: f64 = 0.98;
 const AWAKE_SHARE: f64 = 0.2;
 /// But not longer: where syncs take milliseconds, little is gained by being awake.
 const AWAKE_SECONDS: f64 = 40e-6;
+/// No write takes less, whatever the clock says.
+const CLOCK_SECONDS: f64 = 1e-9;
 /// Writes of up to these lengths are compared with each other; longer ones gain nothing.
 const LENGTHS_BYTES: [usize; 2] = [8 << 10, 64 << 10];
 
@@ -111,6 +113,7 @@ impl Known {
 
     /// Invariant 3.
     fn learn(&mut self, was_eager: bool, seconds: f64) {
+        let seconds = seconds.max(CLOCK_SECONDS);
         if self.seconds <= 0.0 || (self.writes <= FIRST_WRITES && seconds < self.seconds) {
             self.seconds = seconds;
         }

@@ -8,7 +8,8 @@
 //! 3. The record gets each change by itself: a replay need not know which of them came in one call.
 
 use super::state::TreeId;
-use super::write::{TreeMut, WriteTransaction};
+use super::tree_mut::TreeMut;
+use super::write::WriteTransaction;
 use crate::Result;
 use crate::format::node;
 use crate::tree::{self, Change};

@@ -20,7 +20,7 @@ use super::ahead::Ahead;
 use super::arriving::Arriving;
 use super::engine::Engine;
 use super::reclaim::Retired;
-use super::write::Pieces;
+use super::tree_mut::Pieces;
 use crate::checksum;
 use crate::format::node::Node;
 use crate::format::{PageNumber, PageRef, RunRef, Version, page, put_u32, put_u64};

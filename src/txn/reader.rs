@@ -7,7 +7,9 @@
 
 use crossbeam_epoch::Guard;
 
-use super::snapshot::{PinnedPages, Source, TreeView, ValueRef};
+use super::shared::PinnedPages;
+use super::value::ValueRef;
+use super::view::{Source, TreeView};
 use crate::Result;
 use crate::format::node::ValueAt;
 use crate::pager::PinnedBytes;

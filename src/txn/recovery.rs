@@ -28,10 +28,10 @@
 
 use std::sync::Arc;
 
-use super::checkpoint::FIRST_RING_BYTES;
 use super::engine::{Core, Engine, Settings};
 use super::reclaim::Reclaimer;
 use super::replay;
+use super::ring::FIRST_RING_BYTES;
 use super::state::{State, Trees, catalog};
 use crate::format::header::{Header, LogRegion, SLOT_BYTES};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};

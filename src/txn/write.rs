@@ -8,24 +8,20 @@
 //!    be dropped, not committed.
 //! 3. A transaction whose record outgrows the log's limit keeps none: it commits by checkpoint.
 
-use std::future::Future;
-use std::ops::{Bound, RangeBounds};
-use std::pin::Pin;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 
-use super::checkpoint::{Candidate, Purpose};
-use super::engine::Engine;
 use super::pages::{DIRECT_BYTES, Mark, TxnPages};
-use super::snapshot::{Range, Source, TreeView, ValueRef, as_bytes, not_found};
-use super::state::{MAX_NAME_BYTES, State, TreeId, Trees};
+use super::snapshot::not_found;
+use super::state::{MAX_NAME_BYTES, TreeId, Trees};
+use super::tree_mut::{Pieces, TreeMut};
 use super::turn::Turn;
+use super::view::{Source, TreeView};
 use crate::format::record::Operation;
-use crate::format::{Fault, Lsn, TreeRoot, node};
+use crate::format::{Fault, TreeRoot, node};
 use crate::handle::Handle;
 use crate::hot::Touched;
-use crate::log::Publication;
 use crate::moment::SYSTEM_PREFIX;
 use crate::tree::{self, Change, pages::WritePages};
 use crate::{Error, Result};
@@ -69,22 +65,22 @@ static TRANSACTIONS: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub struct WriteTransaction {
     // Dropped in this order: the pages give their places back before the turn goes on.
-    pages: TxnPages,
-    trees: Trees,
+    pub(super) pages: TxnPages,
+    pub(super) trees: Trees,
     /// Tells this transaction's savepoints from those of others.
     number: u64,
-    record: Vec<u8>,
+    pub(super) record: Vec<u8>,
     /// Invariant 3.
-    by_checkpoint: bool,
+    pub(super) by_checkpoint: bool,
     failed: bool,
     saved: Vec<Saved>,
     next_savepoint: u64,
-    durability: Durability,
+    pub(super) durability: Durability,
     begun_ms: u64,
     /// What the hot tier must not answer with any more once this is published.
     pub(crate) touched: Touched,
     _turn: Turn,
-    handle: Arc<Handle>,
+    pub(super) handle: Arc<Handle>,
 }
 
 impl WriteTransaction {
@@ -161,7 +157,7 @@ impl WriteTransaction {
         &self.handle
     }
 
-    fn view_of(&self, id: TreeId) -> TreeView<'_> {
+    pub(super) fn view_of(&self, id: TreeId) -> TreeView<'_> {
         TreeView {
             source: Source::Private(&self.pages),
             root: self.trees.root(id),
@@ -281,7 +277,7 @@ impl WriteTransaction {
     }
 
     /// Invariants 1 and 2.
-    fn change(&mut self, operation: &Operation<'_>) -> Result<u64> {
+    pub(super) fn change(&mut self, operation: &Operation<'_>) -> Result<u64> {
         self.check_usable()?;
         match apply(&mut self.pages, &mut self.trees, operation) {
             Ok(affected) => {
@@ -388,286 +384,6 @@ impl WriteTransaction {
     pub(super) fn delete_in(&mut self, tree: TreeId, key: &[u8]) -> Result<bool> {
         let operation = Operation::Delete { tree, key };
         self.change(&operation).map(|removed| removed > 0)
-    }
-
-    /// Makes the changes visible and as durable as was asked.
-    ///
-    /// # Errors
-    /// [`Error::TransactionFailed`] after a failed operation; [`Error::DiskFull`] if there is no
-    /// room: nothing has changed then, and the database goes on. After an I/O error while the log
-    /// was written the outcome is not known until the database is reopened, and writes are refused
-    /// until then.
-    pub fn commit(self) -> Result<()> {
-        self.submit()?.wait()
-    }
-
-    /// Hands the changes over and returns at once; the future resolves when they are durable.
-    ///
-    /// The next transaction can begin before that, and sees the changes; snapshots see them when they
-    /// are durable. The future works on any runtime, or on none
-    /// with [`Commit::wait`]. A dropped future does not undo the commit.
-    pub fn commit_async(self) -> Result<Commit> {
-        self.submit()
-    }
-
-    fn submit(mut self) -> Result<Commit> {
-        self.check_usable()?;
-        let engine = self.handle.engine.clone();
-        engine.check_writable()?;
-        self.pages.settle_ahead()?;
-        if self.pages.is_unchanged() && self.record.is_empty() && !self.by_checkpoint {
-            // A full commit makes the buffered ones before it durable, even if it is empty.
-            let waits = self.durability == Durability::Full;
-            let end = waits.then(|| engine.log.position().lsn);
-            if !waits {
-                // What it has seen is visible to all when it returns, as if it had changed something.
-                engine.log.publish_seen(engine.next_version().0);
-            }
-            return Ok(Commit { engine, end });
-        }
-        let state = Arc::new(State {
-            version: self.pages.version(),
-            trees: std::mem::take(&mut self.trees),
-        });
-        let logged = if self.by_checkpoint {
-            None
-        } else {
-            append(&engine, &mut self.pages, &state, &self.record)?
-        };
-        let notice = self.touched.notice(&self.handle.hot);
-        let Some(end) = logged else {
-            return commit_by_checkpoint(&engine, &mut self.pages, state, notice);
-        };
-        let waits = self.durability == Durability::Full;
-        engine.log.publish(state, end, !waits, notice);
-        drop(self); // the next writer can start on top of this state
-        if !waits {
-            relieve_buffer(&engine)?;
-        }
-        if let Err(error) = engine.after_commit() {
-            // The commit itself is as good as it was; the next one will meet the error.
-            tracing::warn!(%error, "a checkpoint after a commit failed");
-        }
-        Ok(Commit {
-            engine,
-            end: waits.then_some(end),
-        })
-    }
-}
-
-/// By how much the ring grows when a commit had to wait for room.
-const STALLED_GROWTH: u64 = 64;
-
-/// How many records of a size that did not fit the ring fit the one that it grows to. With eight,
-/// 50,000 small commits after 100 such ones took twice the time.
-const RECORDS_IN_RING: u64 = 64;
-
-/// Appends the record, waiting for checkpoints while the ring is full. `None`: the ring will not
-/// take it at all.
-fn append(
-    engine: &Arc<Engine>,
-    pages: &mut TxnPages,
-    state: &Arc<State>,
-    record: &[u8],
-) -> Result<Option<Lsn>> {
-    if record.len() as u64 > engine.log.max_record_bytes() {
-        // One import should not leave a log of many times its size behind; a second one pays.
-        if engine.was_record_too_large.swap(true, Ordering::Relaxed) {
-            let wanted = (record.len() as u64 * RECORDS_IN_RING).next_multiple_of(64 << 10);
-            engine
-                .wanted_ring_bytes
-                .fetch_max(wanted, Ordering::Relaxed);
-        }
-        return Ok(None);
-    }
-    // One checkpoint makes room for any record of that size; under load, others may take it.
-    for _ in 0..8 {
-        if let Some(end) = engine.commit_logged(pages, state, record)? {
-            return Ok(Some(end));
-        }
-        // A ring that makes commits wait is far too small.
-        let wanted = engine.log.ring_bytes() * STALLED_GROWTH;
-        engine
-            .wanted_ring_bytes
-            .fetch_max(wanted, Ordering::Relaxed);
-        engine.await_checkpoint()?;
-    }
-    Ok(None)
-}
-
-fn commit_by_checkpoint(
-    engine: &Arc<Engine>,
-    pages: &mut TxnPages,
-    state: Arc<State>,
-    notice: Option<Box<dyn Publication>>,
-) -> Result<Commit> {
-    let candidate = Candidate {
-        pages,
-        state: state.clone(),
-    };
-    engine.checkpoint_with(Purpose::Routine, Some(candidate))?;
-    engine.log.publish(state, 0, true, notice);
-    Ok(Commit::done(engine.clone()))
-}
-
-/// Buffered commits are written when enough of them have gathered. So are those that name long values
-/// when these are enough to keep the disk busy while more come in (16 MiB took two thirds of the time).
-fn relieve_buffer(engine: &Engine) -> Result<()> {
-    const WRITE_ABOVE_BYTES: usize = 256 << 10;
-    const WAIT_ABOVE_BYTES: usize = 4 << 20;
-    const SYNC_ABOVE_BYTES: u64 = 2 << 20;
-    let (bytes, run_bytes) = engine.log.buffered_bytes();
-    if bytes > WAIT_ABOVE_BYTES || (bytes > WRITE_ABOVE_BYTES && !engine.settings.background) {
-        return engine.log.flush();
-    }
-    let is_much = bytes > WRITE_ABOVE_BYTES || run_bytes > SYNC_ABOVE_BYTES;
-    if is_much && engine.settings.background {
-        engine.log.kick();
-    }
-    Ok(())
-}
-
-/// A commit on its way to the disk.
-///
-/// As a future it resolves when the commit is durable, without blocking the thread that polls it:
-/// the disk is waited for on a thread of the database's own. (A database opened with
-/// `background(false)` has none, and writes within the poll.)
-#[derive(Debug)]
-#[must_use = "the commit is handed over, but only waiting for it says whether it is durable"]
-pub struct Commit {
-    engine: Arc<Engine>,
-    /// Where the log must be durable; nothing to wait for if it is not set.
-    end: Option<Lsn>,
-}
-
-impl Commit {
-    fn done(engine: Arc<Engine>) -> Self {
-        Commit { engine, end: None }
-    }
-
-    /// Blocks until the commit is durable, writing it if nobody else does. Needs no runtime.
-    pub fn wait(self) -> Result<()> {
-        self.end.map_or(Ok(()), |end| self.engine.log.wait(end))
-    }
-}
-
-impl Future for Commit {
-    type Output = Result<()>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let Some(end) = self.end else {
-            return Poll::Ready(Ok(()));
-        };
-        if !self.engine.settings.background {
-            return Poll::Ready(self.engine.log.wait(end));
-        }
-        match self.engine.log.poll(end, context.waker()) {
-            Some(outcome) => Poll::Ready(outcome),
-            None => Poll::Pending,
-        }
-    }
-}
-
-/// Values that are stored side by side: pieces of `bytes`.
-#[derive(Clone, Copy)]
-pub(crate) struct Pieces<'b> {
-    pub bytes: &'b [u8],
-    /// How long each is, but for the last one, which can be shorter.
-    pub each: usize,
-    /// CRC-32C of each.
-    pub checksums: &'b [u32],
-}
-
-impl Pieces<'_> {
-    /// How many bytes the pieces have that are written straight to their place: all of them, or all
-    /// but the last.
-    fn long(&self, page_size: u32) -> usize {
-        let is_long = |piece: &[u8]| {
-            piece.len() >= DIRECT_BYTES && !node::is_inline(page_size, 12, piece.len())
-        };
-        let pieces = self.bytes.chunks(self.each);
-        pieces
-            .take_while(|piece| is_long(piece))
-            .map(<[u8]>::len)
-            .sum()
-    }
-}
-
-/// A tree within a write transaction: sees the transaction's own changes.
-#[derive(Debug)]
-pub struct TreeMut<'t> {
-    pub(super) txn: &'t mut WriteTransaction,
-    pub(super) id: TreeId,
-}
-
-impl TreeMut<'_> {
-    /// Stores a value. Says whether there was one already.
-    ///
-    /// # Errors
-    /// [`Error::KeyTooLong`] above a quarter of the page size, [`Error::ValueTooLong`] above 4 GiB;
-    /// nothing has changed then.
-    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<bool> {
-        self.txn.put_in(self.id, key.as_ref(), value.as_ref())
-    }
-
-    /// Stores values side by side, under the keys that `key` makes of their places in the order.
-    pub(crate) fn put_pieces(
-        &mut self,
-        pieces: &Pieces<'_>,
-        key: &dyn Fn(u32) -> [u8; 12],
-    ) -> Result<()> {
-        self.txn.put_pieces_in(self.id, pieces, key)
-    }
-
-    /// Removes a key. Says whether it was there.
-    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.txn.delete_in(self.id, key.as_ref())
-    }
-
-    /// Removes all keys of a range and returns how many there were. Whole subtrees are dropped
-    /// without a look at their entries.
-    pub fn delete_range<K: AsRef<[u8]>>(&mut self, range: impl RangeBounds<K>) -> Result<u64> {
-        let operation = Operation::DeleteRange {
-            tree: self.id,
-            lower: as_bytes(range.start_bound()),
-            upper: as_bytes(range.end_bound()),
-        };
-        self.txn.change(&operation)
-    }
-
-    /// Removes everything; the tree stays.
-    pub fn clear(&mut self) -> Result<u64> {
-        self.delete_range::<&[u8]>(..)
-    }
-
-    /// The tree as it is now, to read.
-    pub fn view(&self) -> TreeView<'_> {
-        self.txn.view_of(self.id)
-    }
-
-    /// The value of a key.
-    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<ValueRef<'_>>> {
-        self.view().get(key)
-    }
-
-    /// Whether the key is there.
-    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.view().contains(key)
-    }
-
-    /// The number of entries. O(1).
-    pub fn len(&self) -> u64 {
-        self.view().len()
-    }
-
-    /// Whether there are no entries. O(1).
-    pub fn is_empty(&self) -> bool {
-        self.view().is_empty()
-    }
-
-    /// The entries of a range, from either end.
-    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range<'_> {
-        self.view().range(range)
     }
 }
 

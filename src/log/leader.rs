@@ -1,0 +1,278 @@
+//! How a commit becomes durable: a thread waits for its batch, or leads it to the disk (invariants 3 to 9 of
+//! the [log](super)).
+
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+use std::time::Duration;
+
+use super::gate::{Exit, Gate};
+use super::geometry::Geometry;
+use super::inner::{Inner, UnsyncedRuns};
+use super::{Log, Told, Versioned};
+use crate::format::Lsn;
+use crate::pager::Cause;
+use crate::sync::{MutexGuard, Patience};
+use crate::{Error, Result};
+
+/// How long a batch waits, at the most, for the threads that the last one has woken: about as long
+/// as a sync takes. It rarely does, because it goes on as soon as they have all come back.
+const GATHER_MICROS: u64 = 300;
+
+/// Whether a write to the ring is synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Syncing {
+    Not,
+    Shared,
+    /// By a thread beside which nobody waits, so that it may take some of the processor's time for it.
+    Alone,
+}
+
+impl<S: Versioned> Log<S> {
+    /// Blocks until the log is durable up to `lsn`, leading if nobody else does.
+    ///
+    /// Who comes when the batch is complete leads at once. Who comes before sleeps, the first of
+    /// them for a moment at the most: those that the last batch has woken are on their way, and
+    /// without waiting for them every second batch is nearly empty. A lone writer never waits.
+    pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {
+        let mut inner = self.inner.lock();
+        let mut patient = true;
+        loop {
+            if let Some(result) = inner.outcome(lsn) {
+                return result;
+            }
+            let mut limit = None;
+            if !inner.leading {
+                if inner.is_complete() || !patient {
+                    inner = self.lead(inner);
+                    continue;
+                }
+                let first = !std::mem::replace(&mut inner.gathering, true);
+                limit = first.then_some(Duration::from_micros(GATHER_MICROS));
+            }
+            let batch = inner.batch_of(lsn);
+            drop(inner);
+            let exit = self.gate(batch).wait(batch, limit);
+            if self.durable.load(Ordering::Acquire) >= lsn {
+                return Ok(());
+            }
+            inner = self.inner.lock();
+            if limit.is_some() && inner.batch == batch {
+                inner.gathering = false; // it was this one that waited for a time
+            }
+            patient = exit != Exit::TimedOut;
+        }
+    }
+
+    pub(super) fn gate(&self, batch: u64) -> &Gate {
+        let [even, odd] = &self.gates;
+        if batch.is_multiple_of(2) { even } else { odd }
+    }
+
+    /// Whether the log is durable up to `lsn`; if not, `waker` is woken when it is. Never blocks
+    /// on the disk: the background thread leads.
+    pub(crate) fn poll(&self, lsn: Lsn, waker: &Waker) -> Option<Result<()>> {
+        let mut inner = self.inner.lock();
+        let outcome = inner.outcome(lsn);
+        if outcome.is_none() {
+            inner.wakers.retain(|(_, known)| !known.will_wake(waker));
+            inner.wakers.push((lsn, waker.clone()));
+            inner.kicked = true;
+            self.work.notify_one();
+        }
+        outcome
+    }
+
+    /// The life of the background thread: leads when asked to, until stopped.
+    pub(crate) fn serve(&self) {
+        let mut inner = self.inner.lock();
+        while !inner.stopping {
+            if !inner.kicked || inner.leading {
+                self.work.wait(&mut inner);
+                continue;
+            }
+            inner = self.gather(inner);
+            if !inner.leading {
+                inner.kicked = false;
+                if inner.durable < inner.end && inner.failed.is_none() {
+                    inner = self.lead(inner);
+                }
+            }
+        }
+    }
+
+    /// Writes and syncs what is in the buffer, publishes, wakes (invariants 3 to 7).
+    fn lead<'a>(&'a self, mut inner: MutexGuard<'a, Inner<S>>) -> MutexGuard<'a, Inner<S>> {
+        inner.leading = true;
+        let batch = inner.next_batch();
+        let bytes = std::mem::take(&mut inner.buffer);
+        debug_assert_eq!(bytes.len() as u64, inner.end - inner.written);
+        inner.last_batch = inner.records - inner.batched;
+        inner.batched = inner.records;
+        let from = inner.written;
+        let to = inner.end;
+        inner.written = to;
+        let geometry = inner.geometry;
+        let runs = std::mem::take(&mut inner.runs);
+        let mark = inner.mark(to, 0, self.pager.salt());
+        let syncing = match inner.last_batch {
+            0 | 1 => Syncing::Alone,
+            _ => Syncing::Shared,
+        };
+        drop(inner);
+
+        let outcome = self.write_batch(&geometry, from, &bytes, runs, syncing);
+        let outcome = outcome.and_then(|()| self.write_proof(&geometry, to, &mark));
+
+        let mut inner = self.inner.lock();
+        inner.leading = false;
+        inner.batches += 1;
+        let mut told = Told::new();
+        match outcome {
+            Ok(()) => {
+                inner.durable = inner.durable.max(to);
+                told = self.publish_durable(&mut inner);
+            }
+            Err(cause) => self.fail(&mut inner, &cause),
+        }
+        if inner.buffer.is_empty() && inner.failed.is_none() {
+            // Its memory serves the next batch.
+            inner.buffer = bytes;
+            inner.buffer.clear();
+        }
+        self.wake_tasks(&mut inner);
+        if inner.kicked {
+            self.work.notify_one();
+        }
+        let is_next_waiting = !inner.buffer.is_empty();
+        drop(inner);
+        if is_next_waiting {
+            // Invariant 8. First, so that the next write is under way while the others wake.
+            self.gate(batch + 1).call();
+        }
+        self.gate(batch).open(batch);
+        drop(told);
+        self.inner.lock()
+    }
+
+    /// Lets the tasks run that the last batch has woken, until they have appended their next
+    /// commits, for a moment at the most. (Giving way a number of times instead of for a time was
+    /// tried: with busy readers it took milliseconds.)
+    fn gather<'a>(&'a self, inner: MutexGuard<'a, Inner<S>>) -> MutexGuard<'a, Inner<S>> {
+        if inner.is_complete() {
+            return inner;
+        }
+        let expected = inner.batched + inner.last_batch;
+        drop(inner);
+        let patience = Patience::new(GATHER_MICROS);
+        while self.records.load(Ordering::Relaxed) < expected && patience.give_way() {}
+        self.inner.lock()
+    }
+
+    /// Invariant 7. A file system that shuts down drops what it has not written, and a sync that meets it
+    /// there can find nothing left to do and succeed. But it takes no more writes: this one shows that
+    /// it was up during the sync. A full disk shows that too.
+    fn write_proof(&self, geometry: &Geometry, to: Lsn, mark: &[u8]) -> Result<()> {
+        match self.write_ring(geometry, to, mark, Syncing::Not) {
+            Err(error) if !error.is_disk_full() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Invariant 9.
+    fn write_batch(
+        &self,
+        geometry: &Geometry,
+        from: Lsn,
+        bytes: &[u8],
+        runs: UnsyncedRuns,
+        syncing: Syncing,
+    ) -> Result<()> {
+        if runs.bytes == 0 {
+            return self.write_ring(geometry, from, bytes, syncing);
+        }
+        if runs.come_first {
+            self.pager.sync_all()?;
+            return self.write_ring(geometry, from, bytes, syncing);
+        }
+        self.write_ring(geometry, from, bytes, Syncing::Not)?;
+        self.pager.sync_all()
+    }
+
+    /// Writes at a position, in as many pieces as the rings have there.
+    pub(super) fn write_ring(
+        &self,
+        geometry: &Geometry,
+        from: Lsn,
+        bytes: &[u8],
+        syncing: Syncing,
+    ) -> Result<()> {
+        let mut lsn = from;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let region = geometry.region(lsn);
+            let length = region.length_bytes(self.pager.page_size());
+            let within = lsn % length;
+            let mut piece = (length - within).min(rest.len() as u64);
+            if let Some((at, _)) = geometry.switched
+                && lsn < at
+            {
+                piece = piece.min(at - lsn);
+            }
+            let (now, later) = rest.split_at(piece as usize);
+            let offset = self.pager.offset(region.first) + within;
+            let storage = self.pager.storage();
+            let written = match syncing {
+                Syncing::Not => storage.write_at(offset, now),
+                Syncing::Shared => {
+                    self.pager.written.count_sync();
+                    storage.write_sync_at(offset, now)
+                }
+                Syncing::Alone => {
+                    self.pager.written.count_sync();
+                    storage.write_sync_alone_at(offset, now)
+                }
+            };
+            written.map_err(|error| Error::io("write the log", offset, error))?;
+            self.pager.written.add(Cause::Log, piece);
+            lsn += piece;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    #[must_use]
+    pub(super) fn publish_durable(&self, inner: &mut Inner<S>) -> Told {
+        let mut newest = None;
+        while let Some(first) = inner.pending.front()
+            && first.end <= inner.durable
+        {
+            newest = inner.pending.pop_front();
+        }
+        newest.map_or_else(Told::new, |newest| self.publish_newer(inner, newest.state))
+    }
+
+    /// Wakes everyone who waits for the batch in the buffer, whether or not they are done: what
+    /// is left of it is another batch.
+    pub(super) fn release(&self, inner: &mut Inner<S>) {
+        self.wake_tasks(inner);
+        let batch = inner.next_batch();
+        self.gate(batch).open(batch);
+    }
+
+    /// Wakes the tasks that need not wait any more.
+    pub(super) fn wake_tasks(&self, inner: &mut Inner<S>) {
+        let durable = inner.durable;
+        self.durable.store(durable, Ordering::Release);
+        let failed = inner.failed.is_some();
+        let mut still = Vec::new();
+        for (lsn, waker) in inner.wakers.drain(..) {
+            if failed || lsn <= durable {
+                waker.wake();
+            } else {
+                still.push((lsn, waker));
+            }
+        }
+        inner.wakers = still;
+        self.progress.notify_all();
+    }
+}

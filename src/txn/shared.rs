@@ -1,0 +1,88 @@
+//! The pages that all readers share, as the trees read them: under one pin, or each with a count of its own.
+
+use crate::Result;
+use crate::format::{PageNumber, PageRef, RunRef};
+use crate::pager::{PageBytes, Pager, PinnedBytes};
+use crate::prefetch::prefetch_start;
+use crate::tree::pages::ReadPages;
+
+/// Pages read under one pin.
+pub(super) struct PinnedPages<'g> {
+    pub pager: &'g Pager,
+    pub pin: &'g crossbeam_epoch::Guard,
+}
+
+impl<'g> ReadPages for PinnedPages<'g> {
+    type Bytes<'p>
+        = PinnedBytes<'g>
+    where
+        Self: 'p;
+
+    fn page_size(&self) -> u32 {
+        self.pager.page_size()
+    }
+
+    #[inline]
+    fn ask(&self, page: &PageRef) {
+        if let Some(entry) = self.pager.known(page.page) {
+            prefetch_start(entry);
+        }
+    }
+
+    #[inline]
+    fn ask_for_leaf(&self, branch: PageNumber, slot: usize) {
+        self.pager.ask_for_leaf(branch, slot);
+    }
+
+    #[inline]
+    fn note_leaf(&self, branch: PageNumber, slot: usize, leaf: &[u8]) {
+        self.pager.note_leaf(branch, slot, leaf);
+    }
+
+    #[inline]
+    fn read(&self, page: &PageRef) -> Result<PinnedBytes<'g>> {
+        self.pager.read_pinned(page, self.pin)
+    }
+
+    fn read_run(&self, run: &RunRef) -> Result<PinnedBytes<'g>> {
+        // Values are read through the pager, which gives bytes that outlive the pin.
+        let _ = run;
+        Ok(PinnedBytes::Mapped(&[]))
+    }
+}
+
+impl ReadPages for Pager {
+    type Bytes<'p> = PageBytes<'p>;
+
+    fn page_size(&self) -> u32 {
+        Pager::page_size(self)
+    }
+
+    #[inline]
+    fn read(&self, page: &PageRef) -> Result<PageBytes<'_>> {
+        self.hold(page)
+    }
+
+    fn ask(&self, page: &PageRef) {
+        self.expect(page.page);
+    }
+
+    /// Under a pin: a count of a frame would be a change of memory that all readers share.
+    #[inline]
+    fn look<R>(&self, page: &PageRef, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        let pin = crossbeam_epoch::pin();
+        Ok(look(&self.read_pinned(page, &pin)?))
+    }
+
+    #[inline]
+    fn warm(&self, page: &PageRef, lines: impl FnOnce(&[u8])) {
+        let pin = crossbeam_epoch::pin();
+        if let Some(bytes) = self.peek(page.page, &pin) {
+            lines(&bytes);
+        }
+    }
+
+    fn read_run(&self, run: &RunRef) -> Result<PageBytes<'_>> {
+        Pager::read_run(self, run)
+    }
+}
