@@ -26,6 +26,10 @@ const COMPACT_RING_SHARE: u64 = 512;
 /// commits took 3 to 6 % longer in a ring written by 256 KiB, and a tenth to a seventh by 1 MiB and more.
 const ZEROS_AT_ONCE_BYTES: usize = 16 << 10;
 
+/// So many zeros are written before commits that wait for the device are let go first: they may wait for this
+/// very ring.
+const ZEROS_BEFORE_A_PAUSE_BYTES: usize = 256 << 10;
+
 /// The ring of a new file: an empty database stays below 64 KiB.
 pub(crate) const FIRST_RING_BYTES: u32 = 32 << 10;
 
@@ -98,13 +102,17 @@ impl Engine {
         let zeros = vec![0; ZEROS_AT_ONCE_BYTES.max(self.pager.page_size() as usize)];
         let step = (zeros.len() / self.pager.page_size() as usize) as u32;
         let mut at = ring.first;
+        let mut written_bytes = 0;
         while at < ring.first + ring.pages {
             let pages = step.min(ring.first + ring.pages - at);
             let bytes = zeros
                 .get(..pages as usize * self.pager.page_size() as usize)
                 .unwrap_or_default();
             self.pager.write_at(at, bytes, Cause::Checkpoint)?;
-            self.give_way(pace, bytes.len())?;
+            written_bytes += bytes.len();
+            if written_bytes >= ZEROS_BEFORE_A_PAUSE_BYTES {
+                self.give_way(pace, std::mem::take(&mut written_bytes))?;
+            }
             at += pages;
         }
         Ok(())
