@@ -23,7 +23,7 @@ const GATHER_MICROS: u64 = 300;
 pub(super) enum Syncing {
     Not,
     Shared,
-    /// By a thread beside which nobody waits, so that it may take some of the processor's time for it.
+    /// Synced for a single commit that is waited for, which may take some of the processor's time for it.
     Alone,
 }
 
@@ -43,7 +43,7 @@ impl<S: Versioned> Log<S> {
             let mut limit = None;
             if !inner.leading {
                 if inner.is_complete() || !patient {
-                    inner = self.lead(inner);
+                    inner = self.lead(inner, true);
                     continue;
                 }
                 let first = !std::mem::replace(&mut inner.gathering, true);
@@ -94,14 +94,19 @@ impl<S: Versioned> Log<S> {
             if !inner.leading {
                 inner.kicked = false;
                 if inner.durable < inner.end && inner.failed.is_none() {
-                    inner = self.lead(inner);
+                    let is_awaited = !inner.wakers.is_empty();
+                    inner = self.lead(inner, is_awaited);
                 }
             }
         }
     }
 
     /// Writes and syncs what is in the buffer, publishes, wakes (invariants 3 to 7).
-    fn lead<'a>(&'a self, mut inner: MutexGuard<'a, Inner<S>>) -> MutexGuard<'a, Inner<S>> {
+    fn lead<'a>(
+        &'a self,
+        mut inner: MutexGuard<'a, Inner<S>>,
+        is_awaited: bool,
+    ) -> MutexGuard<'a, Inner<S>> {
         inner.leading = true;
         let batch = inner.next_batch();
         let bytes = std::mem::take(&mut inner.buffer);
@@ -115,7 +120,7 @@ impl<S: Versioned> Log<S> {
         let runs = std::mem::take(&mut inner.runs);
         let mark = inner.mark(to, 0, self.pager.salt());
         let syncing = match inner.last_batch {
-            0 | 1 => Syncing::Alone,
+            0 | 1 if is_awaited => Syncing::Alone,
             _ => Syncing::Shared,
         };
         drop(inner);

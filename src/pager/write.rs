@@ -63,7 +63,7 @@ pub(crate) trait PageSource {
 
 /// Neighbouring pages are written together, up to this many bytes.
 const GATHER_BYTES: usize = 256 << 10;
-/// Below that, to ask the disk to begin costs more than it gains.
+/// Below that, to ask the disk to begin costs more than it gains, for pages that nobody waits for yet.
 const MANY_BYTES: usize = 64 << 10;
 /// The disk begins with a long value when so much of it was copied.
 const START_BYTES: usize = 256 << 10;
@@ -145,6 +145,9 @@ impl Pager {
     /// Writes a long value, or several side by side, and has the disk begin with each part while the next one is
     /// copied.
     pub(crate) fn write_run(&self, first: PageNumber, bytes: &[u8]) -> Result<()> {
+        // At once, so that a full disk is met before the first byte.
+        let all = bytes.len().div_ceil(self.page_size() as usize) as u64;
+        self.ensure_pages(u64::from(first) + all)?;
         let pages = (START_BYTES / self.page_size() as usize).max(1) as u32;
         let mut at = first;
         for part in bytes.chunks(pages as usize * self.page_size() as usize) {

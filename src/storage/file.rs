@@ -17,8 +17,9 @@ use super::start::start_write;
 use super::streams::Streams;
 use super::{Map, Storage};
 
-/// Writes from this length on are counted until they are synced. Shorter ones are marks of the log, whose page
-/// the next record writes again.
+/// Writes from this length on are counted until they are synced. Shorter ones are mostly marks of the log, whose
+/// page the next record writes again. What is not counted costs a lone commit time and nothing else: its sync is
+/// one of the whole file.
 const COUNTED_BYTES: usize = 4 << 10;
 
 /// A file of the operating system, as a [`Storage`].
@@ -174,7 +175,12 @@ impl Storage for FileStorage {
     }
 
     fn start_write(&self, offset: u64, length_bytes: u64) {
-        start_write(&self.file, offset, length_bytes);
+        if self.read_only {
+            return;
+        }
+        // An error makes all later syncs fail: they would not be told of it.
+        let start = || start_write(&self.file, offset, length_bytes);
+        let _ = self.streams.begin(start);
     }
 
     // No platform has a portable sync of a range that also covers the drive's cache and the
@@ -210,11 +216,11 @@ impl Storage for FileStorage {
         if has_more || !self.streams.are_synced() {
             return self.write_sync_at(offset, bytes);
         }
-        let begin = || {
+        let write = || {
             write_all_at(&self.file, offset, bytes)?;
-            start_write(&self.file, offset, bytes.len() as u64);
-            Ok(())
+            start_write(&self.file, offset, bytes.len() as u64)
         };
+        let begin = || self.streams.begin(write);
         let plain = || self.write_sync_at(offset, bytes);
         self.eager
             .write(bytes.len(), plain, begin, || self.streams.sync(&self.file))

@@ -7,7 +7,8 @@
 //! # Invariants
 //!
 //! 1. A write is durable only after a sync that covers it returned `Ok`: `sync_all` covers every
-//!    earlier write and length, `sync_range` and `write_sync_at` the bytes of their range.
+//!    earlier write and length, `sync_range`, `write_sync_at` and `write_sync_alone_at` the bytes of
+//!    their range.
 //! 2. Between syncs, writes may reach the disk in any order, in part, or not at all. A write
 //!    never changes bytes outside of its range.
 //! 3. After a failed sync, nothing is known about the writes that it should have covered.
@@ -61,14 +62,15 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
         self.sync_range(offset, bytes.len() as u64)
     }
 
-    /// Like [`write_sync_at`](Self::write_sync_at), for a caller beside whom nobody wants its processor: it may
-    /// spend some microseconds of it to be back sooner.
+    /// The same as [`write_sync_at`](Self::write_sync_at), with the same promise: on `Ok` these bytes are durable.
+    /// The thread may stay awake for some microseconds meanwhile to be back sooner. The default is right for
+    /// every storage; one that wraps another and does something of its own in `write_sync_at` does it here too.
     fn write_sync_alone_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write_sync_at(offset, bytes)
     }
 
-    /// Begins to bring what was written to this range to the disk, and does not wait for it. Only a hint:
-    /// nothing is durable by it, and what goes wrong is for a sync to say.
+    /// Begins to bring what was written to this range to the disk, and does not wait for it. A hint: nothing is
+    /// durable by it, and to do nothing is right too. What goes wrong here has to fail the next sync.
     fn start_write(&self, offset: u64, length_bytes: u64) {
         let _ = (offset, length_bytes);
     }

@@ -5,6 +5,10 @@
 //! one of them is told: a commit could be acknowledged although a checkpoint's sync had failed on its
 //! bytes.
 //!
+//! Pages and the records of lone commits are written through a descriptor that is none of these, and synced
+//! through one of them: an error is kept with the file, and told once to each. What the system says when it is
+//! asked to begin with a write is told nowhere else, so it counts as a failed sync.
+//!
 //! # Invariants
 //!
 //! 1. At most one thread at a time syncs through a descriptor, and all of them were opened before
@@ -77,6 +81,11 @@ impl Streams {
         }
     }
 
+    /// Writes bytes that a later [`sync`](Self::sync) covers, and has the system begin with them.
+    pub(super) fn begin(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.guarded(write)
+    }
+
     /// One that nobody syncs through, waiting if there is none.
     fn free_one(&self) -> Option<MutexGuard<'_, File>> {
         let mut streams = self.synced.iter();
@@ -84,7 +93,7 @@ impl Streams {
         free.or_else(|| self.synced.first().map(Mutex::lock))
     }
 
-    /// Invariant 2. Called with the descriptor locked, so that who has it next sees the failure.
+    /// Invariant 2. For a sync called with the descriptor locked, so that who has it next sees the failure.
     fn guarded(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if let Some(failure) = self.failure.get() {
             let what = format!("an earlier sync of the file failed: {failure}");
@@ -147,6 +156,19 @@ mod tests {
             let error = streams.sync(&file).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::StorageFull);
             streams.write_sync(&file, |_| Ok(())).unwrap_err();
+            streams.begin(|| Ok(())).unwrap_err();
         }
+    }
+
+    /// Nobody else would be told.
+    #[test]
+    fn after_a_write_that_could_not_begin_all_syncs_fail() {
+        let (file, streams) = streams();
+        streams.begin(|| Ok(())).unwrap();
+        streams.sync(&file).unwrap();
+        let damaged = || Err(io::Error::from_raw_os_error(libc::EIO));
+        streams.begin(damaged).unwrap_err();
+        let error = streams.sync(&file).unwrap_err();
+        assert!(error.to_string().contains("an earlier sync"), "{error}");
     }
 }

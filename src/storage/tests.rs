@@ -37,7 +37,9 @@ fn writes_are_read_back_and_grow_the_file() {
         storage.write_at(2, b"").unwrap();
         storage.write_at(100, b"").unwrap(); // writes nothing, so it does not grow the file
         assert_eq!(bytes_of(&*storage), b"help!\0\0\0\0\0far");
-        storage.write_sync_at(13, b"ther").unwrap();
+        storage.write_sync_at(13, b"th").unwrap();
+        storage.write_sync_alone_at(15, b"er").unwrap();
+        storage.start_write(0, 100);
         storage.sync_range(0, 5).unwrap();
         storage.sync_range(5, 1000).unwrap();
         storage.sync_all().unwrap();
@@ -112,11 +114,13 @@ fn random_calls_agree_with_a_vector() {
                     if length > 0 {
                         model[offset..offset + length].copy_from_slice(&bytes);
                     }
-                    if kind == 3 {
-                        storage.write_sync_at(offset as u64, &bytes).unwrap();
-                    } else {
-                        storage.write_at(offset as u64, &bytes).unwrap();
+                    let at = offset as u64;
+                    match kind {
+                        3 if round % 2 == 0 => storage.write_sync_at(at, &bytes).unwrap(),
+                        3 => storage.write_sync_alone_at(at, &bytes).unwrap(),
+                        _ => storage.write_at(at, &bytes).unwrap(),
                     }
+                    storage.start_write(at, length as u64);
                 }
             }
             assert_eq!(storage.length().unwrap(), model.len() as u64);
@@ -259,6 +263,7 @@ fn a_read_only_file_refuses_changes() {
     for result in [
         storage.write_at(0, b"x"),
         storage.write_sync_at(0, b"x"),
+        storage.write_sync_alone_at(0, b"x"),
         storage.set_length(0),
         storage.sync_all(),
         storage.sync_range(0, 1),

@@ -490,7 +490,7 @@ impl TxnPages {
         self.allocated.push((run.first, pages));
     }
 
-    /// Long values side by side. One write for all of them took less time than one for each, and what
+    /// Long values side by side. Few writes for all of them took less time than one for each, and what
     /// the system keeps of them in memory is in larger pieces, which are faster to read.
     pub(crate) fn allocate_pieces(&mut self, pieces: &Pieces<'_>) -> Result<Vec<RunRef>> {
         if self.slab_bytes > self.spill_above_bytes {

@@ -115,7 +115,7 @@ impl Engine {
             }
             at += pages;
         }
-        Ok(())
+        self.give_way(pace, written_bytes)
     }
 
     /// Rings that the header before this one names, and this one does not.

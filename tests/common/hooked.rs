@@ -82,6 +82,14 @@ impl Storage for Hooked {
         self.inner.sync_all()
     }
 
+    fn start_write(&self, offset: u64, length_bytes: u64) {
+        self.inner.start_write(offset, length_bytes);
+    }
+
+    fn write_sync_alone_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.inner.write_sync_alone_at(offset, bytes)
+    }
+
     fn write_sync_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.inner.write_sync_at(offset, bytes)
     }
