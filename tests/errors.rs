@@ -577,6 +577,7 @@ fn a_closed_database_refuses_everything_and_snapshots_go_on() {
         clone.compact().map(|_| ()),
         clone.check().map(|_| ()),
         clone.stats().map(|_| ()),
+        clone.tree_stats().map(|_| ()),
         clone.backup_to(directory.path().join("copy")),
     ];
     for (number, outcome) in outcomes.into_iter().enumerate() {
@@ -645,6 +646,7 @@ fn read_only_sees_everything_changes_nothing_and_refuses_writes() {
         }
         reader.check().unwrap();
         reader.stats().unwrap();
+        reader.tree_stats().unwrap();
         reader.close().unwrap();
         assert!(disk.image() == image, "clean: {clean}");
         assert_eq!(disk.counters().mutating_calls(), 0);
@@ -1050,6 +1052,7 @@ fn look_at_damaged(
         }
         note(db.check().map(|_| ()), "check")?;
         note(db.stats().map(|_| ()), "stats")?;
+        note(db.tree_stats().map(|_| ()), "tree_stats")?;
         if !read_only {
             let put = db.write(|tx| tx.tree("a")?.put("key00001", "new").map(|_| ()));
             note(put, "put")?;

@@ -27,6 +27,26 @@ fn load_singly(tx: &mut WriteTransaction, round: u8) -> Result<()> {
     (0..ENTRIES).try_for_each(|n| tree.put(n.to_be_bytes(), value(n, round)).map(drop))
 }
 
+/// What costs time in proportion to the file is another call.
+#[test]
+fn statistics_read_no_page() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    db.write(|tx| load(tx, 1)).unwrap();
+    db.close().unwrap();
+
+    let db = open(disk.storage()).unwrap();
+    let stats = db.stats().unwrap();
+    assert_eq!(stats.trees["t"].entries, u64::from(ENTRIES));
+    let trees = db.tree_stats().unwrap();
+    assert_eq!(trees["t"].entries, u64::from(ENTRIES));
+    assert_eq!(trees["t"].depth, stats.trees["t"].depth);
+    assert_eq!(trees["t"].value_bytes, u64::from(ENTRIES) * 100);
+    // None of them was read before.
+    let read = db.stats().unwrap().cache_misses - stats.cache_misses;
+    assert!(read >= trees["t"].leaf_pages + trees["t"].branch_pages);
+}
+
 fn verify(db: &Aurora, of: impl Fn(u32) -> u8) {
     db.check().unwrap();
     let tree = db.tree("t").unwrap();

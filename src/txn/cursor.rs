@@ -3,12 +3,14 @@
 use std::ops::Bound;
 
 use super::pages::TxnPages;
-use super::view::Source;
+use super::view::{Source, TreeView};
 use crate::Result;
 use crate::checksum;
-use crate::format::TreeRoot;
 use crate::pager::{PageBytes, Pager};
 use crate::tree::{Cursor, ValueBytes};
+
+/// From where to where.
+type Bounds<'k> = (Bound<&'k [u8]>, Bound<&'k [u8]>);
 
 /// A key and its value, as copies.
 pub type Entry = (Vec<u8>, Vec<u8>);
@@ -40,13 +42,9 @@ pub struct TreeCursor<'a> {
 }
 
 impl<'a> TreeCursor<'a> {
-    pub(super) fn new(
-        source: Source<'a>,
-        root: &TreeRoot,
-        lower: Bound<&[u8]>,
-        upper: Bound<&[u8]>,
-    ) -> Self {
-        let inner = match source {
+    pub(super) fn new(view: &TreeView<'a>, (lower, upper): Bounds<'_>) -> Self {
+        let root = &view.root;
+        let inner = match view.source {
             Source::Shared(pager) => AnyCursor::Shared(Cursor::between(pager, root, lower, upper)),
             Source::Private(pages) => {
                 AnyCursor::Private(Cursor::between(pages, root, lower, upper))
@@ -150,15 +148,10 @@ pub struct Range<'a> {
 }
 
 impl<'a> Range<'a> {
-    pub(super) fn new(
-        source: Source<'a>,
-        root: &TreeRoot,
-        lower: Bound<&[u8]>,
-        upper: Bound<&[u8]>,
-    ) -> Self {
+    pub(super) fn new(view: &TreeView<'a>, bounds: Bounds<'_>) -> Self {
         Range {
-            front: TreeCursor::new(source, root, lower, upper),
-            back: TreeCursor::new(source, root, lower, upper),
+            front: TreeCursor::new(view, bounds),
+            back: TreeCursor::new(view, bounds),
             front_started: false,
             back_started: false,
             done: false,

@@ -151,7 +151,7 @@ impl<'a> TreeView<'a> {
     /// The entries of a range, from either end.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range<'a> {
         let (lower, upper) = (as_bytes(range.start_bound()), as_bytes(range.end_bound()));
-        Range::new(self.source, &self.root, lower, upper)
+        Range::new(self, (lower, upper))
     }
 
     /// All entries, from either end.
@@ -171,13 +171,13 @@ impl<'a> TreeView<'a> {
 
     /// A cursor, for walking back and forth without a copy for each entry.
     pub fn cursor(&self) -> TreeCursor<'a> {
-        TreeCursor::new(self.source, &self.root, Bound::Unbounded, Bound::Unbounded)
+        TreeCursor::new(self, (Bound::Unbounded, Bound::Unbounded))
     }
 
     /// A cursor that sees only a range of the tree.
     pub fn cursor_in<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> TreeCursor<'a> {
         let (lower, upper) = (as_bytes(range.start_bound()), as_bytes(range.end_bound()));
-        TreeCursor::new(self.source, &self.root, lower, upper)
+        TreeCursor::new(self, (lower, upper))
     }
 }
 
