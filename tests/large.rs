@@ -42,9 +42,10 @@ fn statistics_read_no_page() {
     assert_eq!(trees["t"].entries, u64::from(ENTRIES));
     assert_eq!(trees["t"].depth, stats.trees["t"].depth);
     assert_eq!(trees["t"].value_bytes, u64::from(ENTRIES) * 100);
-    // None of them was read before.
-    let read = db.stats().unwrap().cache_misses - stats.cache_misses;
-    assert!(read >= trees["t"].leaf_pages + trees["t"].branch_pages);
+    // An open reads a few pages of its own trees, and the statistics none.
+    let pages = trees["t"].leaf_pages + trees["t"].branch_pages;
+    assert!(stats.cache_misses < 10, "{stats:#?}");
+    assert!(db.stats().unwrap().cache_misses >= pages);
 }
 
 fn verify(db: &Aurora, of: impl Fn(u32) -> u8) {
