@@ -2,7 +2,7 @@
 //!
 //! A call copies them from the system's memory, and then they have to be looked at once more for
 //! their checksum. Out of a map they are looked at first, and copied while they are in the
-//! processor's nearest memory: blobs of 16 and 64 MiB took 0.8 of the time. That is so only where the
+//! processor's nearest memory: blobs of 16 MiB took 0.75 of the time. That is so only where the
 //! system shows [`STREAM_BYTES`] in one step, because they were written together to a round place.
 //! Elsewhere each page of the map takes its own time, and the call is faster (1 MiB: 0.85).
 //!
@@ -25,8 +25,9 @@ use crate::storage::{Map, Storage};
 /// What is written together to a multiple of its length, so that it is read fast.
 pub(crate) const STREAM_BYTES: u64 = 2 << 20;
 
-/// What is looked at and then copied. (With 4 KiB it took 1.1 times as long, with 64 KiB too.)
-const STEP_BYTES: usize = 16 << 10;
+/// What is looked at and then copied. (With 4 KiB it took up to 1.2 times as long, with 16
+/// KiB 1.1 times.)
+const STEP_BYTES: usize = 8 << 10;
 
 /// Maps beside those of the pager, which tell the system not to read ahead.
 #[derive(Debug)]
