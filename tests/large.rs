@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use aurora::storage::{MemoryStorage, SimCrash, SimDisk, SimFault, SimOperation};
-use aurora::{Aurora, Result, WriteTransaction};
+use aurora::{Aurora, Result, TreeMut, WriteTransaction};
 use common::{contents, open, repeatable};
 
 const ENTRIES: u32 = 20_000;
@@ -92,6 +92,40 @@ fn leaves_are_written_while_a_load_in_order_goes_on() {
         }
         db.close().unwrap();
     }
+}
+
+/// Those that the next entries change again do.
+#[test]
+fn leaves_of_entries_in_order_do_not_stay_in_memory() {
+    const MANY: u32 = 100_000;
+    let held_after = |key: fn(u32) -> u32, load: fn(&mut TreeMut<'_>, &[u32]) -> Result<()>| {
+        let storage = Arc::new(MemoryStorage::new());
+        let builder = Aurora::builder().log_limit(128 << 10);
+        let db = builder.open_storage(storage).unwrap();
+        let keys: Vec<u32> = (0..MANY).map(key).collect();
+        db.write(|tx| load(&mut tx.tree("t")?, &keys)).unwrap();
+        let stats = db.stats().unwrap();
+        assert_eq!(stats.trees["t"].entries, u64::from(MANY));
+        db.check().unwrap();
+        let leaves = db.tree_stats().unwrap()["t"].leaf_pages;
+        let held_bytes = stats.clean_bytes + stats.dirty_bytes;
+        held_bytes as f64 / (leaves * u64::from(stats.page_size)) as f64
+    };
+    fn many(tree: &mut TreeMut<'_>, keys: &[u32]) -> Result<()> {
+        let entries = keys.iter().map(|n| (n.to_be_bytes(), value(*n, 1)));
+        tree.put_many(entries).map(drop)
+    }
+    fn singly(tree: &mut TreeMut<'_>, keys: &[u32]) -> Result<()> {
+        let mut entries = keys.iter().map(|n| (n.to_be_bytes(), value(*n, 1)));
+        entries.try_for_each(|(key, value)| tree.put(key, value).map(drop))
+    }
+    // The first MiB comes before the transaction is known to be large, and the last may be on its way.
+    for load in [many, singly] {
+        let share = held_after(|n| n, load);
+        assert!(share < 0.3, "{share} of the leaves");
+    }
+    let share = held_after(|n| n.wrapping_mul(0x9e37_79b1), many);
+    assert!(share > 0.9, "{share} of the leaves");
 }
 
 /// What was handed over is changed, removed, copied for a savepoint, and used again.

@@ -131,7 +131,10 @@ impl TxnPages {
     /// From now on, leaves that are left behind are written at once: the commit will write all pages
     /// itself.
     pub(crate) fn write_ahead(&mut self) {
-        self.ahead.get_or_insert_with(|| Ahead::new(&self.engine));
+        let ahead = self.ahead.get_or_insert_with(|| Ahead::new(&self.engine));
+        if !self.appends {
+            ahead.ready_memory();
+        }
     }
 
     /// Waits for what is written ahead. Before the pages are handed to others.
@@ -157,7 +160,7 @@ impl TxnPages {
         if let Some(ahead) = &self.ahead
             && !pages.is_empty()
         {
-            self.engine.hand_over(ahead.job(pages));
+            self.engine.hand_over(ahead.job(pages, self.appends));
         }
     }
 
@@ -679,7 +682,13 @@ impl WritePages for TxnPages {
     }
 
     fn finished(&mut self, leaf: PageNumber) {
-        if let Some(leaves) = self.ahead.as_mut().and_then(|ahead| ahead.note(leaf)) {
+        let Some(ahead) = &mut self.ahead else {
+            return;
+        };
+        if !self.appends {
+            ahead.ready_memory();
+        }
+        if let Some(leaves) = ahead.note(leaf) {
             self.hand_over(leaves);
         }
     }
