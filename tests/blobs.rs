@@ -9,7 +9,7 @@
 mod common;
 
 use std::future::Future;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +38,20 @@ fn whole(reader: Option<BlobReader>) -> Vec<u8> {
     let mut bytes = Vec::new();
     reader.unwrap().read_to_end(&mut bytes).unwrap();
     bytes
+}
+
+/// The same through what it shows, `step` bytes of it at a time.
+fn shown(mut reader: BlobReader, step: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    loop {
+        let part = reader.fill_buf()?;
+        if part.is_empty() {
+            return Ok(bytes);
+        }
+        let length = part.len().min(step);
+        bytes.extend_from_slice(&part[..length]);
+        reader.consume(length);
+    }
 }
 
 /// A source that gives some bytes and then fails.
@@ -125,6 +139,11 @@ fn blobs_of_every_awkward_length_come_back() {
         assert_eq!(in_transaction.unwrap().checksum, info.checksum);
         for key in ["from a source", "written", "in a transaction"] {
             assert!(whole(db.get_blob(key).unwrap()) == bytes, "{key}, {length}");
+            for step in [usize::MAX, 100_000] {
+                let reader = db.get_blob(key).unwrap().unwrap();
+                let shown = shown(reader, step).unwrap();
+                assert!(shown == bytes, "{key}, {length}, {step}");
+            }
             let info = db.blob_info(key).unwrap().unwrap();
             assert_eq!(info.size, length as u64);
             assert_eq!(info.chunks, length.div_ceil(CHUNK) as u64);
@@ -271,6 +290,61 @@ fn reading_seeks_and_ranges() {
     let work = reader.read_at(CHUNK as u64 - 10, 20);
     drop(reader);
     assert_eq!(block_on(work).unwrap(), bytes[CHUNK - 10..CHUNK + 10]);
+}
+
+/// In files and in memory, from chunks that are shown where they lie and chunks that are copied.
+#[test]
+fn reading_what_is_shown_goes_with_all_other_ways() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = Aurora::open(directory.path().join("x.db")).unwrap();
+    let bytes = content(6, 2 * GROUP + CHUNK + 17);
+    for db in [file, Aurora::in_memory().unwrap()] {
+        db.put_blob_from("b", &bytes[..]).unwrap();
+        let mut reader = db.get_blob("b").unwrap().unwrap();
+        let mut random = Random(3);
+        let mut at = 0;
+        for _ in 0..2000 {
+            let wanted = random.below(2 * CHUNK as u64) as usize;
+            match random.below(8) {
+                0 => {
+                    at = random.below(bytes.len() as u64 + 10) as usize;
+                    reader.seek(SeekFrom::Start(at as u64)).unwrap();
+                }
+                1 => {
+                    let mut part = vec![0; wanted];
+                    let length = reader.read(&mut part).unwrap();
+                    assert!(bytes[at.min(bytes.len())..].starts_with(&part[..length]));
+                    at += length;
+                }
+                2 => {
+                    // Asked for, and left.
+                    let length = reader.fill_buf().unwrap().len();
+                    assert_eq!(length == 0, at >= bytes.len());
+                }
+                3 => reader = reader.clone(),
+                _ => {
+                    let part = reader.fill_buf().unwrap();
+                    assert!(bytes[at.min(bytes.len())..].starts_with(part));
+                    let length = part.len().min(wanted);
+                    reader.consume(length);
+                    at += length;
+                }
+            }
+            assert_eq!(reader.stream_position().unwrap(), at as u64);
+        }
+        // Not beyond the chunk, and nothing that was not looked at.
+        let mut reader = db.get_blob("b").unwrap().unwrap();
+        reader.consume(5);
+        assert_eq!(reader.stream_position().unwrap(), 0);
+        reader.fill_buf().unwrap();
+        reader.consume(usize::MAX);
+        assert_eq!(reader.stream_position().unwrap(), CHUNK as u64);
+
+        let text = "The sun\nis new\neach day".repeat(40_000);
+        db.put_blob_from("text", text.as_bytes()).unwrap();
+        let lines = db.get_blob("text").unwrap().unwrap().lines();
+        assert!(lines.map(Result::unwrap).eq(text.lines()));
+    }
 }
 
 #[test]
@@ -691,6 +765,12 @@ fn damage_in_any_chunk_is_found_whatever_was_read_before() {
                 }
             };
             assert_eq!((read, error.kind()), (begin, io::ErrorKind::InvalidData));
+            let mut reader = db.get_blob("b").unwrap().unwrap();
+            reader.seek(SeekFrom::Start(begin as u64 + 7)).unwrap();
+            for _ in 0..2 {
+                let refused = shown(reader.clone(), step).unwrap_err();
+                assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+            }
             // A chunk that was refused once is not taken for good later.
             let end = bytes.len().min(begin + CHUNK);
             for length in [end - begin, 20_000, 100] {

@@ -92,7 +92,7 @@ impl Content {
     }
 
     /// The chunk that a byte is in, and where in it.
-    fn place(&self, offset: u64) -> (u32, usize) {
+    pub(super) fn place(&self, offset: u64) -> (u32, usize) {
         let chunk_bytes = u64::from(self.chunk_bytes.max(1));
         (
             (offset / chunk_bytes) as u32,
@@ -109,12 +109,18 @@ impl Content {
     }
 
     /// How long a chunk must be.
-    fn length_of(&self, index: u32) -> u64 {
+    pub(super) fn length_of(&self, index: u32) -> u64 {
         let begin = u64::from(index) * u64::from(self.chunk_bytes);
         u64::from(self.chunk_bytes).min(self.size.saturating_sub(begin))
     }
 
-    fn damage(&self, index: u32, what: &'static str, expected: u64, found: u64) -> Error {
+    pub(super) fn damage(
+        &self,
+        index: u32,
+        what: &'static str,
+        expected: u64,
+        found: u64,
+    ) -> Error {
         let flaw = Flaw {
             what,
             expected,

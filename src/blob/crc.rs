@@ -32,9 +32,11 @@ const fn multiply(a: u32, mut b: u32) -> u32 {
 pub(super) fn shift(checksum: u32, bytes: u64) -> u32 {
     /// Mostly it is a chunk, and a stride takes longer to make than to use.
     const CHUNK: Stride = Stride::new(CHUNK_BYTES as u64);
-    match bytes == u64::from(CHUNK_BYTES) {
-        true => CHUNK.shift(checksum),
-        false => Stride::new(bytes).shift(checksum),
+    match checksum {
+        // That of nothing, which is before the first chunk, stays what it is.
+        0 => 0,
+        _ if bytes == u64::from(CHUNK_BYTES) => CHUNK.shift(checksum),
+        _ => Stride::new(bytes).shift(checksum),
     }
 }
 

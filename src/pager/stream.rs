@@ -56,22 +56,25 @@ impl StreamMaps {
 }
 
 impl Pager {
+    /// The bytes of a long value in the map, if the system shows it there in one step. `before` is how
+    /// much of what was written with it comes before it.
+    fn populated(&self, run: &RunRef, before: u64) -> Option<&[u8]> {
+        let (begin, length) = (self.offset(run.first), run.length_bytes as usize);
+        if begin % STREAM_BYTES != before {
+            return None;
+        }
+        let map = self
+            .streams
+            .reaching(self.storage(), begin + length as u64)?;
+        // Invariant 1. If it fails, the other way says why.
+        map.populate(begin, length).ok()?;
+        map.bytes(begin, length)
+    }
+
     /// Copies a long value that was not checked yet, and checks it. `before` is how much of what was
     /// written with it comes before it. False: it has to be read in another way.
     pub(super) fn copy_streamed(&self, run: &RunRef, before: u64, into: &mut [u8]) -> Result<bool> {
-        let (begin, length) = (self.offset(run.first), into.len());
-        let end = begin + length as u64;
-        if begin % STREAM_BYTES != before {
-            return Ok(false);
-        }
-        let Some(map) = self.streams.reaching(self.storage(), end) else {
-            return Ok(false);
-        };
-        // Invariant 1. If it fails, the other way says why.
-        if map.populate(begin, length).is_err() {
-            return Ok(false);
-        }
-        let Some(bytes) = map.bytes(begin, length) else {
+        let Some(bytes) = self.populated(run, before) else {
             return Ok(false);
         };
         let mut found = 0;
@@ -79,11 +82,46 @@ impl Pager {
             found = checksum::append(found, from);
             to.copy_from_slice(from);
         }
-        if end.is_multiple_of(STREAM_BYTES) {
+        self.leave_run(run);
+        self.check_run(run, found)?;
+        Ok(true)
+    }
+
+    /// A long value as it lies in the map, checked. `before` as above. `None`: it has to be copied.
+    pub(crate) fn show_run(&self, run: &RunRef, before: u64) -> Result<Option<&[u8]>> {
+        let entry = self.entry_of(run.first)?;
+        if entry.frame.load(&crossbeam_epoch::pin()).is_some() {
+            return Ok(None);
+        }
+        self.check_place(run.first, u64::from(run.pages(self.page_size())))?;
+        let bytes = self.populated(run, before);
+        if let Some(bytes) = bytes
+            && !entry.is_verified()
+        {
+            self.cache.count_miss();
+            self.check_run(run, checksum::crc32c(bytes))?;
+            entry.set_verified();
+        }
+        Ok(bytes)
+    }
+
+    /// What [`show_run`](Self::show_run) has shown.
+    pub(crate) fn shown_run(&self, run: &RunRef) -> Option<&[u8]> {
+        let (begin, length) = (self.offset(run.first), run.length_bytes as usize);
+        let map = self
+            .streams
+            .reaching(self.storage(), begin + length as u64)?;
+        map.bytes(begin, length)
+    }
+
+    /// A reader goes on behind the value.
+    pub(crate) fn leave_run(&self, run: &RunRef) {
+        let end = self.offset(run.first) + u64::from(run.length_bytes);
+        if end.is_multiple_of(STREAM_BYTES)
+            && let Some(map) = self.streams.reaching(self.storage(), end)
+        {
             // Invariant 2. Only a matter of memory.
             let _ = map.let_go(end - STREAM_BYTES, STREAM_BYTES as usize);
         }
-        self.check_run(run, found)?;
-        Ok(true)
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::state::State;
+use super::value::LongValue;
 use super::view::{Source, TreeView};
+use crate::format::RunRef;
 use crate::handle::Handle;
 use crate::moment::SYSTEM_PREFIX;
 use crate::txn::write::check_not_system;
@@ -35,6 +37,12 @@ impl Snapshot {
             handle,
             taken_ms,
         })
+    }
+
+    /// A value of this snapshot that was found before.
+    pub(crate) fn long_value(&self, run: RunRef) -> LongValue<'_> {
+        let pager = &self.handle.engine.pager;
+        LongValue { pager, run }
     }
 
     /// The number of the state that this snapshot sees. It grows with every commit.

@@ -67,7 +67,7 @@ pub(crate) struct LongValue<'a> {
     pub(super) run: RunRef,
 }
 
-impl LongValue<'_> {
+impl<'a> LongValue<'a> {
     pub(crate) fn len(&self) -> usize {
         self.run.length_bytes as usize
     }
@@ -82,6 +82,11 @@ impl LongValue<'_> {
         self.pager.knows_run(&self.run)
     }
 
+    /// Where it lies.
+    pub(crate) fn run(&self) -> RunRef {
+        self.run
+    }
+
     /// Fills `into` with the bytes from one of them on.
     pub(crate) fn copy(&self, from: usize, into: &mut [u8]) -> Result<()> {
         self.pager.copy_run(&self.run, from, into)
@@ -91,5 +96,20 @@ impl LongValue<'_> {
     /// written together with it comes before it.
     pub(crate) fn copy_streamed(&self, before: u64, into: &mut [u8]) -> Result<()> {
         self.pager.copy_run_behind(&self.run, Some(before), 0, into)
+    }
+
+    /// The value as it lies in the map, checked. `before` as above. `None`: it has to be copied.
+    pub(crate) fn show(&self, before: u64) -> Result<Option<&'a [u8]>> {
+        self.pager.show_run(&self.run, before)
+    }
+
+    /// What [`show`](Self::show) has shown.
+    pub(crate) fn shown(&self) -> Option<&'a [u8]> {
+        self.pager.shown_run(&self.run)
+    }
+
+    /// The reader of a stream goes on behind the value.
+    pub(crate) fn leave(&self) {
+        self.pager.leave_run(&self.run);
     }
 }

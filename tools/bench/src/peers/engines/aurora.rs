@@ -3,6 +3,8 @@
 //! Durable: the default of every commit (`Durability::Full`): the log has the record, and the
 //! device has the log, when the commit returns. Unsynced: `Durability::Buffered`.
 
+use std::io::BufRead;
+
 use ::aurora::{Aurora, Durability, TreeCursor, TreeMut, TreeReader, TreeView};
 
 use crate::data::Key;
@@ -10,7 +12,6 @@ use crate::engine::{
     Blobs, Entry, Hot, Order, Outcome, Peer, Place, Promise, Reader, Reading, Visit, Writer,
     Writing,
 };
-use crate::rows::blobs::drain;
 
 const TREE: &str = "data";
 
@@ -104,7 +105,15 @@ impl Blobs for AuroraPeer {
 
     fn get(&self, key: &str, visit: &mut dyn FnMut(&[u8])) -> Outcome<()> {
         let mut reader = self.db.get_blob(key)?.ok_or("a blob is missing")?;
-        drain(&mut reader, visit)
+        loop {
+            let piece = reader.fill_buf()?;
+            if piece.is_empty() {
+                return Ok(());
+            }
+            visit(piece);
+            let length = piece.len();
+            reader.consume(length);
+        }
     }
 
     fn parts(

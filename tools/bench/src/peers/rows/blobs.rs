@@ -192,7 +192,9 @@ impl Blobs for Files {
     }
 
     fn get(&self, key: &str, visit: &mut dyn FnMut(&[u8])) -> Outcome<()> {
-        drain(&mut File::open(self.0.join(key))?, visit)
+        let mut file = File::open(self.0.join(key))?;
+        let length = file.metadata()?.len().min(PIECE as u64) as usize;
+        drain(&mut file, length, visit)
     }
 
     fn parts(
@@ -213,8 +215,8 @@ impl Blobs for Files {
 }
 
 /// Reads to the end in pieces, as a server would.
-pub fn drain(source: &mut impl Read, visit: &mut dyn FnMut(&[u8])) -> Outcome<()> {
-    let mut buffer = vec![0; PIECE];
+fn drain(source: &mut impl Read, length: usize, visit: &mut dyn FnMut(&[u8])) -> Outcome<()> {
+    let mut buffer = vec![0; length];
     loop {
         let mut filled = 0;
         while filled < buffer.len() {
