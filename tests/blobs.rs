@@ -298,7 +298,7 @@ fn reading_what_is_shown_goes_with_all_other_ways() {
     let directory = tempfile::tempdir().unwrap();
     let file = Aurora::open(directory.path().join("x.db")).unwrap();
     let bytes = content(6, 2 * GROUP + CHUNK + 17);
-    for db in [file, Aurora::in_memory().unwrap()] {
+    for (db, is_mapped) in [(file, true), (Aurora::in_memory().unwrap(), false)] {
         db.put_blob_from("b", &bytes[..]).unwrap();
         let mut reader = db.get_blob("b").unwrap().unwrap();
         let mut random = Random(3);
@@ -332,6 +332,11 @@ fn reading_what_is_shown_goes_with_all_other_ways() {
             }
             assert_eq!(reader.stream_position().unwrap(), at as u64);
         }
+        // Two readers are shown the same bytes, where there is a map that can.
+        let mut readers = [(); 2].map(|()| db.get_blob("b").unwrap().unwrap());
+        let places = readers.each_mut().map(|r| r.fill_buf().unwrap().as_ptr());
+        let is_shown = cfg!(target_os = "linux") && is_mapped;
+        assert_eq!(places[0] == places[1], is_shown);
         // Not beyond the chunk, and nothing that was not looked at.
         let mut reader = db.get_blob("b").unwrap().unwrap();
         reader.consume(5);

@@ -59,20 +59,26 @@ fn verify(db: &Aurora, of: impl Fn(u32) -> u8) {
 }
 
 /// With a thread of its own that writes, and without.
-fn databases() -> impl Iterator<Item = Aurora> {
+fn databases() -> impl Iterator<Item = (SimDisk, Aurora)> {
     [true, false].into_iter().map(|background| {
+        let disk = SimDisk::new(1);
         let builder = Aurora::builder().log_limit(128 << 10);
-        let storage = Arc::new(MemoryStorage::new());
-        builder
-            .background(background)
-            .open_storage(storage)
-            .unwrap()
+        let builder = builder.background(background);
+        let db = builder.open_storage(disk.storage()).unwrap();
+        (disk, db)
     })
+}
+
+/// Also as it is found by the next who opens it: who wrote it knows the checksums of its pages.
+fn close_and_verify(disk: &SimDisk, db: Aurora, of: impl Fn(u32) -> u8) {
+    verify(&db, &of);
+    db.close().unwrap();
+    verify(&open(disk.storage()).unwrap(), of);
 }
 
 #[test]
 fn leaves_are_written_while_a_load_in_order_goes_on() {
-    for db in databases() {
+    for (_, db) in databases() {
         for load in [load, load_singly] {
             let before = db.stats().unwrap().written;
             let mut tx = db.begin_write().unwrap();
@@ -131,7 +137,7 @@ fn leaves_of_entries_in_order_do_not_stay_in_memory() {
 /// What was handed over is changed, removed, copied for a savepoint, and used again.
 #[test]
 fn what_was_written_ahead_can_change() {
-    for db in databases() {
+    for (disk, db) in databases() {
         let mut tx = db.begin_write().unwrap();
         load(&mut tx, 1).unwrap();
         let mut tree = tx.tree("t").unwrap();
@@ -153,20 +159,54 @@ fn what_was_written_ahead_can_change() {
             .put(5u32.to_be_bytes(), value(5, 6))
             .unwrap();
         tx.commit().unwrap();
-        verify(&db, |n| {
+        close_and_verify(&disk, db, |n| {
             if n == 5 {
                 6
             } else {
                 1 + u8::from(n % 100 == 0)
             }
         });
+    }
+}
+
+/// The numbers of leaves that were left behind, and not handed over yet, go to other pages when their
+/// tree is dropped or rolled back: a branch among them is written when its children were.
+#[test]
+fn the_number_of_a_leaf_left_behind_may_serve_a_branch() {
+    let in_order = |count: u32| (0..count).map(|n| (n.to_be_bytes(), value(n, 1)));
+    for (disk, db) in databases() {
+        db.write(|tx| {
+            for round in 0..40 {
+                let count = 1000 + round * 13;
+                let savepoint = tx.savepoint()?;
+                tx.tree("gone")?.put_many(in_order(count))?;
+                match round % 2 {
+                    0 => tx.drop_tree("gone").map(drop)?,
+                    _ => tx.roll_back_to(&savepoint)?,
+                }
+                for n in 0..3 {
+                    let mut small = tx.tree(&format!("small {round} {n}"))?;
+                    for n in 0..70u32 {
+                        let n = n * 37 % 70;
+                        small.put(n.to_be_bytes(), value(n, 2))?;
+                    }
+                }
+                tx.tree(&format!("next {round}"))?
+                    .put_many(in_order(count / 2))?;
+            }
+            Ok(())
+        })
+        .unwrap();
         db.close().unwrap();
+        let db = open(disk.storage()).unwrap();
+        db.check().unwrap();
+        assert_eq!(db.stats().unwrap().trees["small 7 2"].entries, 70);
     }
 }
 
 #[test]
 fn a_load_that_is_given_up_leaves_nothing() {
-    for db in databases() {
+    for (disk, db) in databases() {
         db.write(|tx| load(tx, 1)).unwrap();
         let mut tx = db.begin_write().unwrap();
         tx.drop_tree("t").unwrap();
@@ -181,7 +221,7 @@ fn a_load_that_is_given_up_leaves_nothing() {
         }
         let now = db.stats().unwrap().pages;
         assert!(now < pages * 3, "{now} pages, {pages} before");
-        db.close().unwrap();
+        close_and_verify(&disk, db, |_| 1);
     }
 }
 

@@ -35,9 +35,6 @@ mod reader;
 mod stage;
 mod writer;
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) use check::check;
 pub use meta::{BlobInfo, BlobMeta};
 pub use reader::BlobReader;

@@ -20,9 +20,11 @@ use crate::{Error, Result};
 /// read in order, the checksum of the whole is compared too, and if it differs the read that
 /// reaches the end is an error.
 ///
-/// It is a [`BufRead`] as well: [`fill_buf`](BufRead::fill_buf) gives what follows in the chunk as it
-/// lies in the map of the file, where it can, so that a blob of 2 MiB or more is read without a copy;
-/// lines can be read without another buffer.
+/// It is a [`BufRead`] as well: lines can be read without another buffer, and
+/// [`fill_buf`](BufRead::fill_buf) gives what follows in the chunk, which is a part of the map of the
+/// file where that can be (on Linux, for each whole 2 MiB of a blob). Else it is a copy in memory that
+/// the reader keeps, of at most a chunk. If the checksum of the whole differs, the `fill_buf` after the
+/// last bytes is an error.
 ///
 /// ```
 /// use std::io::{Read, Seek, SeekFrom};
@@ -49,8 +51,7 @@ pub struct BlobReader {
     /// Up to where it was read in order, and the checksum of the chunks that are whole before that.
     in_order: (u64, u32),
     held: Held,
-    /// The chunk that is shown where it lies: its number, and its place.
-    shown: Option<(u32, RunRef)>,
+    shown: Shown,
     /// What [`BufRead::consume`] could not say.
     failure: Option<Error>,
 }
@@ -65,7 +66,7 @@ impl BlobReader {
             position: 0,
             in_order: (0, 0),
             held: Held::default(),
-            shown: None,
+            shown: Shown::default(),
             failure: None,
         }
     }
@@ -127,7 +128,7 @@ impl BlobReader {
             } else {
                 // It has to be read as a whole to be checked: what follows is at hand then.
                 self.held.read(&chunk, index)?;
-                super::content::copy(buffer, self.held.bytes.get(within..).unwrap_or_default());
+                super::content::copy(buffer, self.held.bytes().get(within..).unwrap_or_default());
             }
             let is_end = within + length == chunk.len();
             return self.moved(length, is_end.then_some((chunk.len(), chunk.checksum())));
@@ -148,24 +149,34 @@ impl BlobReader {
     /// Makes the chunk at the position ready to be looked at: where it lies, or copied.
     fn bring(&mut self, index: u32) -> Result<()> {
         let content = self.meta.content;
-        self.shown = None;
         let Some((chunk, ..)) = content.long_chunk(&self.snapshot, self.position)? else {
             // It is short.
             let held = &mut self.held;
             let step = content.with_chunk(&self.snapshot, self.position, usize::MAX, |chunk, _| {
-                held.room(chunk.len()).copy_from_slice(chunk);
-                held.checksum = chunk.checksum();
-                held.index = Some(index);
+                held.fill(index, chunk.len(), chunk.checksum(), |into| {
+                    into.copy_from_slice(chunk);
+                    Ok(())
+                })
             });
-            return step.map(drop);
+            return step?.unwrap_or(Ok(()));
         };
-        if let Some(before) = content.place_in_group(index)
-            && chunk.show(before)?.is_some()
-        {
-            self.shown = Some((index, chunk.run()));
+        let run = chunk.run();
+        let before = content.place_in_group(index);
+        if before.map_or(Ok(false), |before| chunk.show(before))? {
+            self.hide(Some((index, run)));
             return Ok(());
         }
-        self.held.read(&chunk, index)
+        self.hide(None);
+        self.held.read(&self.snapshot.long_value(run), index)
+    }
+
+    /// What was shown is looked at no more, but perhaps something else.
+    fn hide(&mut self, next: Option<(u32, RunRef)>) {
+        let before = std::mem::replace(&mut self.shown.0, next);
+        if let Some((_, run)) = before {
+            let next = next.as_ref().map(|(_, run)| run);
+            self.snapshot.long_value(run).leave(next);
+        }
     }
 
     /// What follows the position in its chunk, as it lies in memory. Nothing at the end.
@@ -183,7 +194,7 @@ impl BlobReader {
         }
         let chunk = match self.shown_at(index) {
             Some(chunk) => chunk.shown(),
-            None => Some(&self.held.bytes[..]),
+            None => Some(self.held.bytes()),
         };
         let rest = chunk.and_then(|chunk| chunk.get(within..));
         rest.ok_or_else(|| {
@@ -194,7 +205,7 @@ impl BlobReader {
 
     /// The chunk, if it is the one that is shown.
     fn shown_at(&self, index: u32) -> Option<LongValue<'_>> {
-        let (at, run) = self.shown?;
+        let (at, run) = self.shown.0?;
         (at == index).then(|| self.snapshot.long_value(run))
     }
 
@@ -206,12 +217,7 @@ impl BlobReader {
         let step = wanted.min(length.saturating_sub(within));
         let is_end = within + step == length;
         let checksum = match self.shown_at(index) {
-            Some(chunk) => {
-                if is_end {
-                    chunk.leave();
-                }
-                chunk.checksum()
-            }
+            Some(chunk) => chunk.checksum(),
             None if self.held.index == Some(index) => self.held.checksum,
             None => return Ok(()), // nothing was looked at
         };
@@ -265,40 +271,56 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A chunk that was read as a whole for the sake of a part.
+/// A chunk that was copied as a whole, which it has to be to be checked.
 #[derive(Debug, Default)]
 struct Held {
     index: Option<u32>,
-    bytes: Vec<u8>,
+    /// CRC-32C of the chunk.
     checksum: u32,
+    length: usize,
+    memory: Vec<u8>,
 }
 
 impl Held {
-    fn room(&mut self, length: usize) -> &mut [u8] {
-        if self.bytes.capacity() < length {
-            self.bytes = SPARE.take();
-        }
-        self.bytes.resize(length, 0);
-        &mut self.bytes
+    fn bytes(&self) -> &[u8] {
+        self.memory.get(..self.length).unwrap_or_default()
     }
 
     fn read(&mut self, chunk: &LongValue<'_>, index: u32) -> Result<()> {
-        if self.index != Some(index) {
-            self.index = None;
-            chunk.copy(0, self.room(chunk.len()))?;
-            self.checksum = chunk.checksum();
-            self.index = Some(index);
+        if self.index == Some(index) {
+            return Ok(());
         }
+        self.fill(index, chunk.len(), chunk.checksum(), |into| {
+            chunk.copy(0, into)
+        })
+    }
+
+    fn fill(
+        &mut self,
+        index: u32,
+        length: usize,
+        checksum: u32,
+        copy: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.index = None;
+        if self.memory.len() < length {
+            // A thread that ends may have none any more.
+            self.memory = SPARE.try_with(Cell::take).unwrap_or_default();
+        }
+        if self.memory.len() < length {
+            self.memory.resize(length, 0);
+        }
+        copy(self.memory.get_mut(..length).unwrap_or_default())?;
+        (self.index, self.length, self.checksum) = (Some(index), length, checksum);
         Ok(())
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        if bytes.capacity() > 0 {
-            // A thread that ends may have none any more.
-            let _ = SPARE.try_with(|spare| spare.set(bytes));
+        let memory = std::mem::take(&mut self.memory);
+        if !memory.is_empty() {
+            let _ = SPARE.try_with(|spare| spare.set(memory));
         }
     }
 }
@@ -307,6 +329,23 @@ impl Drop for Held {
 impl Clone for Held {
     fn clone(&self) -> Self {
         Held::default()
+    }
+}
+
+/// The chunk that is shown where it lies: its number, and its place.
+#[derive(Debug, Default)]
+struct Shown(Option<(u32, RunRef)>);
+
+/// A reader's copy was shown nothing.
+impl Clone for Shown {
+    fn clone(&self) -> Self {
+        Shown::default()
+    }
+}
+
+impl Drop for BlobReader {
+    fn drop(&mut self) {
+        self.hide(None);
     }
 }
 
@@ -348,16 +387,55 @@ impl BufRead for BlobReader {
 
 impl Seek for BlobReader {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.failure = None;
         let target = match to {
             SeekFrom::Start(offset) => Some(offset),
             SeekFrom::End(by) => self.size().checked_add_signed(by),
             SeekFrom::Current(by) => self.position.checked_add_signed(by),
         };
-        self.position = target.ok_or_else(|| {
+        let target = target.ok_or_else(|| {
             let what = "a seek to before the beginning, or beyond all offsets";
             io::Error::new(io::ErrorKind::InvalidInput, what)
         })?;
-        Ok(self.position)
+        if target != self.position {
+            self.failure = None;
+        }
+        self.position = target;
+        Ok(target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Aurora;
+
+    /// Whichever way it is read. It stays an error until the position is another.
+    #[test]
+    fn a_wrong_checksum_of_the_whole_is_an_error_at_the_end() {
+        let db = Aurora::in_memory().unwrap();
+        let bytes = vec![7; 600_000];
+        db.put_blob_from("b", &bytes[..]).unwrap();
+        let mut reader = db.get_blob("b").unwrap().unwrap();
+        Arc::make_mut(&mut reader.meta).content.checksum ^= 1;
+        for _ in 0..2 {
+            let error = reader.clone().read_to_end(&mut Vec::new()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            let mut seen = 0;
+            let error = loop {
+                match reader.fill_buf().map(<[u8]>::len) {
+                    Ok(length) => {
+                        assert!(length > 0, "the end, and no error");
+                        reader.consume(length);
+                        seen += length;
+                    }
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!((seen, error.kind()), (600_000, io::ErrorKind::InvalidData));
+            reader.stream_position().unwrap();
+            assert!(reader.seek(SeekFrom::Current(i64::MIN)).is_err());
+            assert!(reader.fill_buf().is_err());
+            reader.seek(SeekFrom::Start(0)).unwrap();
+        }
     }
 }

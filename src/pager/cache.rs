@@ -146,11 +146,12 @@ impl Cache {
         }
     }
 
-    /// Drops the frames of pages that are in the file, and were never part of the cache.
+    /// Drops the frames of pages that have just been written, and do not become part of the cache.
     pub(crate) fn pass_by(&self, pager: &Pager, pages: impl Iterator<Item = PageNumber>) {
         let pin = crossbeam_epoch::pin();
         for entry in pages.filter_map(|page| pager.known(page)) {
             if let Some(frame) = entry.frame.load(&pin) {
+                frame.set_clean();
                 entry.frame.clear_if(frame, &pin);
             }
         }

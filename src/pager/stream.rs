@@ -1,4 +1,5 @@
-//! Long values that are read as a whole, one after the other, for the first time.
+//! Long values that are read as a whole, mostly one after the other: copied out of a map when it is for
+//! the first time, or shown there.
 //!
 //! A call copies them from the system's memory, and then they have to be looked at once more for
 //! their checksum. Out of a map they are looked at first, and copied while they are in the
@@ -56,16 +57,21 @@ impl StreamMaps {
 }
 
 impl Pager {
-    /// The bytes of a long value in the map, if the system shows it there in one step. `before` is how
-    /// much of what was written with it comes before it.
+    /// The map that a long value is in, and the offset where it begins.
+    fn stream_of(&self, run: &RunRef) -> Option<(&Map, u64)> {
+        let begin = self.offset(run.first);
+        let end = begin + u64::from(run.length_bytes);
+        Some((self.streams.reaching(self.storage(), end)?, begin))
+    }
+
+    /// The bytes of a long value in the map, if it lies where the system can show it in one step.
+    /// `before` is how much of what was written with it comes before it.
     fn populated(&self, run: &RunRef, before: u64) -> Option<&[u8]> {
-        let (begin, length) = (self.offset(run.first), run.length_bytes as usize);
+        let (map, begin) = self.stream_of(run)?;
         if begin % STREAM_BYTES != before {
             return None;
         }
-        let map = self
-            .streams
-            .reaching(self.storage(), begin + length as u64)?;
+        let length = run.length_bytes as usize;
         // Invariant 1. If it fails, the other way says why.
         map.populate(begin, length).ok()?;
         map.bytes(begin, length)
@@ -82,46 +88,49 @@ impl Pager {
             found = checksum::append(found, from);
             to.copy_from_slice(from);
         }
-        self.leave_run(run);
+        if before + u64::from(run.length_bytes) == STREAM_BYTES {
+            self.leave_stream(run);
+        }
         self.check_run(run, found)?;
         Ok(true)
     }
 
-    /// A long value as it lies in the map, checked. `before` as above. `None`: it has to be copied.
-    pub(crate) fn show_run(&self, run: &RunRef, before: u64) -> Result<Option<&[u8]>> {
+    /// Shows a long value in the map, checked. `before` as above. False: it has to be copied.
+    pub(crate) fn show_run(&self, run: &RunRef, before: u64) -> Result<bool> {
         let entry = self.entry_of(run.first)?;
         if entry.frame.load(&crossbeam_epoch::pin()).is_some() {
-            return Ok(None);
+            return Ok(false);
         }
         self.check_place(run.first, u64::from(run.pages(self.page_size())))?;
-        let bytes = self.populated(run, before);
-        if let Some(bytes) = bytes
-            && !entry.is_verified()
-        {
+        let Some(bytes) = self.populated(run, before) else {
+            return Ok(false);
+        };
+        if !entry.is_verified() {
             self.cache.count_miss();
             self.check_run(run, checksum::crc32c(bytes))?;
             entry.set_verified();
         }
-        Ok(bytes)
+        Ok(true)
     }
 
     /// What [`show_run`](Self::show_run) has shown.
     pub(crate) fn shown_run(&self, run: &RunRef) -> Option<&[u8]> {
-        let (begin, length) = (self.offset(run.first), run.length_bytes as usize);
-        let map = self
-            .streams
-            .reaching(self.storage(), begin + length as u64)?;
-        map.bytes(begin, length)
+        let (map, begin) = self.stream_of(run)?;
+        map.bytes(begin, run.length_bytes as usize)
     }
 
-    /// A reader goes on behind the value.
-    pub(crate) fn leave_run(&self, run: &RunRef) {
-        let end = self.offset(run.first) + u64::from(run.length_bytes);
-        if end.is_multiple_of(STREAM_BYTES)
-            && let Some(map) = self.streams.reaching(self.storage(), end)
-        {
+    /// Whether two long values were shown together.
+    pub(crate) fn is_one_stream(&self, one: &RunRef, other: &RunRef) -> bool {
+        let [one, other] = [one, other].map(|run| self.offset(run.first) / STREAM_BYTES);
+        one == other
+    }
+
+    /// A reader goes on elsewhere than beside the value.
+    pub(crate) fn leave_stream(&self, run: &RunRef) {
+        if let Some((map, begin)) = self.stream_of(run) {
             // Invariant 2. Only a matter of memory.
-            let _ = map.let_go(end - STREAM_BYTES, STREAM_BYTES as usize);
+            let round = begin - begin % STREAM_BYTES;
+            let _ = map.let_go(round, STREAM_BYTES as usize);
         }
     }
 }

@@ -66,10 +66,10 @@ pub(crate) trait PageSource {
 const GATHER_BYTES: usize = 256 << 10;
 /// Below that, to ask the disk to begin costs more than it gains, for pages that nobody waits for yet.
 const MANY_BYTES: usize = 64 << 10;
-/// The disk begins with a long value when so much of it was copied. (Not with less than a whole
-/// [`STREAM_BYTES`], though: what is written by one call is one piece of the system's memory, and is
-/// shown by the map in one step. In pieces, blobs of 16 and 64 MiB took twice as long to read, and
-/// came in no faster.)
+/// The disk begins with a long value when so much of it was copied; with [`STREAM_BYTES`], if it is as
+/// long as that. (What is written by one call is one piece of the system's memory, and is shown by the
+/// map in one step. In smaller parts, blobs of 16 and 64 MiB took twice as long to read, and came in no
+/// faster.)
 const START_BYTES: usize = 256 << 10;
 const MIN_STEP_BYTES: u64 = 16 << 10;
 const MAX_STEP_BYTES: u64 = 64 << 20;
@@ -157,12 +157,16 @@ impl Pager {
             false => STREAM_BYTES as usize,
         };
         let pages = (part_bytes / self.page_size() as usize).max(1) as u32;
-        let mut at = first;
-        for part in bytes.chunks(pages as usize * self.page_size() as usize) {
+        let (mut at, mut rest) = (first, bytes);
+        while !rest.is_empty() {
+            // Each ends at a round place.
+            let next = at.saturating_add(pages - at % pages);
+            let length = (next - at) as usize * self.page_size() as usize;
+            let (part, behind) = rest.split_at(length.min(rest.len()));
             self.write_at(at, part, Cause::Run)?;
             self.storage()
                 .start_write(self.offset(at), part.len() as u64);
-            at = at.saturating_add(pages);
+            (at, rest) = (next, behind);
         }
         Ok(())
     }

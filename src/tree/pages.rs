@@ -74,8 +74,8 @@ pub(crate) trait WritePages: ReadPages {
     /// The private leaf is full, and entries went on behind it: it will probably not change again.
     fn finished(&mut self, _leaf: PageNumber) {}
 
-    /// Whether the last entry that was stored went behind all others of its tree, or came together
-    /// with others in the order of their keys: kept for the next one, of whatever tree. Only a guess.
+    /// Whether the last entry that was stored went behind all others of its tree: kept for the next
+    /// one, of whatever tree. Only a guess.
     fn appends(&mut self) -> &mut bool;
 
     /// Stores a long value in contiguous pages.

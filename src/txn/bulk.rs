@@ -12,7 +12,6 @@ use super::tree_mut::TreeMut;
 use super::write::WriteTransaction;
 use crate::Result;
 use crate::format::node;
-use crate::tree::pages::WritePages;
 use crate::tree::{self, Change};
 
 const LEAST_GATHERED_BYTES: usize = 1 << 20;
@@ -129,7 +128,8 @@ impl WriteTransaction {
         for change in changes.iter().filter(|change| change.value.is_some()) {
             tree::check_entry(page_size, change.key, length(change))?;
         }
-        *self.pages.appends() = is_in_order(&changes, |change| *change);
+        let is_in_order = changes.len() > 1 && is_in_order(&changes, |change| *change);
+        self.pages.expect_order(is_in_order);
         let mut affected = put_in_order(&mut changes);
         let (changes, long): (Vec<_>, Vec<_>) = changes
             .into_iter()

@@ -8,7 +8,8 @@
 //!    them is in use, waits in `recycled`, or stands in `freed`.
 //! 3. A private page beyond the memory budget is written early to its own, unreferenced place and
 //!    leaves the slab. Its checksum is in the page table. It comes back when it is changed again.
-//!    What `ahead` writes early is the same, but for its bytes, which stay in memory.
+//!    What `ahead` writes early is the same, but that its bytes may stay in memory. A branch is written
+//!    when the checksums of its children are known.
 //! 4. A long value that was written straight to its place is never recycled within the
 //!    transaction and waits for the next checkpoint when it is freed: the log refers to its pages.
 
@@ -32,6 +33,9 @@ use crate::{Error, Result};
 
 /// Values from this length on are written straight to their place and logged by reference.
 pub(crate) const DIRECT_BYTES: usize = 32 << 10;
+
+/// With so many in the slab, a transaction that commits by checkpoint fills memory that stays.
+const MANY_BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
 struct Slot {
@@ -69,6 +73,8 @@ pub(crate) struct TxnPages {
     /// Bytes of long values that were written to their place.
     direct_bytes: u64,
     appends: bool,
+    /// The entries that come many at a time do so in the order of their keys.
+    is_in_order: bool,
     /// Nothing is allocated at this page or behind it.
     ceiling: PageNumber,
     /// Pages that are written while the transaction goes on, if it has them written.
@@ -115,6 +121,7 @@ impl TxnPages {
             is_alone: false,
             direct_bytes: 0,
             appends: false,
+            is_in_order: false,
             ceiling: PageNumber::MAX,
             ahead: None,
             arriving: None,
@@ -131,10 +138,12 @@ impl TxnPages {
     /// From now on, leaves that are left behind are written at once: the commit will write all pages
     /// itself.
     pub(crate) fn write_ahead(&mut self) {
-        let ahead = self.ahead.get_or_insert_with(|| Ahead::new(&self.engine));
-        if !self.appends {
-            ahead.ready_memory();
-        }
+        self.ahead.get_or_insert_with(|| Ahead::new(&self.engine));
+    }
+
+    /// Says whether the entries that come next, many at a time, do so in the order of their keys.
+    pub(crate) fn expect_order(&mut self, is_in_order: bool) {
+        self.is_in_order = is_in_order;
     }
 
     /// Waits for what is written ahead. Before the pages are handed to others.
@@ -147,20 +156,29 @@ impl TxnPages {
         let pin = crossbeam_epoch::pin();
         let mut pages = Vec::with_capacity(finished.len());
         for page in finished {
-            // It may have changed its owner, or stand under a savepoint.
-            let is_private = self
-                .slot(page)
-                .is_some_and(|slot| slot.birth == self.version);
-            if is_private && let Some(slot) = self.drop_slot(page) {
+            // The number may have gone to another page since, or stand under a savepoint. (A branch
+            // has to wait for its children: invariant 3.)
+            let is_leaf = self.slot(page).is_some_and(|slot| {
+                let is_node = slot.birth == self.version && !slot.frame.is_run();
+                is_node && page::level(&slot.frame) == 0
+            });
+            if is_leaf && let Some(slot) = self.drop_slot(page) {
                 let cell = &self.engine.pager.entry(page).frame;
                 cell.replace(Some(slot.frame.share()), &pin);
                 pages.push(page);
             }
         }
-        if let Some(ahead) = &self.ahead
+        // What leaves the cells meanwhile is to be used again.
+        drop(pin);
+        let is_streamed = self.appends || self.is_in_order;
+        if let Some(ahead) = &mut self.ahead
             && !pages.is_empty()
         {
-            self.engine.hand_over(ahead.job(pages, self.appends));
+            if !is_streamed {
+                ahead.ready_memory();
+            }
+            let job = ahead.job(pages, is_streamed);
+            self.engine.hand_over(job);
         }
     }
 
@@ -308,6 +326,11 @@ impl TxnPages {
         if self.slab_bytes > self.spill_above_bytes {
             self.spill()?;
         }
+        if self.slab_bytes > MANY_BYTES
+            && let Some(ahead) = &mut self.ahead
+        {
+            ahead.ready_memory();
+        }
         if let Some(page) = self.recycled.pop() {
             return Ok(page);
         }
@@ -359,12 +382,18 @@ impl TxnPages {
     fn reload(&mut self, page: PageNumber) -> Result<()> {
         self.wait_for_ahead();
         let pager = &self.engine.pager;
-        let entry = pager.entry(page);
-        let frame = pager.read_verified(&PageRef { page, checksum: 0 }, entry, 0)?;
+        let target = PageRef { page, checksum: 0 };
+        let frame = pager.read_verified(&target, pager.entry(page), self.version)?;
+        self.take_back(page, frame);
+        Ok(())
+    }
+
+    /// A private page is in the slab again, and nowhere else.
+    fn take_back(&mut self, page: PageNumber, frame: Unique) {
+        self.wait_for_ahead();
         let pin = crossbeam_epoch::pin();
         self.engine.pager.forget(page, &pin);
-        self.put_slot(page, Unique::copy_of(&frame, self.version, false));
-        Ok(())
+        self.put_slot(page, frame);
     }
 
     /// Writes private pages early, those that were not changed lately first (invariant 3).
@@ -377,6 +406,10 @@ impl TxnPages {
             for level in 0..=u8::MAX {
                 if self.slab_bytes <= target {
                     return Ok(());
+                }
+                if level > 0 {
+                    // Its leaves may be under way (invariant 3).
+                    self.wait_for_ahead();
                 }
                 let pages = self.spillable(level, ignore_touched, self.slab_bytes - target);
                 if !pages.is_empty() {
@@ -616,12 +649,13 @@ impl WritePages for TxnPages {
                 None => {
                     let bytes = self.engine.pager.hold(target)?;
                     let birth = page::birth(&bytes);
+                    let copy = Unique::copy_of(&bytes, version, false);
+                    drop(bytes);
                     if birth == version {
-                        drop(bytes);
-                        self.reload(target.page)?;
+                        self.take_back(target.page, copy);
                         return Ok(target.page);
                     }
-                    (Unique::copy_of(&bytes, version, false), birth)
+                    (copy, birth)
                 }
             },
         };
@@ -682,13 +716,7 @@ impl WritePages for TxnPages {
     }
 
     fn finished(&mut self, leaf: PageNumber) {
-        let Some(ahead) = &mut self.ahead else {
-            return;
-        };
-        if !self.appends {
-            ahead.ready_memory();
-        }
-        if let Some(leaves) = ahead.note(leaf) {
+        if let Some(leaves) = self.ahead.as_mut().and_then(|ahead| ahead.note(leaf)) {
             self.hand_over(leaves);
         }
     }

@@ -98,8 +98,8 @@ impl<'a> LongValue<'a> {
         self.pager.copy_run_behind(&self.run, Some(before), 0, into)
     }
 
-    /// The value as it lies in the map, checked. `before` as above. `None`: it has to be copied.
-    pub(crate) fn show(&self, before: u64) -> Result<Option<&'a [u8]>> {
+    /// Shows the value in the map, checked. `before` as above. False: it has to be copied.
+    pub(crate) fn show(&self, before: u64) -> Result<bool> {
         self.pager.show_run(&self.run, before)
     }
 
@@ -108,8 +108,10 @@ impl<'a> LongValue<'a> {
         self.pager.shown_run(&self.run)
     }
 
-    /// The reader of a stream goes on behind the value.
-    pub(crate) fn leave(&self) {
-        self.pager.leave_run(&self.run);
+    /// The reader who was shown the value goes on at another, or nowhere.
+    pub(crate) fn leave(&self, next: Option<&RunRef>) {
+        if !next.is_some_and(|next| self.pager.is_one_stream(&self.run, next)) {
+            self.pager.leave_stream(&self.run);
+        }
     }
 }
