@@ -78,6 +78,16 @@ fn every_protection_stands_where_the_list_says() {
 fn copy(from: &Path, to: &Path) {
     if from.is_dir() {
         std::fs::create_dir_all(to).unwrap();
+        // What an earlier run has copied may be gone.
+        for entry in std::fs::read_dir(to).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_name() != "target" && !from.join(entry.file_name()).exists() {
+                match entry.path() {
+                    path if path.is_dir() => std::fs::remove_dir_all(path).unwrap(),
+                    path => std::fs::remove_file(path).unwrap(),
+                }
+            }
+        }
         for entry in std::fs::read_dir(from).unwrap() {
             let entry = entry.unwrap();
             if entry.file_name() != "target" {
