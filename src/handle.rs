@@ -6,7 +6,7 @@ use crate::Result;
 use crate::blob::Uploads;
 use crate::clock::Forward;
 use crate::collection::catalog::Catalog;
-use crate::collection::documents::Ids;
+use crate::collection::new_id::Ids;
 use crate::hot::HotTier;
 use crate::keys::expiry;
 use crate::keys::sweeper::Alarm;

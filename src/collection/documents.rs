@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use super::catalog;
+use super::incoming::{Incoming, checked, checked_fields, declared_id, given_id};
 use super::index::{self, MAX_ID_BYTES, agree, cut, entry, split, unique_values, unreadable};
 use super::meta::{IndexMeta, Meta};
 use super::patch::Patch;
@@ -20,8 +21,8 @@ use crate::keys::expiry;
 use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
 use crate::value::{
-    Document, DocumentId, EncodedFields, FieldType, MAX_DEPTH, Object, Raw, Uuid, Value, decode_id,
-    encode, encode_fields,
+    Document, DocumentId, EncodedFields, FieldType, Object, Raw, Value, decode_id, encode,
+    encode_fields,
 };
 use crate::{Error, Result};
 
@@ -132,21 +133,6 @@ fn not_found(meta: &Meta, key: &[u8]) -> Error {
 pub(crate) enum IfThere {
     Refuse,
     Replace,
-}
-
-/// A document to store.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    /// The id, for a document that does not have it as a field. Else it is the field `id`, or is
-    /// made.
-    pub id: Option<Value>,
-    pub fields: Object,
-}
-
-impl From<Object> for Incoming {
-    fn from(fields: Object) -> Self {
-        Incoming { id: None, fields }
-    }
 }
 
 /// Stores a document. Gives it an id if it has none.
@@ -329,136 +315,6 @@ fn stored(tx: &WriteTransaction, meta: &Meta, key: &[u8]) -> Result<Option<Vec<u
         return Ok(None);
     };
     Ok(view.get(key)?.map(|bytes| bytes.to_vec()))
-}
-
-/// The type of the field `id`, if the schema has it.
-fn declared_id(meta: &Meta) -> Option<FieldType> {
-    let field = meta.schema.fields.iter().find(|field| field.path == "id");
-    field.map(|field| field.kind)
-}
-
-/// The id that a document comes with, as its field.
-fn given_id(meta: &Meta, fields: &Object) -> Option<Value> {
-    let id = fields.get("id").filter(|id| !id.is_null())?.clone();
-    Some(match (declared_id(meta), &id) {
-        (Some(kind), _) => id.fitted(kind),
-        // `serde` hands a UUID over as bytes.
-        (None, Value::Bytes(_)) => id.fitted(FieldType::Uuid),
-        (None, _) => id,
-    })
-}
-
-/// The fields as they are stored, and the id.
-fn checked(tx: &WriteTransaction, meta: &Meta, incoming: Incoming) -> Result<(Value, Object)> {
-    let mut fields = incoming.fields;
-    if let Some(id) = incoming.id {
-        fields.remove("id");
-        return Ok((id, checked_fields(meta, fields)?));
-    }
-    let declared = declared_id(meta);
-    let id = match given_id(meta, &fields) {
-        Some(id) => id,
-        None => new_id(tx, meta, declared)?,
-    };
-    // A strict schema without a field `id` still takes an id; it is kept in the key alone.
-    if declared.is_some() || (!meta.schema.strict && fields.get("id").is_some()) {
-        fields.insert("id", id.clone());
-    } else {
-        fields.remove("id");
-    }
-    Ok((id, checked_fields(meta, fields)?))
-}
-
-/// Ids of documents that came without one: in the order of their making, so that they are added
-/// at the end of the tree.
-fn new_id(tx: &WriteTransaction, meta: &Meta, kind: Option<FieldType>) -> Result<Value> {
-    if kind == Some(FieldType::Int) {
-        return next_number(tx, meta);
-    }
-    let id = tx.handle().ids.next(tx.now_ms());
-    Ok(match kind {
-        Some(FieldType::String) => Value::String(id.to_string()),
-        _ => Value::Uuid(id),
-    })
-}
-
-fn next_number(tx: &WriteTransaction, meta: &Meta) -> Result<Value> {
-    let Some(view) = tx.system_view(&meta.documents_tree) else {
-        return Ok(Value::Int(1));
-    };
-    let mut cursor = view.cursor();
-    let greatest = key_of(meta, &Value::Int(i64::MAX))?;
-    let last = match cursor.seek_back(&greatest)? {
-        true => decode_id(cursor.key()).and_then(|id| id.as_int()),
-        false => None,
-    };
-    let next = last.unwrap_or(0).max(0).checked_add(1);
-    next.map(Value::Int).ok_or_else(|| Error::BadQuery {
-        reason: "the greatest number is taken as an id; give the document one".to_string(),
-    })
-}
-
-/// Checks fields against the schema, and fills in defaults.
-fn checked_fields(meta: &Meta, mut fields: Object) -> Result<Object> {
-    for field in &meta.schema.fields {
-        let value = fields.get_path(&field.path);
-        let fitted = match (value, &field.default) {
-            (None, Some(default)) => Some(default.clone()),
-            (Some(value), _) if !takes(field.kind, value) => Some(value.clone().fitted(field.kind)),
-            (Some(value), _) if field.kind == FieldType::Float => {
-                Some(value.clone().fitted(field.kind))
-            }
-            _ => None,
-        };
-        if let Some(fitted) = fitted {
-            fields.set_path(&field.path, fitted);
-        }
-        let value = fields.get_path(&field.path);
-        if field.required && value.is_none_or(Value::is_null) {
-            return Err(Error::MissingField {
-                collection: meta.name.to_string(),
-                field: field.path.clone(),
-            });
-        }
-        if let Some(value) = value
-            && !takes(field.kind, value)
-        {
-            return Err(Error::WrongType {
-                collection: meta.name.to_string(),
-                field: field.path.clone(),
-                expected: field.kind.name(),
-                found: value.type_name(),
-                value: value.brief(),
-            });
-        }
-    }
-    for (name, value) in fields.iter() {
-        if meta.schema.strict && !is_declared(meta, name) {
-            return Err(Error::UnknownField {
-                collection: meta.name.to_string(),
-                field: name.to_string(),
-                value: value.brief(),
-            });
-        }
-        if !value.is_shallow(MAX_DEPTH - 1) {
-            return Err(Error::WrongType {
-                collection: meta.name.to_string(),
-                field: name.to_string(),
-                expected: "values nested at most 64 levels deep",
-                found: value.type_name(),
-                value: "…".to_string(),
-            });
-        }
-    }
-    Ok(fields)
-}
-
-fn is_declared(meta: &Meta, name: &str) -> bool {
-    let mut fields = meta.schema.fields.iter();
-    fields.any(|field| {
-        let rest = field.path.strip_prefix(name);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    })
 }
 
 /// Invariant 1: the document, its index entries, its expiry.
@@ -663,41 +519,6 @@ fn is_same(
     })
 }
 
-/// Makes ids that grow: UUIDs of version 7, with the time of the transaction in front.
-#[derive(Debug, Default)]
-pub(crate) struct Ids {
-    last: crate::sync::Mutex<Last>,
-}
-
-#[derive(Debug, Default)]
-struct Last {
-    millisecond: u64,
-    /// The 74 bits behind the time.
-    rest: u128,
-}
-
-impl Ids {
-    pub(crate) fn next(&self, now_ms: u64) -> Uuid {
-        const REST_BITS: u32 = 74;
-        let random = Uuid::new_v4().as_u128() >> (128 - 48);
-        let mut last = self.last.lock();
-        if now_ms > last.millisecond {
-            last.millisecond = now_ms;
-            last.rest = random << 25;
-        } else {
-            // In the same millisecond a random step: in order, and hard to guess.
-            last.rest += (random & 0xffff_ffff) + 1;
-        }
-        if last.rest >> REST_BITS > 0 {
-            last.millisecond += 1;
-            last.rest = random;
-        }
-        let time = u128::from(last.millisecond) & ((1 << 48) - 1);
-        let (high, low) = (last.rest >> 62, last.rest & ((1 << 62) - 1));
-        Uuid::from_u128(time << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
-    }
-}
-
 /// All documents, one by one, in the order of their ids: used to build indexes and to check.
 pub(super) fn some_after(
     moment: &impl Moment,
@@ -710,21 +531,4 @@ pub(super) fn some_after(
     };
     let bounds = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
     view.range::<&[u8]>(bounds).take(limit).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn new_ids_grow_and_are_of_version_7() {
-        let ids = Ids::default();
-        let mut last = Uuid::nil();
-        for i in 0..20_000u64 {
-            let id = ids.next(1_700_000_000_000 + i / 500);
-            assert!(id > last);
-            assert_eq!((id.get_version_num(), id.as_u128() >> 62 & 3), (7, 2));
-            last = id;
-        }
-    }
 }

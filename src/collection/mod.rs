@@ -3,6 +3,7 @@
 //! ```text
 //! api, build            what users call; indexes on filled collections
 //!   documents, check    a document with everything that belongs to it
+//!     incoming, new_id  what comes to be stored, and its id
 //!     index, catalog    entries of an index; which collections there are
 //!       meta, schema    what a collection is
 //! ```
@@ -12,8 +13,10 @@ mod build;
 pub(crate) mod catalog;
 mod check;
 pub(crate) mod documents;
+pub(crate) mod incoming;
 pub(crate) mod index;
 pub(crate) mod meta;
+pub(crate) mod new_id;
 pub(crate) mod patch;
 mod schema;
 

@@ -5,7 +5,7 @@
 //! happens to look like that is put into one more: `{"$object": {"$uuid": "..."}}`.
 
 use crate::collection::Schema;
-use crate::collection::documents::Incoming;
+use crate::collection::incoming::Incoming;
 use crate::value::{Document, FieldType, Object, Timestamp, Uuid, Value};
 use crate::{Error, Result};
 

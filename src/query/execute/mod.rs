@@ -6,6 +6,9 @@
 //!    from wherever it is called.
 //! 2. Rows come in the order of their keys ([`row_key`]), whatever the plan.
 
+mod gather;
+mod rows;
+
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
@@ -20,8 +23,10 @@ use crate::collection::meta::Meta;
 use crate::moment::Moment;
 use crate::txn::cursor::TreeCursor;
 use crate::txn::view::{TreeView, after_prefix};
-use crate::value::{Raw, encode, encode_missing};
 use crate::{Error, Result};
+
+use self::gather::Gathering;
+use self::rows::{Row, row_key};
 
 /// Documents that are looked up at once.
 const GROUP: usize = 32;
@@ -56,42 +61,6 @@ impl Spec<'_> {
     }
 }
 
-/// The bytes that rows are ordered by: the values of the fields of `order_by` and the id, inverted
-/// where the order is descending.
-fn row_key(
-    reader: &RowReader,
-    order: &[(String, bool)],
-    id: &[u8],
-    document: &[u8],
-) -> Result<Vec<u8>, crate::value::Fault> {
-    let mut key = Vec::new();
-    let mut is_backwards = false;
-    for (field, ascending) in order {
-        let start = key.len();
-        match reader.find(document, field)? {
-            Raw::Missing => encode_missing(&mut key),
-            raw => encode(&raw.to_value(crate::value::MAX_DEPTH)?, &mut key),
-        }
-        is_backwards = !ascending;
-        if is_backwards {
-            invert(&mut key, start);
-        }
-    }
-    let start = key.len();
-    key.extend_from_slice(id);
-    if is_backwards {
-        invert(&mut key, start);
-    }
-    Ok(key)
-}
-
-/// No encoding is the beginning of another, so inverting all bytes turns the order round.
-pub(super) fn invert(key: &mut [u8], start: usize) {
-    for byte in key.iter_mut().skip(start) {
-        *byte = !*byte;
-    }
-}
-
 /// Where the next candidate is: after a key, or at it.
 #[derive(Debug, Clone)]
 struct Place {
@@ -107,27 +76,6 @@ enum State {
     Fetching { ids: IdList, next: usize },
     Sorted(VecDeque<Row>),
     Done,
-}
-
-#[derive(Debug, Default)]
-struct Gathering {
-    way: usize,
-    access: usize,
-    range: usize,
-    from: Option<Place>,
-    /// Ids of the present access.
-    present: IdList,
-    /// Ids that the accesses of this way before had in common, in order.
-    common: Option<IdList>,
-    all: IdList,
-}
-
-/// A row on its way through a sort. Compares by its key.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Row {
-    key: Vec<u8>,
-    id: Vec<u8>,
-    document: Vec<u8>,
 }
 
 /// A query that is being run.
@@ -463,37 +411,6 @@ impl<'q> Execution<'q> {
         })
     }
 
-    /// Reads all entries that were cut to the same values and puts their rows in order.
-    fn take_group(
-        &mut self,
-        cursor: &mut TreeCursor<'_>,
-        values: &[u8],
-        descending: bool,
-        documents: &TreeView<'_>,
-    ) -> Result<bool> {
-        let mut rows = Vec::new();
-        let mut there = true;
-        while there {
-            let Some((own, id)) = split(cursor.key()) else {
-                return Err(self.bad_entry());
-            };
-            if own != values {
-                break;
-            }
-            let document = self.document(documents, id)?.to_vec();
-            let key = row_key(&self.reader, &self.spec.order, id, &document);
-            rows.push(Row {
-                key: key.map_err(|fault| unreadable(&self.meta, fault.0))?,
-                id: id.to_vec(),
-                document,
-            });
-            there = step(cursor, descending)?;
-        }
-        rows.sort();
-        self.pending.extend(rows);
-        Ok(there)
-    }
-
     fn document<'m>(&self, documents: &TreeView<'m>, id: &[u8]) -> Result<crate::ValueRef<'m>> {
         documents.get(id)?.ok_or_else(|| self.missing_document())
     }
@@ -510,89 +427,6 @@ impl<'q> Execution<'q> {
             what: format!("an index of the collection {:?}", self.meta.name),
             reason: "an entry is too short for its id",
         }
-    }
-
-    fn gather(&mut self, moment: &impl Moment, mut at: Gathering, budget: usize) -> Result<State> {
-        let Source::Ids(ways) = &self.plan.source else {
-            return Ok(State::Done);
-        };
-        // A step through an index costs a tenth of a look at a document.
-        let mut left = budget.saturating_mul(10);
-        while let Some(way) = ways.get(at.way) {
-            let Some(access) = way.get(at.access) else {
-                at.end_of_way();
-                continue;
-            };
-            let view = self.index_view(moment, access.index);
-            let (Some(bounds), Some(view)) = (access.ranges.get(at.range), view) else {
-                at.end_of_access();
-                continue;
-            };
-            let mut cursor = view.cursor_in::<Vec<u8>>(&bounds.low..&bounds.high);
-            let mut there = start(&mut cursor, at.from.take().as_ref(), false)?;
-            while there {
-                let key = cursor.key();
-                if left == 0 {
-                    at.from = Some(Place {
-                        key: key.to_vec(),
-                        is_included: true,
-                    });
-                    return Ok(State::Gathering(at));
-                }
-                left -= 1;
-                let (_, id) = split(key).ok_or_else(|| self.bad_entry())?;
-                at.present.push(id);
-                there = cursor.next()?;
-            }
-            at.range += 1;
-        }
-        let mut ids = at.all;
-        ids.sort();
-        Ok(State::Fetching { ids, next: 0 })
-    }
-
-    fn fetch_some(
-        &mut self,
-        moment: &impl Moment,
-        ids: IdList,
-        next: usize,
-        budget: usize,
-        sink: &mut Sink<'_>,
-    ) -> Result<State> {
-        let Some(documents) = moment.system_view(&self.meta.documents_tree) else {
-            return Ok(State::Done);
-        };
-        let end = next.saturating_add(budget).min(ids.len());
-        let mut next = next;
-        while next < end {
-            let group = next.saturating_add(self.wanted_at_once()).min(end);
-            if !self.consider_all(moment, &documents, ids.slice(next..group), sink)? {
-                return Ok(State::Done);
-            }
-            next = group;
-        }
-        Ok(if next < ids.len() {
-            State::Fetching { ids, next }
-        } else {
-            self.found_all()
-        })
-    }
-
-    fn emit_sorted(
-        &mut self,
-        mut rows: VecDeque<Row>,
-        budget: usize,
-        sink: &mut Sink<'_>,
-    ) -> Result<State> {
-        for _ in 0..budget {
-            let Some(row) = rows.pop_front() else {
-                return Ok(State::Done);
-            };
-            if !self.emit(&row.id, &row.document, sink)? {
-                return Ok(State::Done);
-            }
-        }
-        Ok(State::Sorted(rows))
     }
 
     /// Looks at a candidate. Says whether more are wanted.
@@ -630,26 +464,6 @@ impl<'q> Execution<'q> {
         Ok(true)
     }
 
-    /// Keeps no more rows than are wanted.
-    fn sort_in(&mut self, key: Vec<u8>, id: &[u8], document: &[u8]) {
-        let wanted = { self.spec.limit }
-            .and_then(|limit| limit.checked_add(self.spec.offset))
-            .map(|rows| usize::try_from(rows).unwrap_or(usize::MAX));
-        if wanted.is_some_and(|wanted| self.sorter.len() >= wanted) {
-            match self.sorter.peek() {
-                Some(last) if key < last.key => {
-                    self.sorter.pop();
-                }
-                _ => return,
-            }
-        }
-        self.sorter.push(Row {
-            key,
-            id: id.to_vec(),
-            document: document.to_vec(),
-        });
-    }
-
     fn emit(&mut self, id: &[u8], document: &[u8], sink: &mut Sink<'_>) -> Result<bool> {
         if self.offset_left > 0 {
             self.offset_left -= 1;
@@ -663,52 +477,6 @@ impl<'q> Execution<'q> {
         }
         sink(id, document)?;
         Ok(self.limit_left != Some(0))
-    }
-
-    /// A cursor that stands behind a row.
-    pub(crate) fn cursor_behind(&self, id: &[u8], document: &[u8]) -> Result<Cursor> {
-        let mut values = Vec::new();
-        for (field, _) in &self.spec.order {
-            let raw = self.reader.find(document, field);
-            let raw = raw.map_err(|fault| unreadable(&self.meta, fault.0))?;
-            match raw {
-                Raw::Missing => encode_missing(&mut values),
-                raw => {
-                    let value = raw.to_value(crate::value::MAX_DEPTH);
-                    encode(
-                        &value.map_err(|fault| unreadable(&self.meta, fault.0))?,
-                        &mut values,
-                    );
-                }
-            }
-        }
-        let inverted = row_key(&self.reader, &self.spec.order, id, document);
-        let key = inverted.map_err(|fault| unreadable(&self.meta, fault.0))?;
-        Ok(Cursor::new(&self.spec.order, values, id.to_vec(), key))
-    }
-}
-
-impl Gathering {
-    fn end_of_access(&mut self) {
-        let mut present = std::mem::take(&mut self.present);
-        present.sort();
-        self.common = Some(match self.common.take() {
-            None => present,
-            Some(common) => common.in_both(&present),
-        });
-        self.access += 1;
-        self.range = 0;
-    }
-
-    fn end_of_way(&mut self) {
-        let found = self.common.take().unwrap_or_default();
-        if self.all.len() == 0 {
-            self.all = found;
-        } else {
-            self.all.append(&found);
-        }
-        self.way += 1;
-        self.access = 0;
     }
 }
 

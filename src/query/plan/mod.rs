@@ -10,18 +10,23 @@
 //! 2. The filter is the last word on each candidate, unless the ranges of the plan are exact.
 //! 3. A plan never misses a row: each way into the filter has an access that covers it.
 
-use std::collections::BTreeMap;
+mod access;
+mod asked;
+
 use std::fmt;
 
-use super::decision::{Decision, Question, WayIn, decide};
+use super::decision::{Decision, Question, decide};
 use super::fields::Fields;
-use super::filter::{Filter, Test};
-use super::ranges::{ByteRange, RangeSet, all_strings, element, may_be_part_of_string, values_of};
-use crate::collection::index::{ELEMENT, LIMIT_BYTES, WHOLE};
+use super::filter::Test;
+use super::ranges::ByteRange;
+use crate::collection::index::WHOLE;
 use crate::collection::meta::{IndexMeta, Meta};
 use crate::moment::Moment;
-use crate::txn::view::after_prefix;
 use crate::{Error, Result};
+
+pub(crate) use self::access::Access;
+use self::access::merged;
+use self::asked::{implies, is_contradiction};
 
 /// Nanoseconds, about: a step through an index, a document by its id, a step through documents.
 const ENTRY_COST: f64 = 70.0;
@@ -39,25 +44,6 @@ pub(crate) struct Wanted<'w> {
     pub first_rows: Option<u64>,
     /// So many of them are only to be passed over.
     pub offset: u64,
-}
-
-/// Entries of one index.
-#[derive(Debug, Clone)]
-pub(crate) struct Access {
-    /// Position in the collection's list.
-    pub index: usize,
-    /// Full keys, sorted, apart from one another.
-    pub ranges: Vec<ByteRange>,
-    pub count: u64,
-    /// The entries of these ranges are those of the rows that pass the way's answers, and no others.
-    pub is_exact: bool,
-    /// Within one range, entries are in the order of ids.
-    pub is_by_id: bool,
-    /// The encodings of the leading fields of the index that have one value.
-    points: Vec<Vec<u8>>,
-    /// What the entries begin with, before the fields that the order was asked for.
-    pub prefix: Vec<u8>,
-    is_whole: bool,
 }
 
 /// How the candidates are found.
@@ -412,154 +398,6 @@ impl<M: Moment> Planner<'_, M> {
             is_whole: true,
         }))
     }
-
-    /// All accesses that cover a way.
-    fn accesses(&self, questions: &[Question], way: &WayIn) -> Result<Vec<Access>> {
-        let asked = Asked::new(questions, way);
-        let mut accesses = Vec::new();
-        for (position, index) in self.meta.indexes.iter().enumerate() {
-            if !index.is_ready() || !implies(questions, way, index.index.only.as_ref()) {
-                continue;
-            }
-            if let Some(access) = self.whole_access(position, index, &asked)? {
-                accesses.push(access);
-            }
-            if index.has_elements()
-                && let Some(path) = index.index.paths.first()
-            {
-                for value in asked.elements_of(path) {
-                    let access = self.element_access(position, index, value, way.len())?;
-                    accesses.extend(access);
-                }
-            }
-        }
-        Ok(accesses)
-    }
-
-    fn whole_access(
-        &self,
-        position: usize,
-        index: &IndexMeta,
-        asked: &Asked<'_>,
-    ) -> Result<Option<Access>> {
-        let mut prefix = vec![WHOLE];
-        let mut covered = 0;
-        let mut points = Vec::new();
-        let mut ranges = None;
-        for path in &index.index.paths {
-            let Some((set, answers)) = asked.sets.get(path.as_str()) else {
-                break;
-            };
-            covered += answers;
-            if let Some(point) = &set.point {
-                prefix.extend_from_slice(point);
-                points.push(point.clone());
-                continue;
-            }
-            let within = |bytes: &[u8]| [&prefix[..], bytes].concat();
-            let full = set.ranges.iter().map(|range| ByteRange {
-                low: within(&range.low),
-                high: within(&range.high),
-            });
-            ranges = Some(full.collect::<Vec<_>>());
-            break;
-        }
-        if covered == 0 {
-            return Ok(None);
-        }
-        let ranges = ranges.unwrap_or_else(|| vec![ByteRange::prefix(prefix)]);
-        let is_short = |range: &ByteRange| range.low.len().max(range.high.len()) < LIMIT_BYTES;
-        let is_within_limit = ranges.iter().all(is_short);
-        let is_exact = covered == asked.answers && is_within_limit;
-        let ranges = merged(ranges.into_iter().map(cut_range).collect());
-        Ok(Some(Access {
-            index: position,
-            count: self.count(index, &ranges)?,
-            is_by_id: points.len() == index.paths.len() && is_within_limit,
-            ranges,
-            is_exact,
-            points,
-            prefix: Vec::new(),
-            is_whole: true,
-        }))
-    }
-
-    /// Documents with an array that has the element. Strings that contain it as a part are found
-    /// among all strings, of which there are none where arrays are.
-    fn element_access(
-        &self,
-        position: usize,
-        index: &IndexMeta,
-        value: &crate::value::Value,
-        answers: usize,
-    ) -> Result<Option<Access>> {
-        let Some(bytes) = element(value) else {
-            return Ok(None);
-        };
-        let mut key = vec![ELEMENT];
-        key.extend_from_slice(&bytes);
-        let mut is_exact = answers == 1 && key.len() < LIMIT_BYTES;
-        let mut is_by_id = key.len() < LIMIT_BYTES;
-        key.truncate(LIMIT_BYTES);
-        let mut ranges = vec![ByteRange::prefix(key)];
-        if may_be_part_of_string(value) {
-            let strings = all_strings();
-            let strings = ByteRange {
-                low: [&[WHOLE], &strings.low[..]].concat(),
-                high: [&[WHOLE], &strings.high[..]].concat(),
-            };
-            if self.count(index, std::slice::from_ref(&strings))? > 0 {
-                ranges.push(strings);
-                is_exact = false;
-                is_by_id = false;
-            }
-        }
-        let ranges = merged(ranges);
-        Ok(Some(Access {
-            index: position,
-            count: self.count(index, &ranges)?,
-            ranges,
-            is_exact,
-            is_by_id,
-            points: Vec::new(),
-            prefix: Vec::new(),
-            is_whole: false,
-        }))
-    }
-
-    fn count(&self, index: &IndexMeta, ranges: &[ByteRange]) -> Result<u64> {
-        let Some(view) = self.moment.system_view(&index.tree) else {
-            return Ok(0);
-        };
-        let mut count = 0;
-        for range in ranges {
-            count += view.count::<Vec<u8>>(&range.low..&range.high)?;
-        }
-        Ok(count)
-    }
-
-    /// The cheapest access of a way, or two of them whose ids are intersected.
-    fn best_of(&self, accesses: &[Access]) -> Result<Option<Vec<Access>>> {
-        let mut sorted: Vec<&Access> = accesses.iter().collect();
-        sorted.sort_by_key(|access| (access.count, !access.is_exact));
-        let Some(first) = sorted.first() else {
-            return Ok(None);
-        };
-        let alone = first.count as f64 * (ENTRY_COST + FETCH_COST);
-        // Another index narrows it down; the same one would say the same again.
-        let second = { sorted.iter().skip(1) }.find(|other| other.index != first.index);
-        if let Some(second) = second
-            && !first.is_exact
-        {
-            let pair = vec![(*first).clone(), (*second).clone()];
-            let both = (first.count + second.count) as f64 * (ENTRY_COST + SORT_ID_COST)
-                + self.met(&pair) as f64 * FETCH_COST;
-            if both < alone {
-                return Ok(Some(pair));
-            }
-        }
-        Ok(Some(vec![(*first).clone()]))
-    }
 }
 
 fn cheapest(plans: Vec<(f64, Plan)>) -> Plan {
@@ -588,114 +426,6 @@ pub(crate) fn whole_part() -> ByteRange {
         low: vec![WHOLE],
         high: vec![WHOLE + 1],
     }
-}
-
-fn merged(mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {
-    ranges.retain(|range| range.low < range.high);
-    ranges.sort();
-    let mut merged: Vec<ByteRange> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if last.high >= range.low => {
-                if range.high > last.high {
-                    last.high = range.high;
-                }
-            }
-            _ => merged.push(range),
-        }
-    }
-    merged
-}
-
-/// Bounds longer than entries can be are widened to what the entries were cut to.
-fn cut_range(mut range: ByteRange) -> ByteRange {
-    range.low.truncate(LIMIT_BYTES);
-    if range.high.len() > LIMIT_BYTES {
-        range.high.truncate(LIMIT_BYTES);
-        range.high = after_prefix(&range.high).unwrap_or_else(|| vec![WHOLE + 1]);
-    }
-    range
-}
-
-/// What a way asks of each field.
-struct Asked<'q> {
-    /// The values that are left of a field, and how many answers say so.
-    sets: BTreeMap<&'q str, (RangeSet, usize)>,
-    elements: Vec<(&'q str, &'q crate::value::Value)>,
-    answers: usize,
-}
-
-impl<'q> Asked<'q> {
-    fn new(questions: &'q [Question], way: &WayIn) -> Self {
-        let mut asked = Asked {
-            sets: BTreeMap::new(),
-            elements: Vec::new(),
-            answers: way.len(),
-        };
-        for (question, answer) in answered(questions, way) {
-            if let Some(set) = values_of(&question.test, answer) {
-                let known = asked.sets.entry(&question.field);
-                let (all, answers) = known.or_insert_with(|| (RangeSet::everything(), 0));
-                *all = all.intersect(&set);
-                *answers += 1;
-            }
-            if let (Test::Contains(value), true) = (&question.test, answer) {
-                asked.elements.push((&question.field, value));
-            }
-        }
-        asked
-    }
-
-    fn elements_of<'a>(
-        &'a self,
-        path: &'a str,
-    ) -> impl Iterator<Item = &'q crate::value::Value> + 'a {
-        let elements = self.elements.iter();
-        elements
-            .filter(move |(field, _)| *field == path)
-            .map(|(_, value)| *value)
-    }
-}
-
-fn answered<'q>(
-    questions: &'q [Question],
-    way: &WayIn,
-) -> impl Iterator<Item = (&'q Question, bool)> {
-    way.iter()
-        .filter_map(|(number, answer)| Some((questions.get(*number)?, *answer)))
-}
-
-/// Whether no value can give these answers.
-fn is_contradiction(questions: &[Question], way: &WayIn) -> bool {
-    let asked = Asked::new(questions, way);
-    asked.sets.values().any(|(set, _)| set.ranges.is_empty())
-}
-
-/// Whether all rows that a way finds are in an index with this condition: the way gives the same
-/// answers, or narrower ones.
-fn implies(questions: &[Question], way: &WayIn, only: Option<&Filter>) -> bool {
-    let Some(filter) = only else { return true };
-    let Some(condition) = decide(&|fields| filter.0.holds(fields)) else {
-        return false;
-    };
-    let asked = Asked::new(questions, way);
-    condition.ways.iter().any(|needed| {
-        answered(&condition.questions, needed).all(|(question, answer)| {
-            let is_given = answered(questions, way)
-                .any(|(given, given_answer)| given == question && given_answer == answer);
-            is_given || is_narrower(&asked, question, answer)
-        })
-    })
-}
-
-fn is_narrower(asked: &Asked<'_>, question: &Question, answer: bool) -> bool {
-    let (Some((set, _)), Some(needed)) = (
-        asked.sets.get(question.field.as_str()),
-        values_of(&question.test, answer),
-    ) else {
-        return false;
-    };
-    set.intersect(&needed).ranges == set.ranges
 }
 
 impl Plan {

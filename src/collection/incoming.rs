@@ -1,0 +1,128 @@
+//! What comes to be stored: its id, and its fields checked against the schema.
+
+use super::meta::Meta;
+use super::new_id::new_id;
+use super::schema::takes;
+use crate::txn::write::WriteTransaction;
+use crate::value::{FieldType, MAX_DEPTH, Object, Value};
+use crate::{Error, Result};
+
+/// A document to store.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// The id, for a document that does not have it as a field. Else it is the field `id`, or is
+    /// made.
+    pub id: Option<Value>,
+    pub fields: Object,
+}
+
+impl From<Object> for Incoming {
+    fn from(fields: Object) -> Self {
+        Incoming { id: None, fields }
+    }
+}
+
+/// The fields as they are stored, and the id.
+pub(super) fn checked(
+    tx: &WriteTransaction,
+    meta: &Meta,
+    incoming: Incoming,
+) -> Result<(Value, Object)> {
+    let mut fields = incoming.fields;
+    if let Some(id) = incoming.id {
+        fields.remove("id");
+        return Ok((id, checked_fields(meta, fields)?));
+    }
+    let declared = declared_id(meta);
+    let id = match given_id(meta, &fields) {
+        Some(id) => id,
+        None => new_id(tx, meta, declared)?,
+    };
+    // A strict schema without a field `id` still takes an id; it is kept in the key alone.
+    if declared.is_some() || (!meta.schema.strict && fields.get("id").is_some()) {
+        fields.insert("id", id.clone());
+    } else {
+        fields.remove("id");
+    }
+    Ok((id, checked_fields(meta, fields)?))
+}
+
+/// The type of the field `id`, if the schema has it.
+pub(super) fn declared_id(meta: &Meta) -> Option<FieldType> {
+    let field = meta.schema.fields.iter().find(|field| field.path == "id");
+    field.map(|field| field.kind)
+}
+
+/// The id that a document comes with, as its field.
+pub(super) fn given_id(meta: &Meta, fields: &Object) -> Option<Value> {
+    let id = fields.get("id").filter(|id| !id.is_null())?.clone();
+    Some(match (declared_id(meta), &id) {
+        (Some(kind), _) => id.fitted(kind),
+        // `serde` hands a UUID over as bytes.
+        (None, Value::Bytes(_)) => id.fitted(FieldType::Uuid),
+        (None, _) => id,
+    })
+}
+
+/// Checks fields against the schema, and fills in defaults.
+pub(super) fn checked_fields(meta: &Meta, mut fields: Object) -> Result<Object> {
+    for field in &meta.schema.fields {
+        let value = fields.get_path(&field.path);
+        let fitted = match (value, &field.default) {
+            (None, Some(default)) => Some(default.clone()),
+            (Some(value), _) if !takes(field.kind, value) => Some(value.clone().fitted(field.kind)),
+            (Some(value), _) if field.kind == FieldType::Float => {
+                Some(value.clone().fitted(field.kind))
+            }
+            _ => None,
+        };
+        if let Some(fitted) = fitted {
+            fields.set_path(&field.path, fitted);
+        }
+        let value = fields.get_path(&field.path);
+        if field.required && value.is_none_or(Value::is_null) {
+            return Err(Error::MissingField {
+                collection: meta.name.to_string(),
+                field: field.path.clone(),
+            });
+        }
+        if let Some(value) = value
+            && !takes(field.kind, value)
+        {
+            return Err(Error::WrongType {
+                collection: meta.name.to_string(),
+                field: field.path.clone(),
+                expected: field.kind.name(),
+                found: value.type_name(),
+                value: value.brief(),
+            });
+        }
+    }
+    for (name, value) in fields.iter() {
+        if meta.schema.strict && !is_declared(meta, name) {
+            return Err(Error::UnknownField {
+                collection: meta.name.to_string(),
+                field: name.to_string(),
+                value: value.brief(),
+            });
+        }
+        if !value.is_shallow(MAX_DEPTH - 1) {
+            return Err(Error::WrongType {
+                collection: meta.name.to_string(),
+                field: name.to_string(),
+                expected: "values nested at most 64 levels deep",
+                found: value.type_name(),
+                value: "…".to_string(),
+            });
+        }
+    }
+    Ok(fields)
+}
+
+fn is_declared(meta: &Meta, name: &str) -> bool {
+    let mut fields = meta.schema.fields.iter();
+    fields.any(|field| {
+        let rest = field.path.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}

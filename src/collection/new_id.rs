@@ -1,0 +1,91 @@
+//! Ids for documents that come without one.
+
+use uuid::Uuid;
+
+use super::documents::key_of;
+use super::meta::Meta;
+use crate::moment::Moment;
+use crate::txn::write::WriteTransaction;
+use crate::value::{FieldType, Value, decode_id};
+use crate::{Error, Result};
+
+/// Ids of documents that came without one: in the order of their making, so that they are added
+/// at the end of the tree.
+pub(super) fn new_id(tx: &WriteTransaction, meta: &Meta, kind: Option<FieldType>) -> Result<Value> {
+    if kind == Some(FieldType::Int) {
+        return next_number(tx, meta);
+    }
+    let id = tx.handle().ids.next(tx.now_ms());
+    Ok(match kind {
+        Some(FieldType::String) => Value::String(id.to_string()),
+        _ => Value::Uuid(id),
+    })
+}
+
+fn next_number(tx: &WriteTransaction, meta: &Meta) -> Result<Value> {
+    let Some(view) = tx.system_view(&meta.documents_tree) else {
+        return Ok(Value::Int(1));
+    };
+    let mut cursor = view.cursor();
+    let greatest = key_of(meta, &Value::Int(i64::MAX))?;
+    let last = match cursor.seek_back(&greatest)? {
+        true => decode_id(cursor.key()).and_then(|id| id.as_int()),
+        false => None,
+    };
+    let next = last.unwrap_or(0).max(0).checked_add(1);
+    next.map(Value::Int).ok_or_else(|| Error::BadQuery {
+        reason: "the greatest number is taken as an id; give the document one".to_string(),
+    })
+}
+
+/// Makes ids that grow: UUIDs of version 7, with the time of the transaction in front.
+#[derive(Debug, Default)]
+pub(crate) struct Ids {
+    last: crate::sync::Mutex<Last>,
+}
+
+#[derive(Debug, Default)]
+struct Last {
+    millisecond: u64,
+    /// The 74 bits behind the time.
+    rest: u128,
+}
+
+impl Ids {
+    pub(crate) fn next(&self, now_ms: u64) -> Uuid {
+        const REST_BITS: u32 = 74;
+        let random = Uuid::new_v4().as_u128() >> (128 - 48);
+        let mut last = self.last.lock();
+        if now_ms > last.millisecond {
+            last.millisecond = now_ms;
+            last.rest = random << 25;
+        } else {
+            // In the same millisecond a random step: in order, and hard to guess.
+            last.rest += (random & 0xffff_ffff) + 1;
+        }
+        if last.rest >> REST_BITS > 0 {
+            last.millisecond += 1;
+            last.rest = random;
+        }
+        let time = u128::from(last.millisecond) & ((1 << 48) - 1);
+        let (high, low) = (last.rest >> 62, last.rest & ((1 << 62) - 1));
+        Uuid::from_u128(time << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_ids_grow_and_are_of_version_7() {
+        let ids = Ids::default();
+        let mut last = Uuid::nil();
+        for i in 0..20_000u64 {
+            let id = ids.next(1_700_000_000_000 + i / 500);
+            assert!(id > last);
+            assert_eq!((id.get_version_num(), id.as_u128() >> 62 & 3), (7, 2));
+            last = id;
+        }
+    }
+}

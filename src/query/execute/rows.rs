@@ -1,0 +1,148 @@
+//! Rows in the order that was asked for.
+
+use std::collections::VecDeque;
+
+use super::{Execution, Sink, State, step};
+use crate::Result;
+use crate::collection::index::{split, unreadable};
+use crate::query::fields::RowReader;
+use crate::query::page::Cursor;
+use crate::txn::cursor::TreeCursor;
+use crate::txn::view::TreeView;
+use crate::value::{Raw, encode, encode_missing};
+
+/// A row on its way through a sort. Compares by its key.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Row {
+    pub key: Vec<u8>,
+    pub id: Vec<u8>,
+    pub document: Vec<u8>,
+}
+
+/// The bytes that rows are ordered by: the values of the fields of `order_by` and the id, inverted
+/// where the order is descending.
+pub(super) fn row_key(
+    reader: &RowReader,
+    order: &[(String, bool)],
+    id: &[u8],
+    document: &[u8],
+) -> Result<Vec<u8>, crate::value::Fault> {
+    let mut key = Vec::new();
+    let mut is_backwards = false;
+    for (field, ascending) in order {
+        let start = key.len();
+        match reader.find(document, field)? {
+            Raw::Missing => encode_missing(&mut key),
+            raw => encode(&raw.to_value(crate::value::MAX_DEPTH)?, &mut key),
+        }
+        is_backwards = !ascending;
+        if is_backwards {
+            invert(&mut key, start);
+        }
+    }
+    let start = key.len();
+    key.extend_from_slice(id);
+    if is_backwards {
+        invert(&mut key, start);
+    }
+    Ok(key)
+}
+
+/// No encoding is the beginning of another, so inverting all bytes turns the order round.
+fn invert(key: &mut [u8], start: usize) {
+    for byte in key.iter_mut().skip(start) {
+        *byte = !*byte;
+    }
+}
+
+impl Execution<'_> {
+    /// Reads all entries that were cut to the same values and puts their rows in order.
+    pub(super) fn take_group(
+        &mut self,
+        cursor: &mut TreeCursor<'_>,
+        values: &[u8],
+        descending: bool,
+        documents: &TreeView<'_>,
+    ) -> Result<bool> {
+        let mut rows = Vec::new();
+        let mut there = true;
+        while there {
+            let Some((own, id)) = split(cursor.key()) else {
+                return Err(self.bad_entry());
+            };
+            if own != values {
+                break;
+            }
+            let document = self.document(documents, id)?.to_vec();
+            let key = row_key(&self.reader, &self.spec.order, id, &document);
+            rows.push(Row {
+                key: key.map_err(|fault| unreadable(&self.meta, fault.0))?,
+                id: id.to_vec(),
+                document,
+            });
+            there = step(cursor, descending)?;
+        }
+        rows.sort();
+        self.pending.extend(rows);
+        Ok(there)
+    }
+
+    pub(super) fn emit_sorted(
+        &mut self,
+        mut rows: VecDeque<Row>,
+        budget: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<State> {
+        for _ in 0..budget {
+            let Some(row) = rows.pop_front() else {
+                return Ok(State::Done);
+            };
+            if !self.emit(&row.id, &row.document, sink)? {
+                return Ok(State::Done);
+            }
+        }
+        Ok(State::Sorted(rows))
+    }
+
+    /// Keeps no more rows than are wanted.
+    pub(super) fn sort_in(&mut self, key: Vec<u8>, id: &[u8], document: &[u8]) {
+        let wanted = { self.spec.limit }
+            .and_then(|limit| limit.checked_add(self.spec.offset))
+            .map(|rows| usize::try_from(rows).unwrap_or(usize::MAX));
+        if wanted.is_some_and(|wanted| self.sorter.len() >= wanted) {
+            match self.sorter.peek() {
+                Some(last) if key < last.key => {
+                    self.sorter.pop();
+                }
+                _ => return,
+            }
+        }
+        self.sorter.push(Row {
+            key,
+            id: id.to_vec(),
+            document: document.to_vec(),
+        });
+    }
+
+    /// A cursor that stands behind a row.
+    pub(crate) fn cursor_behind(&self, id: &[u8], document: &[u8]) -> Result<Cursor> {
+        let mut values = Vec::new();
+        for (field, _) in &self.spec.order {
+            let raw = self.reader.find(document, field);
+            let raw = raw.map_err(|fault| unreadable(&self.meta, fault.0))?;
+            match raw {
+                Raw::Missing => encode_missing(&mut values),
+                raw => {
+                    let value = raw.to_value(crate::value::MAX_DEPTH);
+                    encode(
+                        &value.map_err(|fault| unreadable(&self.meta, fault.0))?,
+                        &mut values,
+                    );
+                }
+            }
+        }
+        let inverted = row_key(&self.reader, &self.spec.order, id, document);
+        let key = inverted.map_err(|fault| unreadable(&self.meta, fault.0))?;
+        Ok(Cursor::new(&self.spec.order, values, id.to_vec(), key))
+    }
+}

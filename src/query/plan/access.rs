@@ -1,0 +1,207 @@
+//! Accesses: ranges of an index that cover a way into the filter.
+
+use super::asked::{Asked, implies};
+use super::{ENTRY_COST, FETCH_COST, Planner, SORT_ID_COST};
+use crate::Result;
+use crate::collection::index::{ELEMENT, LIMIT_BYTES, WHOLE};
+use crate::collection::meta::IndexMeta;
+use crate::moment::Moment;
+use crate::query::decision::{Question, WayIn};
+use crate::query::ranges::{ByteRange, all_strings, element, may_be_part_of_string};
+use crate::txn::view::after_prefix;
+
+/// Entries of one index.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    /// Position in the collection's list.
+    pub index: usize,
+    /// Full keys, sorted, apart from one another.
+    pub ranges: Vec<ByteRange>,
+    pub count: u64,
+    /// The entries of these ranges are those of the rows that pass the way's answers, and no others.
+    pub is_exact: bool,
+    /// Within one range, entries are in the order of ids.
+    pub is_by_id: bool,
+    /// The encodings of the leading fields of the index that have one value.
+    pub(super) points: Vec<Vec<u8>>,
+    /// What the entries begin with, before the fields that the order was asked for.
+    pub prefix: Vec<u8>,
+    pub(super) is_whole: bool,
+}
+
+impl<M: Moment> Planner<'_, M> {
+    /// All accesses that cover a way.
+    pub(super) fn accesses(&self, questions: &[Question], way: &WayIn) -> Result<Vec<Access>> {
+        let asked = Asked::new(questions, way);
+        let mut accesses = Vec::new();
+        for (position, index) in self.meta.indexes.iter().enumerate() {
+            if !index.is_ready() || !implies(questions, way, index.index.only.as_ref()) {
+                continue;
+            }
+            if let Some(access) = self.whole_access(position, index, &asked)? {
+                accesses.push(access);
+            }
+            if index.has_elements()
+                && let Some(path) = index.index.paths.first()
+            {
+                for value in asked.elements_of(path) {
+                    let access = self.element_access(position, index, value, way.len())?;
+                    accesses.extend(access);
+                }
+            }
+        }
+        Ok(accesses)
+    }
+
+    pub(super) fn whole_access(
+        &self,
+        position: usize,
+        index: &IndexMeta,
+        asked: &Asked<'_>,
+    ) -> Result<Option<Access>> {
+        let mut prefix = vec![WHOLE];
+        let mut covered = 0;
+        let mut points = Vec::new();
+        let mut ranges = None;
+        for path in &index.index.paths {
+            let Some((set, answers)) = asked.sets.get(path.as_str()) else {
+                break;
+            };
+            covered += answers;
+            if let Some(point) = &set.point {
+                prefix.extend_from_slice(point);
+                points.push(point.clone());
+                continue;
+            }
+            let within = |bytes: &[u8]| [&prefix[..], bytes].concat();
+            let full = set.ranges.iter().map(|range| ByteRange {
+                low: within(&range.low),
+                high: within(&range.high),
+            });
+            ranges = Some(full.collect::<Vec<_>>());
+            break;
+        }
+        if covered == 0 {
+            return Ok(None);
+        }
+        let ranges = ranges.unwrap_or_else(|| vec![ByteRange::prefix(prefix)]);
+        let is_short = |range: &ByteRange| range.low.len().max(range.high.len()) < LIMIT_BYTES;
+        let is_within_limit = ranges.iter().all(is_short);
+        let is_exact = covered == asked.answers && is_within_limit;
+        let ranges = merged(ranges.into_iter().map(cut_range).collect());
+        Ok(Some(Access {
+            index: position,
+            count: self.count(index, &ranges)?,
+            is_by_id: points.len() == index.paths.len() && is_within_limit,
+            ranges,
+            is_exact,
+            points,
+            prefix: Vec::new(),
+            is_whole: true,
+        }))
+    }
+
+    /// Documents with an array that has the element. Strings that contain it as a part are found
+    /// among all strings, of which there are none where arrays are.
+    pub(super) fn element_access(
+        &self,
+        position: usize,
+        index: &IndexMeta,
+        value: &crate::value::Value,
+        answers: usize,
+    ) -> Result<Option<Access>> {
+        let Some(bytes) = element(value) else {
+            return Ok(None);
+        };
+        let mut key = vec![ELEMENT];
+        key.extend_from_slice(&bytes);
+        let mut is_exact = answers == 1 && key.len() < LIMIT_BYTES;
+        let mut is_by_id = key.len() < LIMIT_BYTES;
+        key.truncate(LIMIT_BYTES);
+        let mut ranges = vec![ByteRange::prefix(key)];
+        if may_be_part_of_string(value) {
+            let strings = all_strings();
+            let strings = ByteRange {
+                low: [&[WHOLE], &strings.low[..]].concat(),
+                high: [&[WHOLE], &strings.high[..]].concat(),
+            };
+            if self.count(index, std::slice::from_ref(&strings))? > 0 {
+                ranges.push(strings);
+                is_exact = false;
+                is_by_id = false;
+            }
+        }
+        let ranges = merged(ranges);
+        Ok(Some(Access {
+            index: position,
+            count: self.count(index, &ranges)?,
+            ranges,
+            is_exact,
+            is_by_id,
+            points: Vec::new(),
+            prefix: Vec::new(),
+            is_whole: false,
+        }))
+    }
+
+    pub(super) fn count(&self, index: &IndexMeta, ranges: &[ByteRange]) -> Result<u64> {
+        let Some(view) = self.moment.system_view(&index.tree) else {
+            return Ok(0);
+        };
+        let mut count = 0;
+        for range in ranges {
+            count += view.count::<Vec<u8>>(&range.low..&range.high)?;
+        }
+        Ok(count)
+    }
+
+    /// The cheapest access of a way, or two of them whose ids are intersected.
+    pub(super) fn best_of(&self, accesses: &[Access]) -> Result<Option<Vec<Access>>> {
+        let mut sorted: Vec<&Access> = accesses.iter().collect();
+        sorted.sort_by_key(|access| (access.count, !access.is_exact));
+        let Some(first) = sorted.first() else {
+            return Ok(None);
+        };
+        let alone = first.count as f64 * (ENTRY_COST + FETCH_COST);
+        // Another index narrows it down; the same one would say the same again.
+        let second = { sorted.iter().skip(1) }.find(|other| other.index != first.index);
+        if let Some(second) = second
+            && !first.is_exact
+        {
+            let pair = vec![(*first).clone(), (*second).clone()];
+            let both = (first.count + second.count) as f64 * (ENTRY_COST + SORT_ID_COST)
+                + self.met(&pair) as f64 * FETCH_COST;
+            if both < alone {
+                return Ok(Some(pair));
+            }
+        }
+        Ok(Some(vec![(*first).clone()]))
+    }
+}
+
+pub(super) fn merged(mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {
+    ranges.retain(|range| range.low < range.high);
+    ranges.sort();
+    let mut merged: Vec<ByteRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if last.high >= range.low => {
+                if range.high > last.high {
+                    last.high = range.high;
+                }
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+/// Bounds longer than entries can be are widened to what the entries were cut to.
+pub(super) fn cut_range(mut range: ByteRange) -> ByteRange {
+    range.low.truncate(LIMIT_BYTES);
+    if range.high.len() > LIMIT_BYTES {
+        range.high.truncate(LIMIT_BYTES);
+        range.high = after_prefix(&range.high).unwrap_or_else(|| vec![WHOLE + 1]);
+    }
+    range
+}

@@ -1,0 +1,220 @@
+//! What the tree needs of a transaction's pages: to read them, and private copies to change.
+
+use std::sync::atomic::Ordering;
+
+use super::{Slot, TxnPages};
+use crate::Result;
+use crate::checksum;
+use crate::format::{PageNumber, PageRef, RunRef, Version, page, put_u32, put_u64};
+use crate::pager::PageBytes;
+use crate::pager::frame::Unique;
+use crate::prefetch::prefetch_start;
+use crate::tree::pages::{ReadPages, WritePages};
+use crate::txn::arriving::Arriving;
+
+/// See [`TxnPages::expect`]. However it ends, nobody waits to hand a leaf over any more.
+#[derive(Debug)]
+pub(in crate::txn) struct Expecting<'p>(pub(in crate::txn) &'p mut TxnPages);
+
+impl Drop for Expecting<'_> {
+    fn drop(&mut self) {
+        self.0.arriving = None;
+    }
+}
+
+impl TxnPages {
+    /// Leaves that are about to be changed come from there, while the answer lives.
+    pub(in crate::txn) fn expect(&mut self, arriving: Arriving) -> Expecting<'_> {
+        self.arriving = Some(arriving);
+        Expecting(self)
+    }
+
+    /// Whether the transaction has a copy of its own of the page.
+    pub(in crate::txn) fn is_private(&self, page: PageNumber) -> bool {
+        self.slot(page).is_some()
+    }
+
+    /// The bytes that only this transaction needs, with no copy. What is alone writes nothing early, so the
+    /// page is not private.
+    pub(super) fn take(&mut self, target: &PageRef) -> Result<Option<Unique>> {
+        let pager = &self.engine.pager;
+        if !self.is_alone || pager.is_at_hand(target.page) {
+            return Ok(None);
+        }
+        let arrived = self.arriving.as_mut();
+        match arrived.and_then(|arriving| arriving.next(target.page)) {
+            Some(leaf) => Ok(Some(leaf)),
+            None => pager.take(target, self.version),
+        }
+    }
+}
+
+impl ReadPages for TxnPages {
+    type Bytes<'p> = PageBytes<'p>;
+
+    fn page_size(&self) -> u32 {
+        self.engine.pager.page_size()
+    }
+
+    #[inline]
+    fn read(&self, target: &PageRef) -> Result<PageBytes<'_>> {
+        match self.slot(target.page) {
+            Some(slot) => Ok(PageBytes::Borrowed(&slot.frame)),
+            None => self.engine.pager.hold(target),
+        }
+    }
+
+    #[inline]
+    fn ask(&self, page: &PageRef) {
+        if let Some(entry) = self.engine.pager.known(page.page) {
+            prefetch_start(entry);
+        }
+    }
+
+    #[inline]
+    fn warm(&self, page: &PageRef, lines: impl FnOnce(&[u8])) {
+        match self.slot(page.page) {
+            Some(slot) => lines(&slot.frame),
+            None => self.engine.pager.warm(page, lines),
+        }
+    }
+
+    fn read_run(&self, run: &RunRef) -> Result<PageBytes<'_>> {
+        match self.slot(run.first) {
+            Some(slot) => Ok(PageBytes::Borrowed(&slot.frame)),
+            None => self.engine.pager.read_run(run),
+        }
+    }
+}
+
+impl WritePages for TxnPages {
+    fn version(&self) -> Version {
+        self.version
+    }
+
+    fn make_private(&mut self, target: &PageRef) -> Result<PageNumber> {
+        let version = self.version;
+        let (mut copy, birth) = match self.slot_mut(target.page) {
+            Some(slot) if slot.birth == version => {
+                slot.touched = true;
+                return Ok(target.page);
+            }
+            Some(slot) => (Unique::copy_of(&slot.frame, version, false), slot.birth),
+            None => match self.take(target)? {
+                Some(bytes) => {
+                    let birth = page::birth(&bytes);
+                    (bytes, birth)
+                }
+                None => {
+                    let bytes = self.engine.pager.hold(target)?;
+                    let birth = page::birth(&bytes);
+                    let copy = Unique::copy_of(&bytes, version, false);
+                    drop(bytes);
+                    if birth == version {
+                        self.take_back(target.page, copy);
+                        return Ok(target.page);
+                    }
+                    (copy, birth)
+                }
+            },
+        };
+        let page = self.take_page()?;
+        put_u32(&mut copy, page::PAGE, page);
+        put_u64(&mut copy, page::BIRTH, version);
+        self.put_slot(page, copy);
+        self.free(target.page, birth);
+        if self.is_alone {
+            let pager = &self.engine.pager;
+            pager
+                .cache
+                .evict(pager, target.page, &crossbeam_epoch::pin());
+        }
+        Ok(page)
+    }
+
+    #[inline]
+    fn private_bytes(&mut self, target: &PageRef) -> Result<(PageNumber, &mut [u8])> {
+        let version = self.version;
+        // Mostly it is private already, and is looked for only once.
+        if let Some(index) = self.find(target.page)
+            && let Some(Some(Slot { birth, .. })) = self.slab.get(index)
+            && *birth == version
+        {
+            return Ok((target.page, self.change_slot(index)?));
+        }
+        let page = self.make_private(target)?;
+        Ok((page, self.bytes_mut(page)?))
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self, page: PageNumber) -> Result<&mut [u8]> {
+        let found = match self.find(page) {
+            Some(index) => Some(index),
+            None => {
+                self.reload(page)?;
+                self.find(page)
+            }
+        };
+        self.change_slot(found.unwrap_or(usize::MAX))
+    }
+
+    fn allocate(&mut self, kind: u8, level: u8) -> Result<PageNumber> {
+        let page = self.take_page()?;
+        let mut frame = Unique::tagged(self.page_size() as usize, self.version, false);
+        page::init(&mut frame, page, self.version, kind, level);
+        self.put_slot(page, frame);
+        Ok(page)
+    }
+
+    fn free(&mut self, page: PageNumber, birth: Version) {
+        if birth == self.version {
+            self.recycle(page);
+        } else {
+            self.freed.push((page, 1, birth));
+        }
+    }
+
+    fn finished(&mut self, leaf: PageNumber) {
+        if let Some(leaves) = self.ahead.as_mut().and_then(|ahead| ahead.note(leaf)) {
+            self.hand_over(leaves);
+        }
+    }
+
+    #[inline]
+    fn appends(&mut self) -> &mut bool {
+        &mut self.appends
+    }
+
+    fn allocate_run(&mut self, value: &[u8]) -> Result<RunRef> {
+        let run = RunRef {
+            first: 0,
+            length_bytes: u32::try_from(value.len()).unwrap_or(u32::MAX),
+            checksum: checksum::crc32c(value),
+            birth: self.version,
+        };
+        let pages = run.pages(self.page_size());
+        if self.slab_bytes > self.spill_above_bytes {
+            self.spill()?;
+        }
+        let first = self.allocate_below_ceiling(pages)?;
+        self.allocated.push((first, pages));
+        self.store_run(first, value)?;
+        Ok(RunRef { first, ..run })
+    }
+
+    fn free_run(&mut self, run: &RunRef) {
+        let pages = run.pages(self.page_size());
+        if Self::is_direct(run) {
+            // Pinned by the durable checkpoint, though it does not hold it (invariant 4).
+            let checkpoint = self.engine.checkpoint_version.load(Ordering::Acquire);
+            self.freed
+                .push((run.first, pages, run.birth.min(checkpoint)));
+        } else if run.birth == self.version {
+            self.discard(run.first);
+            self.recycled
+                .extend(run.first..run.first.saturating_add(pages));
+        } else {
+            self.freed.push((run.first, pages, run.birth));
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Pages that are written before their transaction commits: for want of memory, or while it goes on
+//! ([`Ahead`](crate::txn::ahead::Ahead)), and those that come back to be changed.
+
+use std::collections::BTreeMap;
+
+use super::TxnPages;
+use crate::format::node::Node;
+use crate::format::{PageNumber, PageRef, page};
+use crate::pager::frame::Unique;
+use crate::pager::{Cause, PageSource};
+use crate::txn::ahead::Ahead;
+use crate::{Error, Result};
+
+impl TxnPages {
+    /// From now on, leaves that are left behind are written at once: the commit will write all pages
+    /// itself.
+    pub(crate) fn write_ahead(&mut self) {
+        self.ahead.get_or_insert_with(|| Ahead::new(&self.engine));
+    }
+
+    /// Says whether the entries that come next, many at a time, do so in the order of their keys.
+    pub(crate) fn expect_order(&mut self, is_in_order: bool) {
+        self.is_in_order = is_in_order;
+    }
+
+    /// Waits for what is written ahead. Before the pages are handed to others.
+    pub(crate) fn settle_ahead(&mut self) -> Result<()> {
+        self.ahead.as_ref().map_or(Ok(()), Ahead::wait)
+    }
+
+    /// Takes filled leaves out of the slab and has them written (`ahead`, invariant 1).
+    pub(super) fn hand_over(&mut self, finished: Vec<PageNumber>) {
+        let pin = crossbeam_epoch::pin();
+        let mut pages = Vec::with_capacity(finished.len());
+        for page in finished {
+            // The number may have gone to another page since, or stand under a savepoint. (A branch
+            // has to wait for its children: invariant 3.)
+            let is_leaf = self.slot(page).is_some_and(|slot| {
+                let is_node = slot.birth == self.version && !slot.frame.is_run();
+                is_node && page::level(&slot.frame) == 0
+            });
+            if is_leaf && let Some(slot) = self.drop_slot(page) {
+                let cell = &self.engine.pager.entry(page).frame;
+                cell.replace(Some(slot.frame.share()), &pin);
+                pages.push(page);
+            }
+        }
+        // What leaves the cells meanwhile is to be used again.
+        drop(pin);
+        let is_streamed = self.appends || self.is_in_order;
+        if let Some(ahead) = &mut self.ahead
+            && !pages.is_empty()
+        {
+            if !is_streamed {
+                ahead.ready_memory();
+            }
+            let job = ahead.job(pages, is_streamed);
+            self.engine.hand_over(job);
+        }
+    }
+
+    /// Until a page that was handed over is nobody else's. (If it could not be written, the commit will
+    /// say so.)
+    pub(super) fn wait_for_ahead(&mut self) {
+        if let Err(error) = self.settle_ahead() {
+            tracing::debug!(%error, "a page could not be written ahead");
+        }
+    }
+
+    /// Brings a private page that was written early back into the slab.
+    pub(super) fn reload(&mut self, page: PageNumber) -> Result<()> {
+        self.wait_for_ahead();
+        let pager = &self.engine.pager;
+        let target = PageRef { page, checksum: 0 };
+        let frame = pager.read_verified(&target, pager.entry(page), self.version)?;
+        self.take_back(page, frame);
+        Ok(())
+    }
+
+    /// A private page is in the slab again, and nowhere else.
+    pub(super) fn take_back(&mut self, page: PageNumber, frame: Unique) {
+        self.wait_for_ahead();
+        let pin = crossbeam_epoch::pin();
+        self.engine.pager.forget(page, &pin);
+        self.put_slot(page, frame);
+    }
+
+    /// Writes private pages early, those that were not changed lately first (invariant 3).
+    pub(super) fn spill(&mut self) -> Result<()> {
+        if !self.can_spill {
+            return Ok(());
+        }
+        let target = self.spill_above_bytes / 2;
+        for ignore_touched in [false, true] {
+            for level in 0..=u8::MAX {
+                if self.slab_bytes <= target {
+                    return Ok(());
+                }
+                if level > 0 {
+                    // Its leaves may be under way (invariant 3).
+                    self.wait_for_ahead();
+                }
+                let pages = self.spillable(level, ignore_touched, self.slab_bytes - target);
+                if !pages.is_empty() {
+                    let source = SlabSource { pages: self };
+                    self.engine.pager.write_pages(
+                        &pages,
+                        &source,
+                        Cause::Spill,
+                        &mut |_| Ok(()),
+                    )?;
+                    for (page, _) in pages {
+                        self.drop_slot(page);
+                    }
+                } else if level > 0 && !self.has_level_from(level) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_level_from(&self, level: u8) -> bool {
+        let mut slots = self.slab.iter().flatten();
+        slots.any(|slot| !slot.frame.is_run() && page::level(&slot.frame) >= level)
+    }
+
+    pub(super) fn spillable(
+        &mut self,
+        level: u8,
+        ignore_touched: bool,
+        wanted_bytes: usize,
+    ) -> Vec<(PageNumber, bool)> {
+        let mut chosen = Vec::new();
+        let mut bytes = 0;
+        let version = self.version;
+        let pager = &self.engine.pager;
+        for slot in self.slab.iter_mut().flatten() {
+            let slot_level = if slot.frame.is_run() {
+                0
+            } else {
+                page::level(&slot.frame)
+            };
+            let touched = std::mem::take(&mut slot.touched) && !ignore_touched;
+            if slot_level != level || touched || bytes >= wanted_bytes {
+                continue;
+            }
+            // A page from before a savepoint stays: what is born before `version` is not private
+            // any more and could not be told from other pages once it has left the slab.
+            let ready = slot.birth == version
+                && (slot.frame.is_run()
+                    || level == 0
+                    || Node::new(&slot.frame).children().all(|child| {
+                        let entry = pager.known(child.page.page);
+                        entry.is_none_or(|entry| entry.slab_index().is_none())
+                    }));
+            if ready {
+                bytes += slot.frame.len();
+                chosen.push((slot.page, !slot.frame.is_run()));
+            }
+        }
+        chosen.sort_unstable();
+        chosen
+    }
+
+    /// The private pages by level, as they have to be written.
+    pub(crate) fn levels(&self) -> Levels {
+        let mut levels = Levels::new();
+        for slot in self.slab.iter().flatten() {
+            let is_node = !slot.frame.is_run();
+            let level = if is_node { page::level(&slot.frame) } else { 0 };
+            levels.entry(level).or_default().push((slot.page, is_node));
+        }
+        levels.values_mut().for_each(|pages| pages.sort_unstable());
+        levels
+    }
+
+    /// The private pages' bytes.
+    pub(crate) fn source(&self) -> SlabSource<'_> {
+        SlabSource { pages: self }
+    }
+}
+
+/// See [`TxnPages::source`].
+pub(crate) struct SlabSource<'a> {
+    pages: &'a TxnPages,
+}
+
+impl PageSource for SlabSource<'_> {
+    fn with_bytes(&self, page: PageNumber, then: &mut dyn FnMut(&[u8])) -> Result<()> {
+        match self.pages.slot(page) {
+            Some(slot) => {
+                then(&slot.frame);
+                Ok(())
+            }
+            None => Err(Error::TransactionFailed),
+        }
+    }
+}
+
+/// Dirty pages by level, so that children are written before their parents. Runs come first.
+pub(crate) type Levels = BTreeMap<u8, Vec<(PageNumber, bool)>>;

@@ -1,0 +1,328 @@
+//! The pages of a write transaction: private copies in a slab, which nobody else can see.
+//!
+//! # Invariants
+//!
+//! 1. A page whose birth is the present version is private: it was allocated by this transaction
+//!    since its last savepoint and is changed in place. Every other page is copied first.
+//! 2. Every page number taken from the allocator stands in `allocated` once. At any moment each of
+//!    them is in use, waits in `recycled`, or stands in `freed`.
+//! 3. A private page beyond the memory budget is written early to its own, unreferenced place and
+//!    leaves the slab. Its checksum is in the page table. It comes back when it is changed again.
+//!    What `ahead` writes early is the same, but that its bytes may stay in memory. A branch is written
+//!    when the checksums of its children are known.
+//! 4. A long value that was written straight to its place is never recycled within the
+//!    transaction and waits for the next checkpoint when it is freed: the log refers to its pages.
+
+mod access;
+mod early;
+mod runs;
+
+use std::sync::Arc;
+
+use super::ahead::Ahead;
+use super::arriving::Arriving;
+use super::engine::Engine;
+use super::reclaim::Retired;
+use crate::format::{PageNumber, Version};
+use crate::pager::frame::Unique;
+use crate::{Error, Result};
+
+pub(crate) use self::early::Levels;
+pub(crate) use self::runs::DIRECT_BYTES;
+
+/// With so many in the slab, a transaction that commits by checkpoint fills memory that stays.
+const MANY_BYTES: usize = 4 << 20;
+
+#[derive(Debug)]
+struct Slot {
+    page: PageNumber,
+    /// Changed since the last spill looked at it.
+    touched: bool,
+    /// The frame's, here because a look at the frame is a wait for memory.
+    birth: Version,
+    frame: Unique,
+}
+
+/// What a transaction has done to pages so far: what a savepoint remembers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Mark {
+    allocated: usize,
+    freed: usize,
+    recycled: Vec<PageNumber>,
+}
+
+/// The pages of one transaction.
+#[derive(Debug)]
+pub(crate) struct TxnPages {
+    engine: Arc<Engine>,
+    version: Version,
+    slab: Vec<Option<Slot>>,
+    vacant: Vec<usize>,
+    allocated: Vec<(PageNumber, u32)>,
+    recycled: Vec<PageNumber>,
+    freed: Vec<(PageNumber, u32, Version)>,
+    slab_bytes: usize,
+    spill_above_bytes: usize,
+    can_spill: bool,
+    /// Nobody reads what was before it.
+    is_alone: bool,
+    /// Bytes of long values that were written to their place.
+    direct_bytes: u64,
+    appends: bool,
+    /// The entries that come many at a time do so in the order of their keys.
+    is_in_order: bool,
+    /// Nothing is allocated at this page or behind it.
+    ceiling: PageNumber,
+    /// Pages that are written while the transaction goes on, if it has them written.
+    ahead: Option<Ahead>,
+    /// Leaves that another thread reads for it.
+    arriving: Option<Arriving>,
+}
+
+/// What a finished transaction hands over.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub allocated: Vec<(PageNumber, u32)>,
+    /// Allocated, and not used in the end.
+    pub unused: Vec<PageNumber>,
+    pub freed: Vec<Retired>,
+    /// Pages that are in frames and not in the file: number and length.
+    pub dirty: Vec<(PageNumber, usize)>,
+}
+
+impl TxnPages {
+    pub(crate) fn new(engine: Arc<Engine>, version: Version, can_spill: bool) -> Self {
+        let budget = engine.pager.cache.budget_bytes();
+        TxnPages {
+            engine,
+            version,
+            slab: Vec::new(),
+            vacant: Vec::new(),
+            allocated: Vec::new(),
+            recycled: Vec::new(),
+            freed: Vec::new(),
+            slab_bytes: 0,
+            spill_above_bytes: budget / 2,
+            can_spill,
+            is_alone: false,
+            direct_bytes: 0,
+            appends: false,
+            is_in_order: false,
+            ceiling: PageNumber::MAX,
+            ahead: None,
+            arriving: None,
+        }
+    }
+
+    /// Says that nobody reads what was before the transaction, which does not write pages early: a page that it has copied leaves memory,
+    /// which the next one takes. (With 15 MiB of log on 10 GiB an open took 298 ms, and 577 without.)
+    pub(crate) fn alone(mut self) -> Self {
+        self.is_alone = true;
+        self
+    }
+
+    /// Makes allocations fail with [`Error::FileFull`] rather than reach page `ceiling`: for a
+    /// transaction that must not make the file larger.
+    pub(crate) fn confine(&mut self, ceiling: PageNumber) {
+        self.ceiling = ceiling;
+    }
+
+    fn allocate_below_ceiling(&self, pages: u32) -> Result<PageNumber> {
+        let pager = &self.engine.pager;
+        let mut space = self.engine.space.lock();
+        let first = space.allocate_run(pager, pages)?;
+        if first.saturating_add(pages) > self.ceiling {
+            space.release(pager, first, pages)?;
+            return Err(Error::FileFull {
+                pages: u64::from(self.ceiling),
+            });
+        }
+        Ok(first)
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.allocated.is_empty() && self.freed.is_empty()
+    }
+
+    /// Protects everything that exists now: from here on it is copied before it changes.
+    pub(crate) fn savepoint(&mut self) -> Mark {
+        self.version += 1;
+        Mark {
+            allocated: self.allocated.len(),
+            freed: self.freed.len(),
+            recycled: self.recycled.clone(),
+        }
+    }
+
+    /// Forgets everything since the savepoint. What it allocated serves the rest of the
+    /// transaction.
+    pub(crate) fn roll_back_to(&mut self, mark: &Mark) {
+        self.version += 1;
+        self.freed.truncate(mark.freed);
+        let later: Vec<_> = self
+            .allocated
+            .split_off(mark.allocated.min(self.allocated.len()));
+        self.recycled.clone_from(&mark.recycled);
+        // Pages that were recycled before the savepoint and used again after it go back too.
+        for page in mark.recycled.clone() {
+            self.discard(page);
+        }
+        for (first, pages) in later {
+            for page in first..first.saturating_add(pages) {
+                self.discard(page);
+                self.recycled.push(page);
+                self.allocated.push((page, 1));
+            }
+        }
+    }
+
+    /// Throws away whatever the page number holds.
+    fn discard(&mut self, page: PageNumber) {
+        if self.drop_slot(page).is_none() {
+            self.wait_for_ahead();
+        }
+        let pin = crossbeam_epoch::pin();
+        self.engine.pager.forget(page, &pin);
+    }
+
+    /// Where the page is in the slab. (An index, so that what is found can be changed without
+    /// looking for it again.)
+    #[inline]
+    fn find(&self, page: PageNumber) -> Option<usize> {
+        let index = self.engine.pager.known(page)?.slab_index()?;
+        let slot = self.slab.get(index)?.as_ref()?;
+        (slot.page == page).then_some(index)
+    }
+
+    #[inline]
+    fn slot(&self, page: PageNumber) -> Option<&Slot> {
+        self.slab.get(self.find(page)?)?.as_ref()
+    }
+
+    #[inline]
+    fn slot_mut(&mut self, page: PageNumber) -> Option<&mut Slot> {
+        let index = self.find(page)?;
+        self.slab.get_mut(index)?.as_mut()
+    }
+
+    #[inline]
+    fn change_slot(&mut self, index: usize) -> Result<&mut [u8]> {
+        match self.slab.get_mut(index) {
+            Some(Some(slot)) => {
+                slot.touched = true;
+                Ok(&mut slot.frame)
+            }
+            _ => Err(Error::TransactionFailed),
+        }
+    }
+
+    fn put_slot(&mut self, page: PageNumber, frame: Unique) {
+        self.slab_bytes += frame.len();
+        let slot = Some(Slot {
+            page,
+            touched: true,
+            birth: frame.birth(),
+            frame,
+        });
+        let index = match self.vacant.pop() {
+            Some(index) => index,
+            None => {
+                self.slab.push(None);
+                self.slab.len() - 1
+            }
+        };
+        if let Some(place) = self.slab.get_mut(index) {
+            *place = slot;
+        }
+        self.engine.pager.entry(page).set_slab_index(Some(index));
+    }
+
+    fn drop_slot(&mut self, page: PageNumber) -> Option<Slot> {
+        let entry = self.engine.pager.known(page)?;
+        let index = entry.slab_index()?;
+        let slot = self.slab.get_mut(index)?.take()?;
+        self.slab_bytes -= slot.frame.len();
+        self.vacant.push(index);
+        entry.set_slab_index(None);
+        Some(slot)
+    }
+
+    fn take_page(&mut self) -> Result<PageNumber> {
+        if self.slab_bytes > self.spill_above_bytes {
+            self.spill()?;
+        }
+        if self.slab_bytes > MANY_BYTES
+            && let Some(ahead) = &mut self.ahead
+        {
+            ahead.ready_memory();
+        }
+        if let Some(page) = self.recycled.pop() {
+            return Ok(page);
+        }
+        let page = self.allocate_below_ceiling(1)?;
+        self.allocated.push((page, 1));
+        Ok(page)
+    }
+
+    /// A private page whose bytes go back to nobody: its number serves the transaction again.
+    fn recycle(&mut self, page: PageNumber) {
+        self.discard(page);
+        self.recycled.push(page);
+    }
+
+    /// Hands the pages over: frames into the page table, the rest to the caller. The transaction
+    /// has none afterwards.
+    pub(crate) fn finish(&mut self, death: Version) -> Outcome {
+        let pager = &self.engine.pager;
+        let pin = crossbeam_epoch::pin();
+        let mut outcome = Outcome::default();
+        for slot in self.slab.drain(..).flatten() {
+            let entry = pager.entry(slot.page);
+            outcome.dirty.push((slot.page, slot.frame.len()));
+            entry.frame.replace(Some(slot.frame.share()), &pin);
+            entry.set_slab_index(None);
+        }
+        outcome.allocated = std::mem::take(&mut self.allocated);
+        outcome.unused = std::mem::take(&mut self.recycled);
+        outcome.freed = std::mem::take(&mut self.freed)
+            .into_iter()
+            .map(|(first, pages, birth)| Retired {
+                first,
+                pages,
+                birth,
+                death,
+            })
+            .collect();
+        self.vacant.clear();
+        self.slab_bytes = 0;
+        outcome
+    }
+}
+
+impl Drop for TxnPages {
+    /// Gives everything back that was not handed over: the transaction never happened.
+    fn drop(&mut self) {
+        self.wait_for_ahead();
+        let pages: Vec<PageNumber> = self.slab.iter().flatten().map(|slot| slot.page).collect();
+        for page in pages {
+            self.drop_slot(page);
+        }
+        let allocated = std::mem::take(&mut self.allocated);
+        if allocated.is_empty() {
+            return;
+        }
+        let pin = crossbeam_epoch::pin();
+        let mut space = self.engine.space.lock();
+        for (first, pages) in allocated {
+            for page in first..first.saturating_add(pages) {
+                self.engine.pager.forget(page, &pin);
+            }
+            // The bitmap of an allocated page is loaded, so this reads nothing and cannot fail.
+            let _ = space.release(&self.engine.pager, first, pages);
+        }
+    }
+}
