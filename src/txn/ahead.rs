@@ -8,7 +8,7 @@
 //! They stay in memory, unless the entries come in order: such leaves leave memory once they are
 //! written, and the next ones take it. They have the system's cache until they are read. (Memory that
 //! was used a moment ago is in the processor's cache, and fresh memory has to be made: a million
-//! entries in order took 0.6 of the time. Of entries in any order, the next ones change the same
+//! entries in order took half to all of the time, by whether the system had memory at hand. Of entries in any order, the next ones change the same
 //! leaves again.)
 //!
 //! # Invariants

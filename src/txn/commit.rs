@@ -21,7 +21,7 @@ impl WriteTransaction {
     /// Makes the changes visible and as durable as was asked.
     ///
     /// # Errors
-    /// [`Error::TransactionFailed`] after a failed operation; [`Error::DiskFull`] if there is no
+    /// [`TransactionFailed`](crate::Error::TransactionFailed) after a failed operation; [`DiskFull`](crate::Error::DiskFull) if there is no
     /// room: nothing has changed then, and the database goes on. After an I/O error while the log
     /// was written the outcome is not known until the database is reopened, and writes are refused
     /// until then.

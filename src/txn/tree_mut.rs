@@ -48,7 +48,7 @@ impl TreeMut<'_> {
     /// Stores a value. Says whether there was one already.
     ///
     /// # Errors
-    /// [`Error::KeyTooLong`] above a quarter of the page size, [`Error::ValueTooLong`] above 4 GiB;
+    /// [`KeyTooLong`](crate::Error::KeyTooLong) above a quarter of the page size, [`ValueTooLong`](crate::Error::ValueTooLong) above 4 GiB;
     /// nothing has changed then.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<bool> {
         self.txn.put_in(self.id, key.as_ref(), value.as_ref())
