@@ -15,7 +15,17 @@ impl TxnPages {
     /// From now on, leaves that are left behind are written at once: the commit will write all pages
     /// itself.
     pub(crate) fn write_ahead(&mut self) {
-        self.ahead.get_or_insert_with(|| Ahead::new(&self.engine));
+        let is_streamed = self.is_streamed();
+        let ahead = self.ahead.get_or_insert_with(|| Ahead::new(&self.engine));
+        if !is_streamed {
+            ahead.ready_memory();
+        }
+    }
+
+    /// Whether entries come in the order of their keys: leaves that they have filled will hardly be
+    /// wanted soon.
+    fn is_streamed(&self) -> bool {
+        self.appends || self.is_in_order
     }
 
     /// Says whether the entries that come next, many at a time, do so in the order of their keys.
@@ -47,7 +57,7 @@ impl TxnPages {
         }
         // What leaves the cells meanwhile is to be used again.
         drop(pin);
-        let is_streamed = self.appends || self.is_in_order;
+        let is_streamed = self.is_streamed();
         if let Some(ahead) = &mut self.ahead
             && !pages.is_empty()
         {
