@@ -13,9 +13,9 @@
 //!
 //! # Invariants
 //!
-//! 1. A page that was handed over is private still, but its bytes are fixed: it is in its cell, or in the
-//!    file alone once it was written, not in the slab. It comes back to the slab, and its number serves another page, only when nothing of the
-//!    transaction is under way.
+//! 1. A page that was handed over is private still, but its bytes are fixed: it is in its cell, or in
+//!    the file alone once it was written, not in the slab. It comes back to the slab, and its number
+//!    serves another page, only when nothing of the transaction is under way.
 //! 2. Nothing is under way when a transaction commits or is given up. What failed fails the commit.
 //! 3. As with pages that are written early for lack of memory, only unreferenced places are written.
 

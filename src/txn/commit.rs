@@ -21,10 +21,10 @@ impl WriteTransaction {
     /// Makes the changes visible and as durable as was asked.
     ///
     /// # Errors
-    /// [`TransactionFailed`](crate::Error::TransactionFailed) after a failed operation; [`DiskFull`](crate::Error::DiskFull) if there is no
-    /// room: nothing has changed then, and the database goes on. After an I/O error while the log
-    /// was written the outcome is not known until the database is reopened, and writes are refused
-    /// until then.
+    /// [`TransactionFailed`](crate::Error::TransactionFailed) after a failed operation;
+    /// [`DiskFull`](crate::Error::DiskFull) if there is no room: nothing has changed then, and the
+    /// database goes on. After an I/O error while the log was written the outcome is not known until
+    /// the database is reopened, and writes are refused until then.
     pub fn commit(self) -> Result<()> {
         self.submit()?.wait()
     }
