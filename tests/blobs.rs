@@ -344,6 +344,13 @@ fn reading_what_is_shown_goes_with_all_other_ways() {
         reader.fill_buf().unwrap();
         reader.consume(usize::MAX);
         assert_eq!(reader.stream_position().unwrap(), CHUNK as u64);
+        // Far behind the end, at a place whose chunk's number, in 32 bits, is that of the one at hand.
+        reader.seek(SeekFrom::Start(0)).unwrap();
+        reader.fill_buf().unwrap();
+        let far = ((CHUNK as u64) << 32) * ((u64::MAX / CHUNK as u64) >> 32);
+        reader.seek(SeekFrom::Start(far)).unwrap();
+        reader.consume(7);
+        assert_eq!(reader.stream_position().unwrap(), far);
 
         let text = "The sun\nis new\neach day".repeat(40_000);
         db.put_blob_from("text", text.as_bytes()).unwrap();

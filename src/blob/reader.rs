@@ -213,6 +213,9 @@ impl BlobReader {
     /// So many bytes of what [`look`](Self::look) gave were read.
     fn pass(&mut self, wanted: usize) -> Result<()> {
         let content = self.meta.content;
+        if self.position >= content.size {
+            return Ok(()); // a seek may lead anywhere
+        }
         let (index, within) = content.place(self.position);
         let length = content.length_of(index) as usize;
         let step = wanted.min(length.saturating_sub(within));
