@@ -22,7 +22,7 @@ use crate::format::{Lsn, RunRef, Version};
 use crate::pager::Pager;
 use crate::{Error, Result};
 
-/// Long values are read and written again in pieces of this size.
+/// The log and long values are read, and long values written again, in pieces of this size.
 const PIECE_BYTES: usize = 256 << 10;
 
 /// An accepted commit record.
@@ -69,9 +69,9 @@ impl Scan {
             };
             let length = end.saturating_sub(ring.base) as usize;
             let bytes = ring.bytes.get(..length).unwrap_or_default();
-            let ring_bytes = ring.bytes.len() as u64;
-            let start = ring.base % ring_bytes.max(1);
-            let (head, tail) = bytes.split_at(bytes.len().min((ring_bytes - start) as usize));
+            let start = ring.base % ring.length_bytes.max(1);
+            let before_end = (ring.length_bytes - start) as usize;
+            let (head, tail) = bytes.split_at(bytes.len().min(before_end));
             for (within, piece) in [(start, head), (0, tail)] {
                 if piece.is_empty() {
                     continue;
@@ -163,80 +163,131 @@ fn is_there(pager: &Pager, run: &RunRef) -> Result<bool> {
     Ok(checksum == run.checksum)
 }
 
-/// A ring's bytes, turned so that they begin at position `base`.
+/// A ring as it is read: its bytes from position `base` on, as far as they were needed. (A ring is mostly
+/// longer than what is in it. To read all of two rings took 50 to 70 ms, most of it for memory.)
 #[derive(Debug)]
 struct Ring {
     region: LogRegion,
     base: Lsn,
+    length_bytes: u64,
     bytes: Vec<u8>,
 }
 
 impl Ring {
-    fn read(pager: &Pager, region: LogRegion, base: Lsn) -> Result<Self> {
-        let length = region.length_bytes(pager.page_size());
-        let offset = pager.offset(region.first);
-        let mut bytes = vec![0; length as usize];
-        pager
-            .storage()
-            .read_at(offset, &mut bytes)
-            .map_err(|error| Error::io("read the log", offset, error))?;
-        bytes.rotate_left((base % length.max(1)) as usize);
-        Ok(Ring {
+    fn new(pager: &Pager, region: LogRegion, base: Lsn) -> Self {
+        Ring {
             region,
             base,
-            bytes,
-        })
-    }
-
-    fn at(&self, lsn: Lsn) -> &[u8] {
-        let index = usize::try_from(lsn.saturating_sub(self.base)).unwrap_or(usize::MAX);
-        self.bytes.get(index..).unwrap_or_default()
+            length_bytes: region.length_bytes(pager.page_size()),
+            bytes: Vec::new(),
+        }
     }
 
     /// The byte offset in the file of a position.
     fn offset(&self, pager: &Pager, lsn: Lsn) -> u64 {
-        pager.offset(self.region.first) + lsn % (self.bytes.len() as u64).max(1)
+        pager.offset(self.region.first) + lsn % self.length_bytes.max(1)
+    }
+
+    /// Reads on until `end_bytes` are here, or all.
+    fn fill(&mut self, pager: &Pager, end_bytes: u64) -> Result<()> {
+        let end = end_bytes.min(self.length_bytes);
+        while (self.bytes.len() as u64) < end {
+            let here = self.bytes.len() as u64;
+            let piece = (PIECE_BYTES as u64).min(self.length_bytes - here);
+            self.bytes.resize((here + piece) as usize, 0);
+            let to = self.bytes.get_mut(here as usize..).unwrap_or_default();
+            read_ring(pager, self.region, self.base.saturating_add(here), to)?;
+        }
+        Ok(())
     }
 
     /// The next record, if it is one (invariant 1).
-    fn accept(&self, at: Position, salt: u64) -> Option<RecordHeader> {
-        let bytes = self.at(at.lsn);
-        let header = record::decode_header(bytes)?;
+    fn accept(&mut self, pager: &Pager, at: Position) -> Result<Option<RecordHeader>> {
+        let index = at.lsn.saturating_sub(self.base);
+        let head_end = index.saturating_add(record::RECORD_HEADER_BYTES as u64);
+        self.fill(pager, head_end)?;
+        let Some(header) = record::decode_header(self.rest(index)) else {
+            return Ok(None);
+        };
         let linked = header.lsn == at.lsn && header.previous == at.crc;
-        (linked && record::is_intact(bytes, &header, salt)).then_some(header)
+        if !linked {
+            return Ok(None);
+        }
+        let bytes = record::record_bytes(header.length_bytes as usize) as u64;
+        self.fill(pager, index.saturating_add(bytes))?;
+        let is_intact = record::is_intact(self.rest(index), &header, pager.salt());
+        Ok(is_intact.then_some(header))
+    }
+
+    fn rest(&self, index: u64) -> &[u8] {
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        self.bytes.get(index..).unwrap_or_default()
     }
 
     /// A record at or behind `end` that proves that the log was durable further than that, or that
     /// a newer checkpoint was (invariant 2).
-    fn find_proof(&self, end: Lsn, checkpoint: u64, salt: u64) -> Option<RecordHeader> {
-        let length = self.bytes.len() as u64;
-        let mut doubled: Option<Vec<u8>> = None;
-        for index in (0..self.bytes.len()).step_by(record::ALIGN_BYTES) {
-            let Some(bytes) = self.bytes.get(index..) else {
-                break;
-            };
-            if !bytes.starts_with(&record::MAGIC) {
-                continue;
+    fn find_proof(&self, pager: &Pager, end: Lsn, checkpoint: u64) -> Result<Option<RecordHeader>> {
+        // What was accepted is not looked at again: a value can hold a copy of anything.
+        let mut place = end.saturating_sub(self.base);
+        let mut buffer = vec![0; PIECE_BYTES + record::RECORD_HEADER_BYTES];
+        while place < self.length_bytes {
+            let piece = (PIECE_BYTES as u64).min(self.length_bytes - place);
+            let piece = piece.min(self.length_bytes.div_ceil(2)) as usize;
+            let lsn = self.base.saturating_add(place);
+            // A header may begin in this piece and end in the next, or where this view began.
+            let bytes = buffer.get_mut(..piece + record::RECORD_HEADER_BYTES);
+            let bytes = bytes.unwrap_or_default();
+            read_ring(pager, self.region, lsn, bytes)?;
+            for (index, header) in headers(bytes, piece) {
+                let place = lsn.saturating_add(index as u64) % self.length_bytes;
+                let in_place = header.lsn >= end && header.lsn % self.length_bytes == place;
+                let proves = header.durable > end || header.checkpoint > checkpoint;
+                if in_place && proves && self.is_intact(pager, &header)? {
+                    return Ok(Some(header));
+                }
             }
-            // A record of a later lap may go over the place where this view begins.
-            let bytes = if bytes.len() < record::RECORD_HEADER_BYTES + (64 << 10) {
-                let twice = doubled.get_or_insert_with(|| self.bytes.repeat(2));
-                twice.get(index..).unwrap_or_default()
-            } else {
-                bytes
-            };
-            let Some(header) = record::decode_header(bytes) else {
-                continue;
-            };
-            let in_place =
-                header.lsn >= end && header.lsn % length == (self.base + index as u64) % length;
-            let proves = header.durable > end || header.checkpoint > checkpoint;
-            if in_place && proves && record::is_intact(bytes, &header, salt) {
-                return Some(header);
-            }
+            place += piece as u64;
         }
-        None
+        Ok(None)
     }
+
+    /// Whether the record that this seems to be the header of is there.
+    fn is_intact(&self, pager: &Pager, header: &RecordHeader) -> Result<bool> {
+        let length = record::record_bytes(header.length_bytes as usize) as u64;
+        if length > self.length_bytes {
+            return Ok(false);
+        }
+        let mut bytes = vec![0; length as usize];
+        read_ring(pager, self.region, header.lsn, &mut bytes)?;
+        Ok(record::is_intact(&bytes, header, pager.salt()))
+    }
+}
+
+/// What looks like the header of a record, wherever one can begin in front of `end`.
+fn headers(bytes: &[u8], end: usize) -> impl Iterator<Item = (usize, RecordHeader)> {
+    let places = (0..end).step_by(record::ALIGN_BYTES);
+    places.filter_map(|index| {
+        let bytes = bytes.get(index..)?;
+        let is_one = bytes.starts_with(&record::MAGIC);
+        Some((index, is_one.then(|| record::decode_header(bytes))??))
+    })
+}
+
+/// Reads what lies from a position of a ring on, around its end.
+fn read_ring(pager: &Pager, region: LogRegion, lsn: Lsn, to: &mut [u8]) -> Result<()> {
+    let length = region.length_bytes(pager.page_size());
+    let start = lsn % length.max(1);
+    let before_end = (length - start).min(to.len() as u64) as usize;
+    let (head, tail) = to.split_at_mut(before_end);
+    for (within, piece) in [(start, head), (0, tail)] {
+        if piece.is_empty() {
+            continue;
+        }
+        let offset = pager.offset(region.first) + within;
+        let read = pager.storage().read_at(offset, piece);
+        read.map_err(|error| Error::io("read the log", offset, error))?;
+    }
+    Ok(())
 }
 
 /// Reads the log from the header's start to its end.
@@ -253,7 +304,6 @@ pub(crate) fn scan(pager: &Pager, header: &Header) -> Result<Scan> {
 
 /// Reads the records in front of `limit`.
 fn follow(pager: &Pager, header: &Header, limit: Lsn) -> Result<Scan> {
-    let salt = pager.salt();
     let second = (header.next_log.pages > 0).then_some(header.next_log);
     let mut found = Scan {
         commits: Vec::new(),
@@ -269,11 +319,11 @@ fn follow(pager: &Pager, header: &Header, limit: Lsn) -> Result<Scan> {
         },
         is_clean: false,
         proven: header.log_start,
-        rings: vec![Ring::read(pager, header.log, header.log_start)?],
+        rings: vec![Ring::new(pager, header.log, header.log_start)],
     };
     while found.end.lsn < limit
-        && let Some(ring) = found.rings.last()
-        && let Some(record) = ring.accept(found.end, salt)
+        && let Some(ring) = found.rings.last_mut()
+        && let Some(record) = ring.accept(pager, found.end)?
     {
         if record.checkpoint > header.checkpoint {
             return Err(damaged(pager, header, ring, found.end.lsn, &record));
@@ -296,7 +346,7 @@ fn follow(pager: &Pager, header: &Header, limit: Lsn) -> Result<Scan> {
                 return Err(damaged(pager, header, ring, from, &record));
             };
             found.geometry.switched = Some((found.end.lsn, region));
-            found.rings.push(Ring::read(pager, region, found.end.lsn)?);
+            found.rings.push(Ring::new(pager, region, found.end.lsn));
         } else {
             found.commits.push(Commit {
                 version: record.version,
@@ -312,14 +362,11 @@ fn follow(pager: &Pager, header: &Header, limit: Lsn) -> Result<Scan> {
 
 fn refuse_damage(pager: &Pager, header: &Header, found: &Scan) -> Result<()> {
     let end = found.end.lsn;
-    let not_entered = found
-        .geometry
-        .next
-        .map(|region| Ring::read(pager, region, 0))
-        .transpose()?;
+    let not_entered = found.geometry.next;
+    let not_entered = not_entered.map(|region| Ring::new(pager, region, end));
     let current = found.rings.last();
     for ring in current.into_iter().chain(&not_entered) {
-        if let Some(proof) = ring.find_proof(end, header.checkpoint, pager.salt()) {
+        if let Some(proof) = ring.find_proof(pager, end, header.checkpoint)? {
             return Err(damaged(pager, header, current.unwrap_or(ring), end, &proof));
         }
     }

@@ -266,17 +266,24 @@ pub(crate) struct Unique {
 }
 
 impl Unique {
-    pub(crate) fn zeroed(length: usize) -> Self {
-        Self::tagged(length, 0, false)
-    }
-
-    /// Zeros that remember the version that makes them, and whether they hold a long value or a
-    /// page with a header.
-    pub(crate) fn tagged(length: usize, birth: Version, is_run: bool) -> Self {
+    /// Zeros, as a page of that version.
+    pub(crate) fn zeroed(length: usize, birth: Version) -> Self {
         let place = allocate(length);
         // SAFETY: the place has `length` bytes behind the head.
         unsafe { place.start.add(HEAD_BYTES).write_bytes(0, length) };
-        Self::from_parts(place, length, birth, is_run)
+        Self::from_parts(place, length, birth, false)
+    }
+
+    /// Whatever bytes there are, for a caller who replaces all of them, as a page of that version. (Zeros took a
+    /// quarter as long as reading the page did.)
+    pub(crate) fn to_fill(length: usize, birth: Version) -> Self {
+        let place = allocate(length);
+        if place.block == NO_BLOCK {
+            // SAFETY: the place has `length` bytes behind the head.
+            unsafe { place.start.add(HEAD_BYTES).write_bytes(0, length) };
+        }
+        // The memory of an arena is mapped: it has bytes, zeros or those of an earlier frame.
+        Self::from_parts(place, length, birth, false)
     }
 
     pub(crate) fn copy_of(bytes: &[u8], birth: Version, is_run: bool) -> Self {
@@ -527,10 +534,10 @@ mod tests {
     #[test]
     fn a_held_frame_outlives_its_cell() {
         let cell = FrameCell::default();
-        let mut frame = Unique::zeroed(4096);
+        let mut frame = Unique::zeroed(4096, 0);
         frame[17] = 5;
         assert!(cell.fill(frame.share()));
-        assert!(!cell.fill(Unique::zeroed(8).share()));
+        assert!(!cell.fill(Unique::zeroed(8, 0).share()));
         let held = {
             let pin = crossbeam_epoch::pin();
             let seen = cell.load(&pin).unwrap();
@@ -559,7 +566,7 @@ mod tests {
                 });
             }
             for round in 0..20_000u32 {
-                let mut frame = Unique::zeroed(256);
+                let mut frame = Unique::zeroed(256, 0);
                 frame.fill(round as u8);
                 cell.replace(Some(frame.share()), &crossbeam_epoch::pin());
             }

@@ -361,7 +361,7 @@ impl Pager {
     ) -> Result<Unique> {
         let expected = entry.checksum().unwrap_or(target.checksum);
         let length = self.page_size as usize;
-        let frame = self.read_raw(target.page, Unique::tagged(length, birth, false))?;
+        let frame = self.read_raw(target.page, Unique::to_fill(length, birth))?;
         if expected == 0 {
             let fault = Fault::new("a reference to a page that was never written", 0, 1, 0);
             return Err(self.corrupt(target.page, fault));
@@ -406,7 +406,7 @@ impl Pager {
                 return Ok(PageBytes::Borrowed(bytes));
             }
         }
-        let frame = self.read_raw(run.first, Unique::zeroed(length))?;
+        let frame = self.read_raw(run.first, Unique::to_fill(length, 0))?;
         self.check_run(run, checksum::crc32c(&frame))?;
         let frame = frame.share();
         frame.set_clean();

@@ -64,9 +64,14 @@ impl Entry {
         index.checked_sub(1).map(|index| index as usize)
     }
 
+    /// For the writer, who alone asks for it.
     pub(crate) fn set_slab_index(&self, index: Option<usize>) {
-        let bits = index.map_or(0, |index| (index as u64 + 1) << SLAB_SHIFT);
-        self.update(|meta| (meta & !SLAB_MASK) | bits);
+        // In two steps that do not look first (see `occupy`).
+        self.meta.fetch_and(!SLAB_MASK, Ordering::Relaxed);
+        if let Some(index) = index {
+            let bits = (index as u64 + 1) << SLAB_SHIFT;
+            self.meta.fetch_or(bits, Ordering::Relaxed);
+        }
     }
 
     /// Remembers for eviction that the frame was used.

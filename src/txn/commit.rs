@@ -108,6 +108,7 @@ fn append(
         }
         return Ok(None);
     }
+    engine.await_memory()?;
     // One checkpoint makes room for any record of that size; under load, others may take it.
     for _ in 0..8 {
         if let Some(end) = engine.commit_logged(pages, state, record)? {

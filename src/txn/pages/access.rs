@@ -160,7 +160,7 @@ impl WritePages for TxnPages {
 
     fn allocate(&mut self, kind: u8, level: u8) -> Result<PageNumber> {
         let page = self.take_page()?;
-        let mut frame = Unique::tagged(self.page_size() as usize, self.version, false);
+        let mut frame = Unique::zeroed(self.page_size() as usize, self.version);
         page::init(&mut frame, page, self.version, kind, level);
         self.put_slot(page, frame);
         Ok(page)
