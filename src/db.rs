@@ -110,9 +110,9 @@ impl Builder {
     /// and a longer open after a crash. A transaction with more than a quarter of it in changes
     /// commits by a checkpoint.
     ///
-    /// Changed pages in memory take ten times as much at the most, or the [memory limit](Self::memory_limit) if
-    /// that is less: from half of that on they are written, and commits wait for it where it is reached. (A
-    /// single transaction can leave more.) With that an open after a crash took 0.2 to 0.3 s, whatever had been written.
+    /// Changed pages in memory take twelve times as much at the most, or the [memory limit](Self::memory_limit) if
+    /// that is less. They are written before it comes to that, and commits wait if it does. (A single
+    /// transaction can leave more.) With that an open after a crash took 0.2 to 0.3 s, whatever had been written.
     pub fn log_limit(mut self, bytes: u64) -> Self {
         self.settings.log_limit_bytes = bytes;
         self
