@@ -231,6 +231,33 @@ fn one_large_commit_leaves_the_ring_small_and_a_second_one_grows_it() {
     assert!(twice.log_bytes > 1 << 20, "{} bytes", twice.log_bytes);
 }
 
+/// Each commit would be by a checkpoint, which a hundred times as much is written for, until a small one came.
+#[test]
+fn the_ring_grows_for_large_commits_while_a_small_ring_waits_for_its_first_record() {
+    let disk = SimDisk::new(1);
+    let builder = repeatable().log_limit(16 << 20);
+    let db = builder.open_storage(disk.storage()).unwrap();
+    let (mut n, before) = (0, db.stats().unwrap().checkpoints);
+    // The checkpoint after the last one of these lays out a ring, and nothing is in it yet.
+    while db.stats().unwrap().checkpoints == before {
+        put(&db, &format!("small{n}"), &[1; 100]);
+        n += 1;
+    }
+    let checkpoints = db.stats().unwrap().checkpoints;
+    for n in 0..20u32 {
+        db.write(|tx| {
+            let mut tree = tx.tree("data")?;
+            (0..500u32).try_for_each(|m| tree.put((n * 500 + m).to_be_bytes(), [2; 200]).map(drop))
+        })
+        .unwrap();
+    }
+    let made = db.stats().unwrap().checkpoints - checkpoints;
+    assert!(made < 10, "{made} checkpoints for 20 commits");
+    let again = open(disk.crash_image(SimCrash::LoseAll).storage()).unwrap();
+    assert_eq!(state_of(&again), state_of(&db));
+    again.check().unwrap();
+}
+
 #[test]
 fn a_value_that_looks_like_a_record_is_a_value() {
     // The log of one database, stored as a value in another with the same salt, at the same

@@ -130,7 +130,10 @@ impl Engine {
     ) -> Result<Option<Job>> {
         let mut core = self.core.lock();
         self.sweep_or_poison(&mut core)?;
-        if matches!(purpose, Purpose::Compact(_)) {
+        // Where commits are too large for the ring that waits, no record would ever lead there, and no larger
+        // one take its place.
+        let is_too_small = self.wanted_ring_bytes.load(Ordering::Relaxed) > self.log.ring_bytes();
+        if matches!(purpose, Purpose::Compact(_)) || is_too_small {
             self.log.switch(core.current.version);
         }
         let position = self.log.position();
