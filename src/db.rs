@@ -351,7 +351,8 @@ impl Aurora {
     }
 
     /// Writes everything that is only in the log to its place, and empties the log. Happens by
-    /// itself when half of the log or of the memory is used.
+    /// itself when half of the log or of the memory is used, or when changed pages take eight times the
+    /// [log's limit](Builder::log_limit).
     pub fn checkpoint(&self) -> Result<()> {
         self.handle.engine.check_writable()?;
         self.handle.engine.checkpoint()

@@ -11,6 +11,9 @@
 //! 2. The log's end and `core.current` change together under the core lock, so a checkpoint that
 //!    reads both under it has a state and exactly the position that the state corresponds to.
 //! 3. The page after which no state can see it any more is released under the core lock.
+//! 4. When a commit appends its record, changed pages in memory are within their bound
+//!    ([`MOST_DIRTY_TO_LOG`]), or a checkpoint was waited for, or the disk is full. So memory, and what an open
+//!    has to make again, exceed the bound by no more than one transaction and what came in meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,11 +33,11 @@ use crate::log::{Log, Refusal};
 use crate::pager::{Pager, Space, frame};
 use crate::{Error, Result};
 
-/// Changed pages in memory take so many times the log's limit when a checkpoint begins, and when commits wait for
-/// it. An open makes them again, at 3 to 4 µs for each 4 KiB, and each small entry changes one or two of them
-/// where a tree is large: with half of a log of 32 MiB full of 150-byte values an open took 0.6 s. (A checkpoint
-/// from half of it on: a tree of 1,000,000 entries that is changed all over was written twice as often, and
-/// commits that do not wait for the disk took a fifth to a third longer.)
+/// So many times the log's limit do changed pages take when a checkpoint begins, and when commits wait for it. An
+/// open makes them again, at 3 to 4 µs for each 4 KiB, and each small entry changes one or two of them where a
+/// tree is large: with half of a log of 32 MiB full of 150-byte values an open took 0.6 s. (With 5 and 10, a tree of
+/// 1,000,000 entries that was changed all over was written twice as often, and unsynced commits took a fifth to
+/// two fifths longer.)
 const DIRTY_TO_LOG: u64 = 8;
 const MOST_DIRTY_TO_LOG: u64 = 12;
 
@@ -303,7 +306,7 @@ impl Engine {
         self.pager.cache.dirty_bytes() as u64 > memory.min(log)
     }
 
-    /// Waits for a checkpoint if changed pages take more memory than they may. Called with the turn.
+    /// Invariant 4: waits for a checkpoint if changed pages take more memory than they may. Called with the turn.
     pub(crate) fn await_memory(self: &Arc<Self>) -> Result<()> {
         // A full disk stops checkpoints, not commits, as long as the log has room.
         if !self.is_dirty(1, MOST_DIRTY_TO_LOG) || self.is_short_of_disk() {
