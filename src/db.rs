@@ -88,8 +88,8 @@ impl Builder {
     }
 
     /// How much memory pages may use, in bytes; 256 MiB if not set, at least 1 MiB. Pages beyond
-    /// it are dropped, or written early, and read again through the map of the file. The page
-    /// table (16 bytes for each page that was used) comes on top.
+    /// it are dropped, or written early, and read again through the map of the file; commits wait while it is
+    /// full of pages that are not written yet. The page table (16 bytes for each page that was used) comes on top.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.settings.memory_bytes = bytes;
         self
@@ -110,9 +110,10 @@ impl Builder {
     /// and a longer open after a crash. A transaction with more than a quarter of it in changes
     /// commits by a checkpoint.
     ///
-    /// Changed pages in memory take twelve times as much at the most, or the [memory limit](Self::memory_limit) if
-    /// that is less. They are written before it comes to that, and commits wait if it does. (A single
-    /// transaction can leave more.) With that an open after a crash took 0.2 to 0.3 s, whatever had been written.
+    /// Changed pages in memory take twelve times as much, or the [memory limit](Self::memory_limit) if that is
+    /// less. They are written before it comes to that; if it does, commits wait until some are, unless the disk is
+    /// full. (One transaction can leave more, and so can what comes in while a checkpoint is under way.) An open
+    /// after a crash has at the most so much to make again, which takes about a millisecond for each MiB.
     pub fn log_limit(mut self, bytes: u64) -> Self {
         self.settings.log_limit_bytes = bytes;
         self

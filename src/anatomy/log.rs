@@ -117,8 +117,8 @@ pub struct LogEnd {
     pub is_clean: bool,
 }
 
-/// Reads the log as an open does, and fails as an open would. The rings must lie in the file: both
-/// are read into memory.
+/// Reads the log as an open does, and fails as an open would. The rings must lie in the file: what is in
+/// use of them is read into memory.
 pub fn log_end(storage: Arc<dyn Storage>, header: &Header) -> Result<LogEnd> {
     const LEAST_MEMORY_BYTES: usize = 1 << 20;
     let pager = Pager::new(storage, header.page_size, header.salt, LEAST_MEMORY_BYTES)?;

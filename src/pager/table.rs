@@ -64,7 +64,7 @@ impl Entry {
         index.checked_sub(1).map(|index| index as usize)
     }
 
-    /// For the writer, who alone asks for it.
+    /// For who has the page to themselves, and alone asks for it.
     pub(crate) fn set_slab_index(&self, index: Option<usize>) {
         // In two steps that do not look first (see `occupy`).
         self.meta.fetch_and(!SLAB_MASK, Ordering::Relaxed);

@@ -130,19 +130,20 @@ impl Engine {
     ) -> Result<Option<Job>> {
         let mut core = self.core.lock();
         self.sweep_or_poison(&mut core)?;
-        // Where commits are too large for the ring that waits, no record would ever lead there, and no larger
-        // one take its place.
-        let is_too_small = self.wanted_ring_bytes.load(Ordering::Relaxed) > self.log.ring_bytes();
-        if matches!(purpose, Purpose::Compact(_)) || is_too_small {
-            self.log.switch(core.current.version);
-        }
-        let position = self.log.position();
         let before = core.header;
         let is_new = core.current.version > before.version;
         if !is_new && candidate.is_none() && matches!(purpose, Purpose::Routine | Purpose::Close) {
             self.truncate(&mut core);
             return Ok(None);
         }
+        // Where commits are too large for the ring that waits, no record would ever lead there, and no larger
+        // one take its place.
+        let wanted = self.wanted_ring_bytes.load(Ordering::Relaxed);
+        let is_too_small = purpose == Purpose::Routine && wanted > self.log.ring_bytes();
+        if matches!(purpose, Purpose::Compact(_)) || is_too_small {
+            self.log.switch(core.current.version);
+        }
+        let position = self.log.position();
         if !is_new && candidate.is_none() {
             // A checkpoint of its own version could not be told from the one before it. The caller
             // has the turn, so no transaction is under way with the next version.

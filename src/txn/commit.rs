@@ -29,7 +29,9 @@ impl WriteTransaction {
         self.submit()?.wait()
     }
 
-    /// Hands the changes over and returns at once; the future resolves when they are durable.
+    /// Hands the changes over and returns at once; the future resolves when they are durable. (Where the log is
+    /// full, or changed pages take all the memory that they may, it first waits for a checkpoint, as
+    /// [`commit`](Self::commit) does: [`Builder::log_limit`](crate::Builder::log_limit).)
     ///
     /// The next transaction can begin before that, and sees the changes; snapshots see them when they
     /// are durable. The future works on any runtime, or on none
@@ -108,7 +110,7 @@ fn append(
         }
         return Ok(None);
     }
-    engine.await_memory()?;
+    engine.await_memory();
     // One checkpoint makes room for any record of that size; under load, others may take it.
     for _ in 0..8 {
         if let Some(end) = engine.commit_logged(pages, state, record)? {

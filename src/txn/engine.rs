@@ -12,8 +12,8 @@
 //!    reads both under it has a state and exactly the position that the state corresponds to.
 //! 3. The page after which no state can see it any more is released under the core lock.
 //! 4. When a commit appends its record, changed pages in memory are within their bound
-//!    ([`MOST_DIRTY_TO_LOG`]), or a checkpoint was waited for, or the disk is full. So memory, and what an open
-//!    has to make again, exceed the bound by no more than one transaction and what came in meanwhile.
+//!    ([`MOST_DIRTY_TO_LOG`]), or a checkpoint was waited for, or the last one failed. So memory, and what an
+//!    open has to make again, exceed the bound by no more than one transaction and what came in meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -306,27 +306,17 @@ impl Engine {
         self.pager.cache.dirty_bytes() as u64 > memory.min(log)
     }
 
-    /// Invariant 4: waits for a checkpoint if changed pages take more memory than they may. Called with the turn.
-    pub(crate) fn await_memory(self: &Arc<Self>) -> Result<()> {
-        // A full disk stops checkpoints, not commits, as long as the log has room.
-        if !self.is_dirty(1, MOST_DIRTY_TO_LOG) || self.is_short_of_disk() {
-            return Ok(());
+    /// Invariant 4. Called with the turn.
+    pub(crate) fn await_memory(self: &Arc<Self>) {
+        // What stops checkpoints does not stop commits, as long as the log has room.
+        if !self.is_dirty(1, MOST_DIRTY_TO_LOG) || self.core.lock().checkpoint_failure.is_some() {
+            return;
         }
-        let waited = match self.settings.background {
-            true => self.await_checkpoint_under_way(),
-            false => self.checkpoint(),
-        };
-        match waited {
-            Err(error) if error.is_disk_full() => Ok(()),
-            done => done,
+        if self.settings.background {
+            self.await_checkpoint_under_way();
+        } else if let Err(error) = self.checkpoint() {
+            tracing::warn!(%error, "a checkpoint before a commit failed");
         }
-    }
-
-    /// Whether the last checkpoint found the disk full.
-    fn is_short_of_disk(&self) -> bool {
-        let core = self.core.lock();
-        let failure = core.checkpoint_failure.as_ref();
-        failure.is_some_and(Error::is_disk_full)
     }
 
     /// Called after each commit, without locks.
@@ -354,32 +344,27 @@ impl Engine {
         let mut desk = self.desk.lock();
         desk.wanted = true;
         let before = desk.tried;
-        self.await_desk(desk, |desk| desk.tried != before)
+        self.await_desk(desk, |desk| desk.tried != before);
+        let failure = self.core.lock().checkpoint_failure.clone();
+        failure.map_or(Ok(()), Err)
     }
 
     /// Blocks until the background thread has tried a checkpoint: the one that it is at, or one that is due.
-    fn await_checkpoint_under_way(&self) -> Result<()> {
+    fn await_checkpoint_under_way(&self) {
         let mut desk = self.desk.lock();
         desk.is_due = true;
         let before = desk.tried;
         // It may find that none is due any more.
         self.await_desk(desk, |desk| {
             desk.tried != before || !(desk.is_due || desk.is_busy)
-        })
+        });
     }
 
-    fn await_desk(
-        &self,
-        mut desk: MutexGuard<'_, Desk>,
-        is_over: impl Fn(&Desk) -> bool,
-    ) -> Result<()> {
+    fn await_desk(&self, mut desk: MutexGuard<'_, Desk>, is_over: impl Fn(&Desk) -> bool) {
         self.desk_changed.notify_all();
         while !is_over(&desk) && !desk.stopping {
             self.desk_changed.wait(&mut desk);
         }
-        drop(desk);
-        let failure = self.core.lock().checkpoint_failure.clone();
-        failure.map_or(Ok(()), Err)
     }
 
     fn request_checkpoint(&self) {

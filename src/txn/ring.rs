@@ -68,7 +68,11 @@ impl Engine {
         let ring = LogRegion { first, pages };
         if let Err(error) = self.zero_fill(ring, pace) {
             self.undo_ring(Some(ring))?;
-            if job.purpose != Purpose::Routine && error.is_disk_full() {
+            // Without a longer ring commits take longer, or are by a checkpoint. (After a failed sync there is
+            // nothing to go on with.)
+            if error.is_disk_full() && self.log.failure().is_none() {
+                tracing::warn!(bytes, "no room for a longer log");
+                self.wanted_ring_bytes.store(0, Ordering::Relaxed);
                 return Ok(None);
             }
             return Err(error);
