@@ -1205,3 +1205,29 @@ fn many_entries_with_one_that_is_refused_are_none() {
     let snapshot = db.begin_read().unwrap();
     assert!(snapshot.tree("t").unwrap().is_empty());
 }
+
+/// A longer log is a matter of speed.
+#[test]
+fn large_commits_go_on_where_the_disk_has_no_room_for_a_longer_log() {
+    let disk = SimDisk::new(1);
+    let builder = repeatable().log_limit(16 << 20);
+    let db = builder.open_storage(disk.storage()).unwrap();
+    let put = |n: u32| {
+        db.write(|tx| {
+            let mut tree = tx.tree("data")?;
+            (0..500u32).try_for_each(|m| tree.put(m.to_be_bytes(), [n as u8; 200]).map(drop))
+        })
+    };
+    put(0).unwrap();
+    let length = db.stats().unwrap().file_bytes;
+    disk.set_capacity(Some(length + (1 << 20)));
+    for n in 1..30 {
+        put(n).unwrap();
+    }
+    // Once there is room, it grows.
+    disk.set_capacity(None);
+    (30..40).for_each(|n| put(n).unwrap());
+    let stats = db.stats().unwrap();
+    assert!(stats.log_bytes > 1 << 20, "{} bytes", stats.log_bytes);
+    db.check().unwrap();
+}
