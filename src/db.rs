@@ -113,7 +113,7 @@ impl Builder {
     /// Changed pages in memory take twelve times as much, or the [memory limit](Self::memory_limit) if that is
     /// less. They are written before it comes to that; if it does, commits wait until some are, unless the disk is
     /// full. (One transaction can leave more, and so can what comes in while a checkpoint is under way.) An open
-    /// after a crash has at the most so much to make again, which takes about a millisecond for each MiB.
+    /// after a crash has at the most so much to make again, which takes 1 to 1.5 ms for each MiB.
     pub fn log_limit(mut self, bytes: u64) -> Self {
         self.settings.log_limit_bytes = bytes;
         self
