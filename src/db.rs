@@ -111,8 +111,8 @@ impl Builder {
     /// commits by a checkpoint.
     ///
     /// Changed pages in memory take twelve times as much, or the [memory limit](Self::memory_limit) if that is
-    /// less. They are written before it comes to that; if it does, commits wait until some are, unless the disk is
-    /// full. (One transaction can leave more, and so can what comes in while a checkpoint is under way.) An open
+    /// less. They are written before it comes to that; if it does, commits wait until some are, unless that failed
+    /// the last time. (One transaction can leave more, and so can what comes in while a checkpoint is under way.) An open
     /// after a crash has at the most so much to make again, which takes 1 to 1.5 ms for each MiB.
     pub fn log_limit(mut self, bytes: u64) -> Self {
         self.settings.log_limit_bytes = bytes;
