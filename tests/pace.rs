@@ -84,10 +84,12 @@ fn a_checkpoint_lets_commits_through() {
     assert!(beside <= (64 << 10) + GATHER_BYTES, "{beside} bytes");
 }
 
+/// The limit of a log that is filled with small commits.
+const LOG_BYTES: u64 = 256 << 10;
+
 /// How many bytes of changed pages commits leave in memory at the most, where a sync of the file takes so long;
 /// with how much log.
 fn most_dirty(background: bool, sync: Duration) -> (u64, u64) {
-    const LOG_BYTES: u64 = 256 << 10;
     let storage = Hooked::new(Arc::new(MemoryStorage::new()));
     let builder = Aurora::builder().log_limit(LOG_BYTES);
     let builder = builder.background(background);
@@ -122,7 +124,6 @@ fn most_dirty(background: bool, sync: Duration) -> (u64, u64) {
 /// (A log of 15 MiB of 150-byte values took 0.6 s.)
 #[test]
 fn changed_pages_take_twelve_times_the_log_at_the_most() {
-    const LOG_BYTES: u64 = 256 << 10;
     const ONE_COMMIT_BYTES: u64 = 8 * 4096;
     // Eight times make the next checkpoint due.
     let (most, log) = most_dirty(false, Duration::ZERO);
