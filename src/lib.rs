@@ -63,6 +63,7 @@ pub use compact::Progress;
 pub use db::{Aurora, Builder, Tree};
 pub use error::{Error, Result};
 pub use export::{Export, Exported, IfThere, Import, Imported, Refused};
+pub use hot::SharedBytes;
 pub use inspect::{CheckReport, HotStats, Stats, TreeSize, TreeStats, WrittenBytes};
 pub use keys::{Batch, DataInfo, Scan, Swap, Target, Ttl};
 pub use query::{Cursor, Explanation, Fields, Filter, Group, Grouped, Page, Query, Rows};

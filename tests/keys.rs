@@ -174,7 +174,7 @@ fn lives_are_given_and_taken() {
 fn a_swap_is_done_only_if_the_value_is_the_expected_one() {
     let (db, _) = at(1000);
     let differs = |value: Option<&[u8]>| Swap::Differs {
-        present: value.map(Arc::from),
+        present: value.map(Into::into),
     };
     let swap = |expected: Option<&[u8]>, new: Option<&[u8]>| {
         db.compare_and_swap("key", expected, new).unwrap()
@@ -567,7 +567,7 @@ impl On<'_> {
                     assert_eq!(found.unwrap(), Swap::Done);
                     model.replace(&key, new, now);
                 } else {
-                    let present = old.map(Arc::from);
+                    let present = old.map(Into::into);
                     assert_eq!(found.unwrap(), Swap::Differs { present });
                 }
             }

@@ -16,7 +16,7 @@ use super::index::{self, MAX_ID_BYTES, agree, cut, entry, split, unique_values, 
 use super::meta::{IndexMeta, Meta};
 use super::patch::Patch;
 use super::schema::takes;
-use crate::hot::Hot;
+use crate::hot::{self, Hot};
 use crate::keys::expiry;
 use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
@@ -106,18 +106,18 @@ pub(super) fn load_hot(
     let document = Arc::new(decode(meta, key, &bytes)?);
     let size = document.memory_bytes();
     let expires_ms = expiry_of(meta, &bytes)?;
-    let hot = Hot::Document {
+    let hot = Hot::Document(hot::Document {
         document,
         expires_ms,
-    };
+    });
     Ok(Some((hot, size)))
 }
 
 /// The document that the hot tier has.
 pub(super) fn of_hot(hot: Hot) -> Option<Arc<Document>> {
     match hot {
-        Hot::Document { document, .. } => document.downcast().ok(),
-        Hot::Value { .. } => None,
+        Hot::Document(hot) => hot.document.downcast().ok(),
+        Hot::Value(_) => None,
     }
 }
 

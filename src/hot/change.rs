@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::HotTier;
-use super::shard::Entry;
+use super::shard::Removed;
 use crate::log::Publication;
 use crate::txn::write::WriteTransaction;
 
@@ -88,7 +88,7 @@ struct Change {
     /// A bit for each shard that is marked.
     marked: u64,
     /// Freed with the change, when the log's lock is not held any more.
-    superseded: Vec<Entry>,
+    superseded: Vec<Removed>,
 }
 
 impl Change {

@@ -16,6 +16,14 @@ impl OwnedKey {
             OwnedKey::Long(bytes) => bytes,
         }
     }
+
+    /// The memory that it takes beyond itself.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            OwnedKey::Short(..) => 0,
+            OwnedKey::Long(bytes) => bytes.len(),
+        }
+    }
 }
 
 impl From<&[u8]> for OwnedKey {

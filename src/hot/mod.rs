@@ -39,8 +39,10 @@ mod change;
 mod key;
 mod read;
 mod shard;
+mod shared;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::any::Any;
 use std::hash::{BuildHasher, Hasher};
@@ -50,6 +52,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use self::change::Touched;
 pub(crate) use self::read::read_through;
 use self::shard::{Key, Shard};
+pub use self::shared::SharedBytes;
 use crate::inspect::HotStats;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -68,23 +71,22 @@ const EPOCHS: usize = 64;
 /// Something that is read often, ready for use. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) enum Hot {
-    /// The value of a key.
-    Value {
-        bytes: Arc<[u8]>,
-        expires_ms: Option<u64>,
-    },
-    /// A decoded document. The tier does not know its type.
-    #[allow(dead_code)] // for the layers above
-    Document {
-        document: Arc<dyn Any + Send + Sync>,
-        expires_ms: Option<u64>,
-    },
+    Value(SharedBytes),
+    Document(Document),
+}
+
+/// A decoded document. The tier does not know its type.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    pub document: Arc<dyn Any + Send + Sync>,
+    pub expires_ms: Option<u64>,
 }
 
 impl Hot {
     pub(crate) fn expires_ms(&self) -> Option<u64> {
         match self {
-            Hot::Value { expires_ms, .. } | Hot::Document { expires_ms, .. } => *expires_ms,
+            Hot::Value(value) => value.expires_ms(),
+            Hot::Document(document) => document.expires_ms,
         }
     }
 }
@@ -192,8 +194,8 @@ impl HotTier {
         }
     }
 
-    /// Takes in what was read after the ticket was given, with its size in bytes. Says whether
-    /// it did.
+    /// Takes in what was read after the ticket was given; of a document, with its size in bytes. Says
+    /// whether it did.
     pub(crate) fn admit(
         &self,
         ticket: Ticket,

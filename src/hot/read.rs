@@ -10,7 +10,7 @@ use crate::txn::snapshot::Snapshot;
 /// What the newest published state has for a key of a space, and that is not expired.
 ///
 /// `load` reads it from the snapshot it is given if the tier does not have it, and says how many
-/// bytes of memory the value takes beyond the key. It must answer by the snapshot alone: with
+/// bytes of memory a document takes beyond the key. It must answer by the snapshot alone: with
 /// another moment's value the tier would be wrong until that key is changed again.
 #[inline]
 pub(crate) fn read_through(

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::shard::Entry;
+use super::shard::Removed;
 use super::*;
 use crate::clock::Clock;
 use crate::log::Publication;
@@ -21,16 +21,20 @@ impl Random {
     }
 }
 
-fn value(bytes: &[u8]) -> Hot {
-    Hot::Value {
-        bytes: bytes.into(),
+fn value(key: &[u8], bytes: &[u8]) -> Hot {
+    Hot::Value(SharedBytes::new(key, bytes, None))
+}
+
+fn document(document: Arc<dyn Any + Send + Sync>) -> Hot {
+    Hot::Document(Document {
+        document,
         expires_ms: None,
-    }
+    })
 }
 
 fn bytes_of(looked: Looked) -> Option<Vec<u8>> {
     match looked {
-        Looked::Hit(Hot::Value { bytes, .. }) => Some(bytes.to_vec()),
+        Looked::Hit(Hot::Value(bytes)) => Some(bytes.to_vec()),
         _ => None,
     }
 }
@@ -47,7 +51,7 @@ fn ticket(tier: &HotTier, key: &[u8]) -> Option<Ticket> {
 
 fn store(tier: &HotTier, key: &[u8], bytes: &[u8]) -> bool {
     let ticket = ticket(tier, key).expect("a ticket");
-    tier.admit(ticket, KEYS, key, &value(bytes), bytes.len())
+    tier.admit(ticket, KEYS, key, &value(key, bytes), bytes.len())
 }
 
 fn change(tier: &Arc<HotTier>, keys: &[&[u8]]) -> Box<dyn Publication> {
@@ -78,7 +82,7 @@ fn a_key_gets_in_with_its_second_miss() {
     let Looked::Miss(Some(ticket)) = tier.lookup(KEYS, b"k") else {
         panic!("no ticket")
     };
-    assert!(tier.admit(ticket, KEYS, b"k", &value(b"v"), 1));
+    assert!(tier.admit(ticket, KEYS, b"k", &value(b"k", b"v"), 1));
     assert_eq!(
         bytes_of(tier.lookup(KEYS, b"k")).as_deref(),
         Some(&b"v"[..])
@@ -94,23 +98,217 @@ fn a_key_gets_in_with_its_second_miss() {
     assert_eq!(tier.stats().entries, 0);
 }
 
+/// Fills the tier with values. Returns how many came in.
+fn fill(tier: &HotTier, value_bytes: usize) -> u64 {
+    let mut n = 0u64;
+    let limit = tier.limit_bytes as u64;
+    while tier.stats().bytes + limit / 64 < limit {
+        n += 1;
+        assert!(store(tier, &n.to_be_bytes(), &vec![7; value_bytes]));
+    }
+    n
+}
+
+#[test]
+fn what_is_read_stays_longer_than_what_is_not() {
+    let tier = tier(1 << 20);
+    let last = fill(&tier, 100);
+    let at = |n: u64| bytes_of(tier.lookup(KEYS, &n.to_be_bytes()));
+    let read = || (1..=last).filter(|n| n % 10 == 0);
+    let there = || read().filter(|n| at(*n).is_some()).count();
+    let before = there();
+    assert!(before as u64 > last / 10 * 9 / 10);
+    for n in last + 1..4 * last {
+        assert!(store(&tier, &n.to_be_bytes(), &[7; 100]));
+        if n % (last / 8) == 0 {
+            there();
+        }
+    }
+    assert!(there() > before * 9 / 10);
+    let others = (1..=last).filter(|n| n % 10 != 0 && at(*n).is_some());
+    assert_eq!(others.count(), 0);
+    // All of it read again and again does not keep others out.
+    for n in 10 * last..11 * last {
+        assert!(store(&tier, &n.to_be_bytes(), &[7; 100]));
+        assert!(at(n).is_some() && at(n).is_some());
+    }
+    assert!(tier.stats().bytes <= 1 << 20);
+}
+
+#[test]
+fn values_of_all_lengths_are_as_they_were_stored() {
+    let tier = tier(4 << 20);
+    let mut random = Random(8);
+    let mut model = std::collections::BTreeMap::new();
+    for _ in 0..60_000 {
+        let n = random.below(8_000);
+        let mut key = vec![1; n as usize % 100];
+        key.extend(n.to_le_bytes());
+        if random.below(20) == 0 {
+            let mut changed = change(&tier, &[&key]);
+            changed.before();
+            changed.after();
+            model.remove(&key);
+        }
+        match tier.lookup(KEYS, &key) {
+            Looked::Hit(Hot::Value(found)) => {
+                let known: &(Vec<u8>, Option<u64>) = model.get(&key).expect("was stored");
+                assert_eq!((&*found, found.expires_ms()), (&known.0[..], known.1));
+            }
+            Looked::Miss(Some(ticket)) => {
+                let bytes = vec![random.below(256) as u8; random.below(1_500) as usize];
+                let expires_ms = (random.below(2) == 0).then(|| random.below(1 << 40));
+                let hot = Hot::Value(SharedBytes::new(&key, &bytes, expires_ms));
+                if tier.admit(ticket, KEYS, &key, &hot, 0) {
+                    model.insert(key, (bytes, expires_ms));
+                }
+            }
+            _ => {}
+        }
+    }
+    let stats = tier.stats();
+    assert!(stats.hits > 1_000 && stats.evicted > 1_000, "{stats:?}");
+}
+
+/// The values of a shard beside a model: each get finds what was put last or nothing, and the counts are exact.
+#[test]
+fn a_table_of_values_counts_what_it_has() {
+    let mut values = super::values::Values::new(64 << 10);
+    let mut random = Random(4);
+    let mut model = std::collections::BTreeMap::new();
+    let mut epoch = 0;
+    for _ in 0..50_000 {
+        let n = random.below(3_000);
+        let bytes = n.to_le_bytes();
+        let key = Key {
+            hash: n.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            space: KEYS,
+            epoch,
+            bytes: &bytes,
+        };
+        match random.below(8) {
+            0..3 => {
+                values.remove(key.hash);
+                if values.is_crowded() && values.len() < 2_000 {
+                    let before = values.bytes();
+                    let growth = values.growth_bytes();
+                    values.grow();
+                    assert_eq!(values.bytes(), before + growth);
+                }
+                let value = SharedBytes::new(&bytes, &vec![1; random.below(90) as usize], None);
+                values.put(&key, value.clone());
+                assert!(
+                    values
+                        .get(&key)
+                        .is_some_and(|found| std::ptr::eq(&*found, &*value))
+                );
+                model.insert(n, (epoch, value));
+            }
+            3 => {
+                if let Some(removed) = values.remove(key.hash) {
+                    assert_eq!(model[&n].1, removed);
+                }
+                model.remove(&n);
+            }
+            4 => {
+                let before = values.len();
+                assert_eq!(values.evict(), before > 0);
+                assert_eq!(values.len(), before.saturating_sub(1));
+            }
+            _ => {
+                if let Some(found) = values.get(&key) {
+                    assert_eq!(model[&n], (epoch, found));
+                }
+            }
+        }
+        if random.below(5_000) == 0 {
+            // A few epochs later, or so many that they cannot be told apart in a slot.
+            epoch += [1, 1 << 16, 1 << 40][random.below(3) as usize];
+        }
+    }
+    let len = values.len();
+    assert!(len > 100);
+    for left in (0..len).rev() {
+        assert!(values.evict());
+        assert_eq!(values.len(), left);
+    }
+    assert!(!values.evict());
+    let empty = values.bytes();
+    values.grow();
+    assert_eq!(
+        values.bytes(),
+        2 * empty,
+        "nothing but the table is counted"
+    );
+}
+
+#[test]
+fn values_and_documents_take_room_from_each_other() {
+    let limit = 1 << 20;
+    let tier = tier(limit);
+    let documents = |range: std::ops::Range<u64>| {
+        for key in range.map(u64::to_be_bytes) {
+            if let Looked::Miss(Some(ticket)) = {
+                drop(tier.lookup(3, &key));
+                tier.lookup(3, &key)
+            } {
+                tier.admit(ticket, 3, &key, &document(Arc::new(key)), 1_000);
+            }
+        }
+    };
+    let found = |space: u32, range: std::ops::Range<u64>| {
+        let hit = |n: &u64| matches!(tier.lookup(space, &n.to_be_bytes()), Looked::Hit(_));
+        range.filter(hit).count()
+    };
+    // Alone, each takes all.
+    let values = fill(&tier, 100);
+    assert!(tier.stats().bytes > limit as u64 * 9 / 10);
+    documents(0..10_000);
+    let at_half = limit / 2 / 1_300;
+    assert!(found(3, 9_000..10_000) >= at_half / 2);
+    let left = found(KEYS, 0..values + 1);
+    assert!(
+        left as u64 > values / 3 && (left as u64) < values * 2 / 3,
+        "{left}"
+    );
+    // And what is left to one of them is half.
+    for n in (1 << 20)..(1 << 20) + 5 * values {
+        assert!(store(&tier, &n.to_be_bytes(), &[7; 100]));
+    }
+    assert!(found(3, 9_000..10_000) >= at_half / 2);
+    assert!(tier.stats().bytes <= limit as u64);
+}
+
 #[test]
 fn documents_are_shared() {
     let tier = tier(1 << 20);
     let document: Arc<dyn Any + Send + Sync> = Arc::new(vec![1, 2, 3]);
-    let hot = Hot::Document {
-        document: document.clone(),
-        expires_ms: None,
+    let hot = self::document(document.clone());
+    assert!(matches!(tier.lookup(5, b"id"), Looked::Miss(None)));
+    let Looked::Miss(Some(ticket)) = tier.lookup(5, b"id") else {
+        panic!("no ticket")
     };
-    let ticket = ticket(&tier, b"id").expect("a ticket");
-    assert!(tier.admit(ticket, KEYS, b"id", &hot, 24));
-    let Looked::Hit(Hot::Document {
-        document: found, ..
-    }) = tier.lookup(KEYS, b"id")
-    else {
+    assert!(tier.admit(ticket, 5, b"id", &hot, 24));
+    let Looked::Hit(Hot::Document(found)) = tier.lookup(5, b"id") else {
         panic!("not there")
     };
-    assert!(Arc::ptr_eq(&document, &found));
+    assert!(Arc::ptr_eq(&document, &found.document));
+}
+
+#[test]
+fn values_are_shared() {
+    let tier = tier(1 << 20);
+    assert!(store(&tier, b"k", b"v"));
+    let hit = || match tier.lookup(KEYS, b"k") {
+        Looked::Hit(Hot::Value(value)) => value,
+        _ => panic!("not there"),
+    };
+    let (first, second) = (hit(), hit());
+    assert!(std::ptr::eq(&first[..], &second[..]));
+    let mut changed = change(&tier, &[b"k"]);
+    changed.before();
+    changed.after();
+    assert_eq!(first, b"v", "whoever has it keeps it");
 }
 
 #[test]
@@ -131,12 +329,12 @@ fn what_was_read_before_a_change_does_not_get_in() {
     let mut changed = change(&tier, &[&key]);
     changed.before();
     changed.after();
-    assert!(!tier.admit(early, KEYS, &key, &value(b"old"), 3));
+    assert!(!tier.admit(early, KEYS, &key, &value(&key, b"old"), 3));
     // From before into the change.
     let early = ticket(&tier, &key).expect("a ticket");
     let mut changed = change(&tier, &[&key]);
     changed.before();
-    assert!(!tier.admit(early, KEYS, &key, &value(b"old"), 3));
+    assert!(!tier.admit(early, KEYS, &key, &value(&key, b"old"), 3));
     // Within it.
     assert!(ticket(&tier, &key).is_none());
     assert!(ticket(&tier, &same).is_none());
@@ -213,28 +411,40 @@ fn a_space_is_dropped_as_a_whole() {
         let Looked::Miss(Some(ticket)) = tier.lookup(space, &key) else {
             panic!("no ticket")
         };
-        assert!(tier.admit(ticket, space, &key, &value(&key), 8));
+        let hot = match space {
+            KEYS => value(&key, &key),
+            _ => document(Arc::new(key)),
+        };
+        assert!(tier.admit(ticket, space, &key, &hot, 8));
     };
     let count = |space| {
         let keys = 0..100u64;
-        keys.filter(|n| bytes_of(tier.lookup(space, &n.to_le_bytes())).is_some())
+        keys.filter(|n| matches!(tier.lookup(space, &n.to_le_bytes()), Looked::Hit(_)))
             .count()
     };
-    for (space, n) in (0..200u64).map(|n| (1 + n as u32 % 2, n / 2)) {
+    for (space, n) in (0..300u64).map(|n| (n as u32 % 3, n / 3)) {
         put(space, n);
     }
     let early = ticket(&tier, b"k").expect("a ticket");
     let mut touched = Touched::default();
     touched.spaces.push(1);
     let mut changed = touched.notice(&tier).expect("a notice");
-    assert_eq!((count(1), count(2)), (100, 100));
+    assert_eq!([0, 1, 2].map(count), [100, 100, 100]);
     changed.before();
-    assert_eq!((count(1), count(2)), (0, 100));
-    assert!(!tier.admit(early, KEYS, b"k", &value(b"v"), 1));
+    assert_eq!([0, 1, 2].map(count), [100, 0, 100]);
+    assert!(!tier.admit(early, KEYS, b"k", &value(b"k", b"v"), 1));
     changed.after();
-    assert_eq!((count(1), count(2)), (0, 100));
+    assert_eq!([0, 1, 2].map(count), [100, 0, 100]);
     put(1, 5);
     assert_eq!(count(1), 1);
+    let mut touched = Touched::default();
+    touched.spaces.push(KEYS);
+    let mut changed = touched.notice(&tier).expect("a notice");
+    changed.before();
+    changed.after();
+    assert_eq!([0, 1, 2].map(count), [0, 1, 100]);
+    put(KEYS, 5);
+    assert_eq!(count(KEYS), 1);
 }
 
 #[test]
@@ -261,14 +471,25 @@ fn keys_of_one_hash_are_not_taken_for_one_another() {
         epoch: 0,
         bytes,
     };
-    assert!(shard.admit(&key(b"a"), 0, &value(b"1"), 1));
+    assert!(shard.admit(&key(b"a"), 0, &value(b"a", b"1"), 1));
     assert!(shard.get(&key(b"b")).is_none());
-    let bytes = shard.admit(&key(b"b"), 0, &value(b"2"), 1);
+    let bytes = shard.admit(&key(b"b"), 0, &value(b"b", b"2"), 1);
     assert!(bytes && shard.get(&key(b"a")).is_none() && shard.get(&key(b"b")).is_some());
-    let _: Option<Entry> = shard.remove(9);
+    assert!(matches!(shard.remove(9), Some(Removed::Value(_))));
+    // A document displaces a value, and the other way around.
+    let of_document = Key {
+        space: 1,
+        ..key(b"a")
+    };
+    assert!(shard.admit(&key(b"a"), 0, &value(b"a", b"1"), 1));
+    assert!(shard.admit(&of_document, 0, &document(Arc::new(1)), 1));
+    assert!(shard.get(&key(b"a")).is_none() && shard.get(&of_document).is_some());
+    assert!(shard.admit(&key(b"a"), 0, &value(b"a", b"1"), 1));
+    assert!(shard.get(&key(b"a")).is_some() && shard.get(&of_document).is_none());
+    shard.remove(9);
     let mut stats = HotStats::default();
     shard.add_to(&mut stats);
-    assert_eq!((stats.entries, stats.bytes), (0, 0));
+    assert_eq!(stats.entries, 0);
 }
 
 #[test]
@@ -280,7 +501,7 @@ fn the_limit_is_kept() {
             let key = random.below(3000).to_le_bytes();
             let length = 1 << random.below(19);
             if let Looked::Miss(Some(ticket)) = tier.lookup(KEYS, &key) {
-                tier.admit(ticket, KEYS, &key, &value(&key), length as usize);
+                tier.admit(ticket, KEYS, &key, &value(&key, &vec![1; length]), length);
             }
             if random.below(50) == 0 {
                 let mut changed = change(&tier, &[&key]);
@@ -478,11 +699,8 @@ fn what_expires_is_gone_in_time() {
     let read = || {
         read_through(&db.handle, KEYS, b"k", |snapshot| {
             Ok((snapshot.taken_ms() < 20).then(|| {
-                let hot = Hot::Value {
-                    bytes: b"v"[..].into(),
-                    expires_ms: Some(20),
-                };
-                (hot, 1)
+                let value = SharedBytes::new(b"k", b"v", Some(20));
+                (Hot::Value(value), 1)
             }))
         })
         .expect("read")
@@ -521,7 +739,7 @@ struct Numbers {
     reads: AtomicU64,
 }
 
-fn number(bytes: Option<Arc<[u8]>>) -> u64 {
+fn number(bytes: Option<SharedBytes>) -> u64 {
     bytes.map_or(0, |b| u64::from_le_bytes((*b).try_into().expect("8 bytes")))
 }
 

@@ -2,14 +2,13 @@
 //! to read, on a snapshot.
 
 use std::ops::RangeBounds;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::scan::prefix_range;
 use super::{Batch, DataInfo, Scan, Swap, Target, Ttl, change, expiry, listing, read, store};
 use crate::Result;
 use crate::db::Aurora;
-use crate::hot::{self, Hot};
+use crate::hot::{self, Hot, SharedBytes};
 use crate::moment::Moment;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteTransaction;
@@ -23,7 +22,7 @@ macro_rules! reads {
             ///
             /// # Errors
             /// [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
-            pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Arc<[u8]>>> {
+            pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<SharedBytes>> {
                 read::get(self, key.as_ref())
             }
 
@@ -134,7 +133,7 @@ impl WriteTransaction {
         &mut self,
         key: impl AsRef<[u8]>,
         change: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>,
-    ) -> Result<Option<Arc<[u8]>>> {
+    ) -> Result<Option<SharedBytes>> {
         change::merge(self, key.as_ref(), change)
     }
 
@@ -199,21 +198,14 @@ impl Aurora {
     ///
     /// # Errors
     /// [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
-    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Arc<[u8]>>> {
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<SharedBytes>> {
         let key = key.as_ref();
         let found = hot::read_through(&self.handle, hot::KEYS, key, |snapshot| {
-            let value = read::value(snapshot, key)?;
-            Ok(value.map(|value| {
-                let length = value.bytes.len();
-                let hot = Hot::Value {
-                    bytes: value.bytes,
-                    expires_ms: value.expiry_ms,
-                };
-                (hot, length)
-            }))
+            let value = read::get(snapshot, key)?;
+            Ok(value.map(|value| (Hot::Value(value), 0)))
         })?;
         Ok(match found {
-            Some(Hot::Value { bytes, .. }) => Some(bytes),
+            Some(Hot::Value(value)) => Some(value),
             _ => None,
         })
     }
@@ -313,7 +305,7 @@ impl Aurora {
         &self,
         key: impl AsRef<[u8]>,
         change: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>,
-    ) -> Result<Option<Arc<[u8]>>> {
+    ) -> Result<Option<SharedBytes>> {
         self.write(|tx| tx.merge(key, change))
     }
 

@@ -1,12 +1,12 @@
 //! Changes that depend on what is there, inside a transaction. The expiry of a key stays what it
 //! was, as long as there is something under the key.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{Batch, Step};
 use super::record::{Kind, Record, RecordRef};
 use super::{expiry, read, store};
+use crate::hot::SharedBytes;
 use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
@@ -20,7 +20,7 @@ pub enum Swap {
     /// The key held something else, and still does.
     Differs {
         /// What it holds; `None` if it is missing.
-        present: Option<Arc<[u8]>>,
+        present: Option<SharedBytes>,
     },
 }
 
@@ -67,11 +67,9 @@ pub(super) fn compare_and_swap(
     expected: Option<&[u8]>,
     new: Option<&[u8]>,
 ) -> Result<Swap> {
-    let old = read::value(tx, key)?;
-    if old.as_ref().map(|old| &*old.bytes) != expected {
-        return Ok(Swap::Differs {
-            present: old.map(|old| old.bytes),
-        });
+    let old = read::get(tx, key)?;
+    if old.as_deref() != expected {
+        return Ok(Swap::Differs { present: old });
     }
     replace(tx, key, old.as_ref(), new)?;
     Ok(Swap::Done)
@@ -82,10 +80,10 @@ pub(super) fn increment(tx: &mut WriteTransaction, key: &[u8], by: i64) -> Resul
         key: read::text(key),
         reason,
     };
-    let old = read::value(tx, key)?;
+    let old = read::get(tx, key)?;
     let number = match &old {
         None => 0,
-        Some(old) => std::str::from_utf8(&old.bytes)
+        Some(old) => std::str::from_utf8(old)
             .ok()
             .and_then(|text| text.parse::<i64>().ok())
             .ok_or_else(|| bad("it is not a whole number of 64 bits as decimal text"))?,
@@ -101,23 +99,23 @@ pub(super) fn merge(
     tx: &mut WriteTransaction,
     key: &[u8],
     change: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>,
-) -> Result<Option<Arc<[u8]>>> {
-    let old = read::value(tx, key)?;
-    let new = change(old.as_ref().map(|old| &*old.bytes));
+) -> Result<Option<SharedBytes>> {
+    let old = read::get(tx, key)?;
+    let new = change(old.as_deref());
     replace(tx, key, old.as_ref(), new.as_deref())?;
-    Ok(new.map(Arc::from))
+    Ok(new.map(SharedBytes::from))
 }
 
 /// Puts a new value in the place of one, with its expiry; or removes the key.
 fn replace(
     tx: &mut WriteTransaction,
     key: &[u8],
-    old: Option<&read::Value>,
+    old: Option<&SharedBytes>,
     new: Option<&[u8]>,
 ) -> Result<()> {
     match new {
         Some(new) => {
-            let expiry_ms = old.and_then(|old| old.expiry_ms);
+            let expiry_ms = old.and_then(SharedBytes::expires_ms);
             store::put_record(tx, key, Kind::Value, new, expiry_ms)
         }
         None => store::remove_record(tx, key).map(|_| ()),

@@ -1,10 +1,10 @@
 //! What can be asked of one key, at any moment.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::record::{Kind, RecordRef};
 use super::store;
+use crate::hot::SharedBytes;
 use crate::moment::Moment;
 use crate::{Error, Result};
 
@@ -19,24 +19,11 @@ pub enum Ttl {
     After(Duration),
 }
 
-/// A value and when it expires.
-pub(super) struct Value {
-    pub bytes: Arc<[u8]>,
-    pub expiry_ms: Option<u64>,
-}
-
-pub(super) fn value(moment: &impl Moment, key: &[u8]) -> Result<Option<Value>> {
+pub(super) fn get(moment: &impl Moment, key: &[u8]) -> Result<Option<SharedBytes>> {
     store::live(moment, key, |record| {
         check_kind(key, &record, Kind::Value)?;
-        Ok(Value {
-            bytes: Arc::from(record.payload),
-            expiry_ms: record.expiry_ms,
-        })
+        Ok(SharedBytes::new(key, record.payload, record.expiry_ms))
     })
-}
-
-pub(super) fn get(moment: &impl Moment, key: &[u8]) -> Result<Option<Arc<[u8]>>> {
-    Ok(value(moment, key)?.map(|value| value.bytes))
 }
 
 pub(super) fn contains(moment: &impl Moment, key: &[u8]) -> Result<bool> {
