@@ -329,7 +329,8 @@ impl WriteTransaction {
         let key = key.as_ref();
         let found = find(self, key)?;
         let (_, meta) = found.ok_or_else(|| Error::BlobNotFound { key: text(key) })?;
-        meta.content.read(self, offset, buffer)
+        let content = meta.content;
+        content.read(self, offset, buffer, |tx, at| content.long_chunk(tx, at))
     }
 
     /// Appends all that a source gives to the blob of a key.

@@ -196,8 +196,15 @@ impl Content {
         Ok(Some((chunk, index, within)))
     }
 
-    /// Copies what there is from `offset` on, up to the length of `into`. Returns how much it was.
-    pub(super) fn read(&self, moment: &impl Moment, offset: u64, into: &mut [u8]) -> Result<usize> {
+    /// Copies what there is from `offset` on, up to the length of `into`. Returns how much it was. `find` is
+    /// [`long_chunk`](Self::long_chunk), or what knows its answers.
+    pub(super) fn read<'m, M: Moment>(
+        &self,
+        moment: &'m M,
+        offset: u64,
+        into: &mut [u8],
+        find: impl Fn(&'m M, u64) -> Result<Option<(LongValue<'m>, u32, usize)>>,
+    ) -> Result<usize> {
         let mut done = 0;
         // Also what is left of it in the next chunk: the map would show all that the system keeps
         // together there, which counts as memory of the process.
@@ -205,9 +212,7 @@ impl Content {
         while let Some(rest) = into.get_mut(done..)
             && !rest.is_empty()
         {
-            if is_direct
-                && let Some((chunk, _, within)) = self.long_chunk(moment, offset + done as u64)?
-            {
+            if is_direct && let Some((chunk, _, within)) = find(moment, offset + done as u64)? {
                 let length = rest.len().min(chunk.len().saturating_sub(within));
                 chunk.copy(within, rest.get_mut(..length).unwrap_or_default())?;
                 done += length;

@@ -30,6 +30,7 @@ mod check;
 mod content;
 mod crc;
 mod extension;
+mod found;
 mod meta;
 mod reader;
 mod stage;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::content::DIRECT_BYTES;
 use super::crc::shift;
+use super::found::Found;
 use super::meta::{BlobInfo, Meta};
 use super::{Flaw, KEYS};
 use crate::format::RunRef;
@@ -52,6 +53,7 @@ pub struct BlobReader {
     in_order: (u64, u32),
     held: Held,
     shown: Shown,
+    found: Found,
     /// What [`BufRead::consume`] could not say.
     failure: Option<Error>,
 }
@@ -67,6 +69,7 @@ impl BlobReader {
             in_order: (0, 0),
             held: Held::default(),
             shown: Shown::default(),
+            found: Found::default(),
             failure: None,
         }
     }
@@ -84,7 +87,24 @@ impl BlobReader {
     /// Reads from an offset on, until the buffer is full or the blob ends. Returns how many bytes
     /// it were. Does not move the position of the reader, and touches only the chunks of the range.
     pub fn read_range(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        self.meta.content.read(&self.snapshot, offset, buffer)
+        let find = |_: &_, at| self.long_chunk(at);
+        self.meta.content.read(&self.snapshot, offset, buffer, find)
+    }
+
+    /// The chunk with this byte, if it is long, its number, and the place of the byte in it.
+    fn long_chunk(&self, offset: u64) -> Result<Option<(LongValue<'_>, u32, usize)>> {
+        let content = &self.meta.content;
+        let (index, within) = content.place(offset);
+        if offset < content.size
+            && let Some(run) = self.found.get(index)
+        {
+            return Ok(Some((self.snapshot.long_value(run), index, within)));
+        }
+        let chunk = content.long_chunk(&self.snapshot, offset)?;
+        if let Some((chunk, index, _)) = &chunk {
+            self.found.put(*index, chunk.run());
+        }
+        Ok(chunk)
     }
 
     /// The `length` bytes from an offset on, fewer if the blob ends before. Await it, or wait for
