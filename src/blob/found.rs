@@ -1,7 +1,7 @@
 //! Where the chunks of a blob lie, as far as a reader knows: one that reads here and there need not look for each again.
 //!
-//! 64 reads of 64 KiB in a blob of 1 MiB take 0.91 instead of 0.88 of a plain file's speed: a search looks at pages that
-//! copying has driven out of the processor's caches.
+//! 64 reads of 64 KiB in a blob of 1 MiB take 1.09 instead of 1.13 of the time that they take in a plain file: a search looks
+//! at pages that copying has driven out of the processor's caches.
 
 use crate::format::RunRef;
 use crate::sync::Mutex;
@@ -9,7 +9,7 @@ use crate::sync::Mutex;
 /// The memory of so many chunks, which is 16 MiB of a blob.
 const CHUNKS: usize = 64;
 
-/// Chunks that were found in the reader's snapshot, in which they never move.
+/// Chunks that were found in the snapshot of a reader and its copies, in which they never move.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// A chunk is at its number modulo the length. Made when the first is found.
@@ -29,13 +29,6 @@ impl Found {
         if let Some(place) = places.get_mut(index as usize % CHUNKS) {
             *place = Some((index, run));
         }
-    }
-}
-
-/// A reader's copy finds its own.
-impl Clone for Found {
-    fn clone(&self) -> Self {
-        Found::default()
     }
 }
 

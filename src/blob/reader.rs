@@ -53,7 +53,7 @@ pub struct BlobReader {
     in_order: (u64, u32),
     held: Held,
     shown: Shown,
-    found: Found,
+    found: Arc<Found>,
     /// What [`BufRead::consume`] could not say.
     failure: Option<Error>,
 }
@@ -69,7 +69,7 @@ impl BlobReader {
             in_order: (0, 0),
             held: Held::default(),
             shown: Shown::default(),
-            found: Found::default(),
+            found: Arc::default(),
             failure: None,
         }
     }
@@ -122,7 +122,12 @@ impl BlobReader {
         Work::on_thread(move || {
             let rest = reader.size().saturating_sub(offset);
             let length = length.min(usize::try_from(rest).unwrap_or(usize::MAX));
-            let mut bytes = vec![0; length];
+            let mut bytes = Vec::new();
+            bytes.try_reserve_exact(length).map_err(|_| {
+                let source = io::Error::from(io::ErrorKind::OutOfMemory);
+                Error::io("read a blob into memory", offset, source)
+            })?;
+            bytes.resize(length, 0);
             let read = reader.read_range(offset, &mut bytes)?;
             bytes.truncate(read);
             Ok(bytes)

@@ -51,7 +51,7 @@ impl Aurora {
         self.read(catalog::names)
     }
 
-    /// Stores a document in a collection, durably. It gets an id unless it has a field `id`.
+    /// Stores a document in a collection. It gets an id unless it has a field `id`.
     ///
     /// # Errors
     /// [`Error::WrongType`](crate::Error::WrongType),
@@ -243,13 +243,13 @@ impl Collection {
         &self.name
     }
 
-    /// Stores a document of the program's own type, durably. See [`Aurora::insert_into`].
+    /// Stores a document of the program's own type. See [`Aurora::insert_into`].
     pub fn insert<T: Serialize + ?Sized>(&self, document: &T) -> Result<DocumentId> {
         let fields = from_serde(document)?;
         self.change(|collection| collection.insert_fields(fields))
     }
 
-    /// Stores a document, durably. See [`Aurora::insert_into`].
+    /// Stores a document. See [`Aurora::insert_into`].
     pub fn insert_fields(&self, fields: impl Into<Object>) -> Result<DocumentId> {
         let fields = fields.into();
         self.change(|collection| collection.insert_fields(fields))
@@ -277,7 +277,7 @@ impl Collection {
             }
             // Another collection has the name now: what it holds does not belong into this space.
             self.number.store(meta.number, Ordering::Relaxed);
-            elsewhere = loaded.map(|(hot, _)| hot);
+            elsewhere = loaded;
             Ok(None)
         })?;
         Ok(found.or(elsewhere).and_then(documents::of_hot))

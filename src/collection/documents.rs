@@ -16,7 +16,7 @@ use super::index::{self, MAX_ID_BYTES, agree, cut, entry, split, unique_values, 
 use super::meta::{IndexMeta, Meta};
 use super::patch::Patch;
 use super::schema::takes;
-use crate::hot::{self, Hot};
+use crate::hot::{Hot, SharedDocument};
 use crate::keys::expiry;
 use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
@@ -94,23 +94,18 @@ pub(crate) fn find(moment: &impl Moment, meta: &Meta, key: &[u8]) -> Result<Opti
     }
 }
 
-/// A document for the hot tier, with its size in memory, about.
-pub(super) fn load_hot(
-    moment: &impl Moment,
-    meta: &Meta,
-    key: &[u8],
-) -> Result<Option<(Hot, usize)>> {
+/// A document for the hot tier.
+pub(super) fn load_hot(moment: &impl Moment, meta: &Meta, key: &[u8]) -> Result<Option<Hot>> {
     let Some(bytes) = find(moment, meta, key)? else {
         return Ok(None);
     };
     let document = Arc::new(decode(meta, key, &bytes)?);
-    let size = document.memory_bytes();
-    let expires_ms = expiry_of(meta, &bytes)?;
-    let hot = Hot::Document(hot::Document {
+    let size_bytes = document.memory_bytes();
+    Ok(Some(Hot::Document(SharedDocument {
         document,
-        expires_ms,
-    });
-    Ok(Some((hot, size)))
+        expires_ms: expiry_of(meta, &bytes)?,
+        bytes: size_bytes,
+    })))
 }
 
 /// The document that the hot tier has.

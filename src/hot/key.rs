@@ -2,6 +2,9 @@
 
 const SHORT: usize = 30;
 
+/// What an allocation takes beyond its bytes, about.
+pub(super) const ALLOCATOR_BYTES: usize = 16;
+
 #[derive(Debug)]
 pub(super) enum OwnedKey {
     Short(u8, [u8; SHORT]),
@@ -21,7 +24,7 @@ impl OwnedKey {
     pub(super) fn memory_bytes(&self) -> usize {
         match self {
             OwnedKey::Short(..) => 0,
-            OwnedKey::Long(bytes) => bytes.len(),
+            OwnedKey::Long(bytes) => bytes.len() + ALLOCATOR_BYTES,
         }
     }
 }

@@ -72,14 +72,16 @@ const EPOCHS: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) enum Hot {
     Value(SharedBytes),
-    Document(Document),
+    Document(SharedDocument),
 }
 
 /// A decoded document. The tier does not know its type.
 #[derive(Debug, Clone)]
-pub(crate) struct Document {
+pub(crate) struct SharedDocument {
     pub document: Arc<dyn Any + Send + Sync>,
     pub expires_ms: Option<u64>,
+    /// The memory that it takes, about.
+    pub bytes: usize,
 }
 
 impl Hot {
@@ -194,16 +196,8 @@ impl HotTier {
         }
     }
 
-    /// Takes in what was read after the ticket was given; of a document, with its size in bytes. Says
-    /// whether it did.
-    pub(crate) fn admit(
-        &self,
-        ticket: Ticket,
-        space: u32,
-        key: &[u8],
-        value: &Hot,
-        bytes: usize,
-    ) -> bool {
+    /// Takes in what was read after the ticket was given. Says whether it did.
+    pub(crate) fn admit(&self, ticket: Ticket, space: u32, key: &[u8], hot: &Hot) -> bool {
         let Some(mut shard) = self.shard(ticket.hash) else {
             return false;
         };
@@ -213,7 +207,7 @@ impl HotTier {
             epoch: self.epoch(space).load(Ordering::Acquire),
             bytes: key,
         };
-        shard.admit(&key, ticket.version, value, bytes)
+        shard.admit(&key, ticket.version, hot)
     }
 
     /// Drops an entry: always allowed.

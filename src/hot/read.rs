@@ -9,15 +9,14 @@ use crate::txn::snapshot::Snapshot;
 
 /// What the newest published state has for a key of a space, and that is not expired.
 ///
-/// `load` reads it from the snapshot it is given if the tier does not have it, and says how many
-/// bytes of memory a document takes beyond the key. It must answer by the snapshot alone: with
+/// `load` reads it from the snapshot it is given if the tier does not have it. It must answer by the snapshot alone: with
 /// another moment's value the tier would be wrong until that key is changed again.
 #[inline]
 pub(crate) fn read_through(
     handle: &Arc<Handle>,
     space: u32,
     key: &[u8],
-    load: impl FnOnce(&Snapshot) -> Result<Option<(Hot, usize)>>,
+    load: impl FnOnce(&Snapshot) -> Result<Option<Hot>>,
 ) -> Result<Option<Hot>> {
     handle.engine.check_open()?;
     let ticket = match handle.hot.lookup(space, key) {
@@ -34,11 +33,8 @@ pub(crate) fn read_through(
     };
     // Taken after the lookup: invariant 2.
     let loaded = load(&Snapshot::new(handle.clone())?)?;
-    let Some((hot, bytes)) = loaded else {
-        return Ok(None);
-    };
-    if let Some(ticket) = ticket {
-        handle.hot.admit(ticket, space, key, &hot, bytes);
+    if let (Some(ticket), Some(hot)) = (ticket, &loaded) {
+        handle.hot.admit(ticket, space, key, hot);
     }
-    Ok(Some(hot))
+    Ok(loaded)
 }

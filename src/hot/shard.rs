@@ -1,10 +1,12 @@
-//! One shard of the hot tier: the values of keys, and documents, the one first to go that was read longest ago.
+//! One shard of the hot tier: the [values](super::values) of keys, and documents, of which the one is first to go that was
+//! read longest ago.
 //!
 //! # Invariants
 //!
-//! 1. Values, documents and tables take at most `limit` bytes.
-//! 2. There is at most one value or document of a hash. The key is compared on every read, so that keys of
-//!    the same hash displace each other and are never taken for one another.
+//! 1. Values, documents and tables take at most `limit` bytes. (While a table grows, the old one is there too.)
+//! 2. There is at most one document of a hash, at most one value of half a hash, and what is dropped for a hash are
+//!    both. The key is compared on every read, so that keys of the same hash displace each other and are never
+//!    taken for one another.
 //! 3. Of values and documents, each is sure of half of the limit: who wants more room takes it from the
 //!    other if that has more, else from its own.
 
@@ -14,7 +16,7 @@ use lru::LruCache;
 
 use super::key::OwnedKey;
 use super::values::Values;
-use super::{Document, Hot, KEYS, SharedBytes};
+use super::{Hot, KEYS, SharedBytes, SharedDocument};
 use crate::inspect::HotStats;
 
 /// What a document costs beyond its key and itself: the nodes of the table and of the list, and
@@ -28,7 +30,7 @@ const LARGEST_SHARE: usize = 8;
 /// that are read all alike get in; with fewer, a large hot set gets in slowly.
 const BYTES_PER_PAIR: usize = 1024;
 
-/// An entry is not moved to the front again until this part of the shard has come in since. To move
+/// A document is not moved to the front again until this part of them has come in since. To move
 /// one touches its neighbours, which are not in the processor's cache: that is half of a hit.
 const NEAR_FRONT_PART: u64 = 8;
 
@@ -45,9 +47,9 @@ pub(super) struct Entry {
     space: u32,
     epoch: u64,
     key: OwnedKey,
-    document: Document,
+    document: SharedDocument,
     bytes: usize,
-    /// `admitted` of the shard when the entry was last moved to the front.
+    /// `documents_begun` of the shard when it was last moved to the front.
     moved: u64,
 }
 
@@ -82,10 +84,9 @@ impl Hasher for Identity {
 
 /// What was dropped: to be freed by whoever holds no lock.
 #[derive(Debug)]
-#[allow(dead_code)] // it is only dropped
-pub(super) enum Removed {
-    Value(SharedBytes),
-    Document(Entry),
+pub(super) struct Removed {
+    pub value: Option<SharedBytes>,
+    pub document: Option<Entry>,
 }
 
 #[derive(Debug)]
@@ -93,7 +94,9 @@ pub(super) struct Shard {
     values: Values,
     documents: LruCache<u64, Entry, BuildHasherDefault<Identity>>,
     /// What the documents take.
-    document_bytes: usize,
+    documents_bytes: usize,
+    /// How many came in.
+    documents_begun: u64,
     /// Parts of the hashes that were missed lately, each in the one pair where it can be, the
     /// later first: two keys that share a place do not keep each other out. Made when the first
     /// is missed.
@@ -115,7 +118,8 @@ impl Shard {
         Shard {
             values: Values::new(limit),
             documents: LruCache::unbounded_with_hasher(BuildHasherDefault::default()),
-            document_bytes: 0,
+            documents_bytes: 0,
+            documents_begun: 0,
             missed: Vec::new(),
             limit,
             publishing: 0,
@@ -131,7 +135,7 @@ impl Shard {
 
     fn bytes(&self) -> usize {
         let missed = self.missed.len() * size_of::<[u32; 2]>();
-        self.values.bytes() + self.document_bytes + missed
+        self.values.bytes() + self.documents_bytes + missed
     }
 
     #[inline]
@@ -144,15 +148,15 @@ impl Shard {
         Some(hot)
     }
 
-    fn document(&mut self, key: &Key<'_>) -> Option<Document> {
+    fn document(&mut self, key: &Key<'_>) -> Option<SharedDocument> {
         let near_front = self.documents.len() as u64 / NEAR_FRONT_PART;
         let entry = self.documents.peek_mut(&key.hash)?;
         if !entry.is(key) {
             return None;
         }
         let document = entry.document.clone();
-        if self.admitted - entry.moved > near_front {
-            entry.moved = self.admitted;
+        if self.documents_begun - entry.moved > near_front {
+            entry.moved = self.documents_begun;
             self.documents.promote(&key.hash);
         }
         Some(document)
@@ -171,7 +175,6 @@ impl Shard {
     fn note_wanted(&mut self, hash: u64) -> bool {
         if self.missed.is_empty() {
             self.missed = vec![[0; 2]; self.limit / BYTES_PER_PAIR];
-            self.make_room(0, true);
         }
         let part = (hash >> 32) as u32;
         let places = self.missed.len().max(1) as u64;
@@ -186,63 +189,69 @@ impl Shard {
     }
 
     /// Invariant 3 of the module.
-    pub(super) fn admit(
-        &mut self,
-        key: &Key<'_>,
-        version: u64,
-        value: &Hot,
-        value_bytes: usize,
-    ) -> bool {
+    pub(super) fn admit(&mut self, key: &Key<'_>, version: u64, hot: &Hot) -> bool {
         let is_current = self.publishing == 0 && version == self.version;
-        if is_current && self.take_in(key, value, value_bytes) {
-            self.admitted += 1;
-            return true;
+        let is_in = is_current && self.take_in(key, hot);
+        match is_in {
+            true => self.admitted += 1,
+            false => self.refused += 1,
         }
-        self.refused += 1;
-        false
+        is_in
     }
 
-    fn take_in(&mut self, key: &Key<'_>, hot: &Hot, document_bytes: usize) -> bool {
+    fn take_in(&mut self, key: &Key<'_>, hot: &Hot) -> bool {
         drop(self.remove(key.hash));
-        match hot {
-            Hot::Value(value) => self.take_in_value(key, value),
-            Hot::Document(document) => self.take_in_document(key, document, document_bytes),
+        match (key.space, hot) {
+            (KEYS, Hot::Value(value)) => self.take_in_value(key, value),
+            (KEYS, _) | (_, Hot::Value(_)) => false,
+            (_, Hot::Document(document)) => self.take_in_document(key, document),
         }
     }
 
     fn take_in_value(&mut self, key: &Key<'_>, value: &SharedBytes) -> bool {
         let bytes = value.memory_bytes();
-        let is_own = key.space == KEYS && value.key() == key.bytes;
-        if !is_own || bytes > self.limit / LARGEST_SHARE {
+        if value.key() != key.bytes || bytes > self.limit / LARGEST_SHARE {
             return false;
         }
         if self.values.is_crowded() {
-            let growth_bytes = self.values.growth_bytes();
-            if self.bytes() + growth_bytes + bytes <= self.limit {
-                self.values.grow();
-            }
+            self.let_values_grow(bytes);
         }
         if !self.values.has_table() || !self.make_room(bytes, true) {
             return false;
         }
-        self.evicted += u64::from(self.values.put(key, value.clone()));
+        self.evicted += self.values.put(key, value.clone());
         true
     }
 
-    fn take_in_document(&mut self, key: &Key<'_>, document: &Document, bytes: usize) -> bool {
-        let bytes = ENTRY_BYTES + key.bytes.len() + bytes;
+    /// Makes the table of values larger, if there is room for that and a value of so many bytes. (Invariant 3: there is
+    /// if they are below their half.)
+    fn let_values_grow(&mut self, bytes: usize) {
+        let more = self.values.growth_bytes() + bytes;
+        if self.values.bytes() + more <= self.limit / 2 {
+            while self.bytes() + more > self.limit && self.evict_document() {
+                self.evicted += 1;
+            }
+        }
+        if self.bytes() + more <= self.limit {
+            self.values.grow();
+        }
+    }
+
+    fn take_in_document(&mut self, key: &Key<'_>, document: &SharedDocument) -> bool {
+        let bytes = ENTRY_BYTES + key.bytes.len() + document.bytes;
         if bytes > self.limit / LARGEST_SHARE || !self.make_room(bytes, false) {
             return false;
         }
+        self.documents_begun += 1;
         let entry = Entry {
             space: key.space,
             epoch: key.epoch,
             key: key.bytes.into(),
             document: document.clone(),
             bytes,
-            moved: self.admitted + 1,
+            moved: self.documents_begun,
         };
-        self.document_bytes += bytes;
+        self.documents_bytes += bytes;
         self.documents.put(key.hash, entry);
         true
     }
@@ -260,16 +269,22 @@ impl Shard {
     /// The next that has to go goes (invariant 3). Says whether there was something.
     fn give_way(&mut self, for_value: bool) -> bool {
         let half = self.limit / 2;
-        let is_value = match (self.values.bytes() > half, self.document_bytes > half) {
+        let is_value = match (self.values.bytes() > half, self.documents_bytes > half) {
             (true, _) => true,
             (_, true) => false,
             _ => for_value,
         };
         let has_gone = match is_value || self.documents.is_empty() {
-            true => self.values.evict() || self.evict_document(),
+            true => self.evict_value() || self.evict_document(),
             false => self.evict_document(),
         };
         self.evicted += u64::from(has_gone);
+        has_gone
+    }
+
+    fn evict_value(&mut self) -> bool {
+        let has_gone = self.values.evict();
+        self.evicted += self.values.shrink();
         has_gone
     }
 
@@ -277,18 +292,18 @@ impl Shard {
         let Some((_, entry)) = self.documents.pop_lru() else {
             return false;
         };
-        self.document_bytes -= entry.bytes;
+        self.documents_bytes -= entry.bytes;
         true
     }
 
-    /// Takes what has this hash.
-    pub(super) fn remove(&mut self, hash: u64) -> Option<Removed> {
-        if let Some(value) = self.values.remove(hash) {
-            return Some(Removed::Value(value));
+    /// Takes what has this hash (invariant 2).
+    pub(super) fn remove(&mut self, hash: u64) -> Removed {
+        let document = self.documents.pop(&hash);
+        self.documents_bytes -= document.as_ref().map_or(0, |entry| entry.bytes);
+        Removed {
+            value: self.values.remove(hash),
+            document,
         }
-        let entry = self.documents.pop(&hash)?;
-        self.document_bytes -= entry.bytes;
-        Some(Removed::Document(entry))
     }
 
     /// A change begins to be published: nothing gets in until [`unmark`](Self::unmark), nor what
@@ -304,8 +319,12 @@ impl Shard {
 
     /// Removes what a commit has changed. It is wanted back at the first miss.
     pub(super) fn supersede(&mut self, hash: u64) -> Option<Removed> {
-        let removed = self.remove(hash)?;
-        self.dropped += 1;
+        let removed = self.remove(hash);
+        let count = u64::from(removed.value.is_some()) + u64::from(removed.document.is_some());
+        if count == 0 {
+            return None;
+        }
+        self.dropped += count;
         self.note_wanted(hash);
         Some(removed)
     }

@@ -1,7 +1,8 @@
 //! The value of a key in one piece of memory, with what the hot tier has to know of it.
 //!
 //! A hit of the tier looks at two places that are in no cache: the slot in its table, and this. With the key, the
-//! value and the place in an order each in memory of its own there were four.
+//! value and the place in an order each in memory of its own there were four. (Keys of more than 30 bytes are in
+//! memory of their own still.)
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -12,12 +13,13 @@ use std::sync::Arc;
 
 use triomphe::ThinArc;
 
-use super::key::OwnedKey;
+use super::key::{ALLOCATOR_BYTES, OwnedKey};
 
 /// The value of a key: bytes that are never changed. Clones share them, also with the hot tier, so a clone
 /// costs the same however long they are.
 ///
-/// It is used like a `&[u8]`, takes about 64 bytes of memory beyond its length, and keeps nothing else alive.
+/// It is used like a `&[u8]`. It takes about 64 bytes of memory beyond its length, and, if it comes from
+/// [`Aurora::get`](crate::Aurora::get), its key if that is longer than 30 bytes. It keeps nothing else alive.
 ///
 /// ```
 /// use aurora::{Aurora, SharedBytes};
@@ -62,10 +64,9 @@ impl SharedBytes {
     /// The memory that it takes, about.
     pub(super) fn memory_bytes(&self) -> usize {
         const COUNTS_BYTES: usize = 2 * size_of::<usize>(); // of references, of bytes
-        const ALLOCATOR_BYTES: usize = 16;
         let header = &self.0.header.header;
-        let own = COUNTS_BYTES + size_of::<Header>() + self.len() + ALLOCATOR_BYTES;
-        own + header.key.memory_bytes()
+        let own = COUNTS_BYTES + size_of::<Header>() + self.len();
+        own + ALLOCATOR_BYTES + header.key.memory_bytes()
     }
 }
 

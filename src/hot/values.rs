@@ -6,11 +6,12 @@
 //!
 //! # Invariants
 //!
-//! 1. A key is in the set that its hash says, at most once, or nowhere. There are no traces of what is gone, so that
-//!    the table does not wear out.
-//! 2. The key is compared on every read.
+//! 1. A value is in the set that its hash says. There are no traces of what is gone, so that the table does not
+//!    wear out.
+//! 2. Values are told apart by half of the hash: there is at most one of a half, if whoever stores one
+//!    [removes](Values::remove) what has that half first. The key is compared on every read.
 //! 3. A slot's generation is its epoch, counted from `base_epoch`. When there are more epochs than that counts,
-//!    everything goes.
+//!    everything goes. What is not of the newest generation cannot be found any more, and goes before all else.
 
 use super::SharedBytes;
 use super::shard::Key;
@@ -21,18 +22,27 @@ const WAYS: usize = 8;
 /// The table grows when more than so many of eight slots are full: else sets would overflow.
 const FULL_OF_EIGHT: usize = 5;
 
-/// The table begins with a set for so many bytes of the limit, which is a sixteenth of what it grows to with
+/// It becomes smaller when less than one of so many slots is full.
+const SPARSE_SHARE: usize = 8;
+
+/// The table begins with a set for so many bytes of the limit, which is an eighth of what it grows to with
 /// values of 150 bytes: in a small table a few values that are read all the time would share a set.
 const BYTES_PER_SET: usize = 8 << 10;
 
 #[derive(Debug, Default)]
 struct Slot {
     value: Option<SharedBytes>,
-    /// The part of its hash that the shards' choice does not use.
-    part: u32,
+    /// The half of its hash that the choice of the shard does not use.
+    half: u32,
     /// Invariant 3.
     generation: u16,
     is_read: bool,
+}
+
+impl Slot {
+    fn bytes(&self) -> usize {
+        self.value.as_ref().map_or(0, SharedBytes::memory_bytes)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -49,11 +59,13 @@ pub(super) struct Values {
     /// The slot that the hand is at.
     hand: usize,
     base_epoch: u64,
+    /// The newest generation that was stored.
+    newest: u16,
     /// Of the table when it is made, with the first value.
     first_sets: usize,
 }
 
-fn part_of(hash: u64) -> u32 {
+fn half_of(hash: u64) -> u32 {
     hash as u32
 }
 
@@ -77,23 +89,22 @@ impl Values {
         self.sets.len() * size_of::<Set>()
     }
 
-    /// What the table takes more when it has [grown](Self::grow).
-    pub(super) fn growth_bytes(&self) -> usize {
-        self.table_bytes().max(self.first_sets * size_of::<Set>())
+    fn slots(&self) -> usize {
+        self.sets.len() * WAYS
     }
 
     #[inline]
-    fn set_of(&mut self, part: u32) -> Option<&mut Set> {
+    fn set_of(&mut self, half: u32) -> Option<&mut Set> {
         let mask = self.sets.len().wrapping_sub(1);
-        self.sets.get_mut(part as usize & mask)
+        self.sets.get_mut(half as usize & mask)
     }
 
     #[inline]
     pub(super) fn get(&mut self, key: &Key<'_>) -> Option<SharedBytes> {
         let generation = key.epoch.wrapping_sub(self.base_epoch);
-        let part = part_of(key.hash);
-        for slot in &mut self.set_of(part)?.0 {
-            if slot.part == part
+        let half = half_of(key.hash);
+        for slot in &mut self.set_of(half)?.0 {
+            if slot.half == half
                 && u64::from(slot.generation) == generation
                 && let Some(value) = &slot.value
                 && value.key() == key.bytes
@@ -113,55 +124,85 @@ impl Values {
 
     /// Whether sets would overflow with more, or there is no table yet.
     pub(super) fn is_crowded(&self) -> bool {
-        self.len * 8 >= self.sets.len() * WAYS * FULL_OF_EIGHT
+        self.len * 8 >= self.slots() * FULL_OF_EIGHT
     }
 
-    /// Makes the table twice as large.
+    /// What the table takes more when it has [grown](Self::grow).
+    pub(super) fn growth_bytes(&self) -> usize {
+        self.table_bytes().max(self.first_sets * size_of::<Set>())
+    }
+
+    /// Makes the table, or makes it twice as large.
     pub(super) fn grow(&mut self) {
         let count = (self.sets.len() * 2).max(self.first_sets);
+        self.resize(count); // a set's slots go to two: there is room for each
+    }
+
+    /// Gives half of the table back if nearly all of it is empty. Returns how many values are gone: where two sets
+    /// become one, not all may fit.
+    pub(super) fn shrink(&mut self) -> u64 {
+        if self.len * SPARSE_SHARE >= self.slots() || self.sets.len() <= self.first_sets {
+            return 0;
+        }
+        let before = self.len;
+        self.resize(self.sets.len() / 2);
+        (before - self.len) as u64
+    }
+
+    fn resize(&mut self, count: usize) {
         let before = std::mem::take(&mut self.sets);
         self.sets.resize_with(count, Set::default);
         self.hand = 0;
         for slot in before.into_iter().flat_map(|set| set.0) {
-            // A set's slots go to two: there is room for each.
-            let mut set = self.set_of(slot.part).map(|set| set.0.iter_mut());
+            let mut set = self.set_of(slot.half).map(|set| set.0.iter_mut());
             let free = set
                 .as_mut()
                 .and_then(|set| set.find(|slot| slot.value.is_none()));
-            if let Some(free) = free {
-                *free = slot;
+            match free {
+                Some(free) => *free = slot,
+                None => _ = self.gone(slot),
             }
         }
     }
 
-    /// Stores the value of a key that is not there, if [there is a table](Self::has_table). If its set is full, another one goes. Says whether one did.
-    pub(super) fn put(&mut self, key: &Key<'_>, value: SharedBytes) -> bool {
-        let Ok(generation) = u16::try_from(key.epoch.wrapping_sub(self.base_epoch)) else {
-            // Invariant 3.
-            self.clear();
-            self.base_epoch = key.epoch;
-            return self.put(key, value);
-        };
+    /// Stores a value, if [there is a table](Self::has_table). If its set is full, another one goes. Returns how many
+    /// are gone.
+    pub(super) fn put(&mut self, key: &Key<'_>, value: SharedBytes) -> u64 {
+        let mut gone = 0;
+        let generation = key.epoch.wrapping_sub(self.base_epoch);
+        let generation = u16::try_from(generation).unwrap_or_else(|_| {
+            gone = self.begin_generations(key.epoch);
+            0
+        });
+        self.newest = generation;
         let new = Slot {
-            part: part_of(key.hash),
+            half: half_of(key.hash),
             generation,
             is_read: false,
             value: Some(value),
         };
         let bytes = new.bytes();
-        let Some(set) = self.set_of(new.part) else {
-            return false;
+        let Some(set) = self.set_of(new.half) else {
+            return gone;
         };
-        let free = set.0.iter().position(|slot| slot.value.is_none());
-        let unread = || set.0.iter().position(|slot| !slot.is_read);
-        let at = free.or_else(unread).unwrap_or_else(|| {
+        let free = |slot: &Slot| slot.value.is_none();
+        let dead = |slot: &Slot| slot.generation != generation;
+        let unread = |slot: &Slot| !slot.is_read;
+        let find = |of: &dyn Fn(&Slot) -> bool| set.0.iter().position(of);
+        let at = find(&free)
+            .or_else(|| find(&dead))
+            .or_else(|| find(&unread));
+        let at = at.unwrap_or_else(|| {
             set.0.iter_mut().for_each(|slot| slot.is_read = false);
             0
         });
-        let old = std::mem::replace(&mut set.0[at], new);
+        let Some(place) = set.0.get_mut(at) else {
+            return gone;
+        };
+        let old = std::mem::replace(place, new);
         self.len += 1;
         self.value_bytes += bytes;
-        self.gone(old)
+        gone + u64::from(self.gone(old))
     }
 
     /// Says whether something was there.
@@ -172,19 +213,21 @@ impl Values {
         bytes > 0
     }
 
-    /// The table stays as large as it is.
-    fn clear(&mut self) {
+    /// Invariant 3. Returns how many are gone. The table stays as large as it is.
+    fn begin_generations(&mut self, epoch: u64) -> u64 {
         for slot in self.sets.iter_mut().flat_map(|set| &mut set.0) {
             *slot = Slot::default();
         }
-        (self.len, self.value_bytes) = (0, 0);
+        self.base_epoch = epoch;
+        self.value_bytes = 0;
+        std::mem::take(&mut self.len) as u64
     }
 
-    /// Takes what has this hash.
+    /// Takes what has this half of a hash.
     pub(super) fn remove(&mut self, hash: u64) -> Option<SharedBytes> {
-        let part = part_of(hash);
-        let mut slots = self.set_of(part)?.0.iter_mut();
-        let slot = slots.find(|slot| slot.part == part && slot.value.is_some())?;
+        let half = half_of(hash);
+        let mut slots = self.set_of(half)?.0.iter_mut();
+        let slot = slots.find(|slot| slot.half == half && slot.value.is_some())?;
         let old = std::mem::take(slot);
         let value = old.value.clone();
         self.gone(old);
@@ -193,24 +236,22 @@ impl Values {
 
     /// Moves the hand on to one that was not read lately, which goes. Says whether there was one.
     pub(super) fn evict(&mut self) -> bool {
+        if self.len == 0 {
+            return false;
+        }
         // Twice around: the first time takes the marks.
-        for _ in 0..2 * self.sets.len() * WAYS {
-            self.hand = (self.hand + 1) % (self.sets.len() * WAYS);
+        for _ in 0..2 * self.slots() {
+            self.hand = (self.hand + 1) % self.slots();
             let set = self.sets.get_mut(self.hand / WAYS);
             let Some(slot) = set.and_then(|set| set.0.get_mut(self.hand % WAYS)) else {
                 continue;
             };
-            if slot.value.is_some() && !std::mem::take(&mut slot.is_read) {
+            let was_read = std::mem::take(&mut slot.is_read) && slot.generation == self.newest;
+            if slot.value.is_some() && !was_read {
                 let old = std::mem::take(slot);
                 return self.gone(old);
             }
         }
         false
-    }
-}
-
-impl Slot {
-    fn bytes(&self) -> usize {
-        self.value.as_ref().map_or(0, SharedBytes::memory_bytes)
     }
 }

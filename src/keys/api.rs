@@ -180,7 +180,8 @@ impl WriteTransaction {
 impl Aurora {
     /// Stores a value under a key, in the place of whatever was there. It lives for `ttl`, or,
     /// without one, until it is removed: an expired key is gone for every reader from that moment
-    /// on, also after the database was closed or has crashed. A `ttl` of zero expires at once.
+    /// on, also after the database was closed, or has crashed. (Only if the clock is set back between a crash and the
+    /// next open can one be there again, that expired since the last sweep.) A `ttl` of zero expires at once.
     ///
     /// # Errors
     /// [`Error::KeyTooLong`](crate::Error::KeyTooLong) above a quarter of the page size less 9
@@ -201,8 +202,8 @@ impl Aurora {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<SharedBytes>> {
         let key = key.as_ref();
         let found = hot::read_through(&self.handle, hot::KEYS, key, |snapshot| {
-            let value = read::get(snapshot, key)?;
-            Ok(value.map(|value| (Hot::Value(value), 0)))
+            let value = read::get_with_key(snapshot, key)?;
+            Ok(value.map(Hot::Value))
         })?;
         Ok(match found {
             Some(Hot::Value(value)) => Some(value),
@@ -324,7 +325,8 @@ impl Aurora {
         self.scan(prefix_range(prefix.as_ref()))
     }
 
-    /// What is under the keys that begin with `prefix`, in short.
+    /// What is under the keys that begin with `prefix`, in short, all at once. Keys are given as text: bytes that are no
+    /// UTF-8 are shown as `\u{FFFD}`. For many keys, or for their bytes, use [`scan_prefix`](Self::scan_prefix).
     ///
     /// ```
     /// use aurora::DataInfo;

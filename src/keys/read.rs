@@ -20,9 +20,18 @@ pub enum Ttl {
 }
 
 pub(super) fn get(moment: &impl Moment, key: &[u8]) -> Result<Option<SharedBytes>> {
+    load(moment, key, &[])
+}
+
+/// A value that the hot tier can keep.
+pub(super) fn get_with_key(moment: &impl Moment, key: &[u8]) -> Result<Option<SharedBytes>> {
+    load(moment, key, key)
+}
+
+fn load(moment: &impl Moment, key: &[u8], kept_key: &[u8]) -> Result<Option<SharedBytes>> {
     store::live(moment, key, |record| {
         check_kind(key, &record, Kind::Value)?;
-        Ok(SharedBytes::new(key, record.payload, record.expiry_ms))
+        Ok(SharedBytes::new(kept_key, record.payload, record.expiry_ms))
     })
 }
 
