@@ -8,7 +8,7 @@ mod hooked;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aurora::storage::{SimCrash, SimDisk, SimFault, SimOperation};
 use aurora::{Aurora, Durability, Error};
@@ -36,6 +36,31 @@ fn model(entries: &[(&str, &[u8])]) -> Model {
 
 fn state_of(db: &Aurora) -> Model {
     contents(&db.begin_read().unwrap()).unwrap()
+}
+
+/// A database with threads of its own writes what nobody waits for in about half a second.
+#[test]
+fn buffered_commits_reach_the_disk_by_themselves() {
+    let disk = SimDisk::new(4);
+    let db = Aurora::builder().open_storage(disk.storage()).unwrap();
+    for round in 0..3u8 {
+        put_buffered(&db, "key", &[round]);
+        let expected = state_of(&db);
+        let start = Instant::now();
+        loop {
+            let image = disk.crash_image(SimCrash::LoseAll);
+            let after = open(image.storage()).unwrap();
+            if state_of(&after) == expected {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if round == 1 {
+            put(&db, "full", b"1"); // takes the one in the buffer along, and what comes next is not forgotten
+            put_buffered(&db, "other", b"2");
+        }
+    }
 }
 
 /// Twenty acknowledged commits in the log, and the process is gone.

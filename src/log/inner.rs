@@ -50,6 +50,8 @@ pub(super) struct Inner<S> {
     pub(super) failed: Option<Arc<Error>>,
     /// Someone wants the background thread to lead.
     pub(super) kicked: bool,
+    /// Records are in `buffer` that nobody waits for: the background thread leads in a while.
+    pub(super) lingers: bool,
     pub(super) stopping: bool,
     /// Commits in the last batch.
     pub(super) last_batch: u64,

@@ -18,6 +18,9 @@ use crate::{Error, Result};
 /// as a sync takes. It rarely does, because it goes on as soon as they have all come back.
 const GATHER_MICROS: u64 = 300;
 
+/// How long a record that nobody waits for stays in memory, about.
+pub(super) const LINGER: Duration = Duration::from_millis(500);
+
 /// Whether a write to the ring is synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Syncing {
@@ -82,14 +85,25 @@ impl<S: Versioned> Log<S> {
         outcome
     }
 
-    /// The life of the background thread: leads when asked to, until stopped.
+    /// The life of the background thread: leads when asked to, and when records have been in the buffer for a while
+    /// (invariant 10), until stopped.
     pub(crate) fn serve(&self) {
+        let mut lingering = None;
         let mut inner = self.inner.lock();
         while !inner.stopping {
-            if !inner.kicked || inner.leading {
+            if inner.leading || !(inner.kicked || inner.lingers) {
+                lingering = None;
                 self.work.wait(&mut inner);
                 continue;
             }
+            let patience =
+                lingering.get_or_insert_with(|| Patience::new(LINGER.as_micros() as u64));
+            if !inner.kicked && !patience.is_over() {
+                self.work.wait_for(&mut inner, LINGER);
+                continue;
+            }
+            lingering = None;
+            inner.lingers = false;
             inner = self.gather(inner);
             if !inner.leading {
                 inner.kicked = false;
@@ -110,6 +124,7 @@ impl<S: Versioned> Log<S> {
         inner.leading = true;
         let batch = inner.next_batch();
         let bytes = std::mem::take(&mut inner.buffer);
+        inner.lingers = false;
         debug_assert_eq!(bytes.len() as u64, inner.end - inner.written);
         inner.last_batch = inner.records - inner.batched;
         inner.batched = inner.records;
@@ -145,7 +160,7 @@ impl<S: Versioned> Log<S> {
             inner.buffer.clear();
         }
         self.wake_tasks(&mut inner);
-        if inner.kicked {
+        if inner.kicked || inner.lingers {
             self.work.notify_one();
         }
         let is_next_waiting = !inner.buffer.is_empty();

@@ -28,6 +28,8 @@
 //!    time only, one that was called, or the background thread.
 //! 9. A record is not durable before the long values that it names, unless it says so: then an open
 //!    that has no proof of the sync compares them with their checksums (`replay`, invariant 3).
+//! 10. With a background thread, no record stays in the buffer for much longer than [`LINGER`](leader::LINGER), whether or
+//!     not somebody waits for it.
 
 mod gate;
 mod geometry;
@@ -142,6 +144,7 @@ impl<S: Versioned> Log<S> {
                 wakers: Vec::new(),
                 failed: None,
                 kicked: false,
+                lingers: false,
                 stopping: false,
                 last_batch: 0,
                 batched: 0,
@@ -306,9 +309,14 @@ impl<S: Versioned> Log<S> {
         inner.batches + u64::from(inner.leading)
     }
 
-    /// Bytes that wait for a write, and bytes of long values that wait for a sync.
-    pub(crate) fn buffered_bytes(&self) -> (usize, u64) {
-        let inner = self.inner.lock();
+    /// Bytes that wait for a write, and bytes of long values that wait for a sync. If there is a background thread,
+    /// it is going to write them in a while (invariant 10).
+    pub(crate) fn buffered_bytes(&self, is_served: bool) -> (usize, u64) {
+        let mut inner = self.inner.lock();
+        if is_served && !inner.buffer.is_empty() && !inner.lingers {
+            inner.lingers = true;
+            self.work.notify_one();
+        }
         (inner.buffer.len(), inner.runs.bytes)
     }
 
@@ -408,7 +416,7 @@ impl<S: Versioned> Log<S> {
         let mut inner = self.inner.lock();
         inner.leading = false;
         self.wake_tasks(&mut inner);
-        if inner.kicked {
+        if inner.kicked || inner.lingers {
             self.work.notify_one();
         }
         // Whoever came meanwhile sleeps until somebody leads (invariant 8).

@@ -141,18 +141,19 @@ fn commit_by_checkpoint(
     Ok(Commit::done(engine.clone()))
 }
 
-/// Buffered commits are written when enough of them have gathered. So are those that name long values
+/// Buffered commits are written when enough of them have gathered, or in a while. So are those that name long values
 /// when these are enough to keep the disk busy while more come in (16 MiB took two thirds of the time).
 fn relieve_buffer(engine: &Engine) -> Result<()> {
     const WRITE_ABOVE_BYTES: usize = 256 << 10;
     const WAIT_ABOVE_BYTES: usize = 4 << 20;
     const SYNC_ABOVE_BYTES: u64 = 2 << 20;
-    let (bytes, run_bytes) = engine.log.buffered_bytes();
-    if bytes > WAIT_ABOVE_BYTES || (bytes > WRITE_ABOVE_BYTES && !engine.settings.background) {
+    let is_served = engine.settings.background;
+    let (bytes, run_bytes) = engine.log.buffered_bytes(is_served);
+    if bytes > WAIT_ABOVE_BYTES || (bytes > WRITE_ABOVE_BYTES && !is_served) {
         return engine.log.flush();
     }
     let is_much = bytes > WRITE_ABOVE_BYTES || run_bytes > SYNC_ABOVE_BYTES;
-    if is_much && engine.settings.background {
+    if is_much && is_served {
         engine.log.kick();
     }
     Ok(())

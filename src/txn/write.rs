@@ -33,9 +33,11 @@ pub enum Durability {
     /// write of the device.
     #[default]
     Full,
-    /// The commit is visible to everyone at once and reaches the disk later: with the next full
-    /// commit, with [`Aurora::flush`](crate::Aurora::flush), or when enough has gathered. A crash
-    /// loses at most a tail of such commits, never one of the middle and never a part of one.
+    /// The commit is visible to everyone at once, and is kept in this process's memory until it reaches the disk: with
+    /// the next full commit, with [`Aurora::flush`](crate::Aurora::flush) or a close, when 256 KiB have gathered, or
+    /// after about half a second (not with [`background(false)`](crate::Builder::background), where no thread looks
+    /// after it). A crash, also of the process alone, loses at most a tail of such commits, never one of the middle
+    /// and never a part of one.
     Buffered,
 }
 
@@ -59,8 +61,9 @@ static TRANSACTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// Changes that become visible and durable together, or never.
 ///
-/// There is one at a time; each of the others waits for a bounded number of those before it. It can
-/// be moved between threads.
+/// There is one at a time; the others wait in turn, and none waits forever. It can be moved between threads. A thread
+/// that holds one must not call what writes to the database by itself ([`Aurora::put`](crate::Aurora::put) and all
+/// others that are transactions of their own): that would wait for this one to end, forever.
 /// Dropping it rolls everything back.
 #[derive(Debug)]
 pub struct WriteTransaction {
