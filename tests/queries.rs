@@ -549,6 +549,19 @@ fn a_snapshot_keeps_its_answers() {
     assert!(db.query("numbers").count().wait().unwrap_err().is_misuse());
 }
 
+/// Deeper than any document, and than any stack.
+#[test]
+fn a_path_without_end_is_nowhere() {
+    let db = numbers(10);
+    let path = "a.".repeat(1_000_000) + "a";
+    let count = |filter: Filter| db.query("numbers").matching(filter).count().wait();
+    assert_eq!(count(Filter::eq(&path, 1)).unwrap(), 0);
+    let update = db.query("numbers").update(Patch::new().set(&path, 1));
+    assert!(update.wait().unwrap_err().is_misuse());
+    let schema = Schema::new().field(Field::new(&path, FieldType::Int).indexed());
+    assert!(db.new_collection("deep", schema).is_err() || db.collection("deep").is_ok());
+}
+
 #[test]
 fn groups_and_aggregates() {
     let db = numbers(10);

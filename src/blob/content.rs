@@ -65,7 +65,14 @@ pub(super) fn take_number(tx: &mut WriteTransaction) -> Result<u64> {
             u64::from_le_bytes(*bytes)
         }
     };
-    let number = last.saturating_add(1);
+    let number = last.checked_add(1).ok_or_else(|| {
+        let flaw = Flaw {
+            what: "the last number of a blob is the greatest that there is",
+            expected: 0,
+            found: last,
+        };
+        flaw.at(FACTS_TREE, LAST_NUMBER.as_bytes())
+    })?;
     tx.system_tree(FACTS_TREE)?
         .put(LAST_NUMBER, number.to_le_bytes())?;
     Ok(number)

@@ -142,11 +142,18 @@ pub(super) fn begin_index(tx: &mut WriteTransaction, name: &str, index: Index) -
         index,
         built_to: Some(Vec::new()),
     });
-    let next = meta.next_index + 1;
+    let next = number_after(meta.next_index)?;
     catalog::store(
         tx,
         &changed(&meta, schema, meta.known_names.clone(), next, indexes),
     )
+}
+
+fn number_after(number: u32) -> Result<u32> {
+    number.checked_add(1).ok_or_else(|| Error::Unreadable {
+        what: "the counter of indexes".to_string(),
+        reason: "it has reached its end",
+    })
 }
 
 fn changed(
@@ -287,7 +294,7 @@ pub(super) fn alter(tx: &mut WriteTransaction, name: &str, schema: Schema) -> Re
         let number = known.map_or(next_index, |known| known.number);
         match known {
             Some(_) => kept.push(number),
-            None => next_index += 1,
+            None => next_index = number_after(next_index)?,
         }
         indexes.push(NumberedIndex {
             number,

@@ -197,7 +197,7 @@ impl Schema {
         self
     }
 
-    /// Whether documents may have only the fields of the schema. They may, if not set.
+    /// Whether documents with other fields than those of the schema are refused. They are not, if not set.
     pub fn strict(mut self, strict: bool) -> Self {
         self.strict = strict;
         self

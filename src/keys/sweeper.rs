@@ -133,7 +133,7 @@ fn serve(handle: &Arc<Handle>, durability: Durability) {
     while !alarm.is_stopping() {
         let now_ms = handle.clock.now_ms();
         let next_ms = alarm.next_ms.load(Ordering::Acquire);
-        if now_ms < next_ms {
+        if now_ms < next_ms || next_ms == u64::MAX {
             alarm.wait(now_ms, next_ms);
             continue;
         }

@@ -27,7 +27,7 @@ mod write;
 mod zeroed;
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::checksum;
@@ -67,6 +67,8 @@ pub(crate) struct Pager {
     storage: Arc<dyn Storage>,
     page_size: u32,
     salt: u64,
+    /// Of the pages that were in the file when it was opened.
+    newest_birth: AtomicU64,
     table: PageTable,
     maps: [OnceLock<Arc<Map>>; MAPS],
     /// Index of the newest map, plus one.
@@ -158,6 +160,7 @@ impl Pager {
             storage,
             page_size,
             salt,
+            newest_birth: AtomicU64::new(Version::MAX),
             table: PageTable::new(),
             maps: [const { OnceLock::new() }; MAPS],
             newest_map: AtomicUsize::new(0),
@@ -368,7 +371,26 @@ impl Pager {
         }
         page::verify(&frame, target.page, expected, self.salt)
             .map_err(|fault| self.corrupt(target.page, fault))?;
+        if entry.checksum().is_none() {
+            self.check_birth(target.page, page::birth(&frame))?;
+        }
         Ok(frame)
+    }
+
+    /// What was in the file when it was opened is no younger than its newest checkpoint. (A page that says so would be
+    /// taken for one of the present transaction's own.)
+    fn check_birth(&self, page: PageNumber, birth: Version) -> Result<()> {
+        let newest = self.newest_birth.load(Ordering::Relaxed);
+        if birth <= newest {
+            return Ok(());
+        }
+        let what = "a page is younger than the checkpoint that names it";
+        Err(self.corrupt(page, Fault::new(what, page::BIRTH, newest, birth)))
+    }
+
+    /// Says which version the newest checkpoint in the file has, when it is opened.
+    pub(crate) fn set_newest_birth(&self, version: Version) {
+        self.newest_birth.store(version, Ordering::Relaxed);
     }
 
     fn read_raw(&self, first: PageNumber, mut frame: Unique) -> Result<Unique> {
@@ -390,7 +412,7 @@ impl Pager {
             entry.touch();
             return Ok(PageBytes::Held(frame.hold(), length));
         }
-        if entry.is_verified()
+        if entry.is_run_verified()
             && let Some(bytes) = self.mapped(run.first, length)
         {
             return Ok(PageBytes::Borrowed(bytes));
@@ -401,11 +423,13 @@ impl Pager {
         self.cache.count_miss();
         if self.mapped(run.first, length).is_some() {
             self.verify_run(run)?;
-            entry.set_verified();
+            entry.set_run_verified();
             if let Some(bytes) = self.mapped(run.first, length) {
                 return Ok(PageBytes::Borrowed(bytes));
             }
         }
+        // Before memory for it is asked for.
+        self.check_place(run.first, u64::from(run.pages(self.page_size)))?;
         let frame = self.read_raw(run.first, Unique::to_fill(length, 0))?;
         self.check_run(run, checksum::crc32c(&frame))?;
         let frame = frame.share();
@@ -421,7 +445,7 @@ impl Pager {
     pub(crate) fn knows_run(&self, run: &RunRef) -> bool {
         let entry = self.known(run.first);
         entry.is_some_and(|entry| {
-            entry.is_verified() || entry.frame.load(&crossbeam_epoch::pin()).is_some()
+            entry.is_run_verified() || entry.frame.load(&crossbeam_epoch::pin()).is_some()
         })
     }
 
@@ -454,7 +478,7 @@ impl Pager {
             into.copy_from_slice(part);
             return Ok(());
         }
-        let (is_verified, is_whole) = (entry.is_verified(), into.len() == length);
+        let (is_verified, is_whole) = (entry.is_run_verified(), into.len() == length);
         if !is_verified && !is_whole {
             self.verify_run(run)?;
         }
@@ -464,7 +488,7 @@ impl Pager {
             && self.copy_streamed(run, before, into)?
         {
             self.cache.count_miss();
-            entry.set_verified();
+            entry.set_run_verified();
             return Ok(());
         }
         let offset = self.offset(run.first) + from as u64;
@@ -476,7 +500,7 @@ impl Pager {
             if is_whole {
                 self.check_run(run, checksum::crc32c(into))?;
             }
-            entry.set_verified();
+            entry.set_run_verified();
         }
         Ok(())
     }
@@ -516,7 +540,7 @@ impl Pager {
     pub(crate) fn ask_for(&self, run: &RunRef) {
         let length = run.length_bytes as usize;
         if length >= ASK_BYTES
-            && self.known(run.first).is_some_and(Entry::is_verified)
+            && self.known(run.first).is_some_and(Entry::is_run_verified)
             && let Some(map) = self.newest_map()
         {
             // Only advice: nothing depends on it.

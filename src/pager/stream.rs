@@ -105,10 +105,10 @@ impl Pager {
         let Some(bytes) = self.populated(run, before) else {
             return Ok(false);
         };
-        if !entry.is_verified() {
+        if !entry.is_run_verified() {
             self.cache.count_miss();
             self.check_run(run, checksum::crc32c(bytes))?;
-            entry.set_verified();
+            entry.set_run_verified();
         }
         Ok(true)
     }

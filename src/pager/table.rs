@@ -7,8 +7,9 @@
 //! 2. A known checksum is that of the bytes last written to the page's place. It goes before the
 //!    one in the parent's reference, which may be older: a parent in memory is not changed when
 //!    its child is written.
-//! 3. `VERIFIED` is set only after the bytes in the file were read and matched their checksum, and
-//!    is cleared before they change.
+//! 3. `VERIFIED` is set only after the bytes in the file were read, matched their checksum and were found to be a node;
+//!    `RUN_VERIFIED` after those of a long value matched theirs. Both are cleared before they change. (A file that was made
+//!    to do harm can name one page as both.)
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,8 +25,9 @@ const LISTED: u64 = 1 << 33;
 /// The page's frame was used since the clock of the cache last came by. Here and not in the frame,
 /// because a reader has this line at hand.
 const TOUCHED: u64 = 1 << 34;
+const RUN_VERIFIED: u64 = 1 << 35;
 /// Index + 1 of the page in the slab of the transaction that owns it.
-const SLAB_SHIFT: u32 = 35;
+const SLAB_SHIFT: u32 = 36;
 const SLAB_MASK: u64 = !0 << SLAB_SHIFT;
 
 /// What is known of one page.
@@ -36,6 +38,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Whether the page is known to be a node.
     #[inline]
     pub(crate) fn is_verified(&self) -> bool {
         self.meta.load(Ordering::Acquire) & VERIFIED != 0
@@ -43,6 +46,16 @@ impl Entry {
 
     pub(crate) fn set_verified(&self) {
         self.meta.fetch_or(VERIFIED, Ordering::Release);
+    }
+
+    /// Whether a long value that begins here is known to match its checksum.
+    #[inline]
+    pub(crate) fn is_run_verified(&self) -> bool {
+        self.meta.load(Ordering::Acquire) & RUN_VERIFIED != 0
+    }
+
+    pub(crate) fn set_run_verified(&self) {
+        self.meta.fetch_or(RUN_VERIFIED, Ordering::Release);
     }
 
     /// The checksum of the bytes last written by this process, if any were.
@@ -54,7 +67,9 @@ impl Entry {
 
     /// The bytes with this checksum are being written: what was verified before is gone.
     pub(crate) fn set_checksum(&self, checksum: u32) {
-        self.update(|meta| (meta & !(CHECKSUM_MASK | VERIFIED)) | u64::from(checksum));
+        self.update(|meta| {
+            (meta & !(CHECKSUM_MASK | VERIFIED | RUN_VERIFIED)) | u64::from(checksum)
+        });
     }
 
     /// Where the page is in its transaction's slab.

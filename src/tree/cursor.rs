@@ -13,7 +13,7 @@ use std::ops::{Bound, Deref};
 
 use crate::Result;
 use crate::format::node::{self, Node, ValueAt};
-use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
+use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot};
 
 use super::count::{child_of_nth, wrong_count};
 use super::pages::ReadPages;
@@ -129,7 +129,33 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
         }
         self.enter_bounds();
         self.slot = 0;
-        self.settle_forward()
+        let is_there = self.settle_forward()?;
+        self.check_inside(is_there)
+    }
+
+    /// Whoever goes on behind the last key that it saw must not see it again, and again.
+    fn check_inside(&mut self, is_there: bool) -> Result<bool> {
+        if !is_there {
+            return Ok(false);
+        }
+        self.assemble_key();
+        let key = &self.key[..];
+        let is_above = match &self.lower {
+            Bound::Included(lower) => key >= &lower[..],
+            Bound::Excluded(lower) => key > &lower[..],
+            Bound::Unbounded => true,
+        };
+        let is_below = match &self.upper {
+            Bound::Included(upper) => key <= &upper[..],
+            Bound::Excluded(upper) => key < &upper[..],
+            Bound::Unbounded => true,
+        };
+        if is_above && is_below {
+            return Ok(true);
+        }
+        let page = self.leaf.take().map_or(0, |leaf| leaf.page);
+        let fault = Fault::new("the keys of a tree are not in order", 0, 0, 0);
+        Err(fault.in_page(page, self.pages.page_size()))
     }
 
     /// To the last entry inside the bounds.
@@ -145,7 +171,8 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
         }
         self.enter_bounds();
         self.slot = usize::MAX;
-        self.settle_backward()
+        let is_there = self.settle_backward()?;
+        self.check_inside(is_there)
     }
 
     /// To the first entry whose key is `key` or greater.

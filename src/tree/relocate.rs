@@ -11,7 +11,7 @@
 //!    leaves are that get here.
 
 use crate::format::node::{self, Child, Density, Node, Payload, Scratch};
-use crate::format::{PageNumber, PageRef, RunRef, TreeRoot, page};
+use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot, page};
 use crate::{Error, Result};
 
 use super::delete::{TOO_EMPTY, collapse, merge_near, merge_pair, percent};
@@ -46,7 +46,11 @@ pub(crate) fn relocate<P: WritePages>(
         collapse(pages, &mut rest)?;
         *root = rest;
         match moved.next {
-            Some(next) => from = next,
+            Some(next) if next > from => from = next,
+            Some(_) => {
+                let fault = Fault::new("the separators of a branch are not in order", 0, 0, 0);
+                return Err(fault.in_page(root.root.page, pages.page_size()));
+            }
             None => return Ok(None),
         }
     }

@@ -647,3 +647,28 @@ fn leaves_that_go_and_leaves_that_grow_meet_in_one_branch() {
         assert_eq!(found.get(key).map(Vec::as_slice), *value);
     }
 }
+
+/// A leaf that was made to do harm, with one key many times: who goes on behind a key must not meet it for ever.
+#[test]
+fn keys_out_of_order_end_a_walk_in_pieces() {
+    let mut pages = TestPages::new(4096);
+    let mut root = TreeRoot::default();
+    for n in 0..5u8 {
+        put(&mut pages, &mut root, &[b'a' + n; 4], &[n; 3]).unwrap();
+    }
+    let (page, bytes) = pages.private_bytes(&root.root).unwrap();
+    let first = page::HEADER_BYTES;
+    let head = bytes[first..first + 4].to_vec();
+    for i in 1..5 {
+        let slot = Node::new(bytes).slot_at(i);
+        bytes[slot..slot + 4].copy_from_slice(&head);
+    }
+    root.root.page = page;
+    let from = Bound::Excluded(&b"aaaa"[..]);
+    let mut cursor = Cursor::between(&pages, &root, from, Bound::Unbounded);
+    let error = cursor.first().unwrap_err();
+    assert!(error.to_string().contains("not in order"), "{error}");
+    let mut cursor = Cursor::between(&pages, &root, Bound::Unbounded, from);
+    let last = cursor.last();
+    assert!(last.is_err() || !last.unwrap());
+}

@@ -26,17 +26,18 @@
 //!    made longer may be shorter after the next crash. So the file is cut to what the slot and the
 //!    records need, and grows anew.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::engine::{Core, Engine, Settings};
 use super::reclaim::Reclaimer;
 use super::replay;
 use super::ring::FIRST_RING_BYTES;
-use super::state::{State, Trees, catalog};
+use super::state::{State, TreeId, Trees, catalog};
 use crate::format::header::{Header, LogRegion, SLOT_BYTES};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::format::record::Operation;
-use crate::format::{Fault, page};
+use crate::format::{Fault, TreeRoot, page};
 use crate::log::{Geometry, Log, Position, Scan, scan};
 use crate::pager::{Cause, Pager, Space};
 use crate::storage::{MemoryStorage, Storage};
@@ -375,6 +376,7 @@ fn open(
     if !read_only && !scanned.is_clean {
         forget_tail(&pager, &header, &scanned)?;
     }
+    pager.set_newest_birth(header.version);
     let space = Space::open(&pager, &header)?;
     let state = read_catalog(&pager, &header)?;
     let log = Log::new(
@@ -419,24 +421,123 @@ fn forget_tail(pager: &Pager, header: &Header, scanned: &Scan) -> Result<()> {
 }
 
 fn read_catalog(pager: &Arc<Pager>, header: &Header) -> Result<Arc<State>> {
-    let mut trees = Trees::default();
+    let corrupt = |what, expected, found| {
+        let fault = Fault::new(what, 0, expected, found);
+        pager.corrupt(header.catalog.root.page, fault)
+    };
+    let mut entries: Vec<(String, TreeId, TreeRoot)> = Vec::new();
     let mut cursor = tree::Cursor::new(&**pager, &header.catalog);
     let mut more = cursor.first()?;
     while more {
         let name = std::str::from_utf8(cursor.key()).ok().map(str::to_string);
-        let value = cursor.value()?;
-        let count = header.catalog.count.max(1);
-        let limit = count.saturating_mul(2).saturating_add(1024);
-        let entry = catalog::decode(&value).filter(|(id, _)| u64::from(*id) < limit);
+        let entry = catalog::decode(&cursor.value()?);
         let (Some(name), Some((id, root))) = (name, entry) else {
-            let fault = Fault::new("an entry of the catalog does not parse", 0, 24, 0);
-            return Err(pager.corrupt(header.catalog.root.page, fault));
+            return Err(corrupt("an entry of the catalog does not parse", 24, 0));
         };
-        trees.insert(&name, id, root);
+        // Pages that lead to each other would go on for ever.
+        if entries.last().is_some_and(|(last, ..)| *last >= name) {
+            let what = "the names in the catalog are not in order";
+            return Err(corrupt(what, 0, entries.len() as u64));
+        }
+        entries.push((name, id, root));
         more = cursor.next()?;
+    }
+    let count = entries.len() as u64;
+    if count != header.catalog.count {
+        let what = "the catalog has another number of entries than the header says";
+        return Err(corrupt(what, header.catalog.count, count));
+    }
+    let limit = count.saturating_mul(2).saturating_add(1024);
+    let mut trees = Trees::default();
+    let mut known = HashSet::new();
+    for (name, id, root) in entries {
+        if u64::from(id) >= limit || !known.insert(id) {
+            let what = "the number of a tree in the catalog is too high, or that of another";
+            return Err(corrupt(what, limit, u64::from(id)));
+        }
+        trees.insert(&name, id, root);
     }
     Ok(Arc::new(State {
         version: header.version,
         trees,
     }))
+}
+
+#[cfg(test)]
+#[cfg(not(shuttle))]
+mod tests {
+    use super::*;
+    use crate::storage::SimDisk;
+    use crate::{Aurora, Builder};
+
+    fn builder() -> Builder {
+        Aurora::builder().background(false).salt(3)
+    }
+
+    /// A closed database with two trees and free pages.
+    fn image() -> Vec<u8> {
+        let disk = SimDisk::new(1);
+        let db = builder().open_storage(disk.storage()).unwrap();
+        for n in 0..2_000u32 {
+            let tree = ["a", "b"][n as usize % 2];
+            let put = |tx: &mut crate::WriteTransaction| {
+                tx.tree(tree)?.put(n.to_be_bytes(), [7; 100]).map(drop)
+            };
+            db.write(put).unwrap();
+        }
+        db.tree("a").unwrap().delete_range::<&[u8]>(..).unwrap();
+        db.close().unwrap();
+        disk.image()
+    }
+
+    /// Opens it with another newest header, whose checksum is right.
+    fn open_with(image: &[u8], change: impl FnOnce(&mut Header)) -> Result<Aurora> {
+        let mut image = image.to_vec();
+        let slot = |at: usize| {
+            let bytes = image[at..at + SLOT_BYTES].first_chunk().unwrap();
+            (at, Header::decode(bytes, at as u64).unwrap())
+        };
+        let slots = [slot(0), slot(4096)];
+        let (at, mut header) = slots.into_iter().max_by_key(|(_, h)| h.checkpoint).unwrap();
+        change(&mut header);
+        image[at..at + SLOT_BYTES].copy_from_slice(&header.encode());
+        builder().open_storage(SimDisk::from_image(image, 1).storage())
+    }
+
+    fn reason(opened: Result<Aurora>) -> String {
+        match opened {
+            Err(error) if error.is_corruption() => error.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_header_that_lies_is_found_out() {
+        let image = image();
+        let db = open_with(&image, |_| ()).unwrap();
+        assert_eq!(db.tree_names().unwrap(), ["a", "b"]);
+        drop(db);
+        for wrong in [0, 3, 1 << 40] {
+            let found = reason(open_with(&image, |header| header.catalog.count = wrong));
+            assert!(found.contains("another number of entries"), "{found}");
+        }
+        let found = reason(open_with(&image, |header| header.version = 5));
+        assert!(found.contains("younger than the checkpoint"), "{found}");
+    }
+
+    #[test]
+    fn what_a_header_names_is_not_free() {
+        let image = image();
+        let pages = (image.len() / 4096) as u32;
+        let free = (2..pages).find(|page| {
+            let opened = open_with(&image, |header| {
+                header.next_log = LogRegion {
+                    first: *page,
+                    pages: 8,
+                };
+            });
+            opened.is_err_and(|error| error.to_string().contains("names as free"))
+        });
+        assert!(free.is_some(), "of {pages} pages");
+    }
 }

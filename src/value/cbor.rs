@@ -119,7 +119,7 @@ fn encode_time(time: Timestamp, encoder: &mut Encoder<Vec<u8>>) {
 pub(crate) fn decode_document(bytes: &[u8], names: &FieldNames) -> Result<Object, Fault> {
     let mut reader = Reader::new(bytes);
     let fields = reader.map()?;
-    let mut object = Object::with_capacity(fields.min(bytes.len() as u64) as usize);
+    let mut object = Object::with_capacity(fields.min(reader::TRUSTED) as usize);
     for _ in 0..fields {
         let head = reader.head()?;
         let name = match head.major {

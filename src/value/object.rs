@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Value;
+use super::{MAX_DEPTH, Value};
 
 /// Named values. Iterates in the order in which names were first put in; that order does not count
 /// when objects are compared.
@@ -61,8 +61,13 @@ impl Object {
     /// Sets the value at a path of names with dots between, making objects on the way where there
     /// is nothing. `false` if something that is not an object is in the way.
     pub(crate) fn set_path(&mut self, path: &str, value: Value) -> bool {
+        // One more level than a document may have: it is refused for that later.
+        self.set_path_within(path, value, MAX_DEPTH + 1)
+    }
+
+    fn set_path_within(&mut self, path: &str, value: Value, depth: usize) -> bool {
         let (first, rest) = match path.split_once('.') {
-            Some(parts) if self.get(path).is_none() => parts,
+            Some(parts) if depth > 0 && self.get(path).is_none() => parts,
             _ => {
                 self.insert(path, value);
                 return true;
@@ -72,7 +77,7 @@ impl Object {
             self.insert(first, Value::Object(Object::new()));
         }
         match self.get_mut(first) {
-            Some(Value::Object(inner)) => inner.set_path(rest, value),
+            Some(Value::Object(inner)) => inner.set_path_within(rest, value, depth - 1),
             _ => false,
         }
     }

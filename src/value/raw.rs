@@ -74,14 +74,12 @@ fn read_item<'b>(from: &mut Reader<'b>) -> Result<Item<'b>, Fault> {
 
 /// Reads a value as a whole. `levels` says how much deeper it may be nested.
 pub(super) fn read_value(from: &mut Reader<'_>, levels: usize) -> Result<Value, Fault> {
-    /// More room than that is made when the elements are there.
-    const TRUSTED: u64 = 64;
     let deeper = || levels.checked_sub(1).ok_or(Fault::TOO_DEEP);
     match read_item(from)? {
         Item::Whole(raw) => raw.to_value(levels),
         Item::Array(elements) => {
             let deeper = deeper()?;
-            let mut values = Vec::with_capacity(elements.min(TRUSTED) as usize);
+            let mut values = Vec::with_capacity(elements.min(reader::TRUSTED) as usize);
             for _ in 0..elements {
                 values.push(read_value(from, deeper)?);
             }
@@ -89,7 +87,7 @@ pub(super) fn read_value(from: &mut Reader<'_>, levels: usize) -> Result<Value, 
         }
         Item::Map(fields) => {
             let deeper = deeper()?;
-            let mut object = Object::with_capacity(fields.min(TRUSTED) as usize);
+            let mut object = Object::with_capacity(fields.min(reader::TRUSTED) as usize);
             for _ in 0..fields {
                 let name = read_name(from)?;
                 object.push(name.into(), read_value(from, deeper)?);
@@ -450,13 +448,19 @@ pub(crate) struct Path {
 
 impl Path {
     pub(crate) fn new(path: &str, names: &FieldNames) -> Self {
+        Path::with_depth(path, names, MAX_DEPTH)
+    }
+
+    /// No document is deeper than that, whatever the path says.
+    fn with_depth(path: &str, names: &FieldNames, depth: usize) -> Self {
         let key = |name: &str| Key {
             number: names.number(name),
             name: Arc::from(name),
         };
-        let nested = path.split_once('.').map(|(first, rest)| {
+        let parts = path.split_once('.').filter(|_| depth > 0);
+        let nested = parts.map(|(first, rest)| {
             // Nested names have no numbers.
-            let rest = Path::new(rest, &FieldNames::default());
+            let rest = Path::with_depth(rest, &FieldNames::default(), depth - 1);
             (key(first), Box::new(rest))
         });
         Path {

@@ -14,6 +14,9 @@ pub(super) const ARRAY: u8 = 4;
 pub(super) const MAP: u8 = 5;
 pub(super) const TAG: u8 = 6;
 
+/// For so many elements room is made at once. For more, when they are there.
+pub(super) const TRUSTED: u64 = 64;
+
 /// Simple values, and the float of 64 bits, by the low five bits of their head.
 pub(super) const FALSE: u8 = 20;
 pub(super) const TRUE: u8 = 21;

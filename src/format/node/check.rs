@@ -63,8 +63,9 @@ impl Node<'_> {
     }
 }
 
-/// Checks that every offset and length lies inside the page, so that reading it is meaningful.
-/// `page` is the number that the page was found under. The order of the keys is not checked here.
+/// Checks that every offset and length lies inside the page, so that reading it is meaningful,
+/// and that the cells fit the page together. `page` is the number that the page was found under. The order of the keys is
+/// not checked here.
 pub(crate) fn validate(bytes: &[u8], page: PageNumber) -> Result<(), Fault> {
     let count = validate_header(bytes)?;
     let node = Node::new(bytes);
@@ -82,8 +83,10 @@ pub(crate) fn validate(bytes: &[u8], page: PageNumber) -> Result<(), Fault> {
     let is_branch = node.is_branch();
     let (cells_start, cells_end) = (node.cells_start(), node.cells_end());
     let longest_key = max_key_bytes(bytes.len() as u32);
+    let mut all_cells = 0;
     for (i, raw) in node.full_slots().iter().enumerate() {
         let slot = Slot::decode(*raw);
+        all_cells += node.cell_bytes(&slot);
         let at = HEADER_BYTES + SLOT_BYTES * i;
         // Version 0.1 could leave a cell of no bytes there.
         if slot.offset < cells_start && node.cell_bytes(&slot) > 0 {
@@ -124,6 +127,12 @@ pub(crate) fn validate(bytes: &[u8], page: PageNumber) -> Result<(), Fault> {
                 u64::from(run.first),
             ));
         }
+    }
+    // Else they would not fit when the page is laid out anew.
+    let room = cells_end.saturating_sub(cells_start);
+    if all_cells > room {
+        let what = "the cells overlap";
+        return Err(Fault::new(what, CELLS_START, room as u64, all_cells as u64));
     }
     Ok(())
 }

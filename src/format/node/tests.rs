@@ -626,3 +626,28 @@ fn checksums_are_patched_in_place() {
         .collect();
     assert_eq!(sums, [0x55, 0x54, 99, 0x56, 0x51]);
 }
+
+/// A page that was made to do harm: entries that share a cell would not fit when it is laid out anew.
+#[test]
+fn cells_that_overlap_are_refused() {
+    let mut bytes = leaf(4096);
+    let value = [7; 710];
+    for (i, key) in [&b"aaaa"[..], b"bbbb", b"cccc"].into_iter().enumerate() {
+        let value = &value[..700 + i]; // else it would be a uniform leaf
+        assert!(insert(&mut bytes, i, key, &Payload::Inline(value)));
+    }
+    assert_sound(&bytes);
+    let slot = |i: usize| page::HEADER_BYTES + SLOT_BYTES * i;
+    let mut overlapping = bytes.clone();
+    let offset = get_u16(&bytes, slot(0) + 4);
+    for i in 1..3 {
+        put_u16(&mut overlapping, slot(i) + 4, offset);
+    }
+    validate(&overlapping, 7).unwrap(); // together they are as long as the cells
+    let start = u32::from(offset);
+    put_u32(&mut overlapping, CELLS_START, start);
+    assert_eq!(
+        validate(&overlapping, 7).unwrap_err().what,
+        "the cells overlap"
+    );
+}

@@ -149,6 +149,7 @@ impl Space {
         };
         space.free = free as u32;
         space.check_tail(pager, header)?;
+        space.check_own(pager, header)?;
         space.trim(pager)?;
         Ok(space)
     }
@@ -165,6 +166,23 @@ impl Space {
             let what = "the space map marks a page behind the end as used";
             let fault = Fault::new(what, 0, u64::from(self.end), u64::from(page));
             return Err(pager.corrupt(header.space.page, fault));
+        }
+        Ok(())
+    }
+
+    /// What the header names is used, or else it would be given away.
+    fn check_own(&mut self, pager: &Pager, header: &Header) -> Result<()> {
+        let regions = [header.log, header.next_log].map(|log| (log.first, log.pages));
+        let pages = [header.catalog.root.page, header.space.page].map(|page| (page, 1));
+        for (first, count) in regions.into_iter().chain(pages) {
+            for page in first..first.saturating_add(count) {
+                self.load(pager, (page / self.bits) as usize)?;
+                if !self.is_busy(page) {
+                    let what = "the space map marks a page that the header names as free";
+                    let fault = Fault::new(what, 0, 1, u64::from(page));
+                    return Err(pager.corrupt(header.space.page, fault));
+                }
+            }
         }
         Ok(())
     }
