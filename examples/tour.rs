@@ -1,11 +1,11 @@
-//! A tour of Aurora: everything that the description shows, and how long each step took.
+//! A tour of Aurora: most of its calls, and how long each step took.
 //!
 //! `cargo run --release --example tour`
 //!
 //! It works in a directory of its own that is removed at the end. Put a `test_image.jpg` into the
 //! present directory to see it stored; if there is none, a picture is made up.
 
-#![allow(clippy::unnecessary_to_owned, clippy::single_match)] // the description's code, as it was written
+#![allow(clippy::unnecessary_to_owned, clippy::single_match)] // as a newcomer might write it
 
 use std::error::Error;
 use std::path::Path;

@@ -284,7 +284,11 @@ impl Aurora {
         read(&self.begin_read()?)
     }
 
-    /// Starts a write transaction, waiting until those before it have ended.
+    /// Starts a write transaction, waiting until those before it have ended: forever, if this thread holds one.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], [`Error::Closed`], or [`Error::Poisoned`] if a sync has failed and the database must
+    /// be reopened to write. The same for all that writes.
     pub fn begin_write(&self) -> Result<WriteTransaction> {
         let turn = self.handle.engine.turns.wait();
         WriteTransaction::new(self.handle.clone(), turn, self.durability)
@@ -307,6 +311,12 @@ impl Aurora {
     }
 
     /// Runs a closure in a write transaction and commits it; rolls it back if the closure fails.
+    ///
+    /// Within the closure, write through the transaction: a call of the database's own that writes waits for this
+    /// transaction to end, forever.
+    ///
+    /// # Errors
+    /// Those of the closure, of [`begin_write`](Self::begin_write), and of [`WriteTransaction::commit`].
     pub fn write<T>(&self, write: impl FnOnce(&mut WriteTransaction) -> Result<T>) -> Result<T> {
         let mut transaction = self.begin_write()?;
         let value = write(&mut transaction)?;
@@ -314,7 +324,8 @@ impl Aurora {
         Ok(value)
     }
 
-    /// Like [`write`](Self::write), and the commit is waited for by awaiting the result.
+    /// Like [`write`](Self::write), and the commit is waited for by awaiting the result. The turn is waited for, and
+    /// the closure run, in this call; to await the turn as well, use [`begin_write_async`](Self::begin_write_async).
     pub fn write_async<T>(
         &self,
         write: impl FnOnce(&mut WriteTransaction) -> Result<T>,
@@ -346,6 +357,10 @@ impl Aurora {
     }
 
     /// Makes every commit so far durable, buffered ones too.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::DiskFull`]: which of the buffered commits are durable is not known then, and writes
+    /// are refused until the database is reopened.
     pub fn flush(&self) -> Result<()> {
         self.handle.engine.check_writable()?;
         self.handle.engine.log.flush()
@@ -362,8 +377,12 @@ impl Aurora {
     /// Moves pages from the end of the file into free places and gives the tail back, while
     /// readers and writers go on. Returns how many bytes the file lost.
     ///
-    /// Works in bounded steps, each a transaction that waits for its turn like any other. It never
-    /// makes the file larger, and a crash at any point leaves what a crash always leaves.
+    /// The file becomes smaller by nothing else: pages that are freed are used again, and stay a part of it. It is worth it
+    /// where [`Stats::free_pages`](crate::Stats::free_pages) is large, as after a large removal. It reads and writes what
+    /// it moves, and packs the leaves: at the most all of the data, once.
+    ///
+    /// Works in bounded steps, each a transaction that waits for its turn like any other. A crash at any point leaves
+    /// what a crash always leaves.
     pub fn compact(&self) -> Result<u64> {
         self.compact_with(|_| true)
     }
@@ -375,7 +394,9 @@ impl Aurora {
     }
 
     /// Writes a compact copy of what is committed now to a new file, while writes go on. `.db` is
-    /// added unless the path ends in it. The copy is checked as a whole before it gets its name.
+    /// added unless the path ends in it. The copy is checked as a whole before it gets its name, and is a database as any
+    /// other: to restore it is to open it. (To copy the file of an open database by other means is no backup.) A
+    /// snapshot is held meanwhile.
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] if there is something at the path.
@@ -409,7 +430,8 @@ impl Aurora {
 
     /// Checks everything that the file promises about its structure: checksums along every
     /// reference, order, counts, separators, long values, and that reachable pages and free ones
-    /// are together all pages. Waits for its turn to write, and holds it. Then checks, on a
+    /// are together all pages. Reads everything, so it takes time in proportion to the file. Waits for its turn to write, and
+    /// holds it for this part. Then checks, on a
     /// snapshot, that keys and the index of what expires say the same, that blobs and their chunks
     /// belong to each other, that documents fit their schema, and that indexes hold exactly their
     /// entries.
@@ -449,12 +471,12 @@ impl Tree {
         &self.name
     }
 
-    /// Stores a value, durably. Says whether there was one already.
+    /// Stores a value, as durably as the database's [`Durability`] says. Says whether there was one already.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<bool> {
         self.db.write(|tx| tx.tree(&self.name)?.put(key, value))
     }
 
-    /// Removes a key, durably. Says whether it was there.
+    /// Removes a key. Says whether it was there.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.db.write(|tx| tx.tree(&self.name)?.delete(key))
     }

@@ -46,8 +46,8 @@ pub enum Error {
     )]
     Locked,
 
-    /// There is no file at the path, and the options say not to make one.
-    #[error("there is no database at {}; check the path, or open it with `create(true)`", path.display())]
+    /// There is no file at the path and the options say not to make one, or the directory is missing.
+    #[error("there is no database at {}; check the path and its directory, or let the database be made with `create(true)`", path.display())]
     NotFound {
         /// The path as it was resolved.
         path: PathBuf,
@@ -176,7 +176,7 @@ pub enum Error {
 
     /// An earlier operation of this transaction failed half-way, so it cannot be committed.
     #[error(
-        "an earlier operation of this transaction failed, so it can only be dropped; start it again"
+        "an earlier operation of this transaction failed; roll back to a savepoint from before it, or drop it and start again"
     )]
     TransactionFailed,
 
@@ -474,8 +474,9 @@ impl Error {
         matches!(self, Error::Poisoned { .. })
     }
 
-    /// The caller passed something that can never work: a key too long, a missing tree, a bad
-    /// option. The database is unchanged and goes on.
+    /// The caller passed something that does not work here: a key too long, a missing tree, a bad
+    /// option, a document that the schema or a unique index refuses. What was refused has changed nothing, and the
+    /// database goes on.
     pub fn is_misuse(&self) -> bool {
         matches!(
             self,
@@ -505,7 +506,6 @@ impl Error {
                 | Error::BadIndex { .. }
                 | Error::BadQuery { .. }
                 | Error::Conversion { .. }
-                | Error::ImportStopped { .. }
         )
     }
 

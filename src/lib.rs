@@ -1,8 +1,8 @@
 //! Aurora: an embedded database in one file.
 //!
 //! Keys with a time to live, collections of documents with indexes and queries, and blobs, in one
-//! transaction, with snapshots, and with a log inside the file, so that a call that returned `Ok` has
-//! survived a power cut. Beneath are ordered trees of bytes, which are there to be used too. See
+//! transaction, with snapshots, and with a log inside the file, so that a commit that returned `Ok` has
+//! survived a power cut (with [`Durability::Full`], the default). Beneath are ordered trees of bytes, which are there to be used too. See
 //! [`Aurora`] for how to begin, [`Schema`] and [`Query`] for documents.
 //!
 //! ```text
@@ -19,7 +19,7 @@
 //!                     storage     the only code that touches a file
 //! ```
 //!
-//! Arrows only point down.
+//! A layer calls only those below it.
 #![deny(missing_docs)]
 // Never panic on data.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -3,9 +3,9 @@
 //! # Invariants
 //!
 //! 1. Nothing happens until it is awaited or waited for.
-//! 2. A poll never waits for the disk to sync, and never computes for long: commits are waited for
-//!    by the log's thread, long reading and writing of files happens on a thread of its own, and
-//!    queries go in slices.
+//! 2. A poll never waits for the disk to sync: commits are waited for by the log's thread, long reading and writing
+//!    of files happens on a thread of its own, and queries go in slices. A transaction is made in one poll, from
+//!    its turn to its commit: it takes as long as what it changes.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -34,7 +34,8 @@ enum State<'a, T> {
 /// Something that takes long: `.await` it on any runtime, or [`wait`](Work::wait) for it.
 ///
 /// Nothing happens until then. A future that is dropped while it runs leaves its transaction
-/// either done or undone, never half done.
+/// either done or undone, never half done. Changes of very many documents, and of a collection's schema, keep the
+/// thread that polls them busy until they are made; where that matters, [`wait`](Work::wait) for them on another.
 #[must_use = "nothing happens until it is awaited, or waited for with `wait()`"]
 pub struct Work<'a, T> {
     state: State<'a, T>,

@@ -4,7 +4,7 @@
 #![allow(
     clippy::unnecessary_to_owned,
     clippy::needless_borrows_for_generic_args
-)] // the description's code, as it was written
+)] // as a newcomer might write it
 
 mod common;
 

@@ -819,7 +819,7 @@ fn fail_inside(target: SimTarget, nth: u64) -> Option<(SimDisk, Aurora, Error)> 
         "{outcome:?}"
     );
     if nth.is_multiple_of(2) {
-        let outcome = refused(tx.commit(), "start it again");
+        let outcome = refused(tx.commit(), "start again");
         assert!(matches!(outcome, Error::TransactionFailed));
         let tree = db.tree("t").unwrap();
         assert!(tree.get("before").unwrap().is_none());

@@ -1,11 +1,10 @@
-//! The usage section of the description that the project began with, as it was written, with a test
-//! of every result.
+//! The calls of a first program, as a newcomer might write it, with a test of every result.
 
 #![allow(
     clippy::unnecessary_to_owned,
     clippy::single_match,
     clippy::needless_borrows_for_generic_args
-)] // the description's code, as it was written
+)] // as a newcomer might write it
 
 use std::path::Path;
 
@@ -13,7 +12,7 @@ use aurora::{Aurora, DataInfo, FieldType, Uuid, Value};
 
 type AnyError = Box<dyn std::error::Error>;
 
-/// The code of the description. Nothing is changed but that there is a function around it.
+/// A program in a function.
 #[rustfmt::skip]
 async fn usage() -> Result<(), AnyError> {
 let db = Aurora::open("mydb")?; // Will create mydb.db

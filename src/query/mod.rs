@@ -405,7 +405,8 @@ impl<'q> Query<'q> {
         Ok(rows)
     }
 
-    /// Changes every document that is found, as part of a transaction.
+    /// Changes every document that is found, as part of a transaction. After an error those before it are changed: roll
+    /// back to a savepoint, or drop the transaction.
     pub fn update_in(self, tx: &mut WriteTransaction, patch: &Patch) -> Result<u64> {
         let (meta, ids) = self.ids_in(tx)?;
         for id in &ids {
@@ -414,7 +415,8 @@ impl<'q> Query<'q> {
         Ok(ids.len() as u64)
     }
 
-    /// Deletes every document that is found, as part of a transaction.
+    /// Deletes every document that is found, as part of a transaction. After an error those before it are deleted: roll
+    /// back to a savepoint, or drop the transaction.
     pub fn delete_in(self, tx: &mut WriteTransaction) -> Result<u64> {
         let (meta, ids) = self.ids_in(tx)?;
         for id in &ids {
