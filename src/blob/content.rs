@@ -550,3 +550,27 @@ pub(super) fn source_failed(offset: u64, error: std::io::Error) -> Error {
         },
     }
 }
+
+#[cfg(test)]
+#[cfg(not(shuttle))]
+mod tests {
+    use super::*;
+    use crate::Aurora;
+
+    /// With the same number twice, a blob would get the chunks of another.
+    #[test]
+    fn the_last_number_is_not_given_twice() {
+        let db = Aurora::in_memory().unwrap();
+        db.put_blob_from("a", &b"one"[..]).unwrap();
+        for (last, can_go_on) in [(u64::MAX - 1, true), (u64::MAX, false)] {
+            db.write(|tx| {
+                let mut facts = tx.system_tree(FACTS_TREE)?;
+                facts.put(LAST_NUMBER, last.to_le_bytes()).map(drop)
+            })
+            .unwrap();
+            let put = db.put_blob_from("b", &b"two"[..]);
+            assert_eq!(put.is_ok(), can_go_on);
+            assert!(can_go_on || put.is_err_and(|error| error.is_corruption()));
+        }
+    }
+}

@@ -360,3 +360,10 @@ fn refit_one(
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[test]
+fn indexes_do_not_share_a_number() {
+    assert_eq!(number_after(7).ok(), Some(8));
+    assert!(number_after(u32::MAX).is_err());
+}

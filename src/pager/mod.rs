@@ -615,3 +615,59 @@ impl Pager {
         entry.reset(pin);
     }
 }
+
+#[cfg(test)]
+#[cfg(not(shuttle))]
+mod tests {
+    use super::*;
+    use crate::storage::FileStorage;
+
+    /// A file can name one page as a long value and as a node: what was checked as one is not yet checked as the other.
+    #[test]
+    fn a_long_value_is_not_taken_for_a_node() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = FileStorage::open_or_create(directory.path().join("file")).unwrap();
+        let pager = Pager::new(Arc::new(storage), 4096, 7, 1 << 20).unwrap();
+        pager.ensure_pages(8).unwrap();
+        let bytes = vec![9; 4096];
+        pager.write_at(2, &bytes, Cause::Log).unwrap();
+        let run = RunRef {
+            first: 2,
+            length_bytes: 4096,
+            checksum: checksum::crc32c(&bytes),
+            birth: 1,
+        };
+        assert_eq!(&*pager.read_run(&run).unwrap(), &bytes[..]);
+        assert!(pager.knows_run(&run));
+        let node = PageRef {
+            page: 2,
+            checksum: run.checksum,
+        };
+        assert!(!pager.is_at_hand(2));
+        assert!(pager.hold(&node).is_err_and(|error| error.is_corruption()));
+        let pin = crossbeam_epoch::pin();
+        assert!(pager.read_pinned(&node, &pin).is_err());
+    }
+
+    /// Nor is memory asked for before it is known that the file is as long.
+    #[test]
+    fn a_long_value_behind_the_file_is_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = FileStorage::open_or_create(directory.path().join("file")).unwrap();
+        let pager = Pager::new(Arc::new(storage), 4096, 7, 1 << 20).unwrap();
+        pager.ensure_pages(8).unwrap();
+        let run = RunRef {
+            first: 2,
+            length_bytes: u32::MAX,
+            checksum: 1,
+            birth: 1,
+        };
+        let start = std::time::Instant::now();
+        assert!(
+            pager
+                .read_run(&run)
+                .is_err_and(|error| error.is_corruption())
+        );
+        assert!(start.elapsed().as_millis() < 100, "4 GiB were zeroed first");
+    }
+}
