@@ -108,7 +108,7 @@ impl Builder {
     /// How large the log in the file may grow, in bytes; 32 MiB if not set, at least 64 KiB. It
     /// starts at 32 KiB and grows when commits fill it. A larger log makes for fewer checkpoints
     /// and a longer open after a crash. A transaction with more than a quarter of it in changes
-    /// commits by a checkpoint.
+    /// commits by a checkpoint, after which the log is an eighth of the file, if that is less than the limit.
     ///
     /// Changed pages in memory take twelve times as much, or the [memory limit](Self::memory_limit) if that is
     /// less. They are written before it comes to that; if it does, commits wait until some are, unless that failed

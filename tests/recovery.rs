@@ -256,6 +256,32 @@ fn one_large_commit_leaves_the_ring_small_and_a_second_one_grows_it() {
     assert!(twice.log_bytes > 1 << 20, "{} bytes", twice.log_bytes);
 }
 
+/// A load would else leave the first ring behind, which 50 small commits fill to half: the next checkpoint.
+#[test]
+fn a_large_load_leaves_a_ring_for_many_small_commits() {
+    let disk = SimDisk::new(1);
+    let builder = repeatable().log_limit(4 << 20).memory_limit(64 << 20);
+    let db = builder.open_storage(disk.storage()).unwrap();
+    db.write(|tx| {
+        let mut tree = tx.tree("data")?;
+        tree.put_many((0..40_000u32).map(|n| (n.to_be_bytes(), [7; 200])))?;
+        Ok(())
+    })
+    .unwrap();
+    let loaded = db.stats().unwrap();
+    for n in 0..1000 {
+        put(&db, &format!("key{n}"), &[1; 200]);
+    }
+    let stats = db.stats().unwrap();
+    assert_eq!(stats.checkpoints, loaded.checkpoints);
+    let log_bytes = stats.log_bytes;
+    assert!(log_bytes > 512 << 10, "{log_bytes} bytes");
+    assert!(log_bytes <= stats.file_bytes / 8, "{log_bytes} bytes");
+    let again = open(disk.crash_image(SimCrash::LoseAll).storage()).unwrap();
+    assert_eq!(state_of(&again), state_of(&db));
+    again.check().unwrap();
+}
+
 /// Each commit would be by a checkpoint, which a hundred times as much is written for, until a small one came.
 #[test]
 fn the_ring_grows_for_large_commits_while_a_small_ring_waits_for_its_first_record() {

@@ -44,6 +44,7 @@ pub(crate) use self::table::Entry;
 use self::table::PageTable;
 pub(crate) use self::write::{Cause, PageSource, WriteCounters};
 use crate::format::{Fault, PageNumber, PageRef, RunRef, Version, node, page};
+use crate::prefetch::prefetch_start;
 use crate::storage::{Map, Storage};
 use crate::{Error, Result};
 
@@ -600,6 +601,29 @@ impl Pager {
             },
         };
         map.bytes(offset, length)
+    }
+
+    /// Visits what belongs to pages, each with its entry and the head of its frame on the way into the
+    /// processor's cache before its turn: a transaction of 1,000 changes waited a ninth of its time for these
+    /// heads alone.
+    pub(crate) fn visit_warm<T>(
+        &self,
+        items: &[T],
+        page: impl Fn(&T) -> PageNumber,
+        pin: &Guard,
+        mut visit: impl FnMut(&T),
+    ) {
+        const AHEAD: usize = 8;
+        let known = |i: usize| self.known(page(items.get(i)?));
+        for (i, item) in items.iter().enumerate() {
+            if let Some(entry) = known(i + 2 * AHEAD) {
+                prefetch_start(entry);
+            }
+            if let Some(frame) = known(i + AHEAD).and_then(|entry| entry.frame.load(pin)) {
+                frame.warm_head();
+            }
+            visit(item);
+        }
     }
 
     /// The page number's life ends: whatever was known of it is forgotten.

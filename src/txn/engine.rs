@@ -176,10 +176,12 @@ impl Engine {
         // Their frames serve the copies: without this, memory doubles while a checkpoint holds the
         // places of what was changed.
         let pin = crossbeam_epoch::pin();
-        for retired in &outcome.freed {
-            self.pager.cache.evict(&self.pager, retired.first, &pin);
-            core.reclaimer.retire(*retired);
-        }
+        let first = |retired: &Retired| retired.first;
+        self.pager
+            .visit_warm(&outcome.freed, first, &pin, |retired| {
+                self.pager.cache.evict(&self.pager, retired.first, &pin);
+                core.reclaimer.retire(*retired);
+            });
         Ok(())
     }
 
@@ -199,9 +201,9 @@ impl Engine {
             return Ok(());
         }
         let pin = crossbeam_epoch::pin();
-        for retired in &free {
-            self.forget(retired, &pin);
-        }
+        let first = |retired: &Retired| retired.first;
+        self.pager
+            .visit_warm(&free, first, &pin, |retired| self.forget(retired, &pin));
         let mut space = self.space.lock();
         for retired in &free {
             space.release(&self.pager, retired.first, retired.pages)?;

@@ -15,7 +15,10 @@ const RING_GROWTH: u64 = 8;
 
 /// For records that are large for the ring, it becomes this part of the file at least: in a large
 /// file each record dirties as many pages as it has entries, so it pays to make few checkpoints.
-const LARGE_RECORDS_SHARE: u64 = 8;
+/// So it does with a transaction that commits by a checkpoint, which writes much more than that: in the ring
+/// that a load of 1,000,000 entries met, the 50th small commit began the next checkpoint, and 100 of them
+/// took 21 to 31 instead of 17 to 19 ms, 50,000 unsynced ones 350 to 470 instead of 260 to 300.
+const LARGE_SHARE: u64 = 8;
 
 /// A compaction makes the ring this part of the file, if it is larger. It grows again soon if there is
 /// much to write; until then it is only bytes.
@@ -47,7 +50,7 @@ impl Engine {
         let wanted = match job.purpose {
             Purpose::Compact(cutoff) => self.compact_ring_bytes(present, cutoff),
             Purpose::Close => None,
-            Purpose::Routine => self.grown_ring_bytes(present),
+            Purpose::Routine => self.grown_ring_bytes(present, job.candidate.is_some()),
         };
         let Some(bytes) = wanted else { return Ok(None) };
         let pages = bytes.div_ceil(u64::from(self.pager.page_size()));
@@ -81,17 +84,23 @@ impl Engine {
         Ok(Some(ring))
     }
 
-    fn grown_ring_bytes(&self, present: LogRegion) -> Option<u64> {
+    fn grown_ring_bytes(&self, present: LogRegion, is_bulk: bool) -> Option<u64> {
         let now = present.length_bytes(self.pager.page_size());
         let wanted = self.wanted_ring_bytes.load(Ordering::Relaxed);
         let limit = self.settings.log_limit_bytes.max(now);
-        let share = match wanted {
-            0 => 0,
-            _ => self.file_bytes() / LARGE_RECORDS_SHARE,
+        let share = match wanted > 0 || is_bulk {
+            // The file itself becomes that long later, when what is new has been written.
+            true => self.pager.offset(self.end_and_free().0) / LARGE_SHARE,
+            false => 0,
         };
-        let grown = (now * RING_GROWTH).max(wanted).max(share).min(limit);
-        let is_small = self.log.is_half_full() || wanted > now;
-        (is_small && grown > now).then_some(grown)
+        let grown = match self.log.is_half_full() || wanted > now {
+            true => (now * RING_GROWTH).max(wanted).max(share),
+            // A little longer is not worth a ring of its own.
+            false if share < 2 * now => now,
+            false => share,
+        };
+        let grown = grown.min(limit);
+        (grown > now).then_some(grown)
     }
 
     fn compact_ring_bytes(&self, present: LogRegion, cutoff: PageNumber) -> Option<u64> {

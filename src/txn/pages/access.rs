@@ -106,10 +106,11 @@ impl WritePages for TxnPages {
                     (bytes, birth)
                 }
                 None => {
-                    let bytes = self.engine.pager.hold(target)?;
+                    // Under a pin: to count a frame is to wait for its head.
+                    let pin = crossbeam_epoch::pin();
+                    let bytes = self.engine.pager.read_pinned(target, &pin)?;
                     let birth = page::birth(&bytes);
                     let copy = Unique::copy_of(&bytes, version, false);
-                    drop(bytes);
                     if birth == version {
                         self.take_back(target.page, copy);
                         return Ok(target.page);
