@@ -1,16 +1,13 @@
 //! The database as its users hold it: open, read, write, close.
 
-use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::{Clock, Forward, SystemClock};
-use crate::compact::{Compaction, Progress};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::handle::Handle;
 use crate::hot::HotTier;
-use crate::inspect::{CheckReport, Stats, TreeStats};
 use crate::keys::expiry;
 use crate::keys::sweeper::{self, Alarm, Bell, Waiting};
 use crate::storage::{FileStorage, MemoryStorage, Storage};
@@ -19,6 +16,7 @@ use crate::txn::cursor::{Entry, Range};
 use crate::txn::engine::{Engine, Settings};
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::{Durability, WriteTransaction, check_not_system};
+use crate::work::Work;
 use crate::{Error, Result};
 
 /// An open database. Clones are handles on the same one; it is closed when the last is dropped.
@@ -203,6 +201,13 @@ impl Builder {
         Ok(db)
     }
 
+    /// [`open`](Self::open), on a thread of its own if it is awaited: after a crash an open reads the log, which can
+    /// take some tenths of a second.
+    pub fn open_async(self, path: impl AsRef<Path>) -> Work<'static, Aurora> {
+        let path = path.as_ref().to_path_buf();
+        Work::on_thread(move || self.open(path))
+    }
+
     /// Opens the database in a storage of the caller's: memory, a simulated disk, or anything
     /// else that keeps the promises of [`Storage`].
     pub fn open_storage(self, storage: Arc<dyn Storage>) -> Result<Aurora> {
@@ -248,7 +253,7 @@ impl Builder {
     }
 }
 
-fn with_extension(path: &Path) -> PathBuf {
+pub(crate) fn with_extension(path: &Path) -> PathBuf {
     if path.extension().is_some_and(|extension| extension == "db") {
         return path.to_path_buf();
     }
@@ -262,6 +267,11 @@ impl Aurora {
     /// [`Builder::open`] has the details and the errors.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().open(path)
+    }
+
+    /// [`open`](Self::open), on a thread of its own if it is awaited.
+    pub fn open_async(path: impl AsRef<Path>) -> Work<'static, Self> {
+        Self::builder().open_async(path)
     }
 
     /// All options, each with its default.
@@ -356,97 +366,6 @@ impl Aurora {
         self.read(|snapshot| Ok(snapshot.tree_names().map(str::to_string).collect()))
     }
 
-    /// Makes every commit so far durable, buffered ones too.
-    ///
-    /// # Errors
-    /// [`Error::Io`] or [`Error::DiskFull`]: which of the buffered commits are durable is not known then, and writes
-    /// are refused until the database is reopened.
-    pub fn flush(&self) -> Result<()> {
-        self.handle.engine.check_writable()?;
-        self.handle.engine.log.flush()
-    }
-
-    /// Writes everything that is only in the log to its place, and empties the log. Happens by
-    /// itself when half of the log or of the memory is used, or when changed pages take eight times the
-    /// [log's limit](Builder::log_limit).
-    pub fn checkpoint(&self) -> Result<()> {
-        self.handle.engine.check_writable()?;
-        self.handle.engine.checkpoint()
-    }
-
-    /// Moves pages from the end of the file into free places and gives the tail back, while
-    /// readers and writers go on. Returns how many bytes the file lost.
-    ///
-    /// The file becomes smaller by nothing else: pages that are freed are used again, and stay a part of it. It is worth it
-    /// where [`Stats::free_pages`](crate::Stats::free_pages) is large, as after a large removal. It reads and writes what
-    /// it moves, and packs the leaves: at the most all of the data, once.
-    ///
-    /// Works in bounded steps, each a transaction that waits for its turn like any other. A crash at any point leaves
-    /// what a crash always leaves.
-    pub fn compact(&self) -> Result<u64> {
-        self.compact_with(|_| true)
-    }
-
-    /// Like [`compact`](Self::compact); the closure is told the progress after each step, and
-    /// stops it by answering `false`.
-    pub fn compact_with(&self, progress: impl FnMut(&Progress) -> bool) -> Result<u64> {
-        Compaction::new(self.handle.clone())?.run(progress)
-    }
-
-    /// Writes a compact copy of what is committed now to a new file, while writes go on. `.db` is
-    /// added unless the path ends in it. The copy is checked as a whole before it gets its name, and is a database as any
-    /// other: to restore it is to open it. (To copy the file of an open database by other means is no backup.) A
-    /// snapshot is held meanwhile.
-    ///
-    /// # Errors
-    /// [`Error::AlreadyExists`] if there is something at the path.
-    pub fn backup_to(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = with_extension(path.as_ref());
-        crate::backup::backup(&self.begin_read()?, &path)
-    }
-
-    /// Counts and sizes: pages, trees, log, cache, snapshots, bytes written. Reads no page: it takes some
-    /// microseconds, and more with thousands of trees or of pages that wait for a snapshot.
-    pub fn stats(&self) -> Result<Stats> {
-        crate::inspect::stats(&self.handle.engine, self.handle.hot.stats())
-    }
-
-    /// What each tree is made of: its pages, how full its leaves are, the bytes of its keys and values, all of
-    /// one moment. Reads and checks every page of the trees, so it takes time in proportion to the file.
-    ///
-    /// ```
-    /// # let db = aurora::Aurora::in_memory()?;
-    /// db.write(|tx| tx.tree("events")?.put("first", "two books").map(drop))?;
-    /// assert_eq!(db.stats()?.trees["events"].entries, 1);
-    /// assert_eq!(db.tree_stats()?["events"].value_bytes, 9);
-    /// # Ok::<(), aurora::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] if a page is damaged.
-    pub fn tree_stats(&self) -> Result<BTreeMap<String, TreeStats>> {
-        crate::inspect::tree_stats(&self.begin_read()?)
-    }
-
-    /// Checks everything that the file promises about its structure: checksums along every
-    /// reference, order, counts, separators, long values, and that reachable pages and free ones
-    /// are together all pages. Reads everything, so it takes time in proportion to the file. Waits for its turn to write, and
-    /// holds it for this part. Then checks, on a
-    /// snapshot, that keys and the index of what expires say the same, that blobs and their chunks
-    /// belong to each other, that documents fit their schema, and that indexes hold exactly their
-    /// entries.
-    ///
-    /// # Errors
-    /// The first fault that it finds, as [`Error::Corrupt`] or [`Error::BadRecord`].
-    pub fn check(&self) -> Result<CheckReport> {
-        let report = crate::inspect::check(&self.handle.engine)?;
-        let snapshot = self.begin_read()?;
-        crate::keys::check(&snapshot)?;
-        crate::blob::check(&snapshot)?;
-        crate::collection::check(&snapshot)?;
-        Ok(report)
-    }
-
     /// Makes everything durable and closes the database, whatever other handles there are: their
     /// calls get [`Error::Closed`] from then on. Snapshots that are held go on. Waits for a
     /// running write transaction to end.
@@ -454,6 +373,11 @@ impl Aurora {
     /// Dropping the last handle does the same, but cannot report errors.
     pub fn close(self) -> Result<()> {
         self.handle.close()
+    }
+
+    /// [`close`](Self::close), on a thread of its own if it is awaited.
+    pub fn close_async(self) -> Work<'static, ()> {
+        Work::on_thread(move || self.close())
     }
 }
 

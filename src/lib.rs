@@ -6,7 +6,7 @@
 //! [`Aurora`] for how to begin, [`Schema`] and [`Query`] for documents.
 //!
 //! ```text
-//! db, backup, compact, inspect    what a user calls
+//! db, upkeep, inspect              what a user calls
 //!   export                        collections to files and back
 //!     query                       filters, plans, rows
 //!       collection                schemas, documents, index entries
@@ -50,6 +50,7 @@ pub mod storage;
 mod sync;
 mod tree;
 mod txn;
+mod upkeep;
 mod value;
 mod work;
 

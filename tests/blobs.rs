@@ -135,7 +135,7 @@ fn blobs_of_every_awkward_length_come_back() {
             writer.write_all(piece).unwrap();
         }
         assert_eq!(writer.finish().unwrap().size, length as u64);
-        let in_transaction = db.write(|tx| tx.put_blob("in a transaction", &bytes[..]));
+        let in_transaction = db.write(|tx| tx.put_blob_from("in a transaction", &bytes[..]));
         assert_eq!(in_transaction.unwrap().checksum, info.checksum);
         for key in ["from a source", "written", "in a transaction"] {
             assert!(whole(db.get_blob(key).unwrap()) == bytes, "{key}, {length}");
@@ -490,7 +490,7 @@ fn blobs_commit_with_everything_else_or_not_at_all() {
     let bytes = content(1, 3 * CHUNK);
     let failed = db.write(|tx| {
         tx.tree("t")?.put("key", "value")?;
-        tx.put_blob("b", &bytes[..])?;
+        tx.put_blob_from("b", &bytes[..])?;
         Err::<(), _>(Error::WorkDone)
     });
     assert!(failed.is_err());
@@ -499,7 +499,7 @@ fn blobs_commit_with_everything_else_or_not_at_all() {
 
     db.write(|tx| {
         tx.tree("t")?.put("key", "value")?;
-        tx.put_blob("b", &bytes[..])?;
+        tx.put_blob_from("b", &bytes[..])?;
         assert_eq!(tx.blob_info("b")?.unwrap().size, bytes.len() as u64);
         let mut some = [0; 10];
         assert_eq!(tx.read_blob_range("b", CHUNK as u64 - 5, &mut some)?, 10);
@@ -528,10 +528,10 @@ fn a_source_that_fails_in_a_transaction_leaves_it_as_it_was() {
     db.put_blob_from("b", &bytes[..]).unwrap();
     db.write(|tx| {
         for given in [0, 10, CHUNK, 3 * CHUNK] {
-            assert!(tx.put_blob("c", Failing(given)).is_err());
+            assert!(tx.put_blob_from("c", Failing(given)).is_err());
             assert!(tx.append_blob("b", Failing(given)).is_err());
         }
-        let refused = tx.put_blob(vec![b'k'; 5000], &bytes[..]).unwrap_err();
+        let refused = tx.put_blob_from(vec![b'k'; 5000], &bytes[..]).unwrap_err();
         assert!(refused.is_misuse());
         tx.tree("t")?.put("key", "value").map(|_| ())
     })
@@ -909,7 +909,7 @@ fn run(changes: &[Change]) {
             }
             Change::PutInTransaction(length) => {
                 model = bytes(length);
-                db.write(|tx| tx.put_blob("b", &model[..])).unwrap();
+                db.write(|tx| tx.put_blob_from("b", &model[..])).unwrap();
             }
             Change::Append(length) => {
                 model.extend(bytes(length));
@@ -981,7 +981,7 @@ fn upload(disk: &SimDisk, acknowledged: &mut Vec<usize>) -> aurora::Result<()> {
     let mut tx = db.begin_write()?;
     tx.set_durability(Durability::Full);
     tx.tree("t")?.put("with", "the blob")?;
-    tx.put_blob("in a transaction", &content(50, 2 * CHUNK)[..])?;
+    tx.put_blob_from("in a transaction", &content(50, 2 * CHUNK)[..])?;
     tx.commit()?;
     acknowledged.push(50);
     Ok(())

@@ -685,6 +685,59 @@ fn an_awaited_commit_is_on_the_disk_and_a_dropped_one_follows() {
     }
 }
 
+#[test]
+fn a_flush_that_is_awaited_makes_buffered_commits_durable() {
+    for background in [true, false] {
+        let disk = SimDisk::new(4);
+        let builder = small().background(background);
+        let builder = builder.durability(Durability::Buffered);
+        let db = builder.open_storage(disk.storage()).unwrap();
+        db.tree("t").unwrap().put("key", "value").unwrap();
+        let flush = db.flush_async().unwrap();
+        match background {
+            true => block_on(flush).unwrap(),
+            false => flush.wait().unwrap(),
+        }
+        let survivor = open(disk.crash_image(SimCrash::LoseAll).storage()).unwrap();
+        assert!(survivor.tree("t").unwrap().contains("key").unwrap());
+        db.clone().close().unwrap();
+        assert!(matches!(db.flush_async(), Err(Error::Closed)));
+    }
+}
+
+#[test]
+fn what_works_on_the_whole_file_can_be_awaited() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, copy) = (directory.path().join("a.db"), directory.path().join("b.db"));
+    block_on(async {
+        let db = Aurora::open_async(&path).await?;
+        db.write(|tx| {
+            let entries = (0..20_000u32).map(|i| (i.to_be_bytes(), [7; 100]));
+            tx.tree("t")?.put_many(entries)
+        })?;
+        db.tree("t")?.delete_range(5_000u32.to_be_bytes()..)?;
+        let before = db.stats()?;
+        db.checkpoint_async().await?;
+        assert_eq!(db.stats()?.checkpoints, before.checkpoints + 1);
+        let lost_bytes = db.compact_async().await?;
+        assert!(lost_bytes > 1 << 20, "{lost_bytes} bytes");
+        assert_eq!(db.check_async().await?.entries, 5_000);
+        db.backup_to_async(&copy).await?;
+        let again = db.backup_to_async(&copy).await;
+        assert!(matches!(again, Err(Error::AlreadyExists { .. })));
+        db.clone().close_async().await?;
+        assert!(matches!(db.checkpoint_async().await, Err(Error::Closed)));
+        let copied = Aurora::open_async(&copy).await?;
+        assert_eq!(copied.tree("t")?.len()?, 5_000);
+        let missing = Aurora::builder()
+            .create(false)
+            .open_async(directory.path().join("c"));
+        assert!(matches!(missing.await, Err(Error::NotFound { .. })));
+        Ok::<(), Error>(())
+    })
+    .unwrap();
+}
+
 async fn increment(db: &Aurora, times: u32) -> Result<()> {
     for _ in 0..times {
         let mut tx = db.begin_write_async().await?;

@@ -91,7 +91,7 @@ fn step(db: &Aurora, clock: &SetClock, number: usize) -> Result<()> {
             tx.put("key", "in one", None)?;
             tx.collection("people")?.upsert(person(40))?;
             tx.collection("people")?.delete(29)?;
-            tx.put_blob("small", &content(11, 100)[..])?;
+            tx.put_blob_from("small", &content(11, 100)[..])?;
             tx.tree("tree")?.put("a", "b").map(|_| ())
         }),
         12 => db

@@ -270,7 +270,7 @@ fn a_transaction_sees_its_own_changes_and_time_stands_still_in_it() {
     assert_eq!(tx.scan_prefix("").count(), 2);
     assert_eq!(tx.scan::<&str>(..).rev().count(), 2);
     assert_eq!(tx.get_data_by_pattern("n").unwrap().len(), 1);
-    assert!(tx.remove("old").unwrap());
+    assert!(tx.delete("old").unwrap());
     assert!(!tx.contains("old").unwrap());
     assert!(db.begin_read().unwrap().get("new").unwrap().is_none());
     let savepoint = tx.savepoint().unwrap();
@@ -499,7 +499,7 @@ impl On<'_> {
     fn remove(&mut self, key: &str) -> Result<bool> {
         match self {
             On::Db(db) => db.delete(key).wait(),
-            On::Tx(tx) => tx.remove(key),
+            On::Tx(tx) => tx.delete(key),
         }
     }
 
@@ -841,7 +841,7 @@ fn run(disk: &SimDisk, clock: &Arc<Manual>, seed: u64, history: &mut History) ->
                     let ttl = random.below(40);
                     match random.below(6) {
                         0 => {
-                            tx.remove(&key)?;
+                            tx.delete(&key)?;
                             model.0.remove(&key);
                         }
                         1 => {

@@ -111,7 +111,7 @@ fn call(db: &Aurora, key: &str, random: &mut Random) -> Call {
         7 => {
             let mut tx = db.begin_write().unwrap();
             tx.set_durability(durability);
-            let was = tx.remove(key).unwrap();
+            let was = tx.delete(key).unwrap();
             tx.commit().unwrap();
             Call::Delete(was)
         }
@@ -259,12 +259,12 @@ fn what_an_empty_buffered_commit_has_seen_is_visible() {
     db.put("k", "1", None).unwrap();
     assert!(db.get("k").unwrap().is_some());
     let mut first = db.begin_write().unwrap();
-    assert!(first.remove("k").unwrap());
+    assert!(first.delete("k").unwrap());
     let waiting = first.commit_async().unwrap();
     assert!(db.get("k").unwrap().is_some(), "it is not on the disk yet");
     let mut second = db.begin_write().unwrap();
     second.set_durability(Durability::Buffered);
-    assert!(!second.remove("k").unwrap());
+    assert!(!second.delete("k").unwrap());
     second.commit().unwrap();
     assert!(db.get("k").unwrap().is_none());
     assert!(!db.begin_read().unwrap().contains("k").unwrap());

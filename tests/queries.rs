@@ -532,6 +532,44 @@ fn updates_and_deletes_of_what_is_found() {
 }
 
 #[test]
+fn a_transaction_answers_with_its_own_changes() {
+    #[derive(serde::Serialize, serde::Deserialize, PartialEq, Debug)]
+    struct Number {
+        n: i64,
+    }
+    let db = numbers(10);
+    let small = || db.query("numbers").filter(|f| f.lt("n", 10));
+    let bump = Patch::new().inc("n", 100);
+    db.write(|tx| {
+        let new = Object::of(&Number { n: -7 })?;
+        let id = tx.collection("numbers")?.upsert(new)?;
+        assert_eq!(small().count_in(tx)?, 11);
+        let first = small().order_by("n", true).first_in(tx)?.unwrap();
+        assert_eq!(first.get("n"), Some(&Value::Int(-7)));
+        let lowest = small().order_by("n", true).limit(2);
+        let lowest: Vec<Number> = lowest.collect_as_in(tx)?;
+        assert_eq!(lowest, [Number { n: -7 }, Number { n: 0 }]);
+        // A patch is lent or given away.
+        let mut collection = tx.collection("numbers")?;
+        collection.update(id.value().clone(), &bump)?;
+        collection.update(id.value().clone(), bump.clone())?;
+        let found: Option<Number> = collection.get_as(id.value().clone())?;
+        assert_eq!(found, Some(Number { n: 193 }));
+        assert_eq!(small().limit(3).count_in(tx)?, 3);
+        assert_eq!(small().update_in(tx, &bump)?, 10);
+        assert_eq!(small().first_in(tx)?, None);
+        Ok(())
+    })
+    .unwrap();
+    let snapshot = db.begin_read().unwrap();
+    let view = snapshot.collection("numbers").unwrap();
+    let id = snapshot.query("numbers").filter(|f| f.eq("n", 193));
+    let id = id.first().wait().unwrap().unwrap().id.value().clone();
+    let found: Option<Number> = view.get_as(id).unwrap();
+    assert_eq!(found, Some(Number { n: 193 }));
+}
+
+#[test]
 fn a_snapshot_keeps_its_answers() {
     let db = numbers(100);
     let before = db.begin_read().unwrap();

@@ -288,7 +288,11 @@ impl WriteTransaction {
     ///
     /// # Errors
     /// [`Error::BlobSource`] if the source fails.
-    pub fn put_blob(&mut self, key: impl AsRef<[u8]>, mut source: impl Read) -> Result<BlobInfo> {
+    pub fn put_blob_from(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        mut source: impl Read,
+    ) -> Result<BlobInfo> {
         let mut content = Content::new(take_number(self)?);
         content.append(self, &mut source)?;
         let put = put_new(self, key.as_ref(), content, &Labels::default());

@@ -1,5 +1,6 @@
 //! Collections as users hold them.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -293,8 +294,8 @@ impl Collection {
     /// # Errors
     /// [`Error::DocumentNotFound`](crate::Error::DocumentNotFound) if there is none of that id,
     /// and those of [`Aurora::insert_into`].
-    pub fn update(&self, id: impl Into<Value>, patch: Patch) -> Result<()> {
-        self.change(|collection| collection.update(id, &patch))
+    pub fn update(&self, id: impl Into<Value>, patch: impl Borrow<Patch>) -> Result<()> {
+        self.change(|collection| collection.update(id, patch.borrow()))
     }
 
     /// Puts other fields in the place of all those of a document. Its id stays.
@@ -362,6 +363,11 @@ impl CollectionView<'_> {
         get(self.snapshot, &self.meta, &id.into())
     }
 
+    /// The document of that id, as the program's own type.
+    pub fn get_as<T: DeserializeOwned>(&self, id: impl Into<Value>) -> Result<Option<T>> {
+        self.get(id)?.map(|document| document.to()).transpose()
+    }
+
     /// The number of documents, those that have expired and are not yet removed included. O(1).
     pub fn len(&self) -> u64 {
         let view = self.snapshot.find(&self.meta.documents_tree);
@@ -418,10 +424,15 @@ impl CollectionMut<'_> {
         get(self.tx, &self.meta, &id.into())
     }
 
+    /// The document of that id, as the program's own type.
+    pub fn get_as<T: DeserializeOwned>(&self, id: impl Into<Value>) -> Result<Option<T>> {
+        self.get(id)?.map(|document| document.to()).transpose()
+    }
+
     /// Changes single fields of a document. See [`Collection::update`].
-    pub fn update(&mut self, id: impl Into<Value>, patch: &Patch) -> Result<()> {
+    pub fn update(&mut self, id: impl Into<Value>, patch: impl Borrow<Patch>) -> Result<()> {
         let key = documents::key_of(&self.meta, &id.into())?;
-        documents::update(self.tx, &self.meta, &key, patch)
+        documents::update(self.tx, &self.meta, &key, patch.borrow())
     }
 
     /// Puts other fields in the place of all those of a document. Its id stays.

@@ -83,7 +83,7 @@ impl WriteTransaction {
     }
 
     /// Removes a key with the value or the blob under it. Says whether it was there.
-    pub fn remove(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
         store::remove_record(self, key.as_ref())
     }
 

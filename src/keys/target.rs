@@ -19,7 +19,7 @@ impl Target {
     /// Deletes it. Says whether it was there.
     pub(super) fn delete(self, tx: &mut WriteTransaction) -> Result<bool> {
         match self {
-            Target::Key(key) => tx.remove(key),
+            Target::Key(key) => tx.delete(key),
             Target::Document(id) => tx.collection(id.collection())?.delete(&id),
         }
     }

@@ -15,6 +15,7 @@ mod page;
 mod plan;
 mod ranges;
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -361,12 +362,12 @@ impl<'q> Query<'q> {
     }
 
     /// Changes every document that is found, in one transaction. Returns how many were.
-    pub fn update(self, patch: Patch) -> Work<'q, u64> {
+    pub fn update(self, patch: impl Borrow<Patch> + Send + 'q) -> Work<'q, u64> {
         let db = match self.writable() {
             Ok(db) => db,
             Err(error) => return failed(error),
         };
-        Work::transaction(db, move |tx| self.update_in(tx, &patch))
+        Work::transaction(db, move |tx| self.update_in(tx, patch))
     }
 
     /// Deletes every document that is found, in one transaction. Returns how many were.
@@ -389,6 +390,35 @@ impl<'q> Query<'q> {
 
     /// All rows as a transaction sees them, its own changes included.
     pub fn collect_in(self, tx: &WriteTransaction) -> Result<Vec<Document>> {
+        self.rows_in(tx, Ok)
+    }
+
+    /// All rows as a transaction sees them, as a type of the program's own.
+    pub fn collect_as_in<T: DeserializeOwned>(self, tx: &WriteTransaction) -> Result<Vec<T>> {
+        self.rows_in(tx, |document| document.to())
+    }
+
+    /// The first row as a transaction sees them, if there is one.
+    pub fn first_in(self, tx: &WriteTransaction) -> Result<Option<Document>> {
+        let limit = self.spec.limit.map_or(1, |limit| limit.min(1));
+        Ok(self.limit(limit).collect_in(tx)?.pop())
+    }
+
+    /// The number of rows as a transaction sees them. Looks at each of them.
+    pub fn count_in(self, tx: &WriteTransaction) -> Result<u64> {
+        let mut rows = 0;
+        self.run_in(tx, |_, _, _| {
+            rows += 1;
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    fn rows_in<T>(
+        self,
+        tx: &WriteTransaction,
+        mut row: impl FnMut(Document) -> Result<T>,
+    ) -> Result<Vec<T>> {
         let select = self.select.clone();
         let mut rows = Vec::new();
         let mut fields = None;
@@ -399,7 +429,7 @@ impl<'q> Query<'q> {
                 select: select.as_deref(),
                 rows_ahead: 0,
             };
-            rows.push(decoder.document(id, bytes)?);
+            rows.push(row(decoder.document(id, bytes)?)?);
             Ok(())
         })?;
         Ok(rows)
@@ -407,10 +437,10 @@ impl<'q> Query<'q> {
 
     /// Changes every document that is found, as part of a transaction. After an error those before it are changed: roll
     /// back to a savepoint, or drop the transaction.
-    pub fn update_in(self, tx: &mut WriteTransaction, patch: &Patch) -> Result<u64> {
+    pub fn update_in(self, tx: &mut WriteTransaction, patch: impl Borrow<Patch>) -> Result<u64> {
         let (meta, ids) = self.ids_in(tx)?;
         for id in &ids {
-            documents::update(tx, &meta, id, patch)?;
+            documents::update(tx, &meta, id, patch.borrow())?;
         }
         Ok(ids.len() as u64)
     }

@@ -177,6 +177,13 @@ impl Commit {
         Commit { engine, end: None }
     }
 
+    /// Durable when all commits so far are, buffered ones too.
+    pub(crate) fn of_all(engine: &Arc<Engine>) -> Result<Self> {
+        engine.check_writable()?;
+        let (engine, end) = (engine.clone(), Some(engine.log.position().lsn));
+        Ok(Commit { engine, end })
+    }
+
     /// Blocks until the commit is durable, writing it if nobody else does. Needs no runtime.
     pub fn wait(self) -> Result<()> {
         self.end.map_or(Ok(()), |end| self.engine.log.wait(end))

@@ -3,7 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Serialize;
+
+use super::convert::from_serde;
 use super::{MAX_DEPTH, Value};
+use crate::Result;
 
 /// Named values. Iterates in the order in which names were first put in; that order does not count
 /// when objects are compared.
@@ -17,6 +21,30 @@ impl Object {
     /// An object with nothing in it.
     pub fn new() -> Self {
         Object::default()
+    }
+
+    /// The fields of a value of the program's own type, for the calls that take fields.
+    ///
+    /// ```
+    /// use aurora::{Aurora, Object, Schema};
+    ///
+    /// #[derive(serde::Serialize)]
+    /// struct Book {
+    ///     title: String,
+    /// }
+    ///
+    /// let db = Aurora::in_memory()?;
+    /// db.new_collection("books", Schema::schemaless())?;
+    /// let books = ["Contact", "Cosmos"].map(|title| Book { title: title.to_string() });
+    /// let fields = books.iter().map(Object::of).collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(db.collection("books")?.insert_many(fields)?.len(), 2);
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Conversion`](crate::Error::Conversion) if it is no struct or map, or has a number that does not fit.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
+        from_serde(value)
     }
 
     pub(crate) fn with_capacity(fields: usize) -> Self {

@@ -197,7 +197,7 @@ fn change(
         Op::PutBlob => {
             let key = format!("blob{}", number % 2);
             let content = filled([900, 9000, 40_000][(number % 3) as usize]);
-            tx.put_blob(&key, &content[..])?;
+            tx.put_blob_from(&key, &content[..])?;
             let entry = Entry {
                 content: Content::Blob(content.into()),
                 expires_ms: None,
