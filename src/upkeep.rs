@@ -14,7 +14,7 @@ impl Aurora {
     /// Makes every commit so far durable, buffered ones too.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::DiskFull`]: which of the buffered commits are durable is not known then, and writes
+    /// [`Error::Io`](crate::Error::Io) or [`Error::DiskFull`](crate::Error::DiskFull): which of the buffered commits are durable is not known then, and writes
     /// are refused until the database is reopened.
     pub fn flush(&self) -> Result<()> {
         self.handle.engine.check_writable()?;
@@ -28,7 +28,7 @@ impl Aurora {
 
     /// Writes everything that is only in the log to its place, and empties the log. Happens by
     /// itself when half of the log or of the memory is used, or when changed pages take eight times the
-    /// [log's limit](Builder::log_limit).
+    /// [log's limit](crate::Builder::log_limit).
     pub fn checkpoint(&self) -> Result<()> {
         self.handle.engine.check_writable()?;
         self.handle.engine.checkpoint()
@@ -71,7 +71,7 @@ impl Aurora {
     /// snapshot is held meanwhile.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] if there is something at the path.
+    /// [`Error::AlreadyExists`](crate::Error::AlreadyExists) if there is something at the path.
     pub fn backup_to(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = with_extension(path.as_ref());
         crate::backup::backup(&self.begin_read()?, &path)
@@ -101,7 +101,7 @@ impl Aurora {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if a page is damaged.
+    /// [`Error::Corrupt`](crate::Error::Corrupt) if a page is damaged.
     pub fn tree_stats(&self) -> Result<BTreeMap<String, TreeStats>> {
         crate::inspect::tree_stats(&self.begin_read()?)
     }
@@ -115,7 +115,7 @@ impl Aurora {
     /// entries.
     ///
     /// # Errors
-    /// The first fault that it finds, as [`Error::Corrupt`] or [`Error::BadRecord`].
+    /// The first fault that it finds, as [`Error::Corrupt`](crate::Error::Corrupt) or [`Error::BadRecord`](crate::Error::BadRecord).
     pub fn check(&self) -> Result<CheckReport> {
         let report = crate::inspect::check(&self.handle.engine)?;
         let snapshot = self.begin_read()?;

@@ -332,7 +332,7 @@ fn change_people(
         }
         (Op::Update, Some(id)) => {
             let person = people.people.get_mut(&id).unwrap();
-            collection.update(id, &Patch::new().inc("n", 1).push("tags", "new"))?;
+            collection.update(id, Patch::new().inc("n", 1).push("tags", "new"))?;
             person.n += 1;
             person.tags.push("new".into());
         }
