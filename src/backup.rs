@@ -66,6 +66,7 @@ fn copy(snapshot: &Snapshot, path: &Path) -> Result<()> {
     let target = Aurora::builder()
         .page_size(snapshot.engine().pager.page_size())
         .background(false)
+        .leave_no_log() // it would make the copy longer
         .clock(Arc::new(At(snapshot.now_ms())))
         .open(path)?;
     let mut transaction = target.begin_write()?;

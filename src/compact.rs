@@ -65,16 +65,18 @@ impl Compaction {
         let before = self.engine().file_bytes();
         // Frees what is only waiting, so that the cutoff is the right one.
         self.engine().checkpoint()?;
-        let mut gained_little = false;
+        let (mut gained_little, mut log_is_tried) = (false, false);
         for _ in 0..MAX_PASSES {
             let (end, free) = self.engine().end_and_free();
-            if free <= (end / WORTH_SHARE).max(self.engine().checkpoint_reserve()) {
+            let is_little = free <= (end / WORTH_SHARE).max(self.engine().checkpoint_reserve());
+            if is_little && (log_is_tried || !self.engine().has_long_ring()) {
                 break;
             }
+            log_is_tried |= is_little;
             let cutoff = end - free;
             // The log needs one long gap, of which packing the leaves leaves none.
             self.checkpoint_moving(cutoff)?;
-            let finished = self.pass(cutoff, &mut progress)?;
+            let finished = is_little || self.pass(cutoff, &mut progress)?;
             // Most is written without keeping writers waiting. Then, each with little to write: one
             // that moves the log, the catalog and the space map; and one that, with the old places
             // free, records the shorter length.
@@ -84,10 +86,10 @@ impl Compaction {
             let (now, _) = self.engine().end_and_free();
             tracing::debug!(from = end, to = now, "compaction pass");
             let gains_little = end.saturating_sub(now) <= end / WORTH_SHARE;
-            if !finished || (gains_little && gained_little) {
+            if !finished || (gains_little && gained_little && !is_little) {
                 break;
             }
-            gained_little = gains_little;
+            gained_little = gains_little && !is_little;
         }
         // A log that has moved last leaves its old place to the next checkpoint, and the length
         // without that to the one after. None of these moves anything.

@@ -19,7 +19,8 @@ use crate::txn::write::{Durability, WriteTransaction, check_not_system};
 use crate::work::Work;
 use crate::{Error, Result};
 
-/// An open database. Clones are handles on the same one; it is closed when the last is dropped.
+/// An open database. Clones are handles on the same one; it is closed when the last of them is dropped, with all that
+/// came of it: trees, collections, snapshots, readers, transactions.
 ///
 /// ```
 /// use aurora::Aurora;
@@ -47,6 +48,7 @@ pub struct Aurora {
 
 /// How to open a database. See [`Aurora::builder`].
 #[derive(Debug, Clone)]
+#[must_use = "it does nothing until it opens a database"]
 pub struct Builder {
     settings: Settings,
     create: bool,
@@ -63,6 +65,7 @@ impl Default for Builder {
                 page_size: 4096,
                 memory_bytes: 256 << 20,
                 log_limit_bytes: 32 << 20,
+                leaves_log: true,
                 read_only: false,
                 background: true,
                 salt: None,
@@ -105,13 +108,14 @@ impl Builder {
 
     /// How large the log in the file may grow, in bytes; 32 MiB if not set, at least 64 KiB. It
     /// starts at 32 KiB and grows when commits fill it. A larger log makes for fewer checkpoints
-    /// and a longer open after a crash. A transaction with more than a quarter of it in changes
-    /// commits by a checkpoint, after which the log is an eighth of the file, if that is less than the limit.
+    /// and a longer open after a crash. A transaction with more changes than a quarter of the present log
+    /// commits by a checkpoint; with the next commit the log becomes an eighth of the file, but no more than the limit
+    /// and no more than that transaction wrote.
     ///
-    /// Changed pages in memory take twelve times as much, or the [memory limit](Self::memory_limit) if that is
-    /// less. They are written before it comes to that; if it does, commits wait until some are, unless that failed
-    /// the last time. (One transaction can leave more, and so can what comes in while a checkpoint is under way.) An open
-    /// after a crash has at the most so much to make again, which takes 1 to 1.5 ms for each MiB.
+    /// A checkpoint begins at the latest when changed pages in memory take eight times this limit, or half of the
+    /// [memory limit](Self::memory_limit) if that is less. At twelve times, or all of the memory limit, commits wait for
+    /// it, unless the last one failed. (One transaction can leave more, and so can what comes in while a checkpoint is
+    /// under way.) An open after a crash has at the most so much to make again, which takes 1 to 1.5 ms for each MiB.
     pub fn log_limit(mut self, bytes: u64) -> Self {
         self.settings.log_limit_bytes = bytes;
         self
@@ -155,6 +159,12 @@ impl Builder {
     /// back in a database: when the clock does, the latest time that was seen stays.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// A transaction that commits by a checkpoint leaves the log as it is: for what is written once.
+    pub(crate) fn leave_no_log(mut self) -> Self {
+        self.settings.leaves_log = false;
         self
     }
 
@@ -202,7 +212,7 @@ impl Builder {
     }
 
     /// [`open`](Self::open), on a thread of its own if it is awaited: after a crash an open reads the log, which can
-    /// take some tenths of a second.
+    /// take some tenths of a second. Dropped meanwhile, it opens the database and closes it again.
     pub fn open_async(self, path: impl AsRef<Path>) -> Work<'static, Aurora> {
         let path = path.as_ref().to_path_buf();
         Work::on_thread(move || self.open(path))
@@ -284,6 +294,22 @@ impl Aurora {
         Self::builder().open_storage(Arc::new(MemoryStorage::new()))
     }
 
+    /// A handle on the same database whose writes promise something else when they return.
+    ///
+    /// ```
+    /// use aurora::{Aurora, Durability};
+    ///
+    /// let db = Aurora::in_memory()?;
+    /// let cache = db.with_durability(Durability::Buffered);
+    /// cache.put("page:1", "can be made again", None)?; // waits for no disk
+    /// db.put("user:1", "Ada Lovelace", None)?; // on the disk, and with it what came before
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    pub fn with_durability(&self, durability: Durability) -> Aurora {
+        let handle = self.handle.clone();
+        Aurora { handle, durability }
+    }
+
     /// Takes a snapshot of what is committed now.
     pub fn begin_read(&self) -> Result<Snapshot> {
         Snapshot::new(self.handle.clone())
@@ -310,17 +336,27 @@ impl Aurora {
         WriteTransaction::new(self.handle.clone(), turn, self.durability)
     }
 
-    /// Starts a write transaction if nobody else has one.
-    pub(crate) fn try_begin_write(&self) -> Option<Result<WriteTransaction>> {
-        let turn = self.handle.engine.turns.take_if_free()?;
-        Some(WriteTransaction::new(
-            self.handle.clone(),
-            turn,
-            self.durability,
-        ))
+    /// Starts a write transaction if nobody else has one; `None` at once if somebody has.
+    ///
+    /// ```
+    /// # let db = aurora::Aurora::in_memory()?;
+    /// let first = db.begin_write()?;
+    /// assert!(db.try_begin_write()?.is_none());
+    /// first.roll_back();
+    /// assert!(db.try_begin_write()?.is_some());
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`begin_write`](Self::begin_write).
+    pub fn try_begin_write(&self) -> Result<Option<WriteTransaction>> {
+        let turn = self.handle.engine.turns.take_if_free();
+        turn.map(|turn| WriteTransaction::new(self.handle.clone(), turn, self.durability))
+            .transpose()
     }
 
-    /// Runs a closure in a write transaction and commits it; rolls it back if the closure fails.
+    /// Runs a closure in a write transaction and commits it; rolls it back if the closure fails. (To roll back for a
+    /// reason of the program's own, or with an error of its own type, use [`begin_write`](Self::begin_write).)
     ///
     /// Within the closure, write through the transaction: a call of the database's own that writes waits for this
     /// transaction to end, forever.
@@ -367,22 +403,23 @@ impl Aurora {
     }
 
     /// Makes everything durable and closes the database, whatever other handles there are: their
-    /// calls get [`Error::Closed`] from then on. Snapshots that are held go on. Waits for a
-    /// running write transaction to end.
+    /// calls get [`Error::Closed`] from then on. Snapshots that are held go on. The file stays locked until all of these
+    /// are dropped: opening it before that is [`Error::Locked`]. Waits for a running write transaction to end: forever,
+    /// if this thread holds it.
     ///
     /// Dropping the last handle does the same, but cannot report errors.
     pub fn close(self) -> Result<()> {
         self.handle.close()
     }
 
-    /// [`close`](Self::close), on a thread of its own if it is awaited.
+    /// [`close`](Self::close), on a thread of its own if it is awaited. If it never is, the handle is only dropped.
     pub fn close_async(self) -> Work<'static, ()> {
         Work::on_thread(move || self.close())
     }
 }
 
 /// A named tree, for single operations. Each is a transaction of its own; to do several things at
-/// once, use [`Aurora::write`].
+/// once, use [`Aurora::write`]. To read a tree that nothing was ever written to is [`Error::TreeNotFound`].
 #[derive(Debug, Clone)]
 pub struct Tree {
     db: Aurora,
@@ -395,14 +432,33 @@ impl Tree {
         &self.name
     }
 
-    /// Stores a value, as durably as the database's [`Durability`] says. Says whether there was one already.
+    /// Stores a value, as durably as the handle's [`Durability`] says. Says whether there was one already.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<bool> {
         self.db.write(|tx| tx.tree(&self.name)?.put(key, value))
+    }
+
+    /// Stores many entries, in any order, in one transaction. See [`TreeMut::put_many`](crate::TreeMut::put_many).
+    pub fn put_many<K, V>(&self, entries: impl IntoIterator<Item = (K, V)>) -> Result<u64>
+    where
+        K: AsRef<[u8]>,
+        V: AsRef<[u8]>,
+    {
+        self.db.write(|tx| tx.tree(&self.name)?.put_many(entries))
     }
 
     /// Removes a key. Says whether it was there.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.db.write(|tx| tx.tree(&self.name)?.delete(key))
+    }
+
+    /// Removes many keys, in any order, in one transaction. Returns how many were there.
+    pub fn delete_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<u64> {
+        self.db.write(|tx| tx.tree(&self.name)?.delete_many(keys))
+    }
+
+    /// Removes all entries and returns how many there were.
+    pub fn clear(&self) -> Result<u64> {
+        self.db.write(|tx| tx.tree(&self.name)?.clear())
     }
 
     /// Removes all keys of a range and returns how many there were.
@@ -436,6 +492,22 @@ impl Tree {
     /// Whether there are no entries. O(1).
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.len()? == 0)
+    }
+
+    /// The number of entries in a range. O(log n).
+    pub fn count<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        self.db
+            .read(|snapshot| snapshot.tree(&self.name)?.count(range))
+    }
+
+    /// The entry with the lowest key.
+    pub fn first(&self) -> Result<Option<Entry>> {
+        self.db.read(|snapshot| snapshot.tree(&self.name)?.first())
+    }
+
+    /// The entry with the highest key.
+    pub fn last(&self) -> Result<Option<Entry>> {
+        self.db.read(|snapshot| snapshot.tree(&self.name)?.last())
     }
 
     /// Calls `visit` for each entry of a range, of one moment, until it answers `false`.

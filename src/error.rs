@@ -159,7 +159,7 @@ pub enum Error {
 
     /// An earlier write or sync failed, so what is on the disk is not known.
     #[error(
-        "writes are refused since an earlier failure ({cause}); reads go on; close and reopen the database to recover every acknowledged commit"
+        "writes are refused since an earlier failure ({cause}); reads go on; close and reopen the database to recover every acknowledged commit that the disk kept"
     )]
     Poisoned {
         /// The first failure.
@@ -171,7 +171,7 @@ pub enum Error {
     ReadOnly,
 
     /// The database was closed.
-    #[error("the database is closed; open it again")]
+    #[error("the database is closed; drop its handles and snapshots, then open it again")]
     Closed,
 
     /// An earlier operation of this transaction failed half-way, so it cannot be committed.
@@ -436,7 +436,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// The file holds bytes that nobody wrote: damage, not a wrong call and not a broken device.
+    /// The file holds what it should not: damage, or a record that nothing should have written; not a wrong call, and
+    /// not a broken device.
     pub fn is_corruption(&self) -> bool {
         matches!(
             self,
@@ -464,7 +465,8 @@ impl Error {
         matches!(self, Error::Locked)
     }
 
-    /// The device has no room. The call can be tried again when there is some.
+    /// The device has no room. The call can be tried again when there is some, unless writes are
+    /// [`Poisoned`](Error::Poisoned) from then on: the log itself could not be written.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Error::DiskFull { .. })
     }
@@ -476,7 +478,7 @@ impl Error {
 
     /// The caller passed something that does not work here: a key too long, a missing tree, a bad
     /// option, a document that the schema or a unique index refuses. What was refused has changed nothing, and the
-    /// database goes on.
+    /// database goes on. (Calls that change many things within a transaction say what is left of them.)
     pub fn is_misuse(&self) -> bool {
         matches!(
             self,

@@ -6,7 +6,8 @@
 //! [`Aurora`] for how to begin, [`Schema`] and [`Query`] for documents.
 //!
 //! ```text
-//! db, upkeep, inspect              what a user calls
+//! db, upkeep                      what a user calls
+//!  backup, compact, inspect       copies, smaller files, what is in them
 //!   export                        collections to files and back
 //!     query                       filters, plans, rows
 //!       collection                schemas, documents, index entries
@@ -19,7 +20,7 @@
 //!                     storage     the only code that touches a file
 //! ```
 //!
-//! A layer calls only those below it.
+//! A layer calls only those below it (but that an index can have a query's filter).
 #![deny(missing_docs)]
 // Never panic on data.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

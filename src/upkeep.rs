@@ -17,11 +17,15 @@ impl Aurora {
     /// [`Error::Io`](crate::Error::Io) or [`Error::DiskFull`](crate::Error::DiskFull): which of the buffered commits are durable is not known then, and writes
     /// are refused until the database is reopened.
     pub fn flush(&self) -> Result<()> {
-        self.handle.engine.check_writable()?;
-        self.handle.engine.log.flush()
+        Commit::of_all(&self.handle.engine)?.wait()
     }
 
-    /// [`flush`](Self::flush), waited for by awaiting the result: the disk is waited for on the thread of the log.
+    /// [`flush`](Self::flush), waited for by awaiting the result: the disk is waited for on the thread of the log. What
+    /// was committed before this call is durable then.
+    ///
+    /// # Errors
+    /// Those of [`flush`](Self::flush) when it is awaited; at once [`Error::Closed`](crate::Error::Closed),
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly) and [`Error::Poisoned`](crate::Error::Poisoned).
     pub fn flush_async(&self) -> Result<Commit> {
         Commit::of_all(&self.handle.engine)
     }
@@ -43,7 +47,8 @@ impl Aurora {
     /// Moves pages from the end of the file into free places and gives the tail back, while
     /// readers and writers go on. Returns how many bytes the file lost.
     ///
-    /// The file becomes smaller by nothing else: pages that are freed are used again, and stay a part of it. It is worth it
+    /// Else only a free tail is given back, by a close, or by a checkpoint if it is more than a quarter of the file: pages
+    /// that are freed within it are used again, and stay a part of it. It is worth it
     /// where [`Stats::free_pages`](crate::Stats::free_pages) is large, as after a large removal. It reads and writes what
     /// it moves, and packs the leaves: at the most all of the data, once.
     ///
@@ -53,7 +58,7 @@ impl Aurora {
         self.compact_with(|_| true)
     }
 
-    /// [`compact`](Self::compact), on a thread of its own if it is awaited. That goes on if the future is dropped.
+    /// [`compact`](Self::compact), on a thread of its own if it is awaited.
     pub fn compact_async(&self) -> Work<'static, u64> {
         let db = self.clone();
         Work::on_thread(move || db.compact())
@@ -77,7 +82,7 @@ impl Aurora {
         crate::backup::backup(&self.begin_read()?, &path)
     }
 
-    /// [`backup_to`](Self::backup_to), on a thread of its own if it is awaited. That goes on if the future is dropped.
+    /// [`backup_to`](Self::backup_to), on a thread of its own if it is awaited.
     pub fn backup_to_async(&self, path: impl AsRef<Path>) -> Work<'static, ()> {
         let (db, path) = (self.clone(), path.as_ref().to_path_buf());
         Work::on_thread(move || db.backup_to(path))
@@ -104,6 +109,12 @@ impl Aurora {
     /// [`Error::Corrupt`](crate::Error::Corrupt) if a page is damaged.
     pub fn tree_stats(&self) -> Result<BTreeMap<String, TreeStats>> {
         crate::inspect::tree_stats(&self.begin_read()?)
+    }
+
+    /// [`tree_stats`](Self::tree_stats), on a thread of its own if it is awaited.
+    pub fn tree_stats_async(&self) -> Work<'static, BTreeMap<String, TreeStats>> {
+        let db = self.clone();
+        Work::on_thread(move || db.tree_stats())
     }
 
     /// Checks everything that the file promises about its structure: checksums along every

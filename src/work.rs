@@ -5,7 +5,7 @@
 //! 1. Nothing happens until it is awaited or waited for.
 //! 2. A poll never waits for the disk to sync: commits are waited for by the log's thread, long reading and writing
 //!    of files happens on a thread of its own, and queries go in slices. A transaction is made in one poll, from
-//!    its turn to its commit: it takes as long as what it changes.
+//!    its turn to its commit: it takes as long as what it changes, with the checkpoint that it may be or wait for.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -34,8 +34,10 @@ enum State<'a, T> {
 /// Something that takes long: `.await` it on any runtime, or [`wait`](Work::wait) for it.
 ///
 /// Nothing happens until then. A future that is dropped while it runs leaves its transaction
-/// either done or undone, never half done. Changes of very many documents, and of a collection's schema, keep the
-/// thread that polls them busy until they are made; where that matters, [`wait`](Work::wait) for them on another.
+/// either done or undone, never half done; what has a thread of its own goes on to its end, and keeps the database open
+/// until then. Changes of very many documents, and of a collection's schema, keep the
+/// thread that polls them busy until they are made, and so does a commit that is a checkpoint, or has to wait for one
+/// ([`Builder::log_limit`](crate::Builder::log_limit)); where that matters, [`wait`](Work::wait) for them on another.
 #[must_use = "nothing happens until it is awaited, or waited for with `wait()`"]
 pub struct Work<'a, T> {
     state: State<'a, T>,

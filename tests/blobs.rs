@@ -485,6 +485,30 @@ fn a_writer_dropped_in_someone_s_turn_is_cleaned_up_by_the_next_upload() {
 }
 
 #[test]
+fn blobs_from_a_source_can_be_awaited() {
+    let db = Aurora::in_memory().unwrap();
+    let bytes = content(5, 3 * GROUP + 17);
+    block_on(async {
+        let info = db
+            .put_blob_from_async("b", io::Cursor::new(bytes.clone()))
+            .await?;
+        assert_eq!(info.size, bytes.len() as u64);
+        let info = db.append_blob_async("b", &b"the end"[..]).await?;
+        assert_eq!(info.size, bytes.len() as u64 + 7);
+        let staged = db.stage_blob_async(io::Cursor::new(bytes.clone())).await?;
+        db.write(|tx| tx.attach_blob("c", staged))?;
+        let refused = db.append_blob_async("nothing", &b"x"[..]).await;
+        assert!(matches!(refused, Err(Error::BlobNotFound { .. })));
+        Ok::<(), Error>(())
+    })
+    .unwrap();
+    let expected = [&bytes[..], b"the end"].concat();
+    assert!(whole(db.get_blob("b").unwrap()) == expected);
+    assert!(whole(db.get_blob("c").unwrap()) == bytes);
+    db.check().unwrap();
+}
+
+#[test]
 fn blobs_commit_with_everything_else_or_not_at_all() {
     let db = Aurora::in_memory().unwrap();
     let bytes = content(1, 3 * CHUNK);

@@ -686,6 +686,41 @@ fn an_awaited_commit_is_on_the_disk_and_a_dropped_one_follows() {
 }
 
 #[test]
+fn a_handle_with_another_durability_promises_it_for_its_own_writes() {
+    let disk = SimDisk::new(4);
+    let db = small()
+        .background(false)
+        .open_storage(disk.storage())
+        .unwrap();
+    let has = |key: &str| {
+        let survivor = open(disk.crash_image(SimCrash::LoseAll).storage()).unwrap();
+        survivor.begin_read().unwrap().contains(key).unwrap()
+    };
+    let buffered = db.with_durability(Durability::Buffered);
+    buffered.put("first", "value", None).unwrap();
+    assert!(db.get("first").unwrap().is_some());
+    assert!(!has("first"));
+    db.put("second", "value", None).unwrap();
+    assert!(has("first") && has("second"));
+}
+
+#[test]
+fn trees_take_and_give_many_at_once() {
+    let db = Aurora::in_memory().unwrap();
+    let tree = db.tree("t").unwrap();
+    assert!(matches!(tree.first(), Err(Error::TreeNotFound { .. })));
+    let entries = (0..100u8).rev().map(|n| ([n], [n, n]));
+    assert_eq!(tree.put_many(entries).unwrap(), 0);
+    assert_eq!(tree.count([10]..[20]).unwrap(), 10);
+    assert_eq!(tree.delete_many([[99], [0], [200]]).unwrap(), 2);
+    assert_eq!(tree.first().unwrap().unwrap().0.to_vec(), [1]);
+    assert_eq!(tree.last().unwrap().unwrap().0.to_vec(), [98]);
+    assert_eq!(tree.clear().unwrap(), 98);
+    assert!(tree.is_empty().unwrap());
+    assert_eq!(tree.first().unwrap(), None);
+}
+
+#[test]
 fn a_flush_that_is_awaited_makes_buffered_commits_durable() {
     for background in [true, false] {
         let disk = SimDisk::new(4);
@@ -722,6 +757,7 @@ fn what_works_on_the_whole_file_can_be_awaited() {
         let lost_bytes = db.compact_async().await?;
         assert!(lost_bytes > 1 << 20, "{lost_bytes} bytes");
         assert_eq!(db.check_async().await?.entries, 5_000);
+        assert_eq!(db.tree_stats_async().await?["t"].entries, 5_000);
         db.backup_to_async(&copy).await?;
         let again = db.backup_to_async(&copy).await;
         assert!(matches!(again, Err(Error::AlreadyExists { .. })));
@@ -820,6 +856,27 @@ fn open_backup(path: &Path) -> u64 {
     copy.write(|tx| transfer(tx, &mut Random(1))).unwrap();
     assert_eq!(audit(&copy.begin_read().unwrap()), at + 1);
     at
+}
+
+/// Both are made by large commits, which leave a log for many more.
+#[test]
+fn a_backup_and_a_compacted_file_have_short_logs() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("copy.db");
+    let db = Aurora::open(directory.path().join("a.db")).unwrap();
+    let entries = (0..40_000u32).map(|n| (n.to_be_bytes(), [7; 200]));
+    db.tree("t").unwrap().put_many(entries).unwrap();
+    let loaded = db.stats().unwrap();
+    assert!(loaded.log_pages > 100, "{loaded:#?}");
+    db.backup_to(&copy).unwrap();
+    let copied = Aurora::open(&copy).unwrap().stats().unwrap();
+    assert!(copied.log_pages <= 16, "{copied:#?}");
+    assert!(copied.file_bytes < 40_000 * 225, "{copied:#?}");
+    assert!(db.compact().unwrap() > 0);
+    let compacted = db.stats().unwrap();
+    assert!(compacted.log_pages <= 16, "{compacted:#?}");
+    assert!(compacted.file_bytes < 40_000 * 225, "{compacted:#?}");
+    db.check().unwrap();
 }
 
 #[test]

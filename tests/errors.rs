@@ -1231,3 +1231,46 @@ fn large_commits_go_on_where_the_disk_has_no_room_for_a_longer_log() {
     assert!(stats.log_bytes > 1 << 20, "{} bytes", stats.log_bytes);
     db.check().unwrap();
 }
+
+/// So more room never makes a load fail: neither the zeros of a longer log nor the space map behind it.
+#[test]
+fn a_load_goes_on_where_the_disk_has_no_room_for_the_log_that_it_would_leave() {
+    let load = |entries: u32, log_limit_bytes: u64, capacity_bytes: u64| {
+        let disk = SimDisk::new(1);
+        let builder = repeatable()
+            .log_limit(log_limit_bytes)
+            .memory_limit(64 << 20);
+        let db = builder.open_storage(disk.storage()).unwrap();
+        disk.set_capacity(Some(capacity_bytes));
+        let all = (0..entries).map(|n| (n.to_be_bytes(), [7; 200]));
+        let loaded = db.write(|tx| tx.tree("data")?.put_many(all).map(drop));
+        let (is_loaded, count) = match loaded {
+            Ok(()) => (true, entries),
+            Err(error) => (
+                refused::<()>(Err(error), "free some space").is_disk_full(),
+                0,
+            ),
+        };
+        assert!(is_loaded);
+        assert_eq!(db.check().unwrap().entries, u64::from(count));
+        let again = open(disk.crash_image(SimCrash::LoseAll).storage()).unwrap();
+        assert_eq!(again.check().unwrap().entries, u64::from(count));
+        count > 0
+    };
+    for entries in [3000, 3016, 3032] {
+        for log_limit_bytes in [64 << 10, 16 << 20] {
+            let start = u64::from(entries) * 200;
+            let capacities = (0..100).map(|pages| start + pages * 4096);
+            let outcomes = capacities.map(|bytes| load(entries, log_limit_bytes, bytes));
+            let outcomes: Vec<bool> = outcomes.collect();
+            assert!(
+                outcomes.is_sorted(),
+                "{entries} {log_limit_bytes} {outcomes:?}"
+            );
+            assert_eq!(
+                (outcomes.first(), outcomes.last()),
+                (Some(&false), Some(&true))
+            );
+        }
+    }
+}

@@ -2,7 +2,8 @@
 //! it is the answer of a plain model. Over random schemas, documents and filters.
 
 use aurora::{
-    Aurora, Cursor, Document, Field, FieldType, Fields, Filter, Index, Object, Patch, Schema, Value,
+    Aurora, Cursor, Document, DocumentId, Field, FieldType, Fields, Filter, Index, Object, Patch,
+    Schema, Value,
 };
 use proptest::prelude::*;
 
@@ -556,6 +557,10 @@ fn a_transaction_answers_with_its_own_changes() {
         let found: Option<Number> = collection.get_as(id.value().clone())?;
         assert_eq!(found, Some(Number { n: 193 }));
         assert_eq!(small().limit(3).count_in(tx)?, 3);
+        assert_eq!(small().order_by("text", true).offset(4).count_in(tx)?, 6);
+        assert_eq!(small().limit(0).first_in(tx)?, None);
+        let third = small().order_by("n", true).offset(2).first_in(tx)?.unwrap();
+        assert_eq!(third.get("n"), Some(&Value::Int(2)));
         assert_eq!(small().update_in(tx, &bump)?, 10);
         assert_eq!(small().first_in(tx)?, None);
         Ok(())
@@ -563,10 +568,22 @@ fn a_transaction_answers_with_its_own_changes() {
     .unwrap();
     let snapshot = db.begin_read().unwrap();
     let view = snapshot.collection("numbers").unwrap();
+    assert_eq!(view.name(), "numbers");
+    let collection = db.collection("numbers").unwrap();
+    assert_eq!(view.schema(), collection.schema().unwrap());
+    assert_eq!(view.indexes(), collection.indexes().unwrap());
     let id = snapshot.query("numbers").filter(|f| f.eq("n", 193));
-    let id = id.first().wait().unwrap().unwrap().id.value().clone();
-    let found: Option<Number> = view.get_as(id).unwrap();
+    let id = id.first().wait().unwrap().unwrap().id;
+    let found: Option<Number> = view.get_as(id.value().clone()).unwrap();
     assert_eq!(found, Some(Number { n: 193 }));
+    let rows = snapshot.query("numbers").collect().wait().unwrap();
+    let ids: std::collections::HashSet<_> = rows.iter().map(|row| row.id.clone()).collect();
+    assert_eq!(ids.len(), 11);
+    let equal = |id: Value| std::collections::HashSet::from([DocumentId::new("c", id)]);
+    assert_eq!(equal(Value::Int(2)), equal(Value::Float(2.0)));
+    assert_eq!(equal(Value::Int(0)), equal(Value::Float(-0.0)));
+    assert_ne!(equal(Value::Int(i64::MAX)), equal(Value::Int(i64::MAX - 1)));
+    assert!(ids.contains(&id));
 }
 
 #[test]

@@ -282,6 +282,35 @@ fn a_large_load_leaves_a_ring_for_many_small_commits() {
     again.check().unwrap();
 }
 
+/// A ring of an eighth of the file would undo what the compaction gave back.
+#[test]
+fn a_commit_of_middle_size_leaves_a_ring_of_no_more_than_it_wrote() {
+    const WRITTEN_BYTES: u64 = 600 << 10;
+    let disk = SimDisk::new(1);
+    let builder = repeatable().log_limit(8 << 20).memory_limit(64 << 20);
+    let db = builder.open_storage(disk.storage()).unwrap();
+    let load = |first: u32, count: u32| {
+        let entries = (first..first + count).map(|n| (n.to_be_bytes(), [7; 200]));
+        db.write(|tx| tx.tree("data")?.put_many(entries).map(drop))
+            .unwrap();
+    };
+    load(0, 100_000);
+    db.compact().unwrap();
+    put(&db, "key", b"the record goes to the ring of the compaction");
+    let compact = db.stats().unwrap();
+    assert!(compact.log_bytes < 64 << 10, "{} bytes", compact.log_bytes);
+    load(100_000, (WRITTEN_BYTES / 250) as u32);
+    put(&db, "key", b"the next one to what the commit left");
+    let stats = db.stats().unwrap();
+    assert_eq!(stats.checkpoints, compact.checkpoints + 1);
+    assert!(stats.log_bytes > 128 << 10, "{} bytes", stats.log_bytes);
+    assert!(
+        stats.log_bytes <= WRITTEN_BYTES + (64 << 10),
+        "{} bytes",
+        stats.log_bytes
+    );
+}
+
 /// Each commit would be by a checkpoint, which a hundred times as much is written for, until a small one came.
 #[test]
 fn the_ring_grows_for_large_commits_while_a_small_ring_waits_for_its_first_record() {

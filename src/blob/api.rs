@@ -146,6 +146,16 @@ impl Aurora {
         writer.finish()
     }
 
+    /// [`put_blob_from`](Self::put_blob_from), on a thread of its own if it is awaited.
+    pub fn put_blob_from_async(
+        &self,
+        key: impl AsRef<[u8]>,
+        source: impl Read + Send + 'static,
+    ) -> Work<'static, BlobInfo> {
+        let (db, key) = (self.clone(), key.as_ref().to_vec());
+        Work::on_thread(move || db.put_blob_from(key, source))
+    }
+
     /// A blob to be written piece by piece.
     pub fn blob_writer(&self, key: impl AsRef<[u8]>) -> BlobWriter {
         BlobWriter::new(self.clone(), key.as_ref().to_vec())
@@ -168,6 +178,15 @@ impl Aurora {
         stage.read_from(&mut source)?;
         let labels = Labels::default();
         Ok(StagedBlob { stage, labels })
+    }
+
+    /// [`stage_blob`](Self::stage_blob), on a thread of its own if it is awaited.
+    pub fn stage_blob_async(
+        &self,
+        source: impl Read + Send + 'static,
+    ) -> Work<'static, StagedBlob> {
+        let db = self.clone();
+        Work::on_thread(move || db.stage_blob(source))
     }
 
     /// A reader of the blob of a key, as it is now.
@@ -207,6 +226,16 @@ impl Aurora {
         let mut stage = Stage::new(self.clone());
         stage.read_from(&mut source)?;
         self.write(|tx| append_staged(tx, key, &mut stage))
+    }
+
+    /// [`append_blob`](Self::append_blob), on a thread of its own if it is awaited.
+    pub fn append_blob_async(
+        &self,
+        key: impl AsRef<[u8]>,
+        source: impl Read + Send + 'static,
+    ) -> Work<'static, BlobInfo> {
+        let (db, key) = (self.clone(), key.as_ref().to_vec());
+        Work::on_thread(move || db.append_blob(key, source))
     }
 
     /// Cuts the blob of a key to a size. A larger size than it has fills it up with zeros.
@@ -320,7 +349,7 @@ impl WriteTransaction {
     }
 
     /// Reads the blob of a key from an offset on, until the buffer is full or the blob ends.
-    /// Returns how many bytes it were.
+    /// Returns the number of bytes read.
     ///
     /// # Errors
     /// [`Error::BlobNotFound`] if there is none.

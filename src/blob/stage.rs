@@ -349,8 +349,9 @@ impl Drop for Stage {
         }
         self.db.handle.uploads.remove(self.content.number);
         let removed = match self.db.try_begin_write() {
-            Some(tx) => tx.and_then(remove_dead),
-            None => Ok(()),
+            Ok(Some(tx)) => remove_dead(tx),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
         };
         if let Err(error) = removed {
             tracing::debug!(%error, "an unfinished blob is removed later");

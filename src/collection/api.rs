@@ -184,6 +184,7 @@ impl WriteTransaction {
 
 /// An index as it is.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct IndexInfo {
     /// What it is an index of.
     pub index: Index,
@@ -285,6 +286,9 @@ impl Collection {
     }
 
     /// The document of that id, as the program's own type.
+    ///
+    /// # Errors
+    /// [`Error::Conversion`](crate::Error::Conversion) if it does not fit the type.
     pub fn get_as<T: DeserializeOwned>(&self, id: impl Into<Value>) -> Result<Option<T>> {
         self.get(id)?.map(|document| document.to()).transpose()
     }
@@ -358,12 +362,30 @@ pub struct CollectionView<'s> {
 }
 
 impl CollectionView<'_> {
+    /// The collection's name.
+    pub fn name(&self) -> &str {
+        &self.meta.name
+    }
+
+    /// The schema, and the number of its version.
+    pub fn schema(&self) -> (Schema, u32) {
+        (self.meta.schema.clone(), self.meta.version)
+    }
+
+    /// The indexes.
+    pub fn indexes(&self) -> Vec<IndexInfo> {
+        index_infos(self.snapshot, &self.meta)
+    }
+
     /// The document of that id.
     pub fn get(&self, id: impl Into<Value>) -> Result<Option<Document>> {
         get(self.snapshot, &self.meta, &id.into())
     }
 
     /// The document of that id, as the program's own type.
+    ///
+    /// # Errors
+    /// [`Error::Conversion`](crate::Error::Conversion) if it does not fit the type.
     pub fn get_as<T: DeserializeOwned>(&self, id: impl Into<Value>) -> Result<Option<T>> {
         self.get(id)?.map(|document| document.to()).transpose()
     }
@@ -386,7 +408,8 @@ impl CollectionView<'_> {
 }
 
 /// A collection within a write transaction: sees the transaction's own changes. What it is told to
-/// do happens when the transaction commits, or never.
+/// do happens when the transaction commits, or never. For queries that see them there are
+/// [`Query::collect_in`](crate::Query::collect_in) and its like.
 #[derive(Debug)]
 pub struct CollectionMut<'t> {
     tx: &'t mut WriteTransaction,
@@ -394,6 +417,11 @@ pub struct CollectionMut<'t> {
 }
 
 impl CollectionMut<'_> {
+    /// The collection's name.
+    pub fn name(&self) -> &str {
+        &self.meta.name
+    }
+
     fn id(&self, id: Value) -> DocumentId {
         DocumentId::new(self.meta.name.clone(), id)
     }
@@ -425,6 +453,9 @@ impl CollectionMut<'_> {
     }
 
     /// The document of that id, as the program's own type.
+    ///
+    /// # Errors
+    /// [`Error::Conversion`](crate::Error::Conversion) if it does not fit the type.
     pub fn get_as<T: DeserializeOwned>(&self, id: impl Into<Value>) -> Result<Option<T>> {
         self.get(id)?.map(|document| document.to()).transpose()
     }

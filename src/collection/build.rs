@@ -22,6 +22,7 @@ const STEP_DOCUMENTS: usize = 1024;
 
 /// How far the building of an index has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BuildProgress {
     /// Documents that are in the index.
     pub done: u64,

@@ -15,6 +15,7 @@ use crate::value::{Object, Value};
 ///     .pull("tags", "old");
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
+#[must_use = "it changes nothing until it is given to an update"]
 pub struct Patch {
     changes: Vec<Change>,
 }

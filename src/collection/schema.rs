@@ -15,6 +15,7 @@ use crate::value::{FieldType, Value};
 /// Field::new("visits", FieldType::Int).default(0);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "it describes; `new_collection` and `create_index` make what it says"]
 pub struct Field {
     pub(crate) path: String,
     pub(crate) kind: FieldType,
@@ -68,6 +69,7 @@ impl Field {
 /// An index on one field has, for a document in which that field is an array, an entry for each
 /// element as well, so that `contains` finds it.
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "it describes; `new_collection` and `create_index` make what it says"]
 pub struct Index {
     pub(crate) name: Option<String>,
     pub(crate) paths: Vec<String>,
@@ -149,6 +151,7 @@ impl Index {
 /// # Ok::<(), aurora::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "it describes; `new_collection` and `create_index` make what it says"]
 pub struct Schema {
     pub(crate) fields: Vec<Field>,
     pub(crate) indexes: Vec<Index>,
@@ -197,7 +200,7 @@ impl Schema {
         self
     }
 
-    /// Whether documents with other fields than those of the schema are refused. They are not, if not set.
+    /// Whether documents with other fields than those of the schema are refused. They are, if not set.
     pub fn strict(mut self, strict: bool) -> Self {
         self.strict = strict;
         self

@@ -42,6 +42,7 @@ enum Source<'a> {
 /// # Ok::<(), aurora::Error>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "iterators do nothing unless they are consumed"]
 pub struct Scan<'a> {
     source: Source<'a>,
     /// What has not been fetched from either end yet.

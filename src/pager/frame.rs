@@ -372,7 +372,7 @@ impl<'g> Pinned<'g> {
         unsafe { std::slice::from_raw_parts(bytes_of(self.head), self.length) }
     }
 
-    /// Asks for the head, which [`hold`](Self::hold) is going to change.
+    /// Asks for the head, which is looked at when the frame is counted or dropped.
     #[inline]
     pub(crate) fn warm_head(self) {
         prefetch_start(self.head());

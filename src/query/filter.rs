@@ -60,6 +60,7 @@ impl PartialEq for Pattern {
 /// # let _ = either;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "it finds nothing until a query has it"]
 pub struct Filter(pub(crate) Node);
 
 #[derive(Debug, Clone, PartialEq)]

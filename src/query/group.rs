@@ -44,6 +44,7 @@ pub struct Grouped<'q> {
 
 /// A group: the value that its rows have in common, and what was asked for, in that order.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Group {
     /// The value of the field by which rows are grouped; null also for rows without it.
     pub key: Value,

@@ -143,8 +143,8 @@ impl<'q> Query<'q> {
 
     /// Keeps the documents for which the closure answers `true`. Several filters all have to.
     ///
-    /// The closure is planned, not just run: it is called with questions that nobody answers from a
-    /// document, to find out what it asks and what it makes of the answers, and from that follow
+    /// The closure is planned, not just run: before the query begins, it is called with made-up answers,
+    /// to learn what it asks and what it makes of the answers, and from that follow
     /// the ranges of indexes that are worth looking at. So it must depend on nothing but the
     /// answers. One that asks more than some hundred combinations, or looks at values themselves
     /// ([`Fields::value`]), is answered by looking at every document.
@@ -294,6 +294,9 @@ impl<'q> Query<'q> {
     }
 
     /// All rows as a type of the program's own.
+    ///
+    /// # Errors
+    /// [`Error::Conversion`] if a document does not fit the type.
     pub fn collect_as<T: DeserializeOwned + Send + 'q>(self) -> Work<'q, Vec<T>> {
         let take = |rows: &mut Vec<T>, decoder: &Decoder<'_>, id: &[u8], bytes: &[u8]| {
             rows.push(decoder.document(id, bytes)?.to()?);
@@ -330,7 +333,8 @@ impl<'q> Query<'q> {
         self.run_unless(knows, count_row, |counted, _| Ok(counted))
     }
 
-    /// A page of rows, and the cursor of the next: `None` if this was the last.
+    /// A page of rows, and the cursor of the next: `None` if this one was not full. (Behind a full last page comes an
+    /// empty one.)
     pub fn page(self, rows: u64) -> Work<'q, Page> {
         type Last = Option<(Vec<u8>, Vec<u8>)>;
         let take = |(documents, last): &mut (Vec<Document>, Last),
@@ -361,7 +365,7 @@ impl<'q> Query<'q> {
         })
     }
 
-    /// Changes every document that is found, in one transaction. Returns how many were.
+    /// Changes every document that is found, in one transaction. Returns their number.
     pub fn update(self, patch: impl Borrow<Patch> + Send + 'q) -> Work<'q, u64> {
         let db = match self.writable() {
             Ok(db) => db,
@@ -370,7 +374,7 @@ impl<'q> Query<'q> {
         Work::transaction(db, move |tx| self.update_in(tx, patch))
     }
 
-    /// Deletes every document that is found, in one transaction. Returns how many were.
+    /// Deletes every document that is found, in one transaction. Returns their number.
     pub fn delete(self) -> Work<'q, u64> {
         let db = match self.writable() {
             Ok(db) => db,
@@ -394,18 +398,24 @@ impl<'q> Query<'q> {
     }
 
     /// All rows as a transaction sees them, as a type of the program's own.
+    ///
+    /// # Errors
+    /// [`Error::Conversion`] if a document does not fit the type.
     pub fn collect_as_in<T: DeserializeOwned>(self, tx: &WriteTransaction) -> Result<Vec<T>> {
         self.rows_in(tx, |document| document.to())
     }
 
-    /// The first row as a transaction sees them, if there is one.
+    /// The first row as a transaction sees them, behind the query's offset, if there is one.
     pub fn first_in(self, tx: &WriteTransaction) -> Result<Option<Document>> {
         let limit = self.spec.limit.map_or(1, |limit| limit.min(1));
         Ok(self.limit(limit).collect_in(tx)?.pop())
     }
 
-    /// The number of rows as a transaction sees them. Looks at each of them.
-    pub fn count_in(self, tx: &WriteTransaction) -> Result<u64> {
+    /// The number of rows as a transaction sees them, with the query's offset and limit. Looks at each of them.
+    pub fn count_in(mut self, tx: &WriteTransaction) -> Result<u64> {
+        if self.spec.after.is_none() {
+            self.spec.order.clear(); // it does not matter for how many there are
+        }
         let mut rows = 0;
         self.run_in(tx, |_, _, _| {
             rows += 1;
@@ -507,6 +517,7 @@ fn failed<'q, T: Send + 'q>(error: Error) -> Work<'q, T> {
 
 /// A page of rows. See [`Query::page`].
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Page {
     /// The rows.
     pub documents: Vec<Document>,
@@ -576,6 +587,7 @@ impl Decoder<'_> {
 }
 
 /// The rows of a query, one by one. See [`Query::rows`].
+#[must_use = "iterators do nothing unless they are consumed"]
 pub struct Rows<'q> {
     running: Running<'q>,
     held: std::collections::VecDeque<Document>,

@@ -210,7 +210,8 @@ impl Engine {
                 return Err(error);
             }
         };
-        match self.write_space(job, &catalog, new_ring) {
+        let (planned, new_ring) = self.write_space_or_without(job, &catalog, new_ring);
+        match planned {
             Ok(plan) => Ok(Written {
                 levels,
                 catalog,
@@ -301,6 +302,26 @@ impl Engine {
     }
 
     /// Marks the checkpoint's own pages in the space map and writes what changed of it.
+    /// A longer ring is a matter of speed: where it leaves no room for the space map, the checkpoint does without.
+    fn write_space_or_without(
+        &self,
+        job: &mut Job,
+        catalog: &Outcome,
+        new_ring: Option<LogRegion>,
+    ) -> (Result<SpacePlan>, Option<LogRegion>) {
+        let planned = self.write_space(job, catalog, new_ring);
+        let is_full = planned.as_ref().is_err_and(Error::is_disk_full);
+        let Some(ring) = new_ring.filter(|_| is_full && job.purpose == Purpose::Routine) else {
+            return (planned, new_ring);
+        };
+        // Half forgotten, the map in memory is not to be relied on.
+        let forgotten = self.forget_ring(job, ring);
+        let forgotten = forgotten.inspect_err(|error| self.log.poison(error));
+        let planned = forgotten.and_then(|()| self.write_space(job, catalog, None));
+        (planned, None)
+    }
+
+    /// Writes the space map with the pages of this checkpoint in it.
     fn write_space(
         &self,
         job: &mut Job,

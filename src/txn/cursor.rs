@@ -139,6 +139,7 @@ impl<'a> TreeCursor<'a> {
 ///
 /// After an error it ends.
 #[derive(Debug)]
+#[must_use = "iterators do nothing unless they are consumed"]
 pub struct Range<'a> {
     front: TreeCursor<'a>,
     back: TreeCursor<'a>,

@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     pub page_size: u32,
     pub memory_bytes: usize,
     pub log_limit_bytes: u64,
+    /// A transaction that commits by a checkpoint leaves a log for what comes after it.
+    pub leaves_log: bool,
     pub read_only: bool,
     /// Checkpoints and async commits run on threads of their own; else in the calls that need
     /// them, which makes a run repeatable.
@@ -176,9 +178,8 @@ impl Engine {
         // Their frames serve the copies: without this, memory doubles while a checkpoint holds the
         // places of what was changed.
         let pin = crossbeam_epoch::pin();
-        let first = |retired: &Retired| retired.first;
         self.pager
-            .visit_warm(&outcome.freed, first, &pin, |retired| {
+            .visit_warm(&outcome.freed, Retired::first, &pin, |retired| {
                 self.pager.cache.evict(&self.pager, retired.first, &pin);
                 core.reclaimer.retire(*retired);
             });
@@ -201,9 +202,10 @@ impl Engine {
             return Ok(());
         }
         let pin = crossbeam_epoch::pin();
-        let first = |retired: &Retired| retired.first;
         self.pager
-            .visit_warm(&free, first, &pin, |retired| self.forget(retired, &pin));
+            .visit_warm(&free, Retired::first, &pin, |retired| {
+                self.forget(retired, &pin)
+            });
         let mut space = self.space.lock();
         for retired in &free {
             space.release(&self.pager, retired.first, retired.pages)?;

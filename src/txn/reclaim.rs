@@ -32,6 +32,12 @@ pub(crate) struct Retired {
     pub death: Version,
 }
 
+impl Retired {
+    pub(crate) fn first(&self) -> PageNumber {
+        self.first
+    }
+}
+
 #[derive(Debug)]
 struct Watched {
     state: Arc<State>,

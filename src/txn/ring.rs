@@ -15,14 +15,17 @@ const RING_GROWTH: u64 = 8;
 
 /// For records that are large for the ring, it becomes this part of the file at least: in a large
 /// file each record dirties as many pages as it has entries, so it pays to make few checkpoints.
-/// So it does with a transaction that commits by a checkpoint, which writes much more than that: in the ring
-/// that a load of 1,000,000 entries met, the 50th small commit began the next checkpoint, and 100 of them
+/// So it does with a transaction that commits by a checkpoint, but is never longer than what that wrote: in the
+/// ring that a load of 1,000,000 entries met, the 50th small commit began the next checkpoint, and 100 of them
 /// took 21 to 31 instead of 17 to 19 ms, 50,000 unsynced ones 350 to 470 instead of 260 to 300.
 const LARGE_SHARE: u64 = 8;
 
 /// A compaction makes the ring this part of the file, if it is larger. It grows again soon if there is
 /// much to write; until then it is only bytes.
 const COMPACT_RING_SHARE: u64 = 512;
+
+/// Where there is nothing else to do, a compaction shortens a ring that is more than this part of the file.
+const LONG_RING_SHARE: u32 = 32;
 
 /// A new ring is written in pieces of this length. The system keeps what one call wrote in one piece of
 /// its cache, and goes through all of that piece's blocks for each later write into it and for each sync:
@@ -50,7 +53,7 @@ impl Engine {
         let wanted = match job.purpose {
             Purpose::Compact(cutoff) => self.compact_ring_bytes(present, cutoff),
             Purpose::Close => None,
-            Purpose::Routine => self.grown_ring_bytes(present, job.candidate.is_some()),
+            Purpose::Routine => self.grown_ring_bytes(present, self.bulk_bytes(job)),
         };
         let Some(bytes) = wanted else { return Ok(None) };
         let pages = bytes.div_ceil(u64::from(self.pager.page_size()));
@@ -74,6 +77,7 @@ impl Engine {
             // Without a longer ring commits take longer, or are by a checkpoint. (After a failed sync there is
             // nothing to go on with.)
             if error.is_disk_full() && self.log.failure().is_none() {
+                self.cut_tail();
                 tracing::warn!(bytes, "no room for a longer log");
                 self.wanted_ring_bytes.store(0, Ordering::Relaxed);
                 return Ok(None);
@@ -84,31 +88,57 @@ impl Engine {
         Ok(Some(ring))
     }
 
-    fn grown_ring_bytes(&self, present: LogRegion, is_bulk: bool) -> Option<u64> {
+    /// What a transaction wrote that commits with the checkpoint and leaves a log for what comes after it.
+    fn bulk_bytes(&self, job: &Job) -> u64 {
+        let outcome = job.candidate.as_ref().map(|(outcome, _)| outcome);
+        let outcome = outcome.filter(|_| self.settings.leaves_log);
+        let runs = outcome.into_iter().flat_map(|outcome| &outcome.allocated);
+        let pages: u64 = runs.map(|(_, pages)| u64::from(*pages)).sum();
+        pages * u64::from(self.pager.page_size())
+    }
+
+    fn grown_ring_bytes(&self, present: LogRegion, bulk_bytes: u64) -> Option<u64> {
         let now = present.length_bytes(self.pager.page_size());
         let wanted = self.wanted_ring_bytes.load(Ordering::Relaxed);
         let limit = self.settings.log_limit_bytes.max(now);
-        let share = match wanted > 0 || is_bulk {
-            // The file itself becomes that long later, when what is new has been written.
-            true => self.pager.offset(self.end_and_free().0) / LARGE_SHARE,
-            false => 0,
+        // The file itself becomes that long later, when what is new has been written.
+        let share = self.pager.offset(self.end_and_free().0) / LARGE_SHARE;
+        let bulk = share.min(bulk_bytes).min(limit);
+        let grown = if self.log.is_half_full() || wanted > now {
+            let share = if wanted > 0 { share } else { bulk };
+            (now * RING_GROWTH).max(wanted).max(share).min(limit)
+        } else if bulk < 2 * now {
+            now // a little longer is not worth a ring of its own
+        } else {
+            bulk
         };
-        let grown = match self.log.is_half_full() || wanted > now {
-            true => (now * RING_GROWTH).max(wanted).max(share),
-            // A little longer is not worth a ring of its own.
-            false if share < 2 * now => now,
-            false => share,
-        };
-        let grown = grown.min(limit);
         (grown > now).then_some(grown)
     }
 
     fn compact_ring_bytes(&self, present: LogRegion, cutoff: PageNumber) -> Option<u64> {
-        let now = present.length_bytes(self.pager.page_size());
-        let share = self.pager.offset(cutoff) / COMPACT_RING_SHARE;
-        let enough = share.max(u64::from(FIRST_RING_BYTES)).min(now);
+        let enough = self.enough_ring_bytes(present, cutoff);
         let is_in_tail = present.first + present.pages > cutoff;
-        (is_in_tail || now > enough + enough / 2).then_some(enough)
+        (is_in_tail || self.is_too_long(present, enough)).then_some(enough)
+    }
+
+    /// How long a compaction leaves the ring in a file of that many pages.
+    fn enough_ring_bytes(&self, ring: LogRegion, pages: u32) -> u64 {
+        let share = self.pager.offset(pages) / COMPACT_RING_SHARE;
+        let now = ring.length_bytes(self.pager.page_size());
+        share.max(u64::from(FIRST_RING_BYTES)).min(now)
+    }
+
+    fn is_too_long(&self, ring: LogRegion, enough_bytes: u64) -> bool {
+        ring.length_bytes(self.pager.page_size()) > enough_bytes + enough_bytes / 2
+    }
+
+    /// Whether a compaction would make the file much shorter by its log alone.
+    pub(crate) fn has_long_ring(&self) -> bool {
+        let (present, next) = self.log.geometry().regions_from(self.log.position().lsn);
+        let ring = next.unwrap_or(present);
+        let (end, _) = self.end_and_free();
+        ring.pages > end / LONG_RING_SHARE
+            && self.is_too_long(ring, self.enough_ring_bytes(ring, end))
     }
 
     fn zero_fill(&self, ring: LogRegion, pace: &mut Pace) -> Result<()> {
@@ -139,6 +169,21 @@ impl Engine {
             .into_iter()
             .filter(|ring| ring.pages > 0 && !kept.contains(&Some(*ring)))
             .collect()
+    }
+
+    /// Goes on without the ring, which the space map of the checkpoint names already.
+    pub(super) fn forget_ring(&self, job: &mut Job, ring: LogRegion) -> Result<()> {
+        let bytes = ring.length_bytes(self.pager.page_size());
+        tracing::warn!(bytes, "no room for a longer log");
+        {
+            let mut space = self.space.lock();
+            for page in ring.first..ring.first.saturating_add(ring.pages) {
+                space.set_used_in(&self.pager, &mut job.image, page, false)?;
+            }
+            space.release(&self.pager, ring.first, ring.pages)?;
+        }
+        self.cut_tail();
+        Ok(())
     }
 
     pub(super) fn undo_ring(&self, ring: Option<LogRegion>) -> Result<()> {

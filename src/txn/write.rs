@@ -66,6 +66,7 @@ static TRANSACTIONS: AtomicU64 = AtomicU64::new(0);
 /// others that are transactions of their own): that would wait for this one to end, forever.
 /// Dropping it rolls everything back.
 #[derive(Debug)]
+#[must_use = "dropping it rolls back; `commit` keeps what it has done"]
 pub struct WriteTransaction {
     // Dropped in this order: the pages give their places back before the turn goes on.
     pub(super) pages: TxnPages,
@@ -109,7 +110,10 @@ impl WriteTransaction {
         })
     }
 
-    /// What the commit of this transaction promises. Starts as what the database was opened with.
+    /// Undoes everything, as dropping it does.
+    pub fn roll_back(self) {}
+
+    /// What the commit of this transaction promises. Starts as what the handle that began it promises.
     pub fn set_durability(&mut self, durability: Durability) {
         self.durability = durability;
     }

@@ -13,6 +13,7 @@ mod object;
 mod order;
 mod raw;
 mod reader;
+mod serialize;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Which pages of a chunk cannot be allocated, with the first free one found in a few looks.
 //!
-//! Each small commit frees the branches that it copies, near the front of the file, takes their places for its
-//! own, and then looked through all that is full behind them: a twentieth of an unsynced commit.
+//! Each small commit frees the branches that it copies, near the front of the file, and takes places for new ones:
+//! looking word by word through all that is full behind them took a twentieth of an unsynced commit.
 //!
 //! # Invariants
 //!
@@ -44,13 +44,13 @@ impl Busy {
         self.words.get(word).copied()
     }
 
-    /// Says whether it was free.
-    pub(super) fn set(&mut self, word: usize, bit: u64) -> bool {
+    /// Makes the page busy that `mask` has in the word. Says whether it was free.
+    pub(super) fn set(&mut self, word: usize, mask: u64) -> bool {
         let Some(value) = self.words.get_mut(word) else {
             return false;
         };
-        let was_free = *value & bit == 0;
-        *value |= bit;
+        let was_free = *value & mask == 0;
+        *value |= mask;
         self.count += u32::from(was_free);
         if *value == u64::MAX
             && let Some(full) = self.full.get_mut(word / 64)
@@ -60,13 +60,13 @@ impl Busy {
         was_free
     }
 
-    /// Says whether it was busy.
-    pub(super) fn clear(&mut self, word: usize, bit: u64) -> bool {
+    /// Makes the page free that `mask` has in the word. Says whether it was busy.
+    pub(super) fn clear(&mut self, word: usize, mask: u64) -> bool {
         let Some(value) = self.words.get_mut(word) else {
             return false;
         };
-        let was_busy = *value & bit != 0;
-        *value &= !bit;
+        let was_busy = *value & mask != 0;
+        *value &= !mask;
         self.count -= u32::from(was_busy);
         if let Some(full) = self.full.get_mut(word / 64) {
             *full &= !(1 << (word % 64));

@@ -111,6 +111,7 @@ impl WritePages for TxnPages {
                     let bytes = self.engine.pager.read_pinned(target, &pin)?;
                     let birth = page::birth(&bytes);
                     let copy = Unique::copy_of(&bytes, version, false);
+                    drop(pin);
                     if birth == version {
                         self.take_back(target.page, copy);
                         return Ok(target.page);
