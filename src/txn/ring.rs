@@ -26,6 +26,8 @@ const COMPACT_RING_SHARE: u64 = 512;
 
 /// Where there is nothing else to do, a compaction shortens a ring that is more than this part of the file.
 const LONG_RING_SHARE: u32 = 32;
+/// And longer than this, so that the file is shorter afterwards whatever else has to move.
+const LONG_RING_PAGES: u32 = 24;
 
 /// A new ring is written in pieces of this length. The system keeps what one call wrote in one piece of
 /// its cache, and goes through all of that piece's blocks for each later write into it and for each sync:
@@ -137,7 +139,7 @@ impl Engine {
         let (present, next) = self.log.geometry().regions_from(self.log.position().lsn);
         let ring = next.unwrap_or(present);
         let (end, _) = self.end_and_free();
-        ring.pages > end / LONG_RING_SHARE
+        ring.pages > (end / LONG_RING_SHARE).max(LONG_RING_PAGES)
             && self.is_too_long(ring, self.enough_ring_bytes(ring, end))
     }
 
