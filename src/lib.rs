@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! db, upkeep                      what a user calls
-//!  backup, compact, inspect       copies, smaller files, what is in them
+//!   backup, compact, inspect      copies, smaller files, what is in them
 //!   export                        collections to files and back
 //!     query                       filters, plans, rows
 //!       collection                schemas, documents, index entries

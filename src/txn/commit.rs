@@ -159,13 +159,13 @@ fn relieve_buffer(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-/// A commit on its way to the disk.
+/// A commit on its way to the disk, or all of them so far: what `commit_async` and `flush_async` give.
 ///
 /// As a future it resolves when the commit is durable, without blocking the thread that polls it:
 /// the disk is waited for on a thread of the database's own. (A database opened with
 /// `background(false)` has none, and writes within the poll.)
 #[derive(Debug)]
-#[must_use = "the commit is handed over, but only waiting for it says whether it is durable"]
+#[must_use = "only waiting for it says whether what was committed is durable"]
 pub struct Commit {
     engine: Arc<Engine>,
     /// Where the log must be durable; nothing to wait for if it is not set.
