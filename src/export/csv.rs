@@ -8,7 +8,7 @@
 //!   and what begins with `"` or `[`,
 //! - elsewhere: nothing, and all that is JSON as a whole, such as `5` or `true`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{Read, Write};
 
 use csv::{ByteRecord, ReaderBuilder, Writer};
@@ -209,14 +209,12 @@ pub(super) fn read(
 
 fn header(schema: &Schema, record: &ByteRecord) -> Result<Vec<Column>, Fault> {
     let mut columns: Vec<Column> = Vec::new();
+    let mut known = HashSet::new();
     for cell in record {
         let cell = std::str::from_utf8(cell);
         let cell = cell.map_err(|error| Fault::Content(format!("the first row: {error}")))?;
         let column = Column::of_header(schema, cell);
-        if columns
-            .iter()
-            .any(|known| known.path == column.path && known.is_path == column.is_path)
-        {
+        if !known.insert((column.path.clone(), column.is_path)) {
             return Err(Fault::Content(format!(
                 "two columns are named {:?}",
                 column.path
@@ -232,13 +230,21 @@ fn row(columns: &[Column], record: &ByteRecord) -> Result<Object, String> {
         let (cells, names) = (record.len(), columns.len());
         return Err(format!("it has {cells} cells below {names} names"));
     }
-    let mut fields = Object::new();
-    for (column, cell) in columns.iter().zip(record) {
-        let cell = std::str::from_utf8(cell);
-        let cell = cell.map_err(|error| format!("the column {:?}: {error}", column.path))?;
-        let Some(value) = column.value(cell) else {
-            continue;
+    let cells = columns.iter().zip(record).filter_map(|(column, cell)| {
+        let value = match std::str::from_utf8(cell) {
+            Ok(cell) => column.value(cell)?,
+            Err(error) => return Some(Err(format!("the column {:?}: {error}", column.path))),
         };
+        Some(Ok((column, value)))
+    });
+    if columns.iter().all(|column| !column.is_path) {
+        return cells
+            .map(|cell| cell.map(|(column, value)| (column.path.as_str(), value)))
+            .collect();
+    }
+    let mut fields = Object::new();
+    for cell in cells {
+        let (column, value) = cell?;
         if !column.is_path {
             fields.insert(column.path.as_str(), value);
         } else if !fields.set_path(&column.path, value) {

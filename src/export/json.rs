@@ -147,12 +147,14 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
         let deeper = self.deeper()?;
-        let mut object = Object::new();
-        while let Some(name) = from.next_key::<String>()? {
-            let value = from.next_value_seed(deeper)?;
-            object.insert(name, value);
-        }
-        Ok(Value::Object(object))
+        let fields = std::iter::from_fn(|| {
+            let name = match from.next_key::<String>() {
+                Ok(name) => name?,
+                Err(error) => return Some(Err(error)),
+            };
+            Some(from.next_value_seed(deeper).map(|value| (name, value)))
+        });
+        fields.collect::<Result<_, _>>().map(Value::Object)
     }
 }
 

@@ -15,13 +15,11 @@
 //! 2. What was read in order does not stay in the map, so a stream takes no more than
 //!    [`STREAM_BYTES`] of it.
 
-use std::sync::{Arc, OnceLock};
-
-use super::{FIRST_MAP_LOG2, MAPS, Pager};
+use super::Pager;
 use crate::Result;
 use crate::checksum;
 use crate::format::RunRef;
-use crate::storage::{Map, Storage};
+use crate::storage::Map;
 
 /// What is written together to a multiple of its length, so that it is read fast.
 pub(crate) const STREAM_BYTES: u64 = 2 << 20;
@@ -29,32 +27,6 @@ pub(crate) const STREAM_BYTES: u64 = 2 << 20;
 /// What is looked at and then copied. (With 4 KiB it took up to 1.2 times as long, with 16
 /// KiB 1.1 times.)
 const STEP_BYTES: usize = 8 << 10;
-
-/// Maps beside those of the pager, which tell the system not to read ahead.
-#[derive(Debug)]
-pub(super) struct StreamMaps {
-    maps: [OnceLock<Option<Arc<Map>>>; MAPS],
-}
-
-impl StreamMaps {
-    pub(super) fn new() -> Self {
-        StreamMaps {
-            maps: [const { OnceLock::new() }; MAPS],
-        }
-    }
-
-    /// A map that reaches as far, if there can be one.
-    fn reaching(&self, storage: &dyn Storage, end: u64) -> Option<&Map> {
-        let log2 = end.checked_next_power_of_two()?.ilog2().max(FIRST_MAP_LOG2);
-        let cell = self.maps.get((log2 - FIRST_MAP_LOG2) as usize)?;
-        let map = cell.get_or_init(|| {
-            let map = storage.map(1 << log2).ok().flatten()?;
-            map.advise_sequential().ok()?;
-            Some(map)
-        });
-        map.as_deref()
-    }
-}
 
 impl Pager {
     /// The map that a long value is in, and the offset where it begins.

@@ -10,6 +10,8 @@
 //! 3. `VERIFIED` is set only after the bytes in the file were read, matched their checksum and were found to be a node;
 //!    `RUN_VERIFIED` after those of a long value matched theirs. Both are cleared before they change. (A file that was made
 //!    to do harm can name one page as both.)
+//! 4. `RUN_FRAME` is set before a frame that holds a long value is in the cell, so whoever finds that frame and looks at the
+//!    mark then knows it from a node. (As above: no file that a writer made leads to it.)
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,8 +28,10 @@ const LISTED: u64 = 1 << 33;
 /// because a reader has this line at hand.
 const TOUCHED: u64 = 1 << 34;
 const RUN_VERIFIED: u64 = 1 << 35;
+/// The frame holds a long value.
+const RUN_FRAME: u64 = 1 << 36;
 /// Index + 1 of the page in the slab of the transaction that owns it.
-const SLAB_SHIFT: u32 = 36;
+const SLAB_SHIFT: u32 = 37;
 const SLAB_MASK: u64 = !0 << SLAB_SHIFT;
 
 /// What is known of one page.
@@ -92,10 +96,31 @@ impl Entry {
     /// Remembers for eviction that the frame was used.
     #[inline]
     pub(crate) fn touch(&self) {
+        self.touch_node();
+    }
+
+    /// The same. False if the frame holds a long value (invariant 4).
+    #[inline]
+    pub(crate) fn touch_node(&self) -> bool {
+        let meta = self.meta.load(Ordering::Relaxed);
         // Read first: the line of a hot page stays shared between the cores.
-        if self.meta.load(Ordering::Relaxed) & TOUCHED == 0 {
+        if meta & TOUCHED == 0 {
             self.meta.fetch_or(TOUCHED, Ordering::Relaxed);
         }
+        meta & RUN_FRAME == 0
+    }
+
+    /// What the next frame in the cell holds.
+    pub(crate) fn set_run_frame(&self, is_run: bool) {
+        let is_set = self.meta.load(Ordering::Relaxed) & RUN_FRAME != 0;
+        if is_set != is_run {
+            self.meta.fetch_xor(RUN_FRAME, Ordering::Release);
+        }
+    }
+
+    /// Whether the frame in the cell holds a long value.
+    pub(crate) fn is_run_frame(&self) -> bool {
+        self.meta.load(Ordering::Acquire) & RUN_FRAME != 0
     }
 
     /// Changes the entry for the sake of its memory: what is read before it is written to is given by the

@@ -8,12 +8,14 @@
 //!    compare slot numbers.
 //! 3. Only the current leaf is held in place; branches are read again when the walk passes from one
 //!    leaf to the next. A step within a leaf reads nothing and allocates nothing.
+//! 4. A walk in one direction ends: the leaves that it enters have an entry at least, and no more together than the tree has.
+//!    (Branches that share their children would keep it for ever.)
 
 use std::ops::{Bound, Deref};
 
 use crate::Result;
 use crate::format::node::{self, Node, ValueAt};
-use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot};
+use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot, page};
 
 use super::count::{child_of_nth, wrong_count};
 use super::pages::ReadPages;
@@ -24,6 +26,12 @@ use super::{branch_at, node_at};
 /// that, seeks of 10 entries of a million took 1.4 times as long, and a scan of all 1.25 times. With 6
 /// or 10 a scan takes longer than with 3.)
 const AHEAD: usize = 3;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Backward,
+}
 
 /// A branch on the way to the current leaf.
 struct Step {
@@ -68,6 +76,8 @@ pub(crate) struct Cursor<'p, P: ReadPages> {
     path: Vec<Step>,
     leaf: Option<Leaf<P::Bytes<'p>>>,
     slot: usize,
+    /// The direction of the walk from leaf to leaf, and the entries of those entered in it.
+    walk: (Direction, u64),
     key: Vec<u8>,
     /// Whether `key` holds the key of `slot`.
     key_is_current: bool,
@@ -98,6 +108,7 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
             path: Vec::with_capacity(usize::from(root.level)),
             leaf: None,
             slot: 0,
+            walk: (Direction::Forward, 0),
             key: Vec::new(),
             key_is_current: false,
         }
@@ -340,6 +351,7 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
     fn descend_root(&mut self, pick: impl FnMut(&Node<'_>) -> usize) -> Result<bool> {
         self.path.clear();
         self.leaf = None;
+        self.walk.1 = 0;
         self.key_is_current = false;
         if self.root.is_empty() {
             return Ok(false);
@@ -432,7 +444,7 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
         while let Some(step) = self.path.pop() {
             if step.slot + 1 < step.count {
                 self.enter_sibling(&step, step.slot + 1, step.slot + 2, |_| 0)?;
-                return Ok(true);
+                return self.count_leaf(Direction::Forward).map(|()| true);
             }
         }
         Ok(false)
@@ -445,10 +457,27 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
                 self.enter_sibling(&step, step.slot - 1, after, |node| {
                     node.count().saturating_sub(1)
                 })?;
-                return Ok(true);
+                return self.count_leaf(Direction::Backward).map(|()| true);
             }
         }
         Ok(false)
+    }
+
+    /// Invariant 4, for the leaf that was entered.
+    fn count_leaf(&mut self, direction: Direction) -> Result<()> {
+        let Some(leaf) = &self.leaf else {
+            return Ok(());
+        };
+        if self.walk.0 != direction {
+            self.walk = (direction, 0);
+        }
+        self.walk.1 = self.walk.1.saturating_add(leaf.count as u64);
+        if leaf.count > 0 && self.walk.1 <= self.root.count {
+            return Ok(());
+        }
+        let what = "the leaves of a tree have other entries than it counts";
+        let fault = Fault::new(what, page::COUNT, self.root.count, self.walk.1);
+        Err(fault.in_page(leaf.page, self.pages.page_size()))
     }
 
     /// Descends into another child of a branch that was just popped off the path. The one `after`

@@ -6,12 +6,14 @@
 //!    their runs and births, never changed.
 //! 2. Only the pages on the two boundary paths are copied.
 //! 3. Afterwards the pages along the boundary are merged like after single removals.
+//! 4. Below a page that is dropped are as many entries as its count says: a file whose branches share their children,
+//!    which would take for ever, is damage.
 
 use std::ops::Bound;
 
 use crate::Result;
 use crate::format::node::{self, Child, Node};
-use crate::format::{PageNumber, PageRef, RunRef, TreeRoot, page};
+use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot, page};
 
 use super::delete::{self, collapse, merge_near, percent};
 use super::pages::WritePages;
@@ -58,7 +60,7 @@ pub(crate) fn delete_range<P: WritePages>(
 /// Frees all pages and runs of a tree, which is empty after that.
 pub(crate) fn drop_tree<P: WritePages>(pages: &mut P, root: &mut TreeRoot) -> Result<()> {
     if !root.is_empty() {
-        drop_below(pages, &root.root, root.level)?;
+        drop_below(pages, &root.root, root.level, root.count)?;
     }
     *root = TreeRoot::default();
     Ok(())
@@ -75,9 +77,10 @@ pub(super) fn is_void(lower: KeyBound<'_>, upper: KeyBound<'_>) -> bool {
     }
 }
 
-fn drop_below<P: WritePages>(pages: &mut P, at: &PageRef, level: u8) -> Result<()> {
+fn drop_below<P: WritePages>(pages: &mut P, at: &PageRef, level: u8, count: u64) -> Result<()> {
     let bytes = pages.read(at)?;
     let node = node_at(&bytes, at.page, level)?;
+    check_count(pages, at, &node, count)?;
     let birth = page::birth(&bytes);
     if level == 0 {
         let runs: Vec<RunRef> = (0..node.count()).filter_map(|i| node.run(i)).collect();
@@ -89,11 +92,27 @@ fn drop_below<P: WritePages>(pages: &mut P, at: &PageRef, level: u8) -> Result<(
         let children: Vec<Child> = node.children().collect();
         drop(bytes);
         for child in &children {
-            drop_below(pages, &child.page, level - 1)?;
+            drop_below(pages, &child.page, level - 1, child.count)?;
         }
     }
     pages.free(at.page, birth);
     Ok(())
+}
+
+/// Invariant 4.
+fn check_count<P: WritePages>(pages: &P, at: &PageRef, node: &Node<'_>, count: u64) -> Result<()> {
+    let found = match node.level() {
+        0 => node.count() as u64,
+        _ => node
+            .children()
+            .fold(0, |sum: u64, child| sum.saturating_add(child.count)),
+    };
+    if found == count && count > 0 {
+        return Ok(());
+    }
+    let what = "a count is not that of the entries below";
+    let fault = Fault::new(what, page::COUNT, count, found);
+    Err(fault.in_page(at.page, pages.page_size()))
 }
 
 /// The slots of a leaf inside the bounds.
@@ -126,7 +145,7 @@ fn trim<P: WritePages>(
     upper: KeyBound<'_>,
 ) -> Result<(Option<PageRef>, u64)> {
     if lower == Bound::Unbounded && upper == Bound::Unbounded {
-        drop_below(pages, at, level)?;
+        drop_below(pages, at, level, count)?;
         return Ok((None, count));
     }
     if level == 0 {
@@ -186,7 +205,7 @@ fn trim_leaf<P: WritePages>(
     let removed = (end - start) as u64;
     if end - start == node.count() {
         drop(bytes);
-        drop_below(pages, at, 0)?;
+        drop_below(pages, at, 0, removed)?;
         return Ok((None, removed));
     }
     let runs: Vec<RunRef> = (start..end).filter_map(|i| node.run(i)).collect();

@@ -513,6 +513,85 @@ fn deleting_a_missing_key_copies_nothing() {
     assert_eq!(root, before);
 }
 
+/// A tree of `levels` above one leaf, each branch with the one below it as its only child, many times.
+fn shared_tree(pages: &mut TestPages, levels: u8) -> TreeRoot {
+    let mut root = TreeRoot::default();
+    put(pages, &mut root, b"key", b"value").unwrap();
+    for level in 1..=levels {
+        let page = pages.allocate(page::BRANCH, level).unwrap();
+        let child = node::Child {
+            page: root.root,
+            count: root.count,
+        };
+        let bytes = pages.bytes_mut(page).unwrap();
+        for i in 0..50u8 {
+            let separator: &[u8] = if i == 0 { &[] } else { &[i] };
+            assert!(node::insert(
+                bytes,
+                usize::from(i),
+                separator,
+                &node::Payload::Child(child)
+            ));
+        }
+        root = TreeRoot {
+            root: private(page),
+            level,
+            count: root.count,
+        };
+    }
+    pages.next_version();
+    root
+}
+
+#[test]
+fn branches_that_share_their_children_do_not_keep_anyone_for_ever() {
+    let mut pages = TestPages::new(4096);
+    let root = shared_tree(&mut pages, 20);
+    let mut cursor = Cursor::new(&pages, &root);
+    assert!(cursor.first().unwrap());
+    assert!(cursor.next().unwrap());
+    assert!(cursor.next().is_err_and(|error| error.is_corruption()));
+    assert!(cursor.last().unwrap());
+    assert!(cursor.prev().unwrap());
+    assert!(cursor.prev().is_err_and(|error| error.is_corruption()));
+    let mut dropped = root;
+    let error = drop_tree(&mut pages, &mut dropped).unwrap_err();
+    assert!(error.is_corruption(), "{error}");
+    let bounds = (Bound::Included(&b"\x01"[..]), Bound::Unbounded);
+    let error = delete_range(&mut pages, &mut dropped, bounds.0, bounds.1).unwrap_err();
+    assert!(error.is_corruption(), "{error}");
+}
+
+/// Invariant 4 of `cursor`: who turns round begins to count again.
+#[test]
+fn a_cursor_goes_to_and_fro_for_as_long_as_it_wants() {
+    let mut pages = TestPages::new(4096);
+    let mut root = TreeRoot::default();
+    for i in 0..1000u32 {
+        put(&mut pages, &mut root, &i.to_be_bytes(), &[7; 100]).unwrap();
+    }
+    let mut cursor = Cursor::new(&pages, &root);
+    for _ in 0..100 {
+        assert!(cursor.first().unwrap());
+        assert_eq!(
+            (1..2000).take_while(|_| cursor.next().unwrap()).count(),
+            999
+        );
+        assert!(cursor.last().unwrap());
+        assert_eq!(
+            (1..2000).take_while(|_| cursor.prev().unwrap()).count(),
+            999
+        );
+        // Over the edge between two leaves and back.
+        assert!(cursor.seek(&500u32.to_be_bytes()).unwrap());
+        for _ in 0..100 {
+            assert!((0..50).all(|_| cursor.next().unwrap()));
+            assert!((0..50).all(|_| cursor.prev().unwrap()));
+        }
+        assert_eq!(cursor.key(), 500u32.to_be_bytes());
+    }
+}
+
 #[test]
 fn a_page_of_the_wrong_level_is_damage() {
     let (pages, mut root) = filled(2_000, |i| i.to_be_bytes().to_vec(), 20);

@@ -301,7 +301,6 @@ impl Engine {
         self.pager.known(page)?.checksum()
     }
 
-    /// Marks the checkpoint's own pages in the space map and writes what changed of it.
     /// A longer ring is a matter of speed: where it leaves no room for the space map, the checkpoint does without.
     fn write_space_or_without(
         &self,
@@ -321,7 +320,7 @@ impl Engine {
         (planned, None)
     }
 
-    /// Writes the space map with the pages of this checkpoint in it.
+    /// Marks the checkpoint's own pages in the space map and writes what changed of it.
     fn write_space(
         &self,
         job: &mut Job,

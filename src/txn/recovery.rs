@@ -448,12 +448,18 @@ fn read_catalog(pager: &Arc<Pager>, header: &Header) -> Result<Arc<State>> {
         return Err(corrupt(what, header.catalog.count, count));
     }
     let limit = count.saturating_mul(2).saturating_add(1024);
+    let file_bytes = pager.offset(pager.file_pages());
     let mut trees = Trees::default();
     let mut known = HashSet::new();
     for (name, id, root) in entries {
         if u64::from(id) >= limit || !known.insert(id) {
             let what = "the number of a tree in the catalog is too high, or that of another";
             return Err(corrupt(what, limit, u64::from(id)));
+        }
+        // Walks are bounded by it, and each entry takes some bytes.
+        if root.count > file_bytes {
+            let what = "a tree counts more entries than the file has bytes";
+            return Err(corrupt(what, file_bytes, root.count));
         }
         trees.insert(&name, id, root);
     }
@@ -523,6 +529,35 @@ mod tests {
         }
         let found = reason(open_with(&image, |header| header.version = 5));
         assert!(found.contains("younger than the checkpoint"), "{found}");
+    }
+
+    /// The image with another count of the first tree in its catalog; all checksums are right.
+    fn open_with_count(image: &[u8], count: u64) -> Result<Aurora> {
+        let mut image = image.to_vec();
+        let mut catalog = crate::format::PageRef::default();
+        drop(open_with(&image, |header| catalog = header.catalog.root));
+        let at = catalog.page as usize * 4096;
+        let bytes = &mut image[at..at + 4096];
+        let crate::format::node::ValueAt::Inline(value) =
+            crate::format::node::Node::new(bytes).value(0)
+        else {
+            panic!("the catalog has a long value");
+        };
+        crate::format::put_u64(&mut bytes[value], 16, count);
+        let checksum = page::checksum(bytes, catalog.page, 3);
+        crate::format::put_u32(bytes, page::CHECKSUM, checksum);
+        open_with(&image, |header| header.catalog.root.checksum = checksum)
+    }
+
+    #[test]
+    fn a_tree_with_more_entries_than_the_file_has_bytes_is_damage() {
+        let image = image();
+        open_with_count(&image, image.len() as u64).unwrap();
+        let found = reason(open_with_count(&image, image.len() as u64 + 4096));
+        assert!(
+            found.contains("more entries than the file has bytes"),
+            "{found}"
+        );
     }
 
     #[test]

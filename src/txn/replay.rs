@@ -105,9 +105,18 @@ fn replay(engine: &Arc<Engine>, scanned: &Scan) -> Result<()> {
 
 /// Before replay allocates anything (`recovery`, invariant 3).
 fn reserve_runs(engine: &Engine, scanned: &Scan, pages: &mut TxnPages) -> Result<()> {
+    // They share no page, so together they are no longer than the file. Many times that, in a file that was made to
+    // do harm, would take for ever.
+    let file_pages = u64::from(engine.pager.file_pages());
+    let mut room = file_pages.saturating_mul(4);
     for_each_operation(&engine.pager, scanned, |operation| {
         if let Operation::PutRun { run, .. } = operation {
             let count = run.pages(engine.pager.page_size());
+            room = room.checked_sub(u64::from(count)).ok_or_else(|| {
+                let what = "the long values of the log are longer than the file";
+                let fault = Fault::new(what, 0, file_pages, u64::from(count));
+                engine.pager.corrupt(run.first, fault)
+            })?;
             // Reserving a run outside of the file would take memory for all pages up to it.
             engine.pager.check_place(run.first, u64::from(count))?;
             engine

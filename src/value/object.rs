@@ -1,5 +1,6 @@
 //! Named values, in the order in which they were put in.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,6 +9,9 @@ use serde::Serialize;
 use super::convert::from_serde;
 use super::{MAX_DEPTH, Value};
 use crate::Result;
+
+/// From so many names on they are found by a table while an object is made.
+const MANY_NAMES: usize = 32;
 
 /// Named values. Iterates in the order in which names were first put in; that order does not count
 /// when objects are compared.
@@ -189,8 +193,24 @@ impl Eq for Object {}
 impl<N: Into<Arc<str>>, V: Into<Value>> FromIterator<(N, V)> for Object {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {
         let mut object = Object::new();
+        // Where there are many names, to look through them for each would take for ever.
+        let mut places: HashMap<Arc<str>, usize> = HashMap::new();
         for (name, value) in fields {
-            object.insert(name, value);
+            let (name, value) = (name.into(), value.into());
+            if object.len() < MANY_NAMES {
+                object.insert(name, value);
+                continue;
+            }
+            if places.is_empty() {
+                let names = object.fields.iter().map(|(name, _)| name.clone());
+                places.extend(names.zip(0..));
+            }
+            let next = object.fields.len();
+            let place = *places.entry(name.clone()).or_insert(next);
+            match object.fields.get_mut(place) {
+                Some((_, known)) => *known = value,
+                None => object.fields.push((name, value)),
+            }
         }
         object
     }
@@ -222,5 +242,25 @@ impl fmt::Display for Object {
 impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_names_are_like_few() {
+        for count in [1, MANY_NAMES - 1, MANY_NAMES, MANY_NAMES + 1, 200] {
+            let names = (0..count).chain(0..count / 2).chain(count..count + 3);
+            let fields = names.enumerate().map(|(i, n)| (format!("n{n}"), i as i64));
+            let fields: Vec<_> = fields.collect();
+            let mut one_by_one = Object::new();
+            for (name, value) in fields.clone() {
+                one_by_one.insert(name, value);
+            }
+            let together: Object = fields.into_iter().collect();
+            assert!(together.iter().eq(one_by_one.iter()), "{count} names");
+        }
     }
 }

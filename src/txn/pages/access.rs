@@ -59,6 +59,7 @@ impl ReadPages for TxnPages {
     #[inline]
     fn read(&self, target: &PageRef) -> Result<PageBytes<'_>> {
         match self.slot(target.page) {
+            Some(slot) if slot.is_run => Err(self.engine.pager.not_a_node(target.page)),
             Some(slot) => Ok(PageBytes::Borrowed(&slot.frame)),
             None => self.engine.pager.hold(target),
         }
@@ -95,6 +96,9 @@ impl WritePages for TxnPages {
     fn make_private(&mut self, target: &PageRef) -> Result<PageNumber> {
         let version = self.version;
         let (mut copy, birth) = match self.slot_mut(target.page) {
+            Some(slot) if slot.is_run => {
+                return Err(self.engine.pager.not_a_node(target.page));
+            }
             Some(slot) if slot.birth == version => {
                 slot.touched = true;
                 return Ok(target.page);

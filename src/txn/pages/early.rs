@@ -46,7 +46,7 @@ impl TxnPages {
             // The number may have gone to another page since, or stand under a savepoint. (A branch
             // has to wait for its children: invariant 3.)
             let is_leaf = self.slot(page).is_some_and(|slot| {
-                let is_node = slot.birth == self.version && !slot.frame.is_run();
+                let is_node = slot.birth == self.version && !slot.is_run;
                 is_node && page::level(&slot.frame) == 0
             });
             if is_leaf && let Some(slot) = self.drop_slot(page) {
@@ -132,7 +132,7 @@ impl TxnPages {
 
     pub(super) fn has_level_from(&self, level: u8) -> bool {
         let mut slots = self.slab.iter().flatten();
-        slots.any(|slot| !slot.frame.is_run() && page::level(&slot.frame) >= level)
+        slots.any(|slot| !slot.is_run && page::level(&slot.frame) >= level)
     }
 
     pub(super) fn spillable(
@@ -146,7 +146,7 @@ impl TxnPages {
         let version = self.version;
         let pager = &self.engine.pager;
         for slot in self.slab.iter_mut().flatten() {
-            let slot_level = if slot.frame.is_run() {
+            let slot_level = if slot.is_run {
                 0
             } else {
                 page::level(&slot.frame)
@@ -158,7 +158,7 @@ impl TxnPages {
             // A page from before a savepoint stays: what is born before `version` is not private
             // any more and could not be told from other pages once it has left the slab.
             let ready = slot.birth == version
-                && (slot.frame.is_run()
+                && (slot.is_run
                     || level == 0
                     || Node::new(&slot.frame).children().all(|child| {
                         let entry = pager.known(child.page.page);
@@ -166,7 +166,7 @@ impl TxnPages {
                     }));
             if ready {
                 bytes += slot.frame.len();
-                chosen.push((slot.page, !slot.frame.is_run()));
+                chosen.push((slot.page, !slot.is_run));
             }
         }
         chosen.sort_unstable();
@@ -177,7 +177,7 @@ impl TxnPages {
     pub(crate) fn levels(&self) -> Levels {
         let mut levels = Levels::new();
         for slot in self.slab.iter().flatten() {
-            let is_node = !slot.frame.is_run();
+            let is_node = !slot.is_run;
             let level = if is_node { page::level(&slot.frame) } else { 0 };
             levels.entry(level).or_default().push((slot.page, is_node));
         }

@@ -40,6 +40,7 @@ struct Slot {
     touched: bool,
     /// The frame's, here because a look at the frame is a wait for memory.
     birth: Version,
+    is_run: bool,
     frame: Unique,
 }
 
@@ -212,6 +213,7 @@ impl TxnPages {
     #[inline]
     fn change_slot(&mut self, index: usize) -> Result<&mut [u8]> {
         match self.slab.get_mut(index) {
+            Some(Some(slot)) if slot.is_run => Err(self.engine.pager.not_a_node(slot.page)),
             Some(Some(slot)) => {
                 slot.touched = true;
                 Ok(&mut slot.frame)
@@ -226,6 +228,7 @@ impl TxnPages {
             page,
             touched: true,
             birth: frame.birth(),
+            is_run: frame.is_run(),
             frame,
         });
         let index = match self.vacant.pop() {
@@ -283,6 +286,7 @@ impl TxnPages {
         for slot in self.slab.drain(..).flatten() {
             let entry = pager.entry(slot.page);
             outcome.dirty.push((slot.page, slot.frame.len()));
+            entry.set_run_frame(slot.is_run);
             entry.frame.replace(Some(slot.frame.share()), &pin);
             entry.set_slab_index(None);
         }
