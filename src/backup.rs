@@ -3,16 +3,20 @@
 //! # Invariants
 //!
 //! 1. The copy gets its name only when it is complete, checked and durable; until then it has the
-//!    name with `.partial` added, which a later backup to the same path replaces.
+//!    name with `.partial.db` added. One of that name that a backup left which was cut short goes first.
 //! 2. Every page that is read is verified on the way, and the copy is checked as a whole and
 //!    compared in its counts before it is named.
+//! 3. The unfinished copy is locked until it has its name, and named only if it is still the file that was written. So
+//!    no other backup to the same path takes it away, or is taken for it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::db::Aurora;
 use crate::moment::Moment;
+use crate::storage::{FileStorage, Storage};
 use crate::txn::snapshot::Snapshot;
 use crate::{Error, Result};
 
@@ -41,16 +45,14 @@ pub(crate) fn backup(snapshot: &Snapshot, path: &Path) -> Result<()> {
         path: partial.clone(),
         source: Arc::new(error),
     };
-    match std::fs::remove_file(&partial) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),
-        _ => {}
-    }
-    let copied = copy(snapshot, &partial);
-    if copied.is_err() {
+    remove_stale(&partial).map_err(refused)?;
+    let storage = Arc::new(FileStorage::create_new(&partial).map_err(refused)?);
+    // Who closes the copy does not unlock it: that is done when `storage` goes (invariant 3).
+    let named = copy(snapshot, storage.clone()).and_then(|()| name(&storage, &partial, path));
+    if named.is_err() && storage.is_at(&partial) {
         let _ = std::fs::remove_file(&partial);
-        return copied;
     }
-    std::fs::rename(&partial, path).map_err(refused)?;
+    named?;
     let directory = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
@@ -62,13 +64,51 @@ pub(crate) fn backup(snapshot: &Snapshot, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn copy(snapshot: &Snapshot, path: &Path) -> Result<()> {
+/// What a backup left that was cut short. One that is under way has its file locked (invariant 3).
+fn remove_stale(partial: &Path) -> io::Result<()> {
+    let stale = match FileStorage::open(partial) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        stale => stale?,
+    };
+    stale.lock(true).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            io::Error::new(error.kind(), "another backup is writing this file")
+        }
+        _ => error,
+    })?;
+    if stale.is_at(partial) {
+        std::fs::remove_file(partial)?;
+    }
+    Ok(())
+}
+
+/// Gives the finished copy its name, which no other file has.
+fn name(storage: &FileStorage, partial: &Path, path: &Path) -> Result<()> {
+    let refused = |error| Error::Open {
+        path: path.to_path_buf(),
+        source: Arc::new(error),
+    };
+    if !storage.is_at(partial) {
+        let what = "the unfinished copy was taken away";
+        return Err(refused(io::Error::new(io::ErrorKind::NotFound, what)));
+    }
+    match std::fs::hard_link(partial, path) {
+        Ok(()) => std::fs::remove_file(partial).map_err(refused),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::AlreadyExists {
+            path: path.to_path_buf(),
+        }),
+        // Some file systems have no such links: there it is only unlikely that a file is replaced.
+        Err(_) => std::fs::rename(partial, path).map_err(refused),
+    }
+}
+
+fn copy(snapshot: &Snapshot, storage: Arc<FileStorage>) -> Result<()> {
     let target = Aurora::builder()
         .page_size(snapshot.engine().pager.page_size())
         .background(false)
         .leave_no_log() // it would make the copy longer
         .clock(Arc::new(At(snapshot.now_ms())))
-        .open(path)?;
+        .open_storage(storage)?;
     let mut transaction = target.begin_write()?;
     transaction.commit_by_checkpoint();
     for name in snapshot.all_tree_names() {

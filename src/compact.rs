@@ -99,7 +99,11 @@ impl Compaction {
             }
             self.checkpoint_moving(PageNumber::MAX)?;
         }
+        // With the turn nobody closes the file, which does not change then.
+        let turn = self.engine().turns.wait();
+        self.engine().check_writable()?;
         self.engine().cut_tail();
+        drop(turn);
         Ok(before.saturating_sub(self.engine().file_bytes()))
     }
 

@@ -183,8 +183,8 @@ impl Builder {
     /// # Errors
     /// [`Error::Locked`] at once if another handle has the file, [`Error::NotADatabase`],
     /// [`Error::NewerFormat`], [`Error::Truncated`], [`Error::Corrupt`], [`Error::LogDamaged`] for
-    /// what the file is, [`Error::NotFound`] and [`Error::Open`] for what the path is. The file is
-    /// not changed then.
+    /// what the file is, [`Error::NotFound`] and [`Error::Open`] for what the path is. Nothing that the file
+    /// holds is changed then; if it was not closed and its damage is found late, it may have lost free pages at its end.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Aurora> {
         self.check()?;
         let path = with_extension(path.as_ref());

@@ -939,6 +939,73 @@ fn a_backup_is_one_moment_while_writers_go_on() {
     assert_eq!(open_backup(&directory.path().join("late.db")), at);
 }
 
+/// Backs up to one name after the other, until `disturb`, which is called while that goes on, says that it was in
+/// time.
+fn disturbed_backups(
+    disturb: impl Fn(&Aurora, &Path) -> bool,
+    check: impl Fn(aurora::Result<()>, &Path),
+) {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Aurora::open(directory.path().join("a.db")).unwrap();
+    db.write(|tx| {
+        let mut tree = tx.tree("a")?;
+        (0..30_000u32).try_for_each(|n| tree.put(n.to_be_bytes(), [7; 100]).map(drop))
+    })
+    .unwrap();
+    for round in 0..100 {
+        let path = directory.path().join(format!("copy{round}.db"));
+        let partial = path.with_extension("db.partial.db");
+        let (in_time, copied) = std::thread::scope(|scope| {
+            let copying = scope.spawn(|| db.backup_to(&path));
+            while !partial.exists() && !path.exists() {
+                std::thread::yield_now();
+            }
+            // It is locked a moment after it is there.
+            std::thread::sleep(Duration::from_millis(10));
+            (disturb(&db, &path), copying.join().unwrap())
+        });
+        if in_time {
+            return check(copied, &path);
+        }
+    }
+    panic!("never in time");
+}
+
+#[test]
+fn a_second_backup_to_the_same_path_leaves_the_first_alone() {
+    let second = |db: &Aurora, path: &Path| {
+        let error = db.backup_to(path).unwrap_err();
+        let is_late = matches!(error, Error::AlreadyExists { .. });
+        assert!(
+            is_late || error.to_string().contains("another backup"),
+            "{error}"
+        );
+        !is_late
+    };
+    disturbed_backups(second, |copied, path| {
+        copied.unwrap();
+        let copy = Aurora::open(path).unwrap();
+        copy.check().unwrap();
+        assert_eq!(copy.tree("a").unwrap().len().unwrap(), 30_000);
+    });
+}
+
+#[test]
+fn what_took_the_place_of_an_unfinished_backup_does_not_get_its_name() {
+    let replace = |_: &Aurora, path: &Path| {
+        let partial = path.with_extension("db.partial.db");
+        let in_time = std::fs::remove_file(&partial).is_ok();
+        std::fs::write(&partial, "somebody else's").unwrap();
+        in_time
+    };
+    disturbed_backups(replace, |copied, path| {
+        assert!(copied.is_err_and(|error| error.is_io()));
+        assert!(!path.exists());
+        let other = std::fs::read(path.with_extension("db.partial.db")).unwrap();
+        assert_eq!(other, b"somebody else's");
+    });
+}
+
 // --- Compaction ---------------------------------------------------------------------------------
 
 /// Much, of which most is removed: every place where something is left is somewhere in the file.

@@ -162,19 +162,22 @@ fn a_damaged_header_slot_is_never_replaced_by_an_older_state() {
     }
 }
 
-#[test]
-fn a_record_of_a_dropped_tail_never_comes_back() {
-    // B1 and B2 are in one batch that a power cut tears: B1 is lost, B2 is not. What is committed
-    // next has the length of B1, so that B2 stands exactly behind it, intact.
+/// B1 and B2 are in one batch that a power cut tears: B1 is lost, B2 is not. What `next` commits then is durable, and
+/// nothing else, at the next cut.
+fn dropped_tails_stay_dropped(
+    first: (&str, &[u8]),
+    next: impl Fn(Aurora, &SimDisk) -> Aurora,
+    expected: &Model,
+) {
     let mut tried = 0;
     for seed in 0..400 {
         let disk = SimDisk::new(seed);
         let db = open(disk.storage()).unwrap();
         put(&db, "a", &[1; 1990]);
-        for key in ["b", "c"] {
+        for (key, value) in [first, ("c", &[2; 1200])] {
             let mut tx = db.begin_write().unwrap();
             tx.set_durability(Durability::Buffered);
-            tx.tree("a").unwrap().put(key, [2; 1200]).unwrap();
+            tx.tree("a").unwrap().put(key, value).unwrap();
             tx.commit().unwrap();
         }
         disk.crash_after(1);
@@ -186,14 +189,42 @@ fn a_record_of_a_dropped_tail_never_comes_back() {
             continue;
         }
         tried += 1;
-        put(&db, "d", &[3; 1200]);
+        let db = next(db, &torn);
         let cut = torn.crash_image(SimCrash::LoseAll);
         drop(db);
-        let expected = model(&[("a", &[1; 1990]), ("d", &[3; 1200])]);
         let db = open(cut.storage()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-        assert_eq!(state_of(&db), expected, "seed {seed}");
+        assert_eq!(&state_of(&db), expected, "seed {seed}");
     }
     assert!(tried > 50, "only {tried} tears were of use");
+}
+
+#[test]
+fn a_record_of_a_dropped_tail_never_comes_back() {
+    // What is committed next has the length of B1, so that B2 stands exactly behind it, intact.
+    let next = |db, _: &SimDisk| {
+        put(&db, "d", &[3; 1200]);
+        db
+    };
+    let expected = model(&[("a", &[1; 1990]), ("d", &[3; 1200])]);
+    dropped_tails_stay_dropped(("b", &[2; 1200]), next, &expected);
+}
+
+/// A program that tries again what was lost: B2 follows what is B1 to the last byte, but for its version.
+#[test]
+fn nor_does_it_where_the_lost_commit_is_made_again() {
+    let first: (&str, &[u8]) = ("b", &[2; 1200]);
+    let again = |db, _: &SimDisk| {
+        put(&db, first.0, first.1);
+        db
+    };
+    let expected = model(&[("a", &[1; 1990]), first]);
+    dropped_tails_stay_dropped(first, again, &expected);
+    // Nor after a session that changed nothing, and left a file that looks as if nobody had to look behind its end.
+    let later = |db: Aurora, disk: &SimDisk| {
+        db.close().unwrap();
+        again(open(disk.storage()).unwrap(), disk)
+    };
+    dropped_tails_stay_dropped(first, later, &expected);
 }
 
 #[test]
@@ -695,6 +726,71 @@ fn a_commit_during_a_checkpoint_is_part_of_the_next_one() {
         }
         db.checkpoint().unwrap();
     }
+}
+
+/// The pages that a checkpoint wrote may be what the failed sync of a commit beside it should have covered. Its own
+/// sync finds nothing left to do then.
+#[test]
+fn a_checkpoint_does_not_survive_the_failed_sync_of_a_commit_beside_it() {
+    let disk = SimDisk::new(1);
+    let storage = Hooked::new(disk.storage());
+    let db = open(Arc::new(storage.clone())).unwrap();
+    put(&db, "one", b"1");
+    let expected = state_of(&db);
+    let (during, failing) = (db.clone(), disk.clone());
+    storage.before_sync(move || {
+        failing.fail_once(SimOperation::SyncAll, 1, SimFault::Eio);
+        let long = during.tree("a").unwrap().put("long", [1; 40_000]);
+        assert!(long.is_err_and(|error| error.is_io()));
+    });
+    assert!(db.checkpoint().is_err());
+    assert!(
+        db.tree("a")
+            .unwrap()
+            .put("two", b"2")
+            .is_err_and(|error| error.is_poisoned())
+    );
+    let found = open(disk.crash_image(SimCrash::LoseAll).storage()).unwrap();
+    assert_eq!(state_of(&found), expected);
+    found.check().unwrap();
+}
+
+/// Whoever waits for the last checkpoint of a database that is closed comes too late.
+#[test]
+fn nothing_is_written_after_a_close() {
+    let disk = SimDisk::new(1);
+    let storage = Hooked::new(disk.storage());
+    let db = open(Arc::new(storage.clone())).unwrap();
+    for n in 0..400u32 {
+        db.tree("a")
+            .unwrap()
+            .put(n.to_be_bytes(), [7; 900])
+            .unwrap();
+    }
+    db.checkpoint().unwrap();
+    db.tree("a")
+        .unwrap()
+        .delete_range(..300u32.to_be_bytes())
+        .unwrap();
+    let expected = state_of(&db);
+    let (closing, probe, counted) = (db.clone(), db.clone(), disk.clone());
+    let (give, given) = channel();
+    storage.before_sync(move || {
+        let closing = std::thread::spawn(move || {
+            closing.close().unwrap();
+            counted.counters()
+        });
+        while probe.begin_read().is_ok() {
+            std::thread::yield_now();
+        }
+        give.send(closing).unwrap();
+    });
+    let compacted = db.compact();
+    assert!(matches!(compacted, Err(Error::Closed)), "{compacted:?}");
+    let at_close = given.recv().unwrap().join().unwrap();
+    assert_eq!(format!("{:?}", disk.counters()), format!("{at_close:?}"));
+    let found = open(disk.crash_image(SimCrash::LoseAll).storage()).unwrap();
+    assert_eq!(state_of(&found), expected);
 }
 
 /// A checkpoint has planned the length that its header will name, with pages of a transaction

@@ -147,19 +147,20 @@ impl<S: Versioned> Log<S> {
         inner.leading = false;
         inner.batches += 1;
         let mut told = Told::new();
+        let mut failed = Woken::default();
         match outcome {
             Ok(()) => {
                 inner.durable = inner.durable.max(to);
                 told = self.publish_durable(&mut inner);
             }
-            Err(cause) => self.fail(&mut inner, &cause),
+            Err(cause) => failed = self.fail(&mut inner, &cause),
         }
         if inner.buffer.is_empty() && inner.failed.is_none() {
             // Its memory serves the next batch.
             inner.buffer = bytes;
             inner.buffer.clear();
         }
-        self.wake_tasks(&mut inner);
+        let woken = self.wake_tasks(&mut inner);
         if inner.kicked || inner.lingers {
             self.work.notify_one();
         }
@@ -170,7 +171,7 @@ impl<S: Versioned> Log<S> {
             self.gate(batch + 1).call();
         }
         self.gate(batch).open(batch);
-        drop(told);
+        drop((told, failed, woken));
         self.inner.lock()
     }
 
@@ -242,17 +243,22 @@ impl<S: Versioned> Log<S> {
             let offset = self.pager.offset(region.first) + within;
             let storage = self.pager.storage();
             let written = match syncing {
-                Syncing::Not => storage.write_at(offset, now),
+                Syncing::Not => {
+                    let written = storage.write_at(offset, now);
+                    written.map_err(|error| Error::io("write the log", offset, error))
+                }
                 Syncing::Shared => {
                     self.pager.written.count_sync();
-                    storage.write_sync_at(offset, now)
+                    let written = storage.write_sync_at(offset, now);
+                    self.pager.synced("write the log", offset, written)
                 }
                 Syncing::Alone => {
                     self.pager.written.count_sync();
-                    storage.write_sync_alone_at(offset, now)
+                    let written = storage.write_sync_alone_at(offset, now);
+                    self.pager.synced("write the log", offset, written)
                 }
             };
-            written.map_err(|error| Error::io("write the log", offset, error))?;
+            written?;
             self.pager.written.add(Cause::Log, piece);
             lsn += piece;
             rest = later;
@@ -273,26 +279,34 @@ impl<S: Versioned> Log<S> {
 
     /// Wakes everyone who waits for the batch in the buffer, whether or not they are done: what
     /// is left of it is another batch.
-    pub(super) fn release(&self, inner: &mut Inner<S>) {
-        self.wake_tasks(inner);
+    pub(super) fn release(&self, inner: &mut Inner<S>) -> Woken {
+        let woken = self.wake_tasks(inner);
         let batch = inner.next_batch();
         self.gate(batch).open(batch);
+        woken
     }
 
-    /// Wakes the tasks that need not wait any more.
-    pub(super) fn wake_tasks(&self, inner: &mut Inner<S>) {
+    /// The tasks that need not wait any more.
+    pub(super) fn wake_tasks(&self, inner: &mut Inner<S>) -> Woken {
         let durable = inner.durable;
         self.durable.store(durable, Ordering::Release);
         let failed = inner.failed.is_some();
-        let mut still = Vec::new();
-        for (lsn, waker) in inner.wakers.drain(..) {
-            if failed || lsn <= durable {
-                waker.wake();
-            } else {
-                still.push((lsn, waker));
-            }
-        }
+        let all = std::mem::take(&mut inner.wakers).into_iter();
+        let (woken, still) = all.partition(|(lsn, _)| failed || *lsn <= durable);
         inner.wakers = still;
         self.progress.notify_all();
+        Woken(woken)
+    }
+}
+
+/// Tasks that are woken when it is dropped, which is when the log's lock is not held any more: a task may run, or be
+/// dropped, right there.
+#[derive(Default)]
+#[must_use]
+pub(super) struct Woken(Vec<(Lsn, Waker)>);
+
+impl Drop for Woken {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|(_, waker)| waker.wake());
     }
 }

@@ -28,7 +28,7 @@
 //!    time only, one that was called, or the background thread.
 //! 9. A record is not durable before the long values that it names, unless it says so: then an open
 //!    that has no proof of the sync compares them with their checksums (`replay`, invariant 3).
-//! 10. With a background thread, no record stays in the buffer for much longer than [`LINGER`](leader::LINGER), whether or
+//! 10. With a background thread, no commit stays in the buffer for much longer than [`LINGER`](leader::LINGER), whether or
 //!     not somebody waits for it.
 
 mod gate;
@@ -47,7 +47,7 @@ use arc_swap::ArcSwap;
 use self::gate::Gate;
 pub(crate) use self::geometry::Geometry;
 use self::inner::{Inner, Pending, UnsyncedRuns};
-use self::leader::Syncing;
+use self::leader::{Syncing, Woken};
 pub(crate) use self::replay::{Scan, scan};
 use crate::format::header::LogRegion;
 use crate::format::record;
@@ -115,6 +115,12 @@ pub(crate) struct Log<S> {
     progress: Condvar,
     work: Condvar,
     published: ArcSwap<S>,
+}
+
+/// The longest payload for a ring of that length: a quarter of it at the most, and no more than what the record's
+/// field for its length can say.
+pub(crate) fn longest_payload(ring_bytes: u64) -> u64 {
+    (ring_bytes / 4).min(u64::from(u32::MAX))
 }
 
 impl<S: Versioned> Log<S> {
@@ -268,9 +274,9 @@ impl<S: Versioned> Log<S> {
         }
     }
 
-    /// The largest record that the present ring takes with room to spare.
+    /// The longest payload that the present ring takes with room to spare.
     pub(crate) fn max_record_bytes(&self) -> u64 {
-        self.ring_bytes() / 4
+        longest_payload(self.ring_bytes())
     }
 
     /// The end of the log, with the checksum that the next record links to.
@@ -328,17 +334,19 @@ impl<S: Versioned> Log<S> {
     /// Closes the log to writes for good (invariant 5).
     pub(crate) fn poison(&self, cause: &Error) {
         let mut inner = self.inner.lock();
-        self.fail(&mut inner, cause);
+        let woken = self.fail(&mut inner, cause);
+        drop(inner);
+        drop(woken);
     }
 
-    fn fail(&self, inner: &mut Inner<S>, cause: &Error) {
+    fn fail(&self, inner: &mut Inner<S>, cause: &Error) -> Woken {
         if inner.failed.is_none() {
             tracing::error!(%cause, "writes are refused from now on");
             inner.failed = Some(Arc::new(cause.clone()));
         }
         inner.pending.clear();
         inner.buffer.clear();
-        self.release(inner);
+        self.release(inner)
     }
 
     /// Asks the background thread to write what is in the buffer.
@@ -386,9 +394,9 @@ impl<S: Versioned> Log<S> {
         inner.skip_to(position.lsn);
         inner.durable = inner.durable.max(position.lsn);
         let told = self.publish_durable(&mut inner);
-        self.release(&mut inner);
+        let woken = self.release(&mut inner);
         drop(inner);
-        drop(told);
+        drop((told, woken));
     }
 
     /// Writes a mark behind the last record, if everything before it is durable. After a
@@ -415,12 +423,26 @@ impl<S: Versioned> Log<S> {
         let written = self.write_ring(&geometry, end, &mark, syncing);
         let mut inner = self.inner.lock();
         inner.leading = false;
-        self.wake_tasks(&mut inner);
+        let woken = self.wake_tasks(&mut inner);
         if inner.kicked || inner.lingers {
             self.work.notify_one();
         }
         // Whoever came meanwhile sleeps until somebody leads (invariant 8).
         self.gate(inner.batch).call();
+        drop(inner);
+        drop(woken);
         written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::longest_payload;
+
+    #[test]
+    fn no_record_is_longer_than_its_length_can_say() {
+        assert_eq!(longest_payload(32 << 10), 8 << 10);
+        assert_eq!(longest_payload(16 << 30), u64::from(u32::MAX));
+        assert_eq!(longest_payload(1 << 40), u64::from(u32::MAX));
     }
 }

@@ -11,12 +11,14 @@
 //! 3. A commit whose long values were synced together with its record counts if the log is known to
 //!    have been durable behind it, or if all of them are there. The first that does not count ends
 //!    the log.
+//! 4. A record behind the end is told of, so that no later one is made with its version or a lower one. Else the record
+//!    that is missing in front of it could be made again, byte for byte, and it would belong to the log again.
 
 use std::ops::Range;
 
 use super::{Geometry, Position};
 use crate::checksum;
-use crate::format::header::{Header, LogRegion};
+use crate::format::header::{Header, LogRegion, MAX_COUNT};
 use crate::format::record::{self, Operation, Operations, RecordHeader};
 use crate::format::{Lsn, RunRef, Version};
 use crate::pager::Pager;
@@ -48,6 +50,8 @@ pub(crate) struct Scan {
     pub geometry: Geometry,
     /// The last session closed the file: there is nothing to recover.
     pub is_clean: bool,
+    /// The highest version of a record behind the end (invariant 4), or 0.
+    pub newest_dropped: Version,
     /// The log is known to have been durable up to here.
     proven: Lsn,
     rings: Vec<Ring>,
@@ -80,10 +84,8 @@ impl Scan {
                     continue;
                 }
                 let offset = pager.offset(ring.region.first) + within;
-                pager
-                    .storage()
-                    .write_sync_at(offset, piece)
-                    .map_err(|error| Error::io("write the log again", offset, error))?;
+                let written = pager.storage().write_sync_at(offset, piece);
+                pager.synced("write the log again", offset, written)?;
             }
         }
         Ok(())
@@ -228,9 +230,16 @@ impl Ring {
     }
 
     /// A record at or behind `end` that proves that the log was durable further than that, or that
-    /// a newer checkpoint was (invariant 2). What a crash leaves has no more than a few that look so and are not:
-    /// with so many that to look at them took as long as [`LOOKS_AT_RING`] rings, one is taken for a proof of damage.
-    fn find_proof(&self, pager: &Pager, end: Lsn, checkpoint: u64) -> Result<Option<RecordHeader>> {
+    /// a newer checkpoint was (invariant 2). What a crash leaves takes up no more than the ring, but for a few that look
+    /// so and are not: with so many that to look at them took as long as [`LOOKS_AT_RING`] rings, one is taken for a
+    /// proof of damage. `newest` becomes the highest version of all that prove nothing.
+    fn find_proof(
+        &self,
+        pager: &Pager,
+        end: Lsn,
+        checkpoint: u64,
+        newest: &mut Version,
+    ) -> Result<Option<RecordHeader>> {
         let mut place = 0;
         let mut left_bytes = self.length_bytes.saturating_mul(LOOKS_AT_RING);
         let mut buffer = vec![0; PIECE_BYTES + record::RECORD_HEADER_BYTES];
@@ -247,17 +256,22 @@ impl Ring {
                 let place = lsn.saturating_add(index as u64) % self.length_bytes;
                 let in_place = header.lsn >= end && header.lsn % self.length_bytes == place;
                 let proves = header.durable > end || header.checkpoint > checkpoint;
+                let is_of_use = proves || (*newest + 1..=MAX_COUNT).contains(&header.version);
                 let length = record::record_bytes(header.length_bytes as usize) as u64;
-                if !in_place || !proves || length > self.length_bytes {
+                if !in_place || !is_of_use || length > self.length_bytes {
                     continue;
                 }
                 let Some(left) = left_bytes.checked_sub(length) else {
                     return Ok(Some(header));
                 };
                 left_bytes = left;
-                if self.is_intact(pager, &header, &mut of_record)? {
+                if !self.is_intact(pager, &header, &mut of_record)? {
+                    continue;
+                }
+                if proves {
                     return Ok(Some(header));
                 }
+                *newest = header.version;
             }
             place += piece as u64;
         }
@@ -311,7 +325,7 @@ pub(crate) fn scan(pager: &Pager, header: &Header) -> Result<Scan> {
         found = follow(pager, header, missing)?;
     }
     if !found.is_clean {
-        refuse_damage(pager, header, &found)?;
+        found.newest_dropped = refuse_damage(pager, header, &found)?;
     }
     Ok(found)
 }
@@ -332,6 +346,7 @@ fn follow(pager: &Pager, header: &Header, limit: Lsn) -> Result<Scan> {
             next: second,
         },
         is_clean: false,
+        newest_dropped: 0,
         proven: header.log_start,
         rings: vec![Ring::new(pager, header.log, header.log_start)],
     };
@@ -374,17 +389,19 @@ fn follow(pager: &Pager, header: &Header, limit: Lsn) -> Result<Scan> {
     Ok(found)
 }
 
-fn refuse_damage(pager: &Pager, header: &Header, found: &Scan) -> Result<()> {
+/// Looks at what lies behind the end. Gives the highest version there is (invariant 4).
+fn refuse_damage(pager: &Pager, header: &Header, found: &Scan) -> Result<Version> {
     let end = found.end.lsn;
+    let mut newest = 0;
     let not_entered = found.geometry.next;
     let not_entered = not_entered.map(|region| Ring::new(pager, region, end));
     let current = found.rings.last();
     for ring in current.into_iter().chain(&not_entered) {
-        if let Some(proof) = ring.find_proof(pager, end, header.checkpoint)? {
+        if let Some(proof) = ring.find_proof(pager, end, header.checkpoint, &mut newest)? {
             return Err(damaged(pager, header, current.unwrap_or(ring), end, &proof));
         }
     }
-    Ok(())
+    Ok(newest)
 }
 
 fn damaged(pager: &Pager, header: &Header, ring: &Ring, lsn: Lsn, proof: &RecordHeader) -> Error {
@@ -449,11 +466,12 @@ mod tests {
             for payload_bytes in [0, 1000, 100 << 10] {
                 let (pager, region) = ring_with(lsn, payload_bytes);
                 let ring = Ring::new(&pager, region, base);
-                let found = ring.find_proof(&pager, base + 8, 1).unwrap();
+                let found = ring.find_proof(&pager, base + 8, 1, &mut 0).unwrap();
                 let found = found.map(|header| header.lsn);
                 assert_eq!(found, Some(lsn), "{edge} {offset} {payload_bytes}");
                 // One that was not durable further than to where the log ends proves nothing.
-                assert!(ring.find_proof(&pager, lsn, 1).unwrap().is_none());
+                let found = ring.find_proof(&pager, lsn, 1, &mut 0).unwrap();
+                assert!(found.is_none());
             }
         }
     }
@@ -489,7 +507,8 @@ mod tests {
         pager.write_at(first, &image, Cause::Log).unwrap();
         let ring = Ring::new(&pager, LogRegion { first, pages }, base);
         let start = std::time::Instant::now();
-        assert!(ring.find_proof(&pager, base + 8, 1).unwrap().is_some());
+        let found = ring.find_proof(&pager, base + 8, 1, &mut 0).unwrap();
+        assert!(found.is_some());
         assert!(start.elapsed() < std::time::Duration::from_secs(2));
     }
 }

@@ -28,8 +28,8 @@ mod write;
 mod zeroed;
 
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::sync::Mutex;
 use crossbeam_epoch::Guard;
@@ -65,6 +65,8 @@ pub(crate) struct Pager {
     /// Held while the file's length changes.
     growing: Mutex<()>,
     hints: Hints,
+    /// The first sync that failed.
+    sync_failure: OnceLock<Error>,
     pub(crate) cache: Cache,
     pub(crate) written: WriteCounters,
 }
@@ -154,6 +156,7 @@ impl Pager {
             streams: Maps::new(Map::advise_sequential),
             file_pages: AtomicU32::new(u32::try_from(pages).unwrap_or(u32::MAX)),
             growing: Mutex::new(()),
+            sync_failure: OnceLock::new(),
             hints: Hints::new(budget_bytes / page_size.max(1) as usize),
             cache: Cache::new(budget_bytes),
             written: WriteCounters::default(),
@@ -431,6 +434,8 @@ impl Pager {
         };
         if let Some(frame) = entry.frame.load(pin)
             && frame.is_clean()
+            // Else the clock of the cache was faster.
+            && entry.frame.clear_if(frame, pin)
         {
             self.cache.forget(frame.bytes().len());
         }

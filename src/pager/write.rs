@@ -8,7 +8,10 @@
 //!    carries its children's new checksums.
 //! 3. The file is extended before anything is written past its end, in steps that grow with it up
 //!    to a cap.
+//! 4. After a sync has failed, in whatever thread, none succeeds: what a thread wrote may be what another's failed sync
+//!    should have covered, and its own finds nothing left to do.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Pager;
@@ -173,9 +176,21 @@ impl Pager {
 
     pub(crate) fn sync_all(&self) -> Result<()> {
         self.written.count_sync();
-        self.storage()
-            .sync_all()
-            .map_err(|error| Error::io("sync", 0, error))
+        self.synced("sync", 0, self.storage().sync_all())
+    }
+
+    /// What a sync, or a write that syncs, has come to (invariant 4).
+    pub(crate) fn synced(
+        &self,
+        operation: &'static str,
+        offset: u64,
+        outcome: io::Result<()>,
+    ) -> Result<()> {
+        if let Err(error) = outcome {
+            let error = Error::io(operation, offset, error);
+            return Err(self.sync_failure.get_or_init(|| error).clone());
+        }
+        self.sync_failure.get().cloned().map_or(Ok(()), Err)
     }
 
     /// Makes the file at least this long (invariant 3).

@@ -100,6 +100,14 @@ impl FileStorage {
         self.created
     }
 
+    /// Whether this is the file at that path. Where a system does not tell, it is.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        #[cfg(unix)]
+        return File::open(path).is_ok_and(|other| same_file(&self.file, &other));
+        #[cfg(not(unix))]
+        return path.exists();
+    }
+
     /// Makes the name of the file durable, by syncing the directory that it is in. Does nothing
     /// on platforms where a directory cannot be synced.
     pub fn sync_parent_directory(&self) -> io::Result<()> {
@@ -320,7 +328,7 @@ pub(super) fn open_synced(file: &File, path: &Path) -> Option<File> {
 }
 
 /// Whether two descriptors are of one file, whatever it is called.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(unix)]
 fn same_file(first: &File, second: &File) -> bool {
     use std::os::unix::fs::MetadataExt;
     let identity = |file: &File| file.metadata().ok().map(|data| (data.dev(), data.ino()));

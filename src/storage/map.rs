@@ -4,8 +4,9 @@
 //!
 //! 1. The map never outlives its address range: slices borrow from the [`Map`], and whoever holds
 //!    one holds the `Arc<Map>`.
-//! 2. A slice is asked for only below the file's current length, and the file is never cut while
-//!    a map of it lives. (Touching a mapped page past the end of the file kills the process.)
+//! 2. A slice is asked for only below the file's current length, and the file is cut only where no state that somebody
+//!    can see has a page, so no slice that lives is there. (Touching a mapped page past the end of the file kills the
+//!    process.)
 //! 3. A slice is asked for only over bytes that nobody writes while the slice lives: pages are
 //!    copied on write and reused only when no snapshot can see them, and other processes are kept
 //!    out by the lock on the file.

@@ -11,7 +11,9 @@
 //!    their range.
 //! 2. Between syncs, writes may reach the disk in any order, in part, or not at all. A write
 //!    never changes bytes outside of its range.
-//! 3. After a failed sync, nothing is known about the writes that it should have covered.
+//! 3. After a failed sync, nothing is known about the writes that it should have covered, and every later sync fails: one
+//!    that another thread is at may find nothing left to do. (The engine refuses to go on after the first failure that
+//!    it is told of, but between two threads only the storage can know.)
 
 use std::io;
 use std::sync::Arc;

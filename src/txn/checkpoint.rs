@@ -92,6 +92,10 @@ impl Engine {
         if let Some(error) = self.log.failure() {
             return Err(error);
         }
+        // Who waited for the last checkpoint is too late: the file does not change any more.
+        if purpose != Purpose::Close && self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
         let done = match self.fix(purpose, candidate)? {
             Some(job) => self.carry_out(job),
             None => Ok(()),
@@ -605,10 +609,8 @@ pub(crate) fn write_slot(pager: &Pager, checkpoint: u64, bytes: &[u8; SLOT_BYTES
     let offset = slot_offset(pager, checkpoint);
     pager.written.add(Cause::Header, bytes.len() as u64);
     pager.written.count_sync();
-    pager
-        .storage()
-        .write_sync_at(offset, bytes)
-        .map_err(|error| Error::io("write the header", offset, error))
+    let written = pager.storage().write_sync_at(offset, bytes);
+    pager.synced("write the header", offset, written)
 }
 
 /// The bytes that are in the pages' cells.

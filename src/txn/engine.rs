@@ -2,8 +2,8 @@
 //!
 //! # Locks
 //!
-//! Always taken in this order, and none is held over a sync:
-//! `checkpointing` (one checkpoint at a time) -> `core` -> `space` -> the log's own.
+//! Always taken in this order: `checkpointing` (one checkpoint at a time) -> `core` -> `space` -> the log's own. Only
+//! the first is held over a sync.
 //!
 //! # Invariants
 //!
@@ -436,8 +436,9 @@ impl Engine {
             drop(desk);
             // What commits saw while the last checkpoint was under way, it may have mended.
             let is_tried = is_waited_for || self.wants_checkpoint();
-            if is_tried && let Err(error) = self.checkpoint() {
-                tracing::warn!(%error, "a checkpoint failed");
+            match is_tried.then(|| self.checkpoint()) {
+                None | Some(Ok(()) | Err(Error::Closed)) => {}
+                Some(Err(error)) => tracing::warn!(%error, "a checkpoint failed"),
             }
             desk = self.desk.lock();
             desk.is_busy = false;

@@ -37,7 +37,7 @@ use super::state::{State, TreeId, Trees, catalog};
 use crate::format::header::{Header, LogRegion, SLOT_BYTES};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::format::record::Operation;
-use crate::format::{Fault, TreeRoot, page};
+use crate::format::{Fault, TreeRoot, Version, page};
 use crate::log::{Geometry, Log, Position, Scan, scan};
 use crate::pager::{Cause, Pager, Space};
 use crate::storage::{MemoryStorage, Storage};
@@ -378,7 +378,7 @@ fn open(
     }
     pager.set_newest_birth(header.version);
     let space = Space::open(&pager, &header)?;
-    let state = read_catalog(&pager, &header)?;
+    let state = read_catalog(&pager, &header, scanned.newest_dropped)?;
     let log = Log::new(
         pager.clone(),
         scanned.geometry,
@@ -420,7 +420,13 @@ fn forget_tail(pager: &Pager, header: &Header, scanned: &Scan) -> Result<()> {
     pager.truncate_pages(end)
 }
 
-fn read_catalog(pager: &Arc<Pager>, header: &Header) -> Result<Arc<State>> {
+/// The state of the checkpoint. Its version is `newest_dropped` if that is higher: what is committed next gets a higher
+/// one (invariant 4 of `log::replay`).
+fn read_catalog(
+    pager: &Arc<Pager>,
+    header: &Header,
+    newest_dropped: Version,
+) -> Result<Arc<State>> {
     let corrupt = |what, expected, found| {
         let fault = Fault::new(what, 0, expected, found);
         pager.corrupt(header.catalog.root.page, fault)
@@ -464,7 +470,7 @@ fn read_catalog(pager: &Arc<Pager>, header: &Header) -> Result<Arc<State>> {
         trees.insert(&name, id, root);
     }
     Ok(Arc::new(State {
-        version: header.version,
+        version: header.version.max(newest_dropped),
         trees,
     }))
 }

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use super::checkpoint::{Job, Purpose};
 use super::engine::Engine;
 use super::pace::Pace;
-use crate::Result;
 use crate::format::PageNumber;
 use crate::format::header::LogRegion;
 use crate::pager::Cause;
+use crate::{Error, Result};
 
 /// The ring grows by this factor when it fills up, until it reaches the limit.
 const RING_GROWTH: u64 = 8;
@@ -62,7 +62,10 @@ impl Engine {
         let pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let first = {
             let mut space = self.space.lock();
-            let first = space.allocate_run(&self.pager, pages)?;
+            let first = match space.allocate_run(&self.pager, pages) {
+                Err(Error::FileFull { .. }) => return Ok(self.without_ring(bytes)),
+                first => first?,
+            };
             // A compaction must not make the file larger: but where there is no gap in front of a
             // ring that is much too long, a shorter one behind it gives more than it takes, and the
             // next round finds the place of the long one free.
@@ -76,18 +79,22 @@ impl Engine {
         let ring = LogRegion { first, pages };
         if let Err(error) = self.zero_fill(ring, pace) {
             self.undo_ring(Some(ring))?;
-            // Without a longer ring commits take longer, or are by a checkpoint. (After a failed sync there is
-            // nothing to go on with.)
-            if error.is_disk_full() && self.log.failure().is_none() {
+            // After a failed sync there is nothing to go on with.
+            if is_no_room(&error) && self.log.failure().is_none() {
                 self.cut_tail();
-                tracing::warn!(bytes, "no room for a longer log");
-                self.wanted_ring_bytes.store(0, Ordering::Relaxed);
-                return Ok(None);
+                return Ok(self.without_ring(bytes));
             }
             return Err(error);
         }
         self.wanted_ring_bytes.store(0, Ordering::Relaxed);
         Ok(Some(ring))
+    }
+
+    /// Without a longer ring commits take longer, or are by a checkpoint.
+    fn without_ring(&self, bytes: u64) -> Option<LogRegion> {
+        tracing::warn!(bytes, "no room for a longer log");
+        self.wanted_ring_bytes.store(0, Ordering::Relaxed);
+        None
     }
 
     /// What a transaction wrote that commits with the checkpoint and leaves a log for what comes after it.
@@ -203,5 +210,31 @@ impl Engine {
             space.set_used(&self.pager, ring.first, ring.pages, true)?;
         }
         Ok(())
+    }
+}
+
+/// The disk is full, or the file cannot be as long.
+fn is_no_room(error: &Error) -> bool {
+    let is_too_long = |source: &std::io::Error| source.kind() == std::io::ErrorKind::FileTooLarge;
+    match error {
+        Error::FileFull { .. } => true,
+        Error::Io { source, .. } => is_too_long(source),
+        error => error.is_disk_full(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error as IoError, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn only_want_of_room_is_a_reason_to_go_on_without_a_ring() {
+        let of = |kind| is_no_room(&Error::io("write a page", 0, IoError::from(kind)));
+        assert!(of(ErrorKind::StorageFull) && of(ErrorKind::QuotaExceeded));
+        assert!(of(ErrorKind::FileTooLarge));
+        assert!(is_no_room(&Error::FileFull { pages: 1 }));
+        assert!(!of(ErrorKind::Other) && !is_no_room(&Error::Closed));
     }
 }

@@ -22,6 +22,7 @@ use crate::format::record::Operation;
 use crate::format::{Fault, TreeRoot, node};
 use crate::handle::Handle;
 use crate::hot::Touched;
+use crate::log::longest_payload;
 use crate::moment::SYSTEM_PREFIX;
 use crate::tree::{self, Change, pages::WritePages};
 use crate::{Error, Result};
@@ -321,7 +322,7 @@ impl WriteTransaction {
             return;
         }
         operation.encode(&mut self.record);
-        let limit = self.handle.engine.settings.log_limit_bytes / 4;
+        let limit = longest_payload(self.handle.engine.settings.log_limit_bytes);
         if self.record.len() as u64 > limit {
             self.commit_by_checkpoint();
         }
