@@ -42,7 +42,7 @@ pub(crate) fn backup(snapshot: &Snapshot, path: &Path) -> Result<()> {
     partial.push(".partial.db");
     let partial = PathBuf::from(partial);
     let refused = |error| Error::Open {
-        path: partial.clone(),
+        path: path.to_path_buf(),
         source: Arc::new(error),
     };
     remove_stale(&partial).map_err(refused)?;
@@ -72,7 +72,7 @@ fn remove_stale(partial: &Path) -> io::Result<()> {
     };
     stale.lock(true).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => {
-            io::Error::new(error.kind(), "another backup is writing this file")
+            io::Error::new(error.kind(), "another backup is writing this copy")
         }
         _ => error,
     })?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::format::{Fault, PageNumber};
-use crate::pager::Cause;
+use crate::pager::{Cause, Pager, Space};
 use crate::tree::{self, PageKind, TreeShape};
 use crate::txn::engine::{Core, Engine};
 use crate::txn::snapshot::Snapshot;
@@ -261,30 +261,76 @@ fn catalog_pages(engine: &Engine, core: &Core) -> Result<Vec<PageNumber>> {
 }
 
 /// What the space map says of a page, or will be found to say.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Use {
     used: bool,
     busy: bool,
 }
 
-/// Everything that is used, found by following every reference from the newest state.
+impl Use {
+    fn packed(self) -> u64 {
+        u64::from(self.used) | u64::from(self.busy) << 1
+    }
+}
+
+/// Everything that is used, found by following every reference from the newest state. A bit for each page, because a file
+/// may have very many.
 struct Survey {
-    found: Vec<Use>,
+    used: Vec<u64>,
+    busy: Vec<u64>,
+    end: u32,
     page_size: u32,
 }
 
 impl Survey {
+    fn new(end: u32, page_size: u32) -> Self {
+        let words = end.div_ceil(64) as usize;
+        Survey {
+            used: vec![0; words],
+            busy: vec![0; words],
+            end,
+            page_size,
+        }
+    }
+
     fn mark(&mut self, first: PageNumber, pages: u32, used: bool) -> Result<()> {
         for page in first..first.saturating_add(pages) {
-            let Some(place) = self.found.get_mut(page as usize) else {
+            let (word, bit) = (page as usize / 64, 1u64 << (page % 64));
+            let places = (self.used.get_mut(word), self.busy.get_mut(word));
+            let (Some(all_used), Some(all_busy)) = places else {
                 return Err(self.fault("a page in use lies behind the end", page, 0, 1));
             };
-            if place.busy {
+            if *all_busy & bit != 0 {
                 return Err(self.fault("a page is used twice", page, 1, 2));
             }
-            *place = Use { used, busy: true };
+            *all_busy |= bit;
+            if used {
+                *all_used |= bit;
+            }
         }
         Ok(())
+    }
+
+    /// What was found of a page, which is forgotten.
+    fn take(&mut self, page: PageNumber) -> Use {
+        let (word, bit) = (page as usize / 64, 1u64 << (page % 64));
+        let take = |words: &mut Vec<u64>| {
+            let word = words.get_mut(word)?;
+            let was_set = *word & bit != 0;
+            *word &= !bit;
+            Some(was_set)
+        };
+        Use {
+            used: take(&mut self.used).unwrap_or(false),
+            busy: take(&mut self.busy).unwrap_or(false),
+        }
+    }
+
+    /// The first page that is left.
+    fn first_left(&self) -> Option<PageNumber> {
+        let mut words = self.busy.iter().zip(0u32..);
+        let (word, index) = words.find(|(word, _)| **word != 0)?;
+        Some(index * 64 + word.trailing_zeros())
     }
 
     fn fault(&self, what: &'static str, page: PageNumber, expected: u64, found: u64) -> Error {
@@ -299,10 +345,7 @@ pub(crate) fn check(engine: &Arc<Engine>) -> Result<CheckReport> {
     let mut core = engine.core.lock();
     engine.sweep_or_poison(&mut core)?;
     let end = engine.space.lock().end();
-    let mut survey = Survey {
-        found: vec![Use::default(); end as usize],
-        page_size: engine.pager.page_size(),
-    };
+    let mut survey = Survey::new(end, engine.pager.page_size());
     let mut report = CheckReport::default();
     let state: Arc<State> = core.current.clone();
     for (_, id) in state.trees.names() {
@@ -327,13 +370,7 @@ pub(crate) fn check(engine: &Arc<Engine>) -> Result<CheckReport> {
     for retired in core.reclaimer.waiting() {
         survey.mark(retired.first, retired.pages, false)?;
     }
-    let mut mapped = vec![Use::default(); end as usize];
-    space.for_each(&engine.pager, |page, used, busy| {
-        if let Some(place) = mapped.get_mut(page as usize) {
-            *place = Use { used, busy };
-        }
-    })?;
-    compare(&survey, &mapped, &mut report)?;
+    compare(&mut survey, &mut space, &engine.pager, &mut report)?;
     if report.free_pages != u64::from(space.free()) {
         let (expected, found) = (report.free_pages, u64::from(space.free()));
         return Err(survey.fault("the count of free pages is wrong", 0, expected, found));
@@ -341,18 +378,32 @@ pub(crate) fn check(engine: &Arc<Engine>) -> Result<CheckReport> {
     Ok(report)
 }
 
-fn compare(survey: &Survey, mapped: &[Use], report: &mut CheckReport) -> Result<()> {
-    let pack = |place: &Use| u64::from(place.used) | u64::from(place.busy) << 1;
-    for (page, (found, mapped)) in survey.found.iter().zip(mapped).enumerate() {
+fn compare(
+    survey: &mut Survey,
+    space: &mut Space,
+    pager: &Pager,
+    report: &mut CheckReport,
+) -> Result<()> {
+    let what = "reachable pages and free pages are not all pages";
+    let mut wrong = None;
+    space.for_each(pager, |page, used, busy| {
+        let (found, mapped) = (survey.take(page), Use { used, busy });
         if found != mapped {
-            let what = "reachable pages and free pages are not all pages";
-            return Err(survey.fault(what, page as PageNumber, pack(found), pack(mapped)));
+            wrong = wrong.or(Some((page, found, mapped)));
         }
-        match found {
-            Use { used: true, .. } => report.used_pages += 1,
-            Use { busy: true, .. } => report.waiting_pages += 1,
-            _ => report.free_pages += 1,
+        match used {
+            true => report.used_pages += 1,
+            false => report.waiting_pages += 1,
         }
+    })?;
+    if let Some((page, found, mapped)) = wrong {
+        return Err(survey.fault(what, page, found.packed(), mapped.packed()));
     }
+    if let Some(page) = survey.first_left() {
+        let found = survey.take(page).packed();
+        return Err(survey.fault(what, page, found, 0));
+    }
+    let taken = report.used_pages + report.waiting_pages;
+    report.free_pages = u64::from(survey.end).saturating_sub(taken);
     Ok(())
 }

@@ -87,6 +87,45 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// Also where every write sweeps.
+#[test]
+fn a_blob_that_expires_at_once_leaves_nothing() {
+    let storage = Arc::new(MemoryStorage::new());
+    let db = Aurora::builder()
+        .background(false)
+        .open_storage(storage)
+        .unwrap();
+    for length in [1000, 3 * GROUP] {
+        let mut writer = db.blob_writer("b").expires_after(Duration::ZERO);
+        writer.write_all(&content(1, length)).unwrap();
+        writer.finish().unwrap();
+        db.check().unwrap();
+        assert!(db.get_blob("b").unwrap().is_none());
+        db.sweep(10).unwrap();
+        db.check().unwrap();
+    }
+}
+
+#[test]
+fn a_place_that_no_blob_reaches_is_refused_and_nothing_else() {
+    let db = Aurora::in_memory().unwrap();
+    let mut tx = db.begin_write().unwrap();
+    tx.put("k", "v", None).unwrap();
+    tx.put_blob_from("b", &b"abc"[..]).unwrap();
+    assert!(
+        tx.truncate_blob("b", u64::MAX)
+            .is_err_and(|error| error.is_misuse())
+    );
+    for offset in [u64::MAX, u64::MAX - 1, 1 << 60] {
+        let refused = tx.write_blob_at("b", offset, b"x");
+        assert!(refused.is_err_and(|error| error.is_misuse()), "{offset}");
+    }
+    tx.write_blob_at("b", 3, b"d").unwrap();
+    tx.commit().unwrap();
+    assert_eq!(whole(db.get_blob("b").unwrap()), b"abcd");
+    assert_eq!(db.get("k").unwrap().unwrap(), b"v");
+}
+
 #[test]
 fn the_readme_s_code_works() {
     let directory = tempfile::tempdir().unwrap();

@@ -398,6 +398,84 @@ fn indexes_come_and_go_on_a_filled_collection() {
     db.check().unwrap();
 }
 
+/// The transaction goes on as if nobody had asked for the index.
+#[test]
+fn an_index_that_is_refused_in_a_transaction_leaves_nothing() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let documents = (0..1500i64).map(|i| {
+        let value = if i == 1400 { 1399 } else { i };
+        [("id", i * 10), ("v", value)]
+    });
+    db.collection("c").unwrap().insert_many(documents).unwrap();
+    let unique = || Index::on(["v"]).unique();
+    db.write(|tx| {
+        let mut c = tx.collection("c")?;
+        let error = c.create_index(unique()).unwrap_err();
+        assert!(matches!(error, Error::Duplicate { .. }), "{error}");
+        assert!(c.create_index(Index::on(["v", "v"])).is_err());
+        c.insert_fields([("id", 5), ("v", 777_777)]).map(drop)
+    })
+    .unwrap();
+    let c = db.collection("c").unwrap();
+    assert!(c.indexes().unwrap().is_empty());
+    c.insert_fields([("id", 7), ("v", 3)]).unwrap();
+    for id in [7, 14_000] {
+        c.delete(id).unwrap();
+    }
+    db.create_index("c", unique()).wait().unwrap();
+    let found = db.query("c").matching(Filter::eq("v", 777_777)).count();
+    assert_eq!(found.wait().unwrap(), 1);
+    let again = c.insert_fields([("id", 8), ("v", 777_777)]);
+    assert!(matches!(again, Err(Error::Duplicate { .. })));
+    db.check().unwrap();
+}
+
+#[test]
+fn unique_elements_of_arrays_are_the_same_in_either_order() {
+    let array = |values: &[Value]| Value::Array(values.to_vec());
+    let five = Value::from(5);
+    let nested = array(&[array(&[five.clone()])]);
+    // What may stand side by side, and what may not.
+    let pairs = [
+        (
+            array(&[Value::Null, 1.into()]),
+            array(&[Value::Null, 2.into()]),
+            true,
+        ),
+        (array(&[]), array(&[]), true),
+        (array(&[five.clone()]), nested.clone(), true),
+        (nested.clone(), nested.clone(), false),
+        (array(&[five.clone()]), five.clone(), false),
+        (
+            array(&[1.into(), five.clone()]),
+            array(&[five.clone(), 2.into()]),
+            false,
+        ),
+        (
+            array(&["x".repeat(900).into()]),
+            array(&[Value::Null, "x".repeat(901).into()]),
+            true,
+        ),
+        (
+            array(&["x".repeat(900).into()]),
+            "x".repeat(900).into(),
+            false,
+        ),
+    ];
+    for (one, other, fit) in pairs {
+        for (first, second) in [(&one, &other), (&other, &one)] {
+            let db = Aurora::in_memory().unwrap();
+            let schema = Schema::new().field(Field::new("u", FieldType::Any).unique());
+            db.new_collection("c", schema).unwrap();
+            db.insert_into("c", [("u", first.clone())]).unwrap();
+            let stored = db.insert_into("c", [("u", second.clone())]);
+            assert_eq!(stored.is_ok(), fit, "{first} and {second}: {stored:?}");
+            db.check().unwrap();
+        }
+    }
+}
+
 #[test]
 fn an_index_is_built_while_others_write() {
     let db = open();
@@ -564,6 +642,54 @@ fn documents_expire_and_their_space_comes_back() {
     clock.0.store(100_000, Ordering::Relaxed);
     while db.sweep(10).unwrap() > 0 {}
     db.check().unwrap();
+}
+
+/// A field that is declared gets a number in the place of its name, and its values may become others: an index that was
+/// there before follows.
+#[test]
+fn an_index_stays_right_when_its_field_is_declared() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::schemaless().index(Index::on(["x"]));
+    db.new_collection("c", schema.clone()).unwrap();
+    let uuid = Uuid::from_u128(7);
+    db.insert_into("c", [("x", uuid.to_string())]).unwrap();
+    let declared = schema.field(Field::new("x", FieldType::Uuid));
+    db.alter_collection("c", declared).wait().unwrap();
+    db.check().unwrap();
+    let count = |value: Value| {
+        let query = db.query("c").matching(Filter::eq("x", value));
+        query.count().wait().unwrap()
+    };
+    assert_eq!(count(uuid.into()), 1);
+    assert_eq!(count(uuid.to_string().into()), 0);
+}
+
+/// Nobody sees them, so nobody could mend them.
+#[test]
+fn documents_that_have_expired_are_in_the_way_of_no_new_schema() {
+    let clock = Arc::new(SetClock(AtomicU64::new(1_000_000)));
+    let db = Aurora::builder()
+        .background(false)
+        .clock(clock.clone())
+        .open_storage(Arc::new(MemoryStorage::new()))
+        .unwrap();
+    let schema = Schema::schemaless()
+        .index(Index::on(["x"]))
+        .expires_after("at", Duration::from_secs(1));
+    db.new_collection("c", schema.clone()).unwrap();
+    let at = Timestamp::from_millisecond(1_000_000).unwrap();
+    db.insert_into("c", [("x", Value::from("text")), ("at", at.into())])
+        .unwrap();
+    db.insert_into("c", [("x", 5)]).unwrap();
+    let to_int = || schema.clone().field(Field::new("x", FieldType::Int));
+    assert!(db.alter_collection("c", to_int()).wait().is_err());
+    clock.0.store(2_000_000, Ordering::Relaxed);
+    db.alter_collection("c", to_int()).wait().unwrap();
+    assert_eq!(db.collection("c").unwrap().len().unwrap(), 1);
+    let found = db.query("c").matching(Filter::eq("x", 5)).count();
+    assert_eq!(found.wait().unwrap(), 1);
+    db.check().unwrap();
+    assert_eq!(db.sweep(10).unwrap(), 0);
 }
 
 #[test]

@@ -922,9 +922,11 @@ fn a_backup_is_one_moment_while_writers_go_on() {
         assert!(error.to_string().contains("another path"), "{error}");
     }
     assert!(std::fs::read(&existing).unwrap() == bytes);
+    let nowhere = directory.path().join("no/such/place");
+    let error = db.backup_to(&nowhere).unwrap_err();
     assert!(
-        db.backup_to(directory.path().join("no/such/place"))
-            .is_err()
+        matches!(&error, Error::Open { path, .. } if *path == nowhere.with_extension("db")),
+        "{error:?}"
     );
     db.write(|tx| transfer(tx, &mut Random(1))).unwrap();
     db.check().unwrap();

@@ -330,6 +330,57 @@ fn cases() -> u32 {
         .unwrap_or(150)
 }
 
+#[test]
+fn what_is_selected_has_the_names_that_it_has_in_the_document() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let nested = Object::from([("b", 2)]);
+    let stored = [
+        Object::from([("a", Value::from(5)), ("a.b", 1.into())]),
+        Object::from([("a.b", Value::from(1))]),
+        Object::from([("a", Value::Object(nested.clone()))]),
+        Object::from([("a", 7)]),
+    ];
+    for fields in stored.clone() {
+        db.insert_into("c", fields).unwrap();
+    }
+    let selected = |paths: &[&str]| {
+        let rows = db
+            .query("c")
+            .select(paths.to_vec())
+            .collect()
+            .wait()
+            .unwrap();
+        let fields = rows.into_iter().map(|row| row.into_fields());
+        fields.collect::<Vec<_>>()
+    };
+    assert_eq!(selected(&["a", "a.b"]), stored);
+    assert_eq!(selected(&["a.b", "a"]), stored);
+    let alone = [
+        stored[1].clone(),
+        stored[1].clone(),
+        stored[2].clone(),
+        Object::new(),
+    ];
+    assert_eq!(selected(&["a.b"]), alone);
+    let exported = |paths: &[&str]| {
+        let mut bytes = Vec::new();
+        let export = db.export("c").fields(paths.to_vec());
+        export.write_json_lines(&mut bytes).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().map(str::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        exported(&["a", "a.b"]),
+        [
+            r#"{"a":5,"a.b":1}"#,
+            r#"{"a.b":1}"#,
+            r#"{"a":{"b":2}}"#,
+            r#"{"a":7}"#
+        ]
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 

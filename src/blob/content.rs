@@ -73,6 +73,23 @@ pub(super) fn take_number(tx: &mut WriteTransaction) -> Result<u64> {
         };
         flaw.at(FACTS_TREE, LAST_NUMBER.as_bytes())
     })?;
+    let is_taken = |view: TreeView<'_>| {
+        Ok(view
+            .range(keys_from(number, 0))
+            .next()
+            .transpose()?
+            .is_some())
+    };
+    if tx.system_view(CHUNKS).map_or(Ok(false), is_taken)? {
+        let what = "the last number of a blob is lower than that of another";
+        let (expected, found) = (number, last);
+        return Err(Flaw {
+            what,
+            expected,
+            found,
+        }
+        .at(FACTS_TREE, LAST_NUMBER.as_bytes()));
+    }
     tx.system_tree(FACTS_TREE)?
         .put(LAST_NUMBER, number.to_le_bytes())?;
     Ok(number)
@@ -459,6 +476,7 @@ impl Content {
         offset: u64,
         bytes: &[u8],
     ) -> Result<()> {
+        self.check_size(offset.saturating_add(bytes.len() as u64))?;
         tx.together(|tx| {
             if offset > self.size {
                 self.truncate(tx, offset)?;

@@ -54,6 +54,9 @@ impl Aurora {
 
     /// Stores a document in a collection. It gets an id unless it has a field `id`.
     ///
+    /// Of the program's own types, UUIDs and times are [`Value::Uuid`] and [`Value::DateTime`] in fields that the schema
+    /// declares so; elsewhere they are bytes and text, as `serde` hands them over, and filters find them as that.
+    ///
     /// # Errors
     /// [`Error::WrongType`](crate::Error::WrongType),
     /// [`Error::MissingField`](crate::Error::MissingField),
@@ -495,12 +498,16 @@ impl CollectionMut<'_> {
     }
 
     /// Adds an index and fills it, as part of this transaction.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`](crate::Error::Duplicate) if it is unique and two documents have the
+    /// same value: the index is removed again, and the transaction goes on.
     pub fn create_index(&mut self, index: Index) -> Result<()> {
         let name = index.name();
         build::begin_index(self.tx, &self.meta.name, index)?;
-        while !build::build_step(self.tx, &self.meta.name, &name)?.0 {}
+        let built = build::build(self.tx, &self.meta.name, &name);
         self.meta = catalog::load(self.tx, &self.meta.name)?;
-        Ok(())
+        built
     }
 
     /// Removes an index.

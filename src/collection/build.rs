@@ -10,10 +10,11 @@
 use std::sync::Arc;
 
 use super::catalog;
-use super::documents::{check_unique, expiry_of, refit, set_expiry, some_after};
+use super::documents::{check_unique, expiry_of, is_expired, refit, set_expiry, some_after};
 use super::index::{entry, values_of};
-use super::meta::{CATALOG_TREE, IndexMeta, Meta, NumberedIndex};
+use super::meta::{CATALOG_TREE, IndexMeta, Meta, NumberedIndex, index_tree};
 use super::schema::{Index, Schema};
+use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
 
@@ -137,6 +138,8 @@ pub(super) fn begin_index(tx: &mut WriteTransaction, name: &str, index: Index) -
             reason,
         });
     }
+    let tree = index_tree(meta.number, meta.next_index);
+    catalog::refuse_taken(tx, &tree, "the counter of indexes")?;
     let mut indexes = meta.numbered_indexes();
     indexes.push(NumberedIndex {
         number: meta.next_index,
@@ -174,6 +177,22 @@ fn changed(
         next_index,
         indexes,
     )
+}
+
+/// Takes all documents into an index. If one is refused, there is no such index; after another error the transaction
+/// fails, because there is a part of one.
+pub(super) fn build(tx: &mut WriteTransaction, collection: &str, index: &str) -> Result<()> {
+    loop {
+        match build_step(tx, collection, index) {
+            Ok((true, _)) => return Ok(()),
+            Ok((false, _)) => {}
+            Err(error) if error.is_misuse() => {
+                drop_index(tx, collection, index)?;
+                return Err(error);
+            }
+            Err(error) => return tx.together(|_| Err(error)),
+        }
+    }
 }
 
 /// Takes some more documents into an index. Says whether that was all.
@@ -295,7 +314,11 @@ pub(super) fn alter(tx: &mut WriteTransaction, name: &str, schema: Schema) -> Re
         let number = known.map_or(next_index, |known| known.number);
         match known {
             Some(_) => kept.push(number),
-            None => next_index = number_after(next_index)?,
+            None => {
+                let tree = index_tree(old.number, next_index);
+                catalog::refuse_taken(tx, &tree, "the counter of indexes")?;
+                next_index = number_after(next_index)?;
+            }
         }
         indexes.push(NumberedIndex {
             number,
@@ -334,15 +357,18 @@ fn refit_one(
     key: &[u8],
     document: &[u8],
 ) -> Result<()> {
+    if is_expired(old, document, tx.now_ms())? {
+        return erase_before_refit(tx, old, new, kept, key, document);
+    }
     let fitted = refit(new, key, document)?;
     for index in &new.indexes {
         let is_kept = kept.contains(&index.number);
         if is_kept && fitted == document {
             continue;
         }
-        let before = match is_kept {
-            true => values_of(new, index, document)?,
-            false => Vec::new(),
+        let before = match old_index(old, index).filter(|_| is_kept) {
+            Some(before) => values_of(old, before, document)?,
+            None => Vec::new(),
         };
         check_unique(tx, new, index, key, &fitted)?;
         let after = values_of(new, index, &fitted)?;
@@ -359,6 +385,38 @@ fn refit_one(
     if fitted != document {
         tx.system_tree(&new.documents_tree)?.put(key, fitted)?;
     }
+    Ok(())
+}
+
+/// The same index in the old schema. Of a document that was stored under that one, it alone finds the values: a field that
+/// gets declared gets a number in the place of its name.
+fn old_index<'m>(old: &'m Meta, index: &IndexMeta) -> Option<&'m IndexMeta> {
+    { old.indexes.iter() }.find(|known| known.number == index.number)
+}
+
+/// What nobody sees any more need not fit the new schema.
+fn erase_before_refit(
+    tx: &mut WriteTransaction,
+    old: &Meta,
+    new: &Meta,
+    kept: &[u32],
+    key: &[u8],
+    document: &[u8],
+) -> Result<()> {
+    let kept = { new.indexes.iter() }.filter(|index| kept.contains(&index.number));
+    for index in kept {
+        let Some(before) = old_index(old, index) else {
+            continue;
+        };
+        let entries = values_of(old, before, document)?;
+        let mut tree = tx.system_tree(&index.tree)?;
+        for values in entries {
+            tree.delete(entry(&values, key))?;
+        }
+    }
+    let before = expiry_of(old, document)?;
+    set_expiry(tx, new.number, key, before, None)?;
+    tx.system_tree(&new.documents_tree)?.delete(key)?;
     Ok(())
 }
 

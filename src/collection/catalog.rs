@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::meta::{CATALOG_TREE, Meta};
+use super::meta::{CATALOG_TREE, Meta, documents_tree};
 use crate::moment::{FACTS_TREE, Moment};
 use crate::sync::Mutex;
 use crate::txn::write::WriteTransaction;
@@ -94,6 +94,17 @@ pub(crate) fn store(tx: &mut WriteTransaction, meta: &Meta) -> Result<()> {
 /// The fact that is the last number of a collection.
 const COUNTER_KEY: &str = "collection";
 
+/// A counter that gives a number again would have two things in one place.
+pub(super) fn refuse_taken(tx: &WriteTransaction, tree: &str, counter: &'static str) -> Result<()> {
+    match tx.system_view(tree) {
+        None => Ok(()),
+        Some(_) => Err(Error::Unreadable {
+            what: counter.to_string(),
+            reason: "it gives a number that is taken",
+        }),
+    }
+}
+
 /// A number that no collection had (invariant 2).
 pub(crate) fn next_number(tx: &mut WriteTransaction) -> Result<u32> {
     let mut facts = tx.system_tree(FACTS_TREE)?;
@@ -107,5 +118,57 @@ pub(crate) fn next_number(tx: &mut WriteTransaction) -> Result<u32> {
         reason: "it is not a number, or has reached its end",
     })?;
     facts.put(COUNTER_KEY, next.to_le_bytes())?;
+    refuse_taken(tx, &documents_tree(next), "the counter of collections")?;
     Ok(next)
+}
+
+#[cfg(test)]
+#[cfg(not(shuttle))]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::collection::schema::{Index, Schema};
+    use crate::db::Aurora;
+
+    /// A file can say anything of the numbers that were given.
+    #[test]
+    fn a_number_that_is_taken_is_not_given_again() {
+        let db = Aurora::in_memory().unwrap();
+        db.new_collection("c", Schema::schemaless()).unwrap();
+        db.insert_into("c", [("v", 1)]).unwrap();
+        db.create_index("c", Index::on(["v"])).wait().unwrap();
+        let put =
+            |key: &str, content: &[u8]| db.write(|tx| tx.put_blob_from(key, content).map(drop));
+        put("b", b"content").unwrap();
+        db.write(|tx| {
+            let mut facts = tx.system_tree(FACTS_TREE)?;
+            facts.put(COUNTER_KEY, 0u32.to_le_bytes())?;
+            facts.put("blob", 0u64.to_le_bytes())?;
+            let meta = load(tx, "c")?;
+            let lower = Meta::assemble(
+                meta.name.clone(),
+                meta.number,
+                meta.version + 1,
+                meta.schema.clone(),
+                meta.known_names.clone(),
+                1,
+                meta.numbered_indexes(),
+            );
+            store(tx, &lower)
+        })
+        .unwrap();
+        let corrupt = |refused: Result<()>| refused.is_err_and(|error| error.is_corruption());
+        assert!(corrupt(db.new_collection("d", Schema::schemaless())));
+        assert!(corrupt(db.create_index("c", Index::on(["w"])).wait()));
+        assert!(corrupt(put("d", b"other")));
+        assert_eq!(db.collection("c").unwrap().len().unwrap(), 1);
+        let mut content = Vec::new();
+        db.get_blob("b")
+            .unwrap()
+            .unwrap()
+            .read_to_end(&mut content)
+            .unwrap();
+        assert_eq!(content, b"content");
+    }
 }

@@ -129,23 +129,38 @@ pub(crate) fn unique_values(
             return Ok(Vec::new());
         }
     }
-    let mut all = values_of(meta, index, document)?;
-    if all.len() > 1 {
-        all.remove(0); // an array is compared element by element
+    let [path] = index.paths.as_slice() else {
+        return values_of(meta, index, document);
+    };
+    let mut all = Vec::new();
+    let whole = path.find(document).map_err(fault)?;
+    if !matches!(whole, Raw::Array(_)) {
+        add_unique(whole, &mut all).map_err(fault)?;
     }
-    if index.has_elements() {
-        // An element here may be a whole value there, and the other way round.
-        let mirrored = all.iter().map(|values| {
-            let mut other = values.clone();
-            if let Some(part) = other.first_mut() {
-                *part = if *part == WHOLE { ELEMENT } else { WHOLE };
-            }
-            other
-        });
-        let mirrored: Vec<_> = mirrored.collect();
-        all.extend(mirrored);
+    let mut elements = whole.elements().map_err(fault)?;
+    while let Some(element) = elements.next().map_err(fault)? {
+        add_unique(element, &mut all).map_err(fault)?;
     }
+    all.sort_unstable();
+    all.dedup();
     Ok(all)
+}
+
+/// A value is neither the whole of another document's field nor an element of an array there. (An array is never
+/// compared as a whole: its entry there stands for its elements.)
+fn add_unique(raw: Raw<'_>, all: &mut Vec<Vec<u8>>) -> Result<(), crate::value::Fault> {
+    let parts: &[u8] = match raw {
+        Raw::Null => &[],
+        Raw::Array(_) => &[ELEMENT],
+        _ => &[WHOLE, ELEMENT],
+    };
+    for part in parts {
+        let mut values = vec![*part];
+        encode_raw(raw, &mut values)?;
+        cut(&mut values);
+        all.push(values);
+    }
+    Ok(())
 }
 
 /// The values of the index's fields, as an error shows them.
@@ -172,7 +187,8 @@ pub(crate) fn agree(index: &IndexMeta, a: &[u8], b: &[u8]) -> bool {
         }
     };
     let of_b = values(b);
-    values(a).iter().any(|value| of_b.contains(value))
+    let mut counted = values(a).into_iter().filter(|value| !value.is_null());
+    counted.any(|value| of_b.contains(&value))
 }
 
 #[cfg(test)]

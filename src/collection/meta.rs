@@ -52,6 +52,16 @@ impl IndexMeta {
     }
 }
 
+/// Name of the tree with the documents of a collection.
+pub(super) fn documents_tree(collection: u32) -> String {
+    format!("aurora/documents/{collection}")
+}
+
+/// Name of the tree with the entries of an index.
+pub(super) fn index_tree(collection: u32, index: u32) -> String {
+    format!("aurora/index/{collection}/{index}")
+}
+
 /// Name of the tree that maps names of collections to their records.
 pub(crate) const CATALOG_TREE: &str = "aurora/collections";
 
@@ -78,7 +88,7 @@ impl Meta {
         let names = Arc::new(FieldNames::new(known_names.iter().cloned()));
         let indexes = indexes.into_iter().map(|numbered| IndexMeta {
             name: numbered.index.name(),
-            tree: format!("aurora/index/{number}/{}", numbered.number),
+            tree: index_tree(number, numbered.number),
             paths: { numbered.index.paths.iter() }
                 .map(|path| Path::new(path, &names))
                 .collect(),
@@ -95,7 +105,7 @@ impl Meta {
             known_names,
             next_index,
             indexes,
-            documents_tree: format!("aurora/documents/{number}"),
+            documents_tree: documents_tree(number),
             expires: expires.map(|e| (Path::new(&e.path, &names), e.after_ms)),
             id_path: Path::new("id", &names),
             names,

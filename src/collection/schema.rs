@@ -44,8 +44,8 @@ impl Field {
         self
     }
 
-    /// No two documents have the same value in it. Null and missing values do not count. Makes an
-    /// index.
+    /// No two documents have the same value in it. Null and missing values do not count. Of an array each element
+    /// counts by itself: none of them is a value, or an element, in another document. Makes an index.
     pub fn unique(mut self) -> Self {
         self.unique = true;
         self
@@ -57,7 +57,8 @@ impl Field {
         self
     }
 
-    /// What a document gets that does not have the field.
+    /// What a document gets that does not have the field. Under a path (`a.b`) also where `a` is null or missing, which
+    /// becomes an object; not where `a` is something else.
     pub fn default(mut self, value: impl Into<Value>) -> Self {
         self.default = Some(value.into());
         self
@@ -95,7 +96,8 @@ impl Index {
     }
 
     /// No two documents have the same values in these fields. Documents in which one of them is
-    /// null or missing do not count.
+    /// null or missing do not count. With one field, each element of an array counts by itself, as with
+    /// [`Field::unique`]; with several, arrays are compared as a whole.
     pub fn unique(mut self) -> Self {
         self.unique = true;
         self
@@ -206,7 +208,8 @@ impl Schema {
         self
     }
 
-    /// A document is gone this long after the date in the field. One without a date there stays.
+    /// A document is gone this long after the date in the field. One without a date there stays; a date before 1970
+    /// counts as the first moment of 1970.
     pub fn expires_after(mut self, path: impl Into<String>, after: Duration) -> Self {
         self.expires = Some(Expires {
             path: path.into(),
@@ -261,6 +264,10 @@ impl Schema {
             let name = index.name();
             if index.paths.is_empty() || index.paths.len() > MAX_INDEX_FIELDS {
                 return Some(format!("the index {name:?} needs 1 to 8 fields"));
+            }
+            let mut paths = index.paths.iter().enumerate();
+            if paths.any(|(i, path)| index.paths.iter().take(i).any(|earlier| earlier == path)) {
+                return Some(format!("the index {name:?} has a field twice"));
             }
             if indexes.iter().take(i).any(|other| other.name() == name) {
                 return Some(format!("there are two indexes named {name:?}"));

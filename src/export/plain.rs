@@ -75,7 +75,10 @@ impl Plain {
             if path == "id" {
                 picked.insert("id", Value::Null);
             } else if let Some(value) = self.fields.get_path(path) {
-                picked.set_path(path, value.clone());
+                match self.fields.get(path) {
+                    Some(_) => drop(picked.insert(path.as_str(), value.clone())),
+                    None => drop(picked.set_path(path, value.clone())),
+                }
             }
         }
         for (name, value) in picked.iter_mut() {

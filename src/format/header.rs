@@ -190,6 +190,10 @@ impl Header {
                 ));
             }
         }
+        header.check_rings().map_err(|(at, first)| {
+            let what = "a log ring lies over another, or over a page that the header names";
+            fault(what, at, 0, u64::from(first))
+        })?;
         // What is added to them never overflows then.
         let counts = [
             (16, header.checkpoint),
@@ -217,6 +221,25 @@ impl Header {
         }
         Ok(header)
     }
+
+    /// The rings are apart from each other and from the pages that the header names. Else: the field of the ring, and
+    /// where it begins.
+    fn check_rings(&self) -> Result<(), (u64, PageNumber)> {
+        let is_in = |ring: LogRegion, page: PageNumber| {
+            page >= ring.first && u64::from(page) < u64::from(ring.first) + u64::from(ring.pages)
+        };
+        for (at, ring, other) in [
+            (112, self.log, self.next_log),
+            (120, self.next_log, self.log),
+        ] {
+            let named = [self.catalog.root.page, self.space.page];
+            let is_over = other.pages > 0 && is_in(ring, other.first);
+            if is_over || named.iter().any(|page| is_in(ring, *page)) {
+                return Err((at, ring.first));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -232,7 +255,7 @@ mod tests {
             pages: 100,
             catalog: TreeRoot {
                 root: PageRef {
-                    page: 9,
+                    page: 16,
                     checksum: 10,
                 },
                 count: 11,
@@ -252,6 +275,31 @@ mod tests {
             log_start_crc: 77,
             ..Header::default()
         }
+    }
+
+    #[test]
+    fn rings_that_lie_over_something_are_refused() {
+        let changes: [fn(&mut Header); 5] = [
+            |header| header.catalog.root.page = 9,
+            |header| header.space.page = 20,
+            |header| header.next_log.first = 9,
+            |header| header.next_log = LogRegion { first: 2, pages: 4 },
+            |header| {
+                header.log = LogRegion {
+                    first: 50,
+                    pages: 4,
+                }
+            },
+        ];
+        for (i, change) in changes.iter().enumerate() {
+            let mut header = sample();
+            change(&mut header);
+            let decoded = Header::decode(&header.encode(), 0);
+            assert!(decoded.is_err_and(|error| error.is_corruption()), "{i}");
+        }
+        let mut header = sample();
+        (header.next_log.first, header.space.page) = (17, 90);
+        assert_eq!(Header::decode(&header.encode(), 0).unwrap(), header);
     }
 
     #[test]

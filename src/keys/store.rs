@@ -90,6 +90,8 @@ fn write(
     free: impl FnOnce(&mut WriteTransaction, &Record) -> Result<()>,
 ) -> Result<()> {
     check_fits(tx, key, record.payload.len())?;
+    // Before, so that what is stored now is not swept before those who refer to it are done.
+    tx.together(expiry::relieve)?;
     let old = outgoing(tx, key)?;
     tx.touch(hot::KEYS, key);
     tx.system_tree(KEYS)?.put(key, record.encode())?;
@@ -103,10 +105,10 @@ fn write(
                 expiry::add(tx, expiry_ms, OF_KEY, key)?;
             }
         }
-        if let Some(old) = &old {
-            free(tx, old)?;
+        match &old {
+            Some(old) => free(tx, old),
+            None => Ok(()),
         }
-        expiry::relieve(tx)
     })
 }
 

@@ -345,7 +345,12 @@ impl Pager {
 
     fn read_node(&self, target: &PageRef, entry: &Entry, birth: Version) -> Result<Unique> {
         let frame = self.read_verified(target, entry, birth)?;
-        node::validate(&frame, target.page).map_err(|fault| self.corrupt(target.page, fault))?;
+        let newest = match entry.checksum() {
+            None => self.newest_birth.load(Ordering::Relaxed),
+            Some(_) => Version::MAX, // this process wrote it
+        };
+        node::validate_born(&frame, target.page, newest)
+            .map_err(|fault| self.corrupt(target.page, fault))?;
         self.cache.count_miss();
         Ok(frame)
     }

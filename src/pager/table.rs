@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! 1. Entries never move, so a reader needs no lock: the table grows by whole buckets, each twice
+//! 1. Entries never move, so a reader needs no lock: the table grows by whole buckets, the first ones each twice
 //!    as large as the one before.
 //! 2. A known checksum is that of the bytes last written to the page's place. It goes before the
 //!    one in the parent's reference, which may be older: a parent in memory is not changed when
@@ -160,7 +160,11 @@ impl Entry {
 }
 
 const FIRST_BUCKET_LOG2: u32 = 6;
-const BUCKETS: usize = 33 - FIRST_BUCKET_LOG2 as usize;
+/// From there on buckets are of one size, 64 MiB: one twice as long as all before would be 32 GiB at last, which not every
+/// system gives, used or not.
+const LAST_BUCKET_LOG2: u32 = 22;
+const GROWING: usize = (LAST_BUCKET_LOG2 - FIRST_BUCKET_LOG2) as usize;
+const BUCKETS: usize = GROWING + (1 << (32 - LAST_BUCKET_LOG2));
 
 /// All entries, in buckets of 64, 64, 128, 256, ... of them.
 #[derive(Debug)]
@@ -193,10 +197,15 @@ impl PageTable {
 }
 
 /// Bucket, index in it, and its length. Bucket 0 holds pages 0 to 63, bucket k those from
-/// 2^(k+5) to 2^(k+6) - 1, so the index is always inside.
+/// 2^(k+5) to 2^(k+6) - 1, up to page 2^22; from there each holds 2^22. So the index is always inside.
 #[inline]
 fn place(page: PageNumber) -> (usize, usize, usize) {
     let log2 = (page | 1).ilog2();
+    if log2 >= LAST_BUCKET_LOG2 {
+        let length = 1usize << LAST_BUCKET_LOG2;
+        let bucket = GROWING + (page >> LAST_BUCKET_LOG2) as usize;
+        return (bucket, page as usize & (length - 1), length);
+    }
     if log2 < FIRST_BUCKET_LOG2 {
         return (0, page as usize, 1 << FIRST_BUCKET_LOG2);
     }
@@ -222,7 +231,15 @@ mod tests {
                 (bucket, index + 1)
             };
         }
-        assert_eq!(place(PageNumber::MAX).0, BUCKETS - 1);
+        for page in [1 << 22, 3 << 22, 1 << 31] {
+            let (bucket, index, length) = place(page - 1);
+            assert_eq!(index, length - 1);
+            assert_eq!(place(page), (bucket + 1, 0, 1 << 22));
+        }
+        assert_eq!(
+            place(PageNumber::MAX),
+            (BUCKETS - 1, (1 << 22) - 1, 1 << 22)
+        );
     }
 
     #[test]

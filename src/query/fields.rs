@@ -82,6 +82,15 @@ impl RowReader {
         found
     }
 
+    /// Whether what is found there is a field of that very name, with dots in it.
+    pub(crate) fn has_name(&self, document: &[u8], field: &str) -> Result<bool, Fault> {
+        if !field.contains('.') {
+            return Ok(true);
+        }
+        let found = Path::of_name(field, &self.names).find(document)?;
+        Ok(!matches!(found, Raw::Missing))
+    }
+
     fn is_match(&self, pattern: &str, text: &str) -> Result<bool, Fault> {
         // Used where it is kept: a copy of it would begin without what it has learnt.
         let answer = |regex: &Option<Regex>| regex.as_ref().map(|regex| regex.is_match(text));

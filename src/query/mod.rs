@@ -170,13 +170,14 @@ impl<'q> Query<'q> {
         self
     }
 
-    /// At most so many rows.
+    /// At most so many rows. A [`page`](Self::page) has its own limit.
     pub fn limit(mut self, rows: u64) -> Self {
         self.spec.limit = Some(rows);
         self
     }
 
-    /// Leaves out so many rows at the start. Costs O(log n) where an index gives the order and the
+    /// Leaves out so many rows at the start, which is behind the cursor if there is one: a query for the next page leaves
+    /// it out. Costs O(log n) where an index gives the order and the
     /// filter; else they are found and dropped. [`after`](Self::after) does better.
     pub fn offset(mut self, rows: u64) -> Self {
         self.spec.offset = rows;
@@ -189,7 +190,9 @@ impl<'q> Query<'q> {
         self
     }
 
-    /// Only these fields of each document.
+    /// Only these fields of each document: names, or paths of names with dots between, under objects of their own. The id of
+    /// a document is no field unless the schema declares one or the document was stored with one; every row has it
+    /// beside its fields ([`Document::id`](crate::Document::id)).
     pub fn select<P: Into<String>>(mut self, fields: impl IntoIterator<Item = P>) -> Self {
         self.select = Some(fields.into_iter().map(Into::into).collect());
         self
@@ -566,8 +569,13 @@ impl Decoder<'_> {
         };
         let mut fields = Object::new();
         for path in select {
-            if let Some(value) = self.value(bytes, path)? {
-                fields.set_path(path, value);
+            let Some(value) = self.value(bytes, path)? else {
+                continue;
+            };
+            let has_name = self.fields.has_name(bytes, path);
+            match has_name.map_err(|fault| unreadable(self.meta, fault.0))? {
+                true => drop(fields.insert(path.as_str(), value)),
+                false => drop(fields.set_path(path, value)),
             }
         }
         Ok(Document::new(documents::id_of(self.meta, id)?, fields))

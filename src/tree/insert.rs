@@ -117,7 +117,7 @@ fn store<P: WritePages>(
 }
 
 /// Room for the pages of one way down. No tree gets so deep: a branch has three children at least.
-const MAX_STEPS: usize = 40;
+pub(super) const MAX_STEPS: usize = 40;
 
 /// Stores an entry behind all others, if it belongs there and the last leaf has room: straight down
 /// the right side, without a search in each branch. If not, it says so, and the tree holds what it

@@ -61,6 +61,10 @@ use crate::format::node::{self, Node, ValueAt};
 use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot, page};
 use pages::ReadPages;
 
+/// No tree is higher: a file has no more than 2^32 pages, and a branch that lost all children but one is merged or
+/// lowered.
+pub(crate) const MAX_LEVEL: u8 = insert::MAX_STEPS as u8;
+
 /// An entry that was found: the leaf is kept in place for as long as this lives.
 pub(crate) struct Found<B> {
     pub leaf: B,

@@ -34,7 +34,7 @@ use super::reclaim::Reclaimer;
 use super::replay;
 use super::ring::FIRST_RING_BYTES;
 use super::state::{State, TreeId, Trees, catalog};
-use crate::format::header::{Header, LogRegion, SLOT_BYTES};
+use crate::format::header::{Header, LogRegion, MAX_COUNT, SLOT_BYTES};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::format::record::Operation;
 use crate::format::{Fault, TreeRoot, Version, page};
@@ -370,6 +370,7 @@ fn open(
     )?);
     let scanned = scan(&pager, &header)?;
     if !read_only {
+        refuse_high_counts(&pager, &header, &scanned)?;
         renew(&pager, slot, &scanned)?;
     }
     // Before anything is read through a map: no file is cut under one.
@@ -399,6 +400,24 @@ fn open(
         "opened a database"
     );
     Ok(engine)
+}
+
+/// What a session adds to them must not bring them where they cannot be read any more.
+fn refuse_high_counts(pager: &Pager, header: &Header, scanned: &Scan) -> Result<()> {
+    let last = scanned.commits.last().map_or(0, |commit| commit.version);
+    let counts = [
+        header.checkpoint,
+        header.version,
+        scanned.end.lsn,
+        last,
+        scanned.newest_dropped,
+    ];
+    let highest = counts.into_iter().max().unwrap_or(0);
+    if highest <= MAX_COUNT / 2 {
+        return Ok(());
+    }
+    let what = "a count is near its end: the file can be opened to read only";
+    Err(pager.corrupt(0, Fault::new(what, 0, MAX_COUNT / 2, highest)))
 }
 
 /// Invariants 1 and 2.
@@ -461,6 +480,10 @@ fn read_catalog(
         if u64::from(id) >= limit || !known.insert(id) {
             let what = "the number of a tree in the catalog is too high, or that of another";
             return Err(corrupt(what, limit, u64::from(id)));
+        }
+        if (root.is_empty() && root != TreeRoot::default()) || root.level > tree::MAX_LEVEL {
+            let what = "the root of a tree in the catalog cannot be one";
+            return Err(corrupt(what, 0, u64::from(root.level)));
         }
         // Walks are bounded by it, and each entry takes some bytes.
         if root.count > file_bytes {
@@ -533,11 +556,13 @@ mod tests {
             let found = reason(open_with(&image, |header| header.catalog.count = wrong));
             assert!(found.contains("another number of entries"), "{found}");
         }
+        let near = open_with(&image, |header| header.checkpoint = MAX_COUNT - 5);
+        assert!(reason(near).contains("opened to read only"));
         let found = reason(open_with(&image, |header| header.version = 5));
         assert!(found.contains("younger than the checkpoint"), "{found}");
     }
 
-    /// The image with another count of the first tree in its catalog; all checksums are right.
+    /// The image with another count of the second tree in its catalog; all checksums are right.
     fn open_with_count(image: &[u8], count: u64) -> Result<Aurora> {
         let mut image = image.to_vec();
         let mut catalog = crate::format::PageRef::default();
@@ -545,7 +570,7 @@ mod tests {
         let at = catalog.page as usize * 4096;
         let bytes = &mut image[at..at + 4096];
         let crate::format::node::ValueAt::Inline(value) =
-            crate::format::node::Node::new(bytes).value(0)
+            crate::format::node::Node::new(bytes).value(1)
         else {
             panic!("the catalog has a long value");
         };

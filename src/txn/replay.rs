@@ -109,6 +109,7 @@ fn reserve_runs(engine: &Engine, scanned: &Scan, pages: &mut TxnPages) -> Result
     // do harm, would take for ever.
     let file_pages = u64::from(engine.pager.file_pages());
     let mut room = file_pages.saturating_mul(4);
+    let last = scanned.commits.last().map_or(0, |commit| commit.version);
     for_each_operation(&engine.pager, scanned, |operation| {
         if let Operation::PutRun { run, .. } = operation {
             let count = run.pages(engine.pager.page_size());
@@ -119,6 +120,12 @@ fn reserve_runs(engine: &Engine, scanned: &Scan, pages: &mut TxnPages) -> Result
             })?;
             // Reserving a run outside of the file would take memory for all pages up to it.
             engine.pager.check_place(run.first, u64::from(count))?;
+            if run.birth > last {
+                let what = "a long value in the log is younger than the commit that names it";
+                return Err(engine
+                    .pager
+                    .corrupt(run.first, Fault::new(what, 0, last, run.birth)));
+            }
             engine
                 .space
                 .lock()

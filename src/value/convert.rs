@@ -4,6 +4,7 @@ use ciborium::Value as Cbor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::deserialize::{BytesAs, OfObject};
 use super::{MAX_DEPTH, Object, Timestamp, Uuid, Value};
 use crate::{Error, Result};
 
@@ -21,23 +22,14 @@ pub(crate) fn from_serde<T: Serialize + ?Sized>(value: &T) -> Result<Object> {
 
 /// A value of the program's own type from a document's fields.
 pub(crate) fn to_serde<T: DeserializeOwned>(fields: &Object) -> Result<T> {
-    let as_bytes = object_to_cbor(fields, BytesAs::Bytes).deserialized();
-    as_bytes
-        .or_else(|error| {
-            // `serde` reads a `Vec<u8>` as a list.
-            let as_lists = object_to_cbor(fields, BytesAs::List).deserialized();
-            as_lists.map_err(|_| error)
-        })
+    let read = |bytes_as| T::deserialize(OfObject { fields, bytes_as });
+    read(BytesAs::Bytes)
+        // `serde` reads a `Vec<u8>` as a list, and does not say so where it is in what is flattened.
+        .or_else(|error| read(BytesAs::List).map_err(|_| error))
         .map_err(|error| Error::Conversion {
             what: "a document to the type that was asked for",
             reason: error.to_string(),
         })
-}
-
-#[derive(Clone, Copy)]
-enum BytesAs {
-    Bytes,
-    List,
 }
 
 fn refused(reason: &dyn std::fmt::Display) -> Error {
@@ -65,6 +57,8 @@ fn from_cbor(value: Cbor, levels: usize) -> Result<Value> {
         Cbor::Float(value) => Value::Float(value),
         Cbor::Text(value) => Value::String(value),
         Cbor::Bytes(value) => Value::Bytes(value),
+        // Numbers of 128 bits that do not fit into 64 are bytes with a tag.
+        Cbor::Tag(2 | 3, _) => return Err(refused(&"a number does not fit into 64 bits")),
         Cbor::Tag(_, value) => from_cbor(*value, deeper()?)?,
         Cbor::Array(values) => {
             let deeper = deeper()?;
@@ -86,37 +80,6 @@ fn from_cbor(value: Cbor, levels: usize) -> Result<Value> {
         }
         _ => return Err(refused(&"it holds a value of an unknown kind")),
     })
-}
-
-fn to_cbor(value: &Value, bytes_as: BytesAs) -> Cbor {
-    match value {
-        Value::Null => Cbor::Null,
-        Value::Bool(value) => Cbor::Bool(*value),
-        Value::Int(value) => Cbor::Integer((*value).into()),
-        Value::Float(value) => Cbor::Float(*value),
-        Value::String(value) => Cbor::Text(value.clone()),
-        Value::Bytes(value) => match bytes_as {
-            BytesAs::Bytes => Cbor::Bytes(value.clone()),
-            BytesAs::List => Cbor::Array(value.iter().map(|byte| (*byte).into()).collect()),
-        },
-        // As `uuid` and the crates for time write themselves in formats like this one.
-        Value::Uuid(value) => Cbor::Bytes(value.as_bytes().to_vec()),
-        Value::DateTime(value) => Cbor::Text(value.to_string()),
-        Value::Array(values) => {
-            let values = values.iter().map(|value| to_cbor(value, bytes_as));
-            Cbor::Array(values.collect())
-        }
-        Value::Object(object) => object_to_cbor(object, bytes_as),
-    }
-}
-
-fn object_to_cbor(object: &Object, bytes_as: BytesAs) -> Cbor {
-    let fields = object.iter();
-    Cbor::Map(
-        fields
-            .map(|(name, value)| (Cbor::Text(name.to_string()), to_cbor(value, bytes_as)))
-            .collect(),
-    )
 }
 
 impl Value {
@@ -230,6 +193,120 @@ mod tests {
         assert_eq!(Value::from("x").fitted(FieldType::Uuid), Value::from("x"));
         let large = Value::Int(i64::MAX);
         assert_eq!(large.clone().fitted(FieldType::Float).type_name(), "Int");
+    }
+
+    /// UUIDs and bytes side by side, declared or not, names that are numbers, and all that enums can be.
+    #[test]
+    fn what_goes_in_comes_out_of_any_shape() {
+        use std::collections::BTreeMap;
+
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        enum Shape {
+            Nothing,
+            Circle(f64),
+            Line(i8, i8),
+            Box { width: u64, of: Uuid },
+        }
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Newtype(Vec<u8>);
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Flat {
+            owner: Uuid,
+            #[serde(flatten)]
+            rest: BTreeMap<String, i64>,
+        }
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Number(i64),
+            Text(String),
+        }
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct All {
+            owner: Uuid,
+            data: Vec<u8>,
+            newtype: Newtype,
+            fixed: [u8; 3],
+            by_number: BTreeMap<i32, String>,
+            by_large: BTreeMap<u64, Option<bool>>,
+            shapes: Vec<Shape>,
+            either: Vec<Either>,
+            flat: Flat,
+            letter: char,
+            small: i128,
+            unit: (),
+            pair: (Timestamp, Option<Uuid>),
+            optional: Option<Vec<u8>>,
+        }
+        let all = All {
+            owner: Uuid::from_u128(0x4142_4344),
+            data: vec![1, 255],
+            newtype: Newtype(vec![0; 16]),
+            fixed: [1, 2, 3],
+            by_number: BTreeMap::from([(-7, "a".into()), (7, "b".into())]),
+            by_large: BTreeMap::from([(u64::MAX, Some(true)), (0, None)]),
+            shapes: vec![
+                Shape::Nothing,
+                Shape::Circle(1.0),
+                Shape::Line(-1, 1),
+                Shape::Box {
+                    width: 7,
+                    of: Uuid::from_u128(1),
+                },
+            ],
+            either: vec![Either::Number(1), Either::Text("one".into())],
+            flat: Flat {
+                owner: Uuid::from_u128(2),
+                rest: BTreeMap::from([("a".to_string(), 1), ("b".to_string(), 2)]),
+            },
+            letter: 'ä',
+            small: -5,
+            unit: (),
+            pair: (Timestamp::from_second(5).unwrap(), Some(Uuid::from_u128(3))),
+            optional: Some(vec![9]),
+        };
+        let mut fields = from_serde(&all).unwrap();
+        assert_eq!(to_serde::<All>(&fields).unwrap(), all);
+        // As a schema that declares some of them stores them.
+        for (name, to) in [
+            ("owner", FieldType::Uuid),
+            ("data", FieldType::Bytes),
+            ("newtype", FieldType::Bytes),
+            ("fixed", FieldType::Bytes),
+            ("optional", FieldType::Bytes),
+        ] {
+            let fitted = fields.get(name).unwrap().clone().fitted(to);
+            assert_eq!(fitted.type_name(), to.name());
+            fields.insert(name, fitted);
+        }
+        assert_eq!(to_serde::<All>(&fields).unwrap(), all);
+
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Shown {
+            owner: String,
+        }
+        let shown = to_serde::<Shown>(&fields).unwrap();
+        assert_eq!(shown.owner, all.owner.to_string());
+        let bytes = Object::from([("owner", b"text".to_vec())]);
+        assert!(to_serde::<Shown>(&bytes).is_err());
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_are_refused() {
+        for large in [
+            i128::MAX,
+            i128::MIN,
+            i128::from(u64::MAX),
+            i128::from(u64::MAX) + 1,
+        ] {
+            let refused = from_serde(&std::collections::BTreeMap::from([("n", large)]));
+            assert!(refused.is_err_and(|error| error.is_misuse()), "{large}");
+        }
+        let fits = from_serde(&std::collections::BTreeMap::from([(
+            "n",
+            i128::from(i64::MIN),
+        )]));
+        assert_eq!(fits.unwrap().get("n"), Some(&Value::Int(i64::MIN)));
     }
 
     #[test]

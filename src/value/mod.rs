@@ -8,6 +8,7 @@
 
 mod cbor;
 mod convert;
+mod deserialize;
 mod document;
 mod object;
 mod order;

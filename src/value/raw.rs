@@ -451,6 +451,11 @@ impl Path {
         Path::with_depth(path, names, MAX_DEPTH)
     }
 
+    /// A field of that very name, whatever dots are in it.
+    pub(crate) fn of_name(name: &str, names: &FieldNames) -> Self {
+        Path::with_depth(name, names, 0)
+    }
+
     /// No document is deeper than that, whatever the path says.
     fn with_depth(path: &str, names: &FieldNames, depth: usize) -> Self {
         let key = |name: &str| Key {

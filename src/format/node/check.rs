@@ -5,7 +5,7 @@ use crate::format::page::{
     self, BRANCH, CELLS_START, COUNT, GARBAGE, HEADER_BYTES, KIND, LEAF, LENGTHS, LEVEL, PREFIX,
     SUFFIX, UNIFORM_LEAF,
 };
-use crate::format::{Fault, PageNumber, get_u16, get_u32};
+use crate::format::{Fault, PageNumber, RunRef, Version, get_u16, get_u32};
 
 use super::lengths::{Lengths, stride};
 use super::slot::Slot;
@@ -67,6 +67,11 @@ impl Node<'_> {
 /// and that the cells fit the page together. `page` is the number that the page was found under. The order of the keys is
 /// not checked here.
 pub(crate) fn validate(bytes: &[u8], page: PageNumber) -> Result<(), Fault> {
+    validate_born(bytes, page, Version::MAX)
+}
+
+/// The same, and no long value is younger than `newest`.
+pub(crate) fn validate_born(bytes: &[u8], page: PageNumber, newest: Version) -> Result<(), Fault> {
     let count = validate_header(bytes)?;
     let node = Node::new(bytes);
     if node.count() != count {
@@ -117,15 +122,8 @@ pub(crate) fn validate(bytes: &[u8], page: PageNumber) -> Result<(), Fault> {
         }
         if is_branch {
             validate_child(&node, i, &slot, page)?;
-        } else if let Some(run) = node.run(i)
-            && run.first < FIRST_PAGE
-        {
-            return Err(Fault::new(
-                "a run lies in the header",
-                slot.offset,
-                u64::from(FIRST_PAGE),
-                u64::from(run.first),
-            ));
+        } else if let Some(run) = node.run(i) {
+            validate_run(&slot, &run, newest)?;
         }
     }
     // Else they would not fit when the page is laid out anew.
@@ -133,6 +131,22 @@ pub(crate) fn validate(bytes: &[u8], page: PageNumber) -> Result<(), Fault> {
     if all_cells > room {
         let what = "the cells overlap";
         return Err(Fault::new(what, CELLS_START, room as u64, all_cells as u64));
+    }
+    Ok(())
+}
+
+fn validate_run(slot: &Slot, run: &RunRef, newest: Version) -> Result<(), Fault> {
+    if run.first < FIRST_PAGE {
+        return Err(Fault::new(
+            "a run lies in the header",
+            slot.offset,
+            u64::from(FIRST_PAGE),
+            u64::from(run.first),
+        ));
+    }
+    if run.birth > newest {
+        let what = "a long value is younger than the checkpoint that leads to it";
+        return Err(Fault::new(what, slot.offset, newest, run.birth));
     }
     Ok(())
 }

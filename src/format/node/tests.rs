@@ -651,3 +651,19 @@ fn cells_that_overlap_are_refused() {
         "the cells overlap"
     );
 }
+
+#[test]
+fn no_long_value_is_younger_than_who_leads_to_it() {
+    let mut bytes = vec![0; 4096];
+    page::init(&mut bytes, 7, 1, LEAF, 0);
+    let run = RunRef {
+        first: 9,
+        length_bytes: 5000,
+        checksum: 1,
+        birth: 12,
+    };
+    assert!(insert(&mut bytes, 0, b"key", &Payload::Run(run)));
+    validate_born(&bytes, 7, 12).unwrap();
+    let fault = validate_born(&bytes, 7, 11).unwrap_err();
+    assert!(fault.what.contains("younger"), "{fault:?}");
+}

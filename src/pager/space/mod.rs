@@ -257,6 +257,16 @@ impl Space {
         Ok(())
     }
 
+    /// Whether all of a chunk is free, and was when the file was opened: there is no need to look at its pages.
+    fn is_void(&self, index: usize) -> bool {
+        let is_loaded = self
+            .chunks
+            .get(index)
+            .is_none_or(|chunk| chunk.used.is_some());
+        let entry = self.tree.levels.first().and_then(|level| level.get(index));
+        !is_loaded && entry.is_some_and(|entry| entry.used == 0)
+    }
+
     fn is_busy(&self, page: PageNumber) -> bool {
         let (chunk, word, bit) = self.place(page);
         self.chunks
@@ -430,9 +440,12 @@ impl Space {
         }
         for page in first..end {
             self.load(pager, (page / self.bits) as usize)?;
-            if self.set_busy(page) {
-                self.free -= 1;
+            // Nothing that the log names is used again before the next checkpoint.
+            if !self.set_busy(page) {
+                let what = "the log refers to a run whose pages are in use";
+                return Err(pager.corrupt(first, Fault::new(what, 0, 0, u64::from(page))));
             }
+            self.free -= 1;
         }
         Ok(())
     }
@@ -467,7 +480,14 @@ impl Space {
     fn trim(&mut self, pager: &Pager) -> Result<()> {
         while self.end > 2 {
             let last = self.end - 1;
-            self.load(pager, (last / self.bits) as usize)?;
+            let index = last / self.bits;
+            if self.is_void(index as usize) {
+                let start = (index * self.bits).max(2);
+                self.free -= self.end - start;
+                self.end = start;
+                continue;
+            }
+            self.load(pager, index as usize)?;
             if self.is_busy(last) {
                 break;
             }
@@ -510,17 +530,30 @@ impl Space {
         pager: &Pager,
         mut visit: impl FnMut(PageNumber, bool, bool),
     ) -> Result<()> {
-        for page in 0..self.end {
-            let (index, word, bit) = self.place(page);
-            self.load(pager, index)?;
-            let Some(chunk) = self.chunks.get(index) else {
+        for index in 0..self.end.div_ceil(self.bits) {
+            if self.is_void(index as usize) {
+                continue;
+            }
+            self.load(pager, index as usize)?;
+            let Some(chunk) = self.chunks.get(index as usize) else {
                 continue;
             };
-            let is_set = |word: Option<u64>| word.is_some_and(|word| word & bit != 0);
-            let used = is_set(chunk.used.as_ref().and_then(|used| used.get(word).copied()));
-            let busy = is_set(chunk.busy.word(word));
-            if used || busy {
-                visit(page, used, busy);
+            for word in 0..self.bits / 64 {
+                let used = chunk.used.as_ref();
+                let used = used.and_then(|used| used.get(word as usize).copied());
+                let (used, busy) = (
+                    used.unwrap_or(0),
+                    chunk.busy.word(word as usize).unwrap_or(0),
+                );
+                let mut left = used | busy;
+                while left != 0 {
+                    let bit = left & left.wrapping_neg();
+                    left ^= bit;
+                    let page = index * self.bits + word * 64 + bit.trailing_zeros();
+                    if page < self.end {
+                        visit(page, used & bit != 0, busy & bit != 0);
+                    }
+                }
             }
         }
         Ok(())

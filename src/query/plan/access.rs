@@ -63,11 +63,15 @@ impl<M: Moment> Planner<'_, M> {
         let mut covered = 0;
         let mut points = Vec::new();
         let mut ranges = None;
-        for path in &index.index.paths {
+        let paths = &index.index.paths;
+        for (i, path) in paths.iter().enumerate() {
             let Some((set, answers)) = asked.sets.get(path.as_str()) else {
                 break;
             };
-            covered += answers;
+            // An index of an earlier state may have a path twice: it answers no more by that.
+            if !paths.iter().take(i).any(|earlier| earlier == path) {
+                covered += answers;
+            }
             if let Some(point) = &set.point {
                 prefix.extend_from_slice(point);
                 points.push(point.clone());

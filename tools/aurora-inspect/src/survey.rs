@@ -219,8 +219,16 @@ impl Survey {
     ) -> Result<Survey, Failure> {
         let header = *source.header()?;
         watcher.phase("pages", Some(u64::from(source.pages())));
+        let mut pages = Vec::new();
+        let length = source.file_pages() as usize;
+        pages.try_reserve_exact(length).map_err(|_| {
+            Failure(format!(
+                "there is no memory for what is known of {length} pages"
+            ))
+        })?;
+        pages.resize(length, PageInfo::default());
         let mut survey = Survey {
-            pages: vec![PageInfo::default(); source.file_pages() as usize],
+            pages,
             ..Survey::default()
         };
         survey.claim(source, 0, 2, Use::Header, 0, "header");
