@@ -337,7 +337,7 @@ impl Test {
             Test::StartsWith(prefix) => Ok(text(raw).is_some_and(|t| t.starts_with(prefix))),
             Test::EndsWith(suffix) => Ok(text(raw).is_some_and(|t| t.ends_with(suffix))),
             Test::Matches(pattern) => {
-                let regex = pattern.regex.as_ref().ok();
+                let regex = pattern.regex().as_ref().ok();
                 Ok(text(raw).is_some_and(|t| regex.is_some_and(|regex| regex.is_match(t))))
             }
             Test::Exists => Ok(!matches!(raw, Raw::Missing)),

@@ -1,6 +1,7 @@
 //! Conditions as values: what can be stored with an index, and what the planner reads.
 
 use std::ops::RangeInclusive;
+use std::sync::OnceLock;
 
 use regex::Regex;
 
@@ -29,15 +30,21 @@ pub(crate) enum Test {
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
     pub text: String,
-    pub regex: Result<Regex, String>,
+    /// Made when it is first needed: with the conditions of all its indexes a collection would take seconds to be looked up.
+    regex: OnceLock<Result<Regex, String>>,
 }
 
 impl Pattern {
     pub(crate) fn new(text: &str) -> Self {
         Pattern {
             text: text.to_string(),
-            regex: Regex::new(text).map_err(|error| error.to_string()),
+            regex: OnceLock::new(),
         }
+    }
+
+    pub(crate) fn regex(&self) -> &Result<Regex, String> {
+        let make = || Regex::new(&self.text).map_err(|error| error.to_string());
+        self.regex.get_or_init(make)
     }
 }
 
@@ -222,7 +229,7 @@ impl Node {
 
     fn fault(&self) -> Option<String> {
         match self {
-            Node::Test(_, Test::Matches(pattern)) => pattern.regex.as_ref().err().cloned(),
+            Node::Test(_, Test::Matches(pattern)) => pattern.regex().as_ref().err().cloned(),
             Node::Test(..) => None,
             Node::Not(node) => node.fault(),
             Node::And(nodes) | Node::Or(nodes) => nodes.iter().find_map(Node::fault),
@@ -359,6 +366,17 @@ mod tests {
             .or(Filter::starts_with("k", "l").and(Filter::ends_with("m", "n")));
         assert_eq!(Filter::from_value(&filter.to_value()), Some(filter));
         assert_eq!(Filter::from_value(&Value::Null), None);
+    }
+
+    #[test]
+    fn what_is_read_back_is_not_compiled_before_it_is_needed() {
+        let stored = Filter::matches("a", r"\w{100}").to_value();
+        let Some(Filter(Node::Test(_, Test::Matches(pattern)))) = Filter::from_value(&stored)
+        else {
+            panic!("another filter")
+        };
+        assert!(pattern.regex.get().is_none());
+        assert!(pattern.regex().is_ok() && pattern.regex.get().is_some());
     }
 
     #[test]

@@ -17,7 +17,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -100,6 +100,9 @@ pub(crate) struct Engine {
     pub checkpoint_version: AtomicU64,
     /// The ring should grow to this size: a record did not fit.
     pub wanted_ring_bytes: AtomicU64,
+    /// How often in a row there was no room for a longer ring, and how many checkpoints do not try again yet.
+    pub ring_refusals: AtomicU32,
+    pub ring_rests: AtomicU32,
     /// A record did not fit the ring: with the next such record it grows.
     pub was_record_too_large: AtomicBool,
     pub closed: AtomicBool,
@@ -126,6 +129,8 @@ impl Engine {
             turns: Arc::new(Turns::default()),
             checkpointing: Mutex::new(()),
             wanted_ring_bytes: AtomicU64::new(0),
+            ring_refusals: AtomicU32::new(0),
+            ring_rests: AtomicU32::new(0),
             was_record_too_large: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             desk: Mutex::new(Desk::default()),

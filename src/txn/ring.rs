@@ -38,6 +38,9 @@ const ZEROS_AT_ONCE_BYTES: usize = 16 << 10;
 /// very ring.
 const ZEROS_BEFORE_A_PAUSE_BYTES: usize = 256 << 10;
 
+/// Where there is no room for a longer ring, so many checkpoints do without one before the next try, at the most.
+const MOST_RESTS_LOG2: u32 = 6;
+
 /// The ring of a new file: an empty database stays below 64 KiB.
 pub(crate) const FIRST_RING_BYTES: u32 = 32 << 10;
 
@@ -55,6 +58,7 @@ impl Engine {
         let wanted = match job.purpose {
             Purpose::Compact(cutoff) => self.compact_ring_bytes(present, cutoff),
             Purpose::Close => None,
+            Purpose::Routine if self.rests() => None,
             Purpose::Routine => self.grown_ring_bytes(present, self.bulk_bytes(job)),
         };
         let Some(bytes) = wanted else { return Ok(None) };
@@ -87,14 +91,26 @@ impl Engine {
             return Err(error);
         }
         self.wanted_ring_bytes.store(0, Ordering::Relaxed);
+        self.ring_refusals.store(0, Ordering::Relaxed);
         Ok(Some(ring))
     }
 
-    /// Without a longer ring commits take longer, or are by a checkpoint.
+    /// Without a longer ring commits take longer, or are by a checkpoint. It is tried again, less and less often: each
+    /// time it fills the disk with zeros, for all who share it, before it gives way.
     fn without_ring(&self, bytes: u64) -> Option<LogRegion> {
         tracing::warn!(bytes, "no room for a longer log");
         self.wanted_ring_bytes.store(0, Ordering::Relaxed);
+        let refusals = self.ring_refusals.fetch_add(1, Ordering::Relaxed);
+        let rests = (1 << refusals.min(MOST_RESTS_LOG2)) - 1;
+        self.ring_rests.store(rests, Ordering::Relaxed);
         None
+    }
+
+    /// Whether this checkpoint does not ask for a longer ring.
+    fn rests(&self) -> bool {
+        let left = |rests: u32| rests.checked_sub(1);
+        let order = Ordering::Relaxed;
+        self.ring_rests.fetch_update(order, order, left).is_ok()
     }
 
     /// What a transaction wrote that commits with the checkpoint and leaves a log for what comes after it.
@@ -182,8 +198,7 @@ impl Engine {
 
     /// Goes on without the ring, which the space map of the checkpoint names already.
     pub(super) fn forget_ring(&self, job: &mut Job, ring: LogRegion) -> Result<()> {
-        let bytes = ring.length_bytes(self.pager.page_size());
-        tracing::warn!(bytes, "no room for a longer log");
+        let _ = self.without_ring(ring.length_bytes(self.pager.page_size()));
         {
             let mut space = self.space.lock();
             for page in ring.first..ring.first.saturating_add(ring.pages) {

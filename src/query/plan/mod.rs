@@ -97,7 +97,7 @@ pub(crate) fn plan(moment: &impl Moment, meta: &Meta, wanted: &Wanted<'_>) -> Re
 fn check_patterns(questions: &[Question]) -> Result<()> {
     for question in questions {
         if let Test::Matches(pattern) = &question.test
-            && let Err(reason) = &pattern.regex
+            && let Err(reason) = pattern.regex()
         {
             return Err(Error::BadQuery {
                 reason: format!("{:?} is not a regular expression: {reason}", pattern.text),
