@@ -176,7 +176,9 @@ impl<T> Answer<T> {
     fn give(&self, result: Result<T>) {
         let mut desk = self.0.lock();
         desk.result.get_or_insert(result);
-        if let Some(waker) = desk.waker.take() {
+        let waker = desk.waker.take();
+        drop(desk); // the task may run right here
+        if let Some(waker) = waker {
             waker.wake();
         }
     }
@@ -251,6 +253,49 @@ mod tests {
             Poll::Ready(result) => result,
             Poll::Pending => work.wait(),
         }
+    }
+
+    /// Some executors poll, or drop, a task where it is woken.
+    #[test]
+    fn a_task_that_runs_where_it_is_woken_does_not_wait_for_itself() {
+        use std::sync::mpsc::{Sender, channel};
+        use std::task::Wake;
+
+        struct Inline {
+            work: Mutex<Option<Work<'static, u8>>>,
+            done: Mutex<Sender<u8>>,
+        }
+        impl Inline {
+            fn poll(self: &Arc<Self>) {
+                let waker = Waker::from(self.clone());
+                let mut work = self.work.lock();
+                let Some(running) = work.as_mut() else { return };
+                if let Poll::Ready(done) = Pin::new(running).poll(&mut Context::from_waker(&waker))
+                {
+                    *work = None;
+                    self.done.lock().send(done.unwrap()).unwrap();
+                }
+            }
+        }
+        impl Wake for Inline {
+            fn wake(self: Arc<Self>) {
+                self.poll();
+            }
+        }
+        let (give, go) = channel();
+        let (done, result) = channel();
+        let work = Work::on_thread(move || {
+            go.recv().unwrap();
+            Ok(7)
+        });
+        let task = Arc::new(Inline {
+            work: Mutex::new(Some(work)),
+            done: Mutex::new(done),
+        });
+        task.poll();
+        give.send(()).unwrap();
+        let result = result.recv_timeout(std::time::Duration::from_secs(20));
+        assert_eq!(result, Ok(7));
     }
 
     #[test]

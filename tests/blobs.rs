@@ -106,6 +106,32 @@ fn a_blob_that_expires_at_once_leaves_nothing() {
     }
 }
 
+/// The number that it took is given again, for its transaction never was.
+#[test]
+fn an_upload_that_failed_takes_nothing_from_the_next_one() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    db.put("k", "v", None).unwrap();
+    disk.set_capacity(Some(db.stats().unwrap().file_bytes));
+    let (mut first, mut second) = (db.blob_writer("a"), db.blob_writer("b"));
+    let bytes = content(7, 3 * GROUP);
+    first.write_all(&bytes).unwrap_err();
+    disk.set_capacity(None);
+    let (early, late) = bytes.split_at(2 * GROUP + 1);
+    second.write_all(early).unwrap();
+    drop(first);
+    // Another upload removes what it takes for dead.
+    let mut third = db.blob_writer("c");
+    third.write_all(&bytes).unwrap();
+    second.write_all(late).unwrap();
+    second.finish().unwrap();
+    third.finish().unwrap();
+    for key in ["b", "c"] {
+        assert!(whole(db.get_blob(key).unwrap()) == bytes, "{key}");
+    }
+    db.check().unwrap();
+}
+
 #[test]
 fn a_place_that_no_blob_reaches_is_refused_and_nothing_else() {
     let db = Aurora::in_memory().unwrap();

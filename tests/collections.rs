@@ -664,6 +664,121 @@ fn an_index_stays_right_when_its_field_is_declared() {
     assert_eq!(count(uuid.to_string().into()), 0);
 }
 
+/// What could not be read back would take the collection with it.
+#[test]
+fn a_schema_that_is_nested_too_deep_to_be_stored_is_refused() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    db.insert_into("c", [("a", 1)]).unwrap();
+    let nested = |levels: i64| {
+        (0..levels).fold(Filter::eq("a", 0), |all, i| {
+            all.and(Filter::gt("b", i)).or(Filter::eq("c", i))
+        })
+    };
+    let index = |levels| Index::on(["x"]).only(nested(levels));
+    let refused = db.create_index("c", index(16)).wait();
+    assert!(
+        matches!(refused, Err(Error::BadSchema { .. })),
+        "{refused:?}"
+    );
+    let deep = (0..63).fold(Value::from(1), |value, _| Value::Array(vec![value]));
+    let schema = Schema::new().field(Field::new("d", FieldType::Any).default(deep));
+    let refused = db.new_collection("d", schema);
+    assert!(
+        matches!(refused, Err(Error::BadSchema { .. })),
+        "{refused:?}"
+    );
+    db.create_index("c", index(12)).wait().unwrap();
+    assert_eq!(db.collection("c").unwrap().len().unwrap(), 1);
+    db.check().unwrap();
+}
+
+/// Bounds that cannot be stored are what they are stored as, from the beginning.
+#[test]
+fn a_schema_without_bounds_is_the_same_when_it_is_read_back() {
+    let db = Aurora::in_memory().unwrap();
+    let index = || Index::on(["x"]).only(Filter::length("tags", 1..=u64::MAX));
+    let schema = || {
+        let schema = Schema::schemaless().index(index());
+        schema.expires_after("at", Duration::MAX)
+    };
+    db.new_collection("c", schema()).unwrap();
+    db.new_collection("c", schema()).unwrap();
+    db.create_index("c", index()).wait().unwrap();
+    db.insert_into(
+        "c",
+        [
+            ("x", Value::from(1)),
+            ("tags", Value::Array(vec!["a".into()])),
+        ],
+    )
+    .unwrap();
+    let query = db
+        .query("c")
+        .filter(|f| f.eq("x", 1) && f.length("tags", 1..));
+    let plan = query.explain().wait().unwrap().to_string();
+    assert!(
+        plan.contains('x') && !plan.contains("every document"),
+        "{plan}"
+    );
+}
+
+/// Of two that have a value, the one that has expired does not count, whichever comes first.
+#[test]
+fn what_has_expired_is_in_no_unique_index_that_is_made() {
+    for expires_first in [false, true] {
+        let clock = Arc::new(SetClock(AtomicU64::new(1_000_000)));
+        let db = Aurora::builder()
+            .background(false)
+            .clock(clock.clone())
+            .open_storage(Arc::new(MemoryStorage::new()))
+            .unwrap();
+        let schema = Schema::schemaless().expires_after("at", Duration::from_secs(1));
+        db.new_collection("c", schema.clone()).unwrap();
+        let at = Value::from(Timestamp::from_millisecond(1_000_000).unwrap());
+        let (short, long) = (i64::from(!expires_first), i64::from(expires_first));
+        let fields = |id: i64, x: &str| [("id", Value::from(id)), ("x", x.into())];
+        let mut expiring = Object::from(fields(short, "same"));
+        expiring.insert("at", at);
+        db.insert_into("c", expiring).unwrap();
+        db.insert_into("c", fields(long, "other")).unwrap();
+        clock.0.store(2_000_000, Ordering::Relaxed);
+        db.collection("c")
+            .unwrap()
+            .replace(long, fields(long, "same"))
+            .unwrap();
+        let unique = Index::on(["x"]).unique();
+        db.create_index("c", unique.clone()).wait().unwrap();
+        // Nor in the way of one that is kept, under a schema in which nothing expires.
+        let kept = Schema::schemaless()
+            .index(unique)
+            .field(Field::new("n", FieldType::Int).default(1));
+        db.alter_collection("c", kept).wait().unwrap();
+        db.check().unwrap();
+        assert_eq!(db.collection("c").unwrap().len().unwrap(), 1);
+    }
+}
+
+/// Each change of one element is a change of few entries.
+#[test]
+fn long_arrays_in_an_index_are_changed_in_good_time() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new().field(Field::new("tags", FieldType::Int).indexed());
+    db.new_collection("c", schema).unwrap();
+    let tags = |count: i64| Value::Array((0..count).map(Value::from).collect());
+    let id = db.insert_into("c", [("tags", tags(50_000))]).unwrap();
+    let start = std::time::Instant::now();
+    let c = db.collection("c").unwrap();
+    c.update(&id, Patch::new().set("tags", tags(50_001)))
+        .unwrap();
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
+    db.check().unwrap();
+}
+
 /// Nobody sees them, so nobody could mend them.
 #[test]
 fn documents_that_have_expired_are_in_the_way_of_no_new_schema() {

@@ -112,6 +112,25 @@ const CSV: &str = r#"id,title,price,tags,added,cover,author,any
 "#;
 
 #[test]
+fn rows_whose_long_ids_are_there_are_skipped() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let ids = [1, 79, 80, 81, 200].map(|length| "x".repeat(length));
+    let rows: String = ids
+        .iter()
+        .map(|id| format!("{{\"id\":\"{id}\"}}\n"))
+        .collect();
+    let import = || {
+        let import = db
+            .import("c")
+            .if_there(IfThere::Skip)
+            .stop_at_first_error(true);
+        import.read_json_lines(rows.as_bytes()).unwrap()
+    };
+    assert_eq!((import().taken, import().skipped), (5, 5));
+}
+
+#[test]
 fn the_formats_are_these_bytes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("book_exports");

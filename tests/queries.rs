@@ -340,6 +340,10 @@ fn what_is_selected_has_the_names_that_it_has_in_the_document() {
         Object::from([("a.b", Value::from(1))]),
         Object::from([("a", Value::Object(nested.clone()))]),
         Object::from([("a", 7)]),
+        Object::from([(
+            "a",
+            Value::Object(Object::from([("b", 5), ("b.c", 1), ("d.e/f", 2)])),
+        )]),
     ];
     for fields in stored.clone() {
         db.insert_into("c", fields).unwrap();
@@ -361,8 +365,11 @@ fn what_is_selected_has_the_names_that_it_has_in_the_document() {
         stored[1].clone(),
         stored[2].clone(),
         Object::new(),
+        Object::from([("a", Value::Object(Object::from([("b", 5)])))]),
     ];
     assert_eq!(selected(&["a.b"]), alone);
+    let parts = selected(&["a.d.e/f", "a.b", "a.b.c"]);
+    assert_eq!(parts.last(), stored.last());
     let exported = |paths: &[&str]| {
         let mut bytes = Vec::new();
         let export = db.export("c").fields(paths.to_vec());
@@ -376,8 +383,69 @@ fn what_is_selected_has_the_names_that_it_has_in_the_document() {
             r#"{"a":5,"a.b":1}"#,
             r#"{"a.b":1}"#,
             r#"{"a":{"b":2}}"#,
-            r#"{"a":7}"#
+            r#"{"a":7}"#,
+            r#"{"a":{"b":5,"b.c":1,"d.e/f":2}}"#
         ]
+    );
+}
+
+/// Pages in the order of ids, from one range of an index, from several, and from all documents.
+#[test]
+fn pages_without_an_order_are_all_rows_once() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let documents = (0..500i64).map(|i| [("id", i), ("a", i % 3), ("b", i % 7)]);
+    db.collection("c").unwrap().insert_many(documents).unwrap();
+    for name in ["a", "b"] {
+        db.create_index("c", Index::on([name])).wait().unwrap();
+    }
+    let either = Filter::eq("a", 1).or(Filter::eq("b", 2));
+    for filter in [
+        Filter::eq("a", 1),
+        either,
+        Filter::gt("a", -1),
+        Filter::all([]),
+    ] {
+        let query = || db.query("c").matching(filter.clone());
+        let all = query().collect().wait().unwrap();
+        assert!(all.len() > 100);
+        for rows in [1, 7, 64, 1000] {
+            let mut found = Vec::new();
+            let mut next = None;
+            loop {
+                let query = match next {
+                    Some(cursor) => query().after(cursor),
+                    None => query(),
+                };
+                let page = query.page(rows).wait().unwrap();
+                found.extend(page.documents);
+                next = page.next;
+                if next.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(found, all, "{rows}");
+        }
+    }
+}
+
+/// Hundreds of values, of which one holds, are hundreds of ways into the index.
+#[test]
+fn a_filter_of_hundreds_of_values_is_planned_in_good_time() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let documents = (0..2000i64).map(|i| [("id", i), ("a", i)]);
+    db.collection("c").unwrap().insert_many(documents).unwrap();
+    db.create_index("c", Index::on(["a"])).wait().unwrap();
+    let any = Filter::any((0..400i64).map(|i| Filter::eq("a", 3 * i)));
+    let start = std::time::Instant::now();
+    let found = db.query("c").matching(any).count().wait().unwrap();
+    assert_eq!(found, 400);
+    println!("{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
     );
 }
 

@@ -8,7 +8,8 @@
 //! 2. Content that fits one group is not staged: it waits in memory for the transaction that
 //!    makes it a blob.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -31,21 +32,29 @@ const BUFFER_BYTES: usize = GROUP + 4096;
 /// The numbers that writers of this process are filling, and the memory of the last that was done.
 #[derive(Debug, Default)]
 pub(crate) struct Uploads {
-    numbers: Mutex<BTreeSet<u64>>,
+    /// With how many writers have each: a number whose transaction failed may be given to another before the first has
+    /// heard of it.
+    numbers: Mutex<BTreeMap<u64, u32>>,
     spare: Mutex<Buffer>,
 }
 
 impl Uploads {
     fn add(&self, number: u64) {
-        self.numbers.lock().insert(number);
+        *self.numbers.lock().entry(number).or_default() += 1;
     }
 
     fn remove(&self, number: u64) {
-        self.numbers.lock().remove(&number);
+        let mut numbers = self.numbers.lock();
+        if let Entry::Occupied(mut writers) = numbers.entry(number) {
+            *writers.get_mut() -= 1;
+            if *writers.get() == 0 {
+                writers.remove();
+            }
+        }
     }
 
     fn contains(&self, number: u64) -> bool {
-        self.numbers.lock().contains(&number)
+        self.numbers.lock().contains_key(&number)
     }
 }
 
@@ -270,15 +279,28 @@ impl Stage {
     fn store_group(&mut self, group: &[u8]) -> Result<()> {
         let mut tx = self.db.begin_write()?;
         tx.set_durability(Durability::Buffered);
-        if self.content.number == 0 {
+        // What the transaction does not commit is not the upload's: others get the number again.
+        let mut content = self.content;
+        let is_first = content.number == 0;
+        if is_first {
             sweep(&mut tx)?;
-            self.content.number = take_number(&mut tx)?;
-            tx.handle().uploads.add(self.content.number);
-            let listed = self.content.number.to_be_bytes();
-            tx.system_tree(STAGED)?.put(listed, [])?;
+            content.number = take_number(&mut tx)?;
+            tx.system_tree(STAGED)?
+                .put(content.number.to_be_bytes(), [])?;
         }
-        self.content.append_bytes(&mut tx, group)?;
-        tx.commit()
+        content.append_bytes(&mut tx, group)?;
+        let uploads = &self.db.handle.uploads;
+        if is_first {
+            uploads.add(content.number); // before anyone can see that it is listed
+        }
+        if let Err(error) = tx.commit() {
+            if is_first {
+                uploads.remove(content.number);
+            }
+            return Err(error);
+        }
+        self.content = content;
+        Ok(())
     }
 
     /// Makes it the blob of a key.

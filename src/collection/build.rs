@@ -256,8 +256,10 @@ fn add_entries(
         let own = values_of(meta, index, document)?;
         let own = own.iter().map(|values| entry(values, key));
         if index.index.unique {
-            // One by one: the next may have the same value.
-            check_unique(tx, meta, index, key, document)?;
+            // One by one: the next may have the same value. What nobody sees any more is in nobody's way.
+            if !is_expired(meta, document, tx.now_ms())? {
+                check_unique(tx, meta, index, key, document)?;
+            }
             let mut tree = tx.system_tree(&index.tree)?;
             for entry in own {
                 tree.put(entry, [])?;
@@ -337,16 +339,39 @@ pub(super) fn alter(tx: &mut WriteTransaction, name: &str, schema: Schema) -> Re
     tx.touch_space(old.number);
     let names = names_of(&schema, &old.known_names);
     let new = changed(&old, schema, names, next_index, indexes);
+    // Stored first: what is wrong with it is known before much is done.
+    catalog::store(tx, &new)?;
+    // All that have expired first: they are in no other document's way.
+    if old.expires.is_some() {
+        for_each(tx, &old, |tx, key, document| {
+            match is_expired(&old, document, tx.now_ms())? {
+                true => erase_before_refit(tx, &old, &new, &kept, key, document),
+                false => Ok(()),
+            }
+        })?;
+    }
+    for_each(tx, &old, |tx, key, document| {
+        refit_one(tx, &old, &new, &kept, key, document)
+    })
+}
+
+/// Calls `change` for each document, in the order of their ids.
+fn for_each(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    mut change: impl FnMut(&mut WriteTransaction, &[u8], &[u8]) -> Result<()>,
+) -> Result<()> {
     let mut after = Vec::new();
     loop {
-        let some = some_after(tx, &old, &after, STEP_DOCUMENTS)?;
-        let Some((last, _)) = some.last() else { break };
+        let some = some_after(tx, meta, &after, STEP_DOCUMENTS)?;
+        let Some((last, _)) = some.last() else {
+            return Ok(());
+        };
         after = last.clone();
         for (key, document) in &some {
-            refit_one(tx, &old, &new, &kept, key, document)?;
+            change(tx, key, document)?;
         }
     }
-    catalog::store(tx, &new)
 }
 
 fn refit_one(
@@ -357,9 +382,6 @@ fn refit_one(
     key: &[u8],
     document: &[u8],
 ) -> Result<()> {
-    if is_expired(old, document, tx.now_ms())? {
-        return erase_before_refit(tx, old, new, kept, key, document);
-    }
     let fitted = refit(new, key, document)?;
     for index in &new.indexes {
         let is_kept = kept.contains(&index.number);

@@ -87,6 +87,13 @@ pub(crate) fn names(moment: &impl Moment) -> Result<Vec<String>> {
 /// Writes the record of a collection.
 pub(crate) fn store(tx: &mut WriteTransaction, meta: &Meta) -> Result<()> {
     let record = meta.encode();
+    // Whoever cannot read it could not even remove it.
+    if Meta::decode(&meta.name, &record).is_none() {
+        return Err(Error::BadSchema {
+            collection: meta.name.to_string(),
+            reason: "a default or a condition in it is nested too deep to be stored".to_string(),
+        });
+    }
     tx.system_tree(CATALOG_TREE)?.put(&*meta.name, record)?;
     Ok(())
 }

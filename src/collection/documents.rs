@@ -8,6 +8,7 @@
 //! 3. Every change of a document is told to the hot tier.
 //! 4. The key of a document is the encoding of its id, and if it has a field `id`, that is the id.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::catalog;
@@ -214,20 +215,25 @@ fn insert_waiting(
     for index in &meta.indexes {
         check_unique(tx, meta, index, &key, &document)?;
     }
-    for (index, waiting) in meta.indexes.iter().zip(waiting) {
-        let own = entries(meta, index, &key, Some(&document))?;
-        if index.index.unique {
-            let mut tree = tx.system_tree(&index.tree)?;
-            for entry in own {
-                tree.put(entry, [])?;
-            }
-        } else {
-            waiting.extend(own);
-        }
-    }
+    let own = meta.indexes.iter();
+    let own = own.map(|index| entries(meta, index, &key, Some(&document)));
+    let own = own.collect::<Result<Vec<_>>>()?;
     tx.touch(meta.number, &key);
-    change_expiry(tx, meta, &key, None, Some(&document))?;
-    tx.system_tree(&meta.documents_tree)?.put(&key, document)?;
+    // First what may be refused, with nothing changed.
+    tx.system_tree(&meta.documents_tree)?.put(&key, &document)?;
+    tx.together(|tx| {
+        for ((index, waiting), own) in meta.indexes.iter().zip(waiting).zip(own) {
+            if index.index.unique {
+                let mut tree = tx.system_tree(&index.tree)?;
+                for entry in own {
+                    tree.put(entry, [])?;
+                }
+            } else {
+                waiting.extend(own);
+            }
+        }
+        change_expiry(tx, meta, &key, None, Some(&document))
+    })?;
     Ok(id)
 }
 
@@ -336,10 +342,12 @@ fn change(
                 continue;
             }
             let mut tree = tx.system_tree(&index.tree)?;
-            for gone in before.iter().filter(|entry| !after.contains(entry)) {
+            let [known, kept] =
+                [before, after].map(|entries| entries.iter().collect::<HashSet<_>>());
+            for gone in before.iter().filter(|entry| !kept.contains(entry)) {
                 tree.delete(gone)?;
             }
-            for added in after.iter().filter(|entry| !before.contains(entry)) {
+            for added in after.iter().filter(|entry| !known.contains(entry)) {
                 tree.put(added, [])?;
             }
         }

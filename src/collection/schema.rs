@@ -213,7 +213,8 @@ impl Schema {
     pub fn expires_after(mut self, path: impl Into<String>, after: Duration) -> Self {
         self.expires = Some(Expires {
             path: path.into(),
-            after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+            // As it is stored.
+            after_ms: i64::try_from(after.as_millis()).unwrap_or(i64::MAX) as u64,
         });
         self
     }
@@ -227,8 +228,8 @@ impl Schema {
     /// All indexes: those of single fields first, then the others.
     pub fn indexes(&self) -> Vec<Index> {
         let of_fields = self.fields.iter().filter(|field| {
-            // Documents are found by their ids without an index.
-            (field.unique || field.indexed) && field.path != "id"
+            // No two documents have the same id, with an index or without.
+            field.indexed || (field.unique && field.path != "id")
         });
         let of_fields = of_fields.map(|field| Index {
             name: None,

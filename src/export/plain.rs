@@ -75,10 +75,8 @@ impl Plain {
             if path == "id" {
                 picked.insert("id", Value::Null);
             } else if let Some(value) = self.fields.get_path(path) {
-                match self.fields.get(path) {
-                    Some(_) => drop(picked.insert(path.as_str(), value.clone())),
-                    None => drop(picked.set_path(path, value.clone())),
-                }
+                let names = self.fields.names_of(path).unwrap_or_default();
+                picked.set_at(&names, value.clone());
             }
         }
         for (name, value) in picked.iter_mut() {

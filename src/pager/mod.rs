@@ -351,6 +351,10 @@ impl Pager {
         };
         node::validate_born(&frame, target.page, newest)
             .map_err(|fault| self.corrupt(target.page, fault))?;
+        if page::count(&frame) == 0 {
+            let fault = Fault::new("a node of the tree is empty", page::COUNT, 1, 0);
+            return Err(self.corrupt(target.page, fault));
+        }
         self.cache.count_miss();
         Ok(frame)
     }

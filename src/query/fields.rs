@@ -7,7 +7,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::decision::Recorder;
-use super::filter::{Node, Pattern, Test};
+use super::filter::{MOST_ELEMENTS, Node, Pattern, Test};
 use crate::value::{Comparand, Fault, FieldNames, MAX_DEPTH, Operand, Path, Raw, Value};
 
 /// The fields of a document, as a filter's closure sees them.
@@ -82,13 +82,9 @@ impl RowReader {
         found
     }
 
-    /// Whether what is found there is a field of that very name, with dots in it.
-    pub(crate) fn has_name(&self, document: &[u8], field: &str) -> Result<bool, Fault> {
-        if !field.contains('.') {
-            return Ok(true);
-        }
-        let found = Path::of_name(field, &self.names).find(document)?;
-        Ok(!matches!(found, Raw::Missing))
+    /// The names by which a field is found.
+    pub(crate) fn names(&self, document: &[u8], field: &str) -> Result<Vec<Arc<str>>, Fault> {
+        Path::new(field, &self.names).names(document)
     }
 
     fn is_match(&self, pattern: &str, text: &str) -> Result<bool, Fault> {
@@ -271,11 +267,12 @@ impl<'r> Fields<'r> {
         let high = match elements.end_bound() {
             Bound::Included(high) => Some(*high),
             Bound::Excluded(high) => high.checked_sub(1),
-            Bound::Unbounded => Some(u64::MAX),
+            Bound::Unbounded => Some(MOST_ELEMENTS),
         };
         let Some(high) = high else {
             return false; // nothing is below zero
         };
+        let (low, high) = (low.min(MOST_ELEMENTS), high.min(MOST_ELEMENTS));
         self.ask(
             field,
             || Test::Length(low..=high),

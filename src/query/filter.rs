@@ -26,6 +26,9 @@ pub(crate) enum Test {
     Length(RangeInclusive<u64>),
 }
 
+/// What can be stored as a number of elements; no array has more.
+pub(super) const MOST_ELEMENTS: u64 = i64::MAX as u64;
+
 /// A regular expression that compares by its text.
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
@@ -157,7 +160,11 @@ impl Filter {
 
     /// The field is an array with so many elements.
     pub fn length(field: impl Into<String>, elements: RangeInclusive<u64>) -> Self {
-        Self::test(field, Test::Length(elements))
+        let (low, high) = elements.into_inner();
+        Self::test(
+            field,
+            Test::Length(low.min(MOST_ELEMENTS)..=high.min(MOST_ELEMENTS)),
+        )
     }
 
     /// Both hold.

@@ -364,6 +364,7 @@ impl<'q> Query<'q> {
         Ok(Rows {
             running: self.start()?,
             held: std::collections::VecDeque::new(),
+            failure: None,
             is_done: false,
         })
     }
@@ -572,13 +573,18 @@ impl Decoder<'_> {
             let Some(value) = self.value(bytes, path)? else {
                 continue;
             };
-            let has_name = self.fields.has_name(bytes, path);
-            match has_name.map_err(|fault| unreadable(self.meta, fault.0))? {
-                true => drop(fields.insert(path.as_str(), value)),
-                false => drop(fields.set_path(path, value)),
+            match path.contains('.') {
+                true => fields.set_at(&self.names(bytes, path)?, value),
+                false => drop(fields.insert(path.as_str(), value)),
             }
         }
         Ok(Document::new(documents::id_of(self.meta, id)?, fields))
+    }
+
+    /// The names by which a field is found.
+    fn names(&self, document: &[u8], field: &str) -> Result<Vec<Arc<str>>> {
+        let names = self.fields.names(document, field);
+        names.map_err(|fault| unreadable(self.meta, fault.0))
     }
 
     /// The value of a field. `None`: there is none.
@@ -600,6 +606,8 @@ pub struct Rows<'q> {
     running: Running<'q>,
     held: std::collections::VecDeque<Document>,
     is_done: bool,
+    /// What ended it, for when the rows before are given.
+    failure: Option<Error>,
 }
 
 impl fmt::Debug for Rows<'_> {
@@ -622,10 +630,11 @@ impl Iterator for Rows<'_> {
                 Ok(is_done) => self.is_done = is_done,
                 Err(error) => {
                     self.is_done = true;
-                    return Some(Err(error));
+                    self.failure = Some(error);
                 }
             }
         }
-        self.held.pop_front().map(Ok)
+        let row = self.held.pop_front().map(Ok);
+        row.or_else(|| self.failure.take().map(Err))
     }
 }

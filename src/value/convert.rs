@@ -20,9 +20,15 @@ pub(crate) fn from_serde<T: Serialize + ?Sized>(value: &T) -> Result<Object> {
     }
 }
 
-/// A value of the program's own type from a document's fields.
-pub(crate) fn to_serde<T: DeserializeOwned>(fields: &Object) -> Result<T> {
-    let read = |bytes_as| T::deserialize(OfObject { fields, bytes_as });
+/// A value of the program's own type from a document's fields, and its id if a struct asks for that.
+pub(crate) fn to_serde<T: DeserializeOwned>(fields: &Object, id: Option<&Value>) -> Result<T> {
+    let read = |bytes_as| {
+        T::deserialize(OfObject {
+            fields,
+            id,
+            bytes_as,
+        })
+    };
     read(BytesAs::Bytes)
         // `serde` reads a `Vec<u8>` as a list, and does not say so where it is in what is flattened.
         .or_else(|error| read(BytesAs::List).map_err(|_| error))
@@ -67,16 +73,15 @@ fn from_cbor(value: Cbor, levels: usize) -> Result<Value> {
         }
         Cbor::Map(fields) => {
             let deeper = deeper()?;
-            let mut object = Object::with_capacity(fields.len());
-            for (name, value) in fields {
+            let fields = fields.into_iter().map(|(name, value)| {
                 let name = match name {
                     Cbor::Text(name) => name,
                     Cbor::Integer(number) => i128::from(number).to_string(),
                     _ => return Err(refused(&"the name of a field is not text")),
                 };
-                object.insert(name, from_cbor(value, deeper)?);
-            }
-            Value::Object(object)
+                Ok((name, from_cbor(value, deeper)?))
+            });
+            Value::Object(fields.collect::<Result<_>>()?)
         }
         _ => return Err(refused(&"it holds a value of an unknown kind")),
     })
@@ -172,7 +177,7 @@ mod tests {
     fn structs_go_in_and_come_out() {
         let fields = from_serde(&book()).unwrap();
         assert_eq!(fields.get_path("author.name"), Some(&"X".into()));
-        assert_eq!(to_serde::<Book>(&fields).unwrap(), book());
+        assert_eq!(to_serde::<Book>(&fields, None).unwrap(), book());
     }
 
     #[test]
@@ -188,7 +193,7 @@ mod tests {
             assert_eq!(fitted.type_name(), to.name());
             fields.insert(name, fitted);
         }
-        assert_eq!(to_serde::<Book>(&fields).unwrap(), book());
+        assert_eq!(to_serde::<Book>(&fields, None).unwrap(), book());
         assert_eq!(Value::Float(2.5).fitted(FieldType::Int), Value::Float(2.5));
         assert_eq!(Value::from("x").fitted(FieldType::Uuid), Value::from("x"));
         let large = Value::Int(i64::MAX);
@@ -266,7 +271,7 @@ mod tests {
             optional: Some(vec![9]),
         };
         let mut fields = from_serde(&all).unwrap();
-        assert_eq!(to_serde::<All>(&fields).unwrap(), all);
+        assert_eq!(to_serde::<All>(&fields, None).unwrap(), all);
         // As a schema that declares some of them stores them.
         for (name, to) in [
             ("owner", FieldType::Uuid),
@@ -279,16 +284,63 @@ mod tests {
             assert_eq!(fitted.type_name(), to.name());
             fields.insert(name, fitted);
         }
-        assert_eq!(to_serde::<All>(&fields).unwrap(), all);
+        assert_eq!(to_serde::<All>(&fields, None).unwrap(), all);
 
         #[derive(Debug, PartialEq, Deserialize)]
         struct Shown {
             owner: String,
         }
-        let shown = to_serde::<Shown>(&fields).unwrap();
+        let shown = to_serde::<Shown>(&fields, None).unwrap();
         assert_eq!(shown.owner, all.owner.to_string());
         let bytes = Object::from([("owner", b"text".to_vec())]);
-        assert!(to_serde::<Shown>(&bytes).is_err());
+        assert!(to_serde::<Shown>(&bytes, None).is_err());
+    }
+
+    #[test]
+    fn whole_numbers_of_a_float_field_come_out_whole() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Item {
+            price: i64,
+            small: u8,
+        }
+        let item = Item {
+            price: -5,
+            small: 7,
+        };
+        let mut fields = from_serde(&item).unwrap();
+        for name in ["price", "small"] {
+            let fitted = fields.get(name).unwrap().clone().fitted(FieldType::Float);
+            assert_eq!(fitted.type_name(), "Float");
+            fields.insert(name, fitted);
+        }
+        assert_eq!(to_serde::<Item>(&fields, None).unwrap(), item);
+        for wrong in [0.5, 300.0, f64::NAN, f64::INFINITY] {
+            fields.insert("small", wrong);
+            assert!(to_serde::<Item>(&fields, None).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_struct_with_an_id_gets_that_of_the_document() {
+        use super::super::{Document, DocumentId};
+
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct User {
+            id: Option<i64>,
+            name: String,
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Other {
+            #[serde(default)]
+            id: bool,
+        }
+        let fields = Object::from([("name", "x")]);
+        let document = Document::new(DocumentId::new("users", 7), fields);
+        let user: User = document.to().unwrap();
+        assert_eq!((user.id, user.name.as_str()), (Some(7), "x"));
+        assert!(!document.to::<Other>().unwrap().id);
+        let map: std::collections::BTreeMap<String, String> = document.to().unwrap();
+        assert_eq!(map.len(), 1);
     }
 
     #[test]
@@ -313,6 +365,10 @@ mod tests {
     fn what_is_not_a_document_is_refused() {
         assert!(from_serde(&5).unwrap_err().is_misuse());
         assert!(from_serde(&[("a", u64::MAX)]).unwrap_err().is_misuse());
-        assert!(to_serde::<Book>(&Object::new()).unwrap_err().is_misuse());
+        assert!(
+            to_serde::<Book>(&Object::new(), None)
+                .unwrap_err()
+                .is_misuse()
+        );
     }
 }

@@ -27,6 +27,8 @@ pub(super) enum BytesAs {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OfObject<'v> {
     pub fields: &'v Object,
+    /// For a struct that has an `id` where the fields have none.
+    pub id: Option<&'v Value>,
     pub bytes_as: BytesAs,
 }
 
@@ -46,8 +48,12 @@ impl<'v> OfObject<'v> {
         self,
     ) -> MapDeserializer<'de, impl Iterator<Item = (OfName<'v>, OfValue<'v>)> + use<'v>, Error>
     {
-        let OfObject { fields, bytes_as } = self;
-        let fields = fields.iter();
+        let OfObject {
+            fields,
+            id,
+            bytes_as,
+        } = self;
+        let fields = fields.iter().chain(id.map(|id| ("id", id)));
         MapDeserializer::new(
             fields.map(move |(name, value)| (OfName(name), OfValue { value, bytes_as })),
         )
@@ -58,7 +64,21 @@ impl<'de> Deserializer<'de> for OfObject<'_> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let mut map = self.map();
+        let mut map = OfObject { id: None, ..self }.map();
+        let value = visitor.visit_map(&mut map)?;
+        map.end()?;
+        Ok(value)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        let takes_id = fields.contains(&"id") && self.fields.get("id").is_none();
+        let id = self.id.filter(|_| takes_id);
+        let mut map = OfObject { id, ..self }.map();
         let value = visitor.visit_map(&mut map)?;
         map.end()?;
         Ok(value)
@@ -82,7 +102,8 @@ impl<'de> Deserializer<'de> for OfObject<'_> {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        visitor.visit_enum(MapAccessDeserializer::new(self.map()))
+        let object = OfObject { id: None, ..self };
+        visitor.visit_enum(MapAccessDeserializer::new(object.map()))
     }
 
     fn is_human_readable(&self) -> bool {
@@ -91,14 +112,34 @@ impl<'de> Deserializer<'de> for OfObject<'_> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        seq tuple tuple_struct map struct identifier ignored_any
+        seq tuple tuple_struct map identifier ignored_any
     }
 }
 
+/// A field that the schema declares to be a float has whole numbers as floats.
+macro_rules! number_of_value {
+    ($($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            match *self.value {
+                Value::Float(number) if number == number.trunc() && number.abs() < EXACT => {
+                    visitor.visit_i64(number as i64)
+                }
+                _ => self.deserialize_any(visitor),
+            }
+        })*
+    };
+}
+
+/// Below it each whole number is a float of its own.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 impl<'v> OfValue<'v> {
     fn object(self, fields: &'v Object) -> OfObject<'v> {
-        let bytes_as = self.bytes_as;
-        OfObject { fields, bytes_as }
+        OfObject {
+            fields,
+            id: None,
+            bytes_as: self.bytes_as,
+        }
     }
 }
 
@@ -220,7 +261,12 @@ impl<'de> Deserializer<'de> for OfValue<'_> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char unit unit_struct map struct identifier ignored_any
+        bool f32 f64 char unit unit_struct map struct identifier ignored_any
+    }
+
+    number_of_value! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
     }
 }
 

@@ -132,13 +132,18 @@ impl Document {
     /// # Errors
     /// [`Error::Conversion`](crate::Error::Conversion) if the fields do not fit the type.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
-        let without_id = to_serde(self.fields());
-        if without_id.is_ok() || self.fields().get("id").is_some() {
+        let with_id = to_serde(self.fields(), Some(self.id.value()));
+        if with_id.is_ok() || self.fields().get("id").is_some() {
+            return with_id;
+        }
+        // A struct with an `id` of another kind; or one of which a part is flattened, which does not say what it has.
+        let without_id = to_serde(self.fields(), None);
+        if without_id.is_ok() {
             return without_id;
         }
         let mut fields = self.fields().clone();
         fields.insert("id", &self.id);
-        to_serde(&fields).or(without_id)
+        to_serde(&fields, None).or(with_id)
     }
 }
 

@@ -451,11 +451,6 @@ impl Path {
         Path::with_depth(path, names, MAX_DEPTH)
     }
 
-    /// A field of that very name, whatever dots are in it.
-    pub(crate) fn of_name(name: &str, names: &FieldNames) -> Self {
-        Path::with_depth(name, names, 0)
-    }
-
     /// No document is deeper than that, whatever the path says.
     fn with_depth(path: &str, names: &FieldNames, depth: usize) -> Self {
         let key = |name: &str| Key {
@@ -494,6 +489,32 @@ impl Path {
         match (on_the_way, &self.nested) {
             (Some(Raw::Object(inner)), Some((_, rest))) => rest.find(inner),
             _ => Ok(Raw::Missing),
+        }
+    }
+
+    /// The names by which [`find`](Self::find) comes there; of what it does not find, some.
+    pub(crate) fn names(&self, document: &[u8]) -> Result<Vec<Arc<str>>, Fault> {
+        let mut reader = Reader::new(document);
+        let fields = reader.map()?;
+        let mut on_the_way = None;
+        for _ in 0..fields {
+            let (is_whole, is_first) = self.matches(&mut reader)?;
+            if is_whole {
+                return Ok(vec![self.whole.name.clone()]);
+            }
+            if is_first {
+                on_the_way = Some(Raw::read(&mut reader)?);
+            } else {
+                reader.skip(1)?;
+            }
+        }
+        match (on_the_way, &self.nested) {
+            (Some(Raw::Object(inner)), Some((first, rest))) => {
+                let mut names = rest.names(inner)?;
+                names.insert(0, first.name.clone());
+                Ok(names)
+            }
+            _ => Ok(vec![self.whole.name.clone()]),
         }
     }
 

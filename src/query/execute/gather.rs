@@ -86,7 +86,12 @@ impl Execution<'_> {
         }
         let mut ids = at.all;
         ids.sort();
-        Ok(State::Fetching { ids, next: 0 })
+        let is_by_id = self.spec.order.is_empty();
+        let next = match self.spec.after.as_ref().filter(|_| is_by_id) {
+            Some(after) => ids.iter().take_while(|id| **id <= after.id[..]).count(),
+            None => 0,
+        };
+        Ok(State::Fetching { ids, next })
     }
 
     pub(super) fn fetch_some(

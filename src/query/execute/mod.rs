@@ -212,6 +212,17 @@ impl<'q> Execution<'q> {
                     is_included: false,
                 }));
             }
+            // One range, in the order of ids.
+            (Source::InOrder { access, .. }, State::InOrder { .. })
+                if self.spec.order.is_empty() && access.is_by_id =>
+            {
+                let low = access.ranges.first().map(|range| range.low.as_slice());
+                let from = Some(Place {
+                    key: entry(low.unwrap_or_default(), &after.id),
+                    is_included: false,
+                });
+                self.state = State::InOrder { range: 0, from };
+            }
             (Source::InOrder { access, descending }, State::InOrder { .. })
                 if !self.spec.order.is_empty() =>
             {
