@@ -75,6 +75,7 @@ enum Command {
         file: PathBuf,
         tree: String,
         /// Text, or hexadecimal digits after 0x.
+        #[arg(allow_hyphen_values = true)]
         key: String,
     },
     /// What waits in the log, and where replay would stop.
@@ -90,6 +91,7 @@ enum Command {
     Blob {
         file: PathBuf,
         /// Text, or hexadecimal digits after 0x.
+        #[arg(allow_hyphen_values = true)]
         key: String,
     },
     /// A document, with its entries in indexes.
@@ -97,6 +99,7 @@ enum Command {
         file: PathBuf,
         collection: String,
         /// A UUID, a number, or a string (in quotes if it looks like one of the others).
+        #[arg(allow_hyphen_values = true)]
         id: String,
     },
     /// Which trees and keys differ in two files.
@@ -154,9 +157,15 @@ fn main() -> ExitCode {
     };
     match run(&arguments) {
         Ok(report) => {
-            // Whoever reads may have seen enough: that is no failure.
-            let _ = print(&report, arguments.json);
-            ExitCode::from(u8::from(report.is_damaged))
+            let printed = print(&report, arguments.json);
+            match printed {
+                // Whoever reads may have seen enough: that is no failure.
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    eprintln!("aurora-inspect: the report could not be written: {error}");
+                    ExitCode::from(2)
+                }
+                _ => ExitCode::from(u8::from(report.is_damaged)),
+            }
         }
         Err(failure) => {
             eprintln!("aurora-inspect: {failure}");
@@ -181,7 +190,30 @@ fn print(report: &Report, json: bool) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Writes a picture, but never over the file that is looked at.
+/// Runs a command on a file that somebody else may be writing to. What was found then is only believed once the file
+/// stood still meanwhile.
+fn settled(file: &Path, run: impl Fn() -> Result<Report, Failure>) -> Result<Report, Failure> {
+    let changed = || std::fs::metadata(file).and_then(|data| Ok((data.modified()?, data.len())));
+    for attempt in 1..=ATTEMPTS {
+        let before = changed().ok();
+        let report = run();
+        let is_sound = report.as_ref().is_ok_and(|report| !report.is_damaged);
+        if is_sound || before == changed().ok() {
+            return report;
+        }
+        std::thread::sleep(PAUSE * attempt);
+    }
+    Err(Failure(format!(
+        "{}: somebody is writing to it, so nothing can be said of it now: try again, or look at a backup of it",
+        file.display()
+    )))
+}
+
+/// How often a file that changes meanwhile is looked at.
+const ATTEMPTS: u32 = 6;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Writes a picture, but never over the file that is looked at, nor over another database.
 fn save(path: &Path, database: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error| Failure(format!("{}: {error}", path.display()));
     if let (Ok(one), Ok(other)) = (path.canonicalize(), database.canonicalize())
@@ -191,10 +223,44 @@ fn save(path: &Path, database: &Path, text: &str) -> Result<(), Failure> {
             "the picture would replace the database",
         )));
     }
+    if Source::open(path, None).is_ok_and(|other| other.is_database()) {
+        return Err(Failure(format!(
+            "{}: the picture would replace a database",
+            path.display()
+        )));
+    }
     std::fs::write(path, text).map_err(failed)
 }
 
 fn run(arguments: &Arguments) -> Result<Report, Failure> {
+    use Command::{Diff, Dump, Load, Salvage};
+    let takes_no_slot = matches!(
+        arguments.command,
+        Diff { .. } | Dump { .. } | Load { .. } | Salvage { .. }
+    );
+    if takes_no_slot && arguments.slot.is_some() {
+        let what = "this command takes no --slot: it reads the newest state";
+        return Err(Failure(what.to_string()));
+    }
+    match &arguments.command {
+        Command::Diff { a, .. } => settled(a, || command(arguments)),
+        // They write while they read.
+        Command::Dump { .. } | Command::Load { .. } | Command::Salvage { .. } => command(arguments),
+        Command::Summary { file }
+        | Command::Check { file }
+        | Command::Page { file, .. }
+        | Command::Pages { file, .. }
+        | Command::Tree { file, .. }
+        | Command::Path { file, .. }
+        | Command::Wal { file, .. }
+        | Command::Space { file }
+        | Command::Blob { file, .. }
+        | Command::Document { file, .. }
+        | Command::Map { file, .. } => settled(file, || command(arguments)),
+    }
+}
+
+fn command(arguments: &Arguments) -> Result<Report, Failure> {
     let open = |file: &PathBuf| Source::open(file, arguments.slot);
     match &arguments.command {
         Command::Summary { file } => commands::summary(&open(file)?),

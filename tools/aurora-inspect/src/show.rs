@@ -213,7 +213,7 @@ pub fn parse_key(text: &str) -> Result<Vec<u8>, crate::Failure> {
         let pair = std::str::from_utf8(pair).ok()?;
         u8::from_str_radix(pair, 16)
             .ok()
-            .filter(|_| pair.len() == 2)
+            .filter(|_| pair.len() == 2 && !pair.starts_with('+'))
     };
     let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(byte).collect();
     bytes.ok_or_else(|| crate::Failure(format!("{text:?} is not pairs of hexadecimal digits")))

@@ -152,6 +152,13 @@ impl Source {
         self.header.as_ref()
     }
 
+    /// Whether it is an Aurora file, damaged or not.
+    pub fn is_database(&self) -> bool {
+        let is_slot =
+            |slot: &Slot| !matches!(slot.state, SlotState::Unwritten | SlotState::Missing);
+        self.slots.iter().any(is_slot)
+    }
+
     /// Both slots.
     pub fn slots(&self) -> &[Slot; 2] {
         &self.slots
@@ -186,6 +193,12 @@ impl Source {
     /// The file, for the engine's own code.
     pub fn storage(&self) -> Arc<dyn Storage> {
         self.storage.clone()
+    }
+
+    /// Whether a sound slot has that checkpoint, which is newer than the one that is looked at.
+    pub(crate) fn has_newer_slot(&self, header: &Header, checkpoint: u64) -> bool {
+        let mut valid = self.slots.iter().filter_map(Slot::header);
+        checkpoint > header.checkpoint && valid.any(|other| other.checkpoint >= checkpoint)
     }
 
     /// Whether a newer checkpoint is in the file by now: pages of the shown one may be gone.

@@ -20,7 +20,7 @@ use crate::walk::{Entry, Step, Visitor, walk};
 use crate::{Failure, Fault, Faults};
 
 /// Name that the catalog has in what is shown. No tree can be called so.
-pub const CATALOG: &str = "(catalog)";
+pub const CATALOG: &str = "aurora/(catalog)";
 /// How many of the longest values are listed.
 const LARGEST: usize = 10;
 

@@ -14,9 +14,10 @@ impl Table {
         }
     }
 
-    /// Adds a row.
+    /// Adds a row. What a terminal would act upon, which names in a file may hold, is escaped.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.rows
+            .push(cells.iter().map(|cell| plain(cell)).collect());
     }
 
     /// The text, a line a row.
@@ -49,6 +50,22 @@ impl Table {
         }
         text
     }
+}
+
+/// The text without characters that control a terminal or the direction of what follows.
+fn plain(text: &str) -> String {
+    let is_acting = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_acting(c) {
+            true => shown.extend(c.escape_unicode()),
+            false => shown.push(c),
+        }
+    }
+    shown
 }
 
 /// Bytes with a unit that is easy to read.

@@ -440,6 +440,12 @@ impl Wal {
                 );
                 Fault::new("log", what, format!("a record at {lsn}"), found).at_offset(offset)
             }
+            // The older of two sound slots was asked for.
+            Err(Error::Corrupt { expected, .. }) if source.has_newer_slot(header, expected) => {
+                let what =
+                    "a newer checkpoint is in the other slot: some of the log is for that one";
+                Fault::new("log", what, header.checkpoint, expected).notice()
+            }
             Err(Error::Corrupt {
                 what,
                 offset,

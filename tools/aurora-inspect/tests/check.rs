@@ -294,7 +294,7 @@ fn a_damaged_record_that_was_acknowledged_is_damage() {
 #[test]
 fn the_catalog_is_checked() {
     let bytes = closed(4096, 1);
-    let leaf = pages_of(&bytes, "(catalog)", "leaf")[0];
+    let leaf = pages_of(&bytes, "aurora/(catalog)", "leaf")[0];
     let mut surgeon = Surgeon::new(bytes);
     // The number of the first tree becomes that of the second one.
     surgeon.operate(leaf, |page| {

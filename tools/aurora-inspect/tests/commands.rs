@@ -286,3 +286,187 @@ fn space_documents_and_the_map_are_shown() {
     let html = std::fs::read_to_string(&html).unwrap();
     assert!(html.contains("aurora/documents/1") && !html.contains("http://"));
 }
+
+/// The log of a file whose end was cut off is gone, and with it what nobody knows.
+#[test]
+fn salvage_tells_that_the_log_is_behind_the_end() {
+    let memory = aurora::storage::MemoryStorage::new();
+    let db = aurora::Aurora::builder()
+        .background(false)
+        .log_limit(1 << 20)
+        .open_storage(std::sync::Arc::new(memory.clone()))
+        .unwrap();
+    let many = (0..4000u32).map(|n| (n.to_be_bytes(), [7; 200]));
+    db.write(|tx| tx.tree("t")?.put_many(many).map(drop))
+        .unwrap();
+    for n in 0..5u32 {
+        db.write(|tx| {
+            tx.tree("t")?
+                .put((9000 + n).to_be_bytes(), b"late")
+                .map(drop)
+        })
+        .unwrap();
+    }
+    let bytes = memory.to_bytes();
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path(), &bytes);
+    let (_, log) = json(&["wal", &path]);
+    let page = |name: &str| log[name].as_u64().unwrap() as usize;
+    let ring = page("ring_page").max(page("next_ring_page"));
+    assert!(
+        log["commits"] == 5 && ring * 4096 > bytes.len() / 2,
+        "{log}"
+    );
+    let path = file(directory.path(), &bytes[..ring * 4096]);
+    let new = directory.path().join("new.db");
+    let (status, salvaged) = json(&["salvage", &path, new.to_str().unwrap()]);
+    assert_eq!(status, 1);
+    assert!(
+        salvaged["losses"]["lost_count"].as_u64() > Some(0),
+        "{salvaged}"
+    );
+    assert!(
+        salvaged.to_string().contains("behind the end of the file"),
+        "{salvaged}"
+    );
+    // A file that was closed has nothing in its log.
+    db.close().unwrap();
+    let path = file(directory.path(), &memory.to_bytes());
+    let new = directory.path().join("whole.db");
+    assert_eq!(json(&["salvage", &path, new.to_str().unwrap()]).0, 0);
+}
+
+#[test]
+fn the_older_checkpoint_of_a_healthy_file_is_no_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path(), &closed(4096, 1));
+    for slot in ["0", "1"] {
+        let called = call(&["check", &path, "--slot", slot]);
+        assert_eq!(called.status, 0, "{slot}: {}{}", called.out, called.err);
+    }
+    for command in ["dump", "diff", "salvage"] {
+        let new = directory.path().join("new");
+        let mut arguments = vec![command, &path, "--slot", "0"];
+        if command != "dump" {
+            arguments.push(new.to_str().unwrap());
+        }
+        let called = call(&arguments);
+        assert_eq!(called.status, 2, "{command}");
+        assert!(called.err.contains("--slot"), "{}", called.err);
+    }
+}
+
+#[test]
+fn no_picture_replaces_a_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path(), &closed(4096, 1));
+    let other = directory.path().join("other.db");
+    let name = other.to_str().unwrap();
+    let mut bytes = closed(8192, 1);
+    for damaged in [false, true] {
+        if damaged {
+            bytes[..200].fill(0); // one slot is enough to tell
+        }
+        std::fs::write(&other, &bytes).unwrap();
+        assert_eq!(call(&["map", &path, name]).status, 2);
+        assert_eq!(call(&["tree", &path, "numbers", "--svg", name]).status, 2);
+        assert!(std::fs::read(&other).unwrap() == bytes);
+    }
+    std::fs::write(&other, "an older picture").unwrap();
+    assert_eq!(call(&["map", &path, name]).status, 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_report_that_cannot_be_written_is_a_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path(), &closed(4096, 1));
+    for arguments in [vec!["summary", &path], vec!["check", &path, "--json"]] {
+        let full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aurora-inspect"));
+        let status = command.args(&arguments).stdout(full).status().unwrap();
+        assert_eq!(status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn names_and_keys_are_only_text() {
+    let memory = aurora::storage::MemoryStorage::new();
+    let db = aurora::Aurora::builder()
+        .background(false)
+        .open_storage(std::sync::Arc::new(memory.clone()))
+        .unwrap();
+    let name = "a\u{1b}[2Jb\nc\u{202e}d";
+    db.write(|tx| tx.tree(name)?.put("k", "v").map(drop))
+        .unwrap();
+    db.write(|tx| tx.tree("(catalog)")?.put("k", "v").map(drop))
+        .unwrap();
+    db.close().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path(), &memory.to_bytes());
+    let summary = call(&["summary", &path]);
+    assert!(
+        !summary.out.contains(['\u{1b}', '\u{202e}']),
+        "{:?}",
+        summary.out
+    );
+    assert!(
+        summary.out.contains(r"a\u{1b}[2Jb\u{a}c\u{202e}d"),
+        "{}",
+        summary.out
+    );
+    // A tree of that name is the user's.
+    let (_, tree) = json(&["tree", &path, "(catalog)"]);
+    assert_eq!(tree["entries"], 1, "{tree}");
+    assert_eq!(call(&["path", &path, "(catalog)", "0x+f"]).status, 2);
+    let negative = call(&["path", &path, "(catalog)", "-x"]);
+    assert!(
+        !negative.err.contains("unexpected argument"),
+        "{}",
+        negative.err
+    );
+}
+
+/// What is half written is no damage.
+#[test]
+fn a_file_that_somebody_writes_to_is_not_called_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("busy.db");
+    let db = aurora::Aurora::builder()
+        .log_limit(256 << 10)
+        .open(&path)
+        .unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let is_going = || !is_over.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in (0..u64::MAX).take_while(|_| is_going()) {
+                let put = |tx: &mut aurora::WriteTransaction| {
+                    let mut tree = tx.tree("t")?;
+                    (0..20).try_for_each(|i| {
+                        tree.put((n * 7919 % 5000 + i).to_be_bytes(), [n as u8; 300])
+                            .map(drop)
+                    })
+                };
+                db.write(put).unwrap();
+            }
+        });
+        for command in ["check", "wal", "summary"].repeat(6) {
+            let called = call(&[command, path.to_str().unwrap()]);
+            let (out, err) = (&called.out, &called.err);
+            assert_ne!(called.status, 1, "{command}: {out}{err}");
+            if called.status == 2 {
+                assert!(
+                    err.contains("somebody is writing to it"),
+                    "{command}: {err}"
+                );
+            }
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let called = call(&["check", path.to_str().unwrap()]);
+    assert_eq!(called.status, 0, "{}{}", called.out, called.err);
+}

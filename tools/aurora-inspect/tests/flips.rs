@@ -95,7 +95,7 @@ fn run_all(bytes: &[u8]) {
     let _ = commands::wal(&source, true);
     let _ = commands::space(&source);
     let _ = commands::picture(&source, "file");
-    for tree in ["numbers", "aurora/keys", "(catalog)"] {
+    for tree in ["numbers", "aurora/keys", "aurora/(catalog)"] {
         let _ = commands::tree(&source, tree, true);
         let _ = commands::path(&source, tree, b"key/000100");
     }

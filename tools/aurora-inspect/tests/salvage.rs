@@ -502,7 +502,7 @@ fn a_branch_without_a_space_map_is_filled_from_what_it_still_refers_to() {
 
 #[test]
 fn the_catalog_is_lost() {
-    let catalog = pages_of(sample(), "(catalog)", "leaf");
+    let catalog = pages_of(sample(), "aurora/(catalog)", "leaf");
     assert_eq!(catalog.len(), 1);
     let before = trees(sample());
     for way in WAYS {
@@ -696,7 +696,7 @@ fn nothing_of_an_older_state_comes_back() {
         for page in pages_of(sample(), "deep", "branch") {
             zero(&mut bytes, page);
         }
-        for page in pages_of(sample(), "(catalog)", "leaf") {
+        for page in pages_of(sample(), "aurora/(catalog)", "leaf") {
             zero(&mut bytes, page);
         }
         for page in pages_of(sample(), "", "bitmap") {

@@ -15,8 +15,17 @@ use crate::{Failure, Report, Silent, Source, Watcher};
 pub fn salvage(from: &Path, to: &Path, watcher: &dyn Watcher) -> Result<Report, Failure> {
     let failed = |error: std::io::Error| Failure(format!("{}: {error}", from.display()));
     let damaged = FileStorage::open_read_only(from).map_err(failed)?;
+    let changed = || std::fs::metadata(from).and_then(|data| Ok((data.modified()?, data.len())));
+    let before = changed().ok();
     let (file, storage) = NewFile::begin(to)?;
     let salvaged = run(Arc::new(damaged), storage, watcher)?;
+    if before != changed().ok() {
+        return Err(Failure(format!(
+            "{}: somebody is writing to it, so what is damaged cannot be told from what changes: close it there, or \
+             salvage a copy of it",
+            from.display()
+        )));
+    }
     watcher.phase("checking the new file", None);
     let check = super::check(|| Source::open(file.path(), None), &Silent)?;
     if check.is_damaged {

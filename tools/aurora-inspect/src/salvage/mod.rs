@@ -96,6 +96,7 @@ pub fn salvage(
         index: &index,
         state: &state,
         catalog_gaps: Vec::new(),
+        all_named: true,
     };
     watcher.phase("trees", None);
     work.slots();
@@ -141,6 +142,8 @@ struct Work<'w> {
     index: &'w Index,
     state: &'w State,
     catalog_gaps: Vec<Gap>,
+    /// Each tree that was found without an entry in the catalog has its name.
+    all_named: bool,
 }
 
 /// Takes the entries of the catalog.
@@ -292,9 +295,11 @@ impl<'w> Work<'w> {
                     self.output.add_tree(&name, Some(number))?
                 }
                 Name::Sure(name, _) | Name::Likely(name) => {
+                    self.all_named = false;
                     self.doubtful(&name, &root, "the name is from an older or damaged page")
                 }
                 Name::Unknown => {
+                    self.all_named = false;
                     let name = format!("tree-at-page-{}", intact.at.page);
                     self.doubtful(&name, &root, "the name of the tree is lost")
                 }
@@ -378,7 +383,8 @@ impl<'w> Work<'w> {
     /// Tells what the gaps cost.
     fn tell(&mut self) -> Result<(), Failure> {
         for gap in std::mem::take(&mut self.catalog_gaps) {
-            if gap.count.is_some_and(|count| gap.found >= count) && gap.level > 0 {
+            let is_repaired = gap.level > 0 || self.all_named;
+            if gap.count.is_some_and(|count| gap.found >= count) && is_repaired {
                 let (page, why) = (gap.at.page, &gap.why);
                 let what = format!("page {page} of the catalog: {why}; all below it was found");
                 self.output.losses.repair(what);

@@ -50,10 +50,12 @@ impl Log {
         let page_size = u64::from(source.page_size());
         let length = u64::from(ring.pages) * page_size;
         let start = u64::from(ring.first) * page_size;
-        if length == 0 || start.saturating_add(length) > source.length() {
+        if length == 0 {
             return;
         }
-        self.search(source, start, start + length, Some(ring));
+        // What is left of one that the end of the file was cut from.
+        let end = start.saturating_add(length).min(source.length());
+        self.search(source, start, end, Some(ring));
     }
 
     /// Adds those that lie anywhere, as far as they lie in one piece.
@@ -201,15 +203,19 @@ impl Log {
         Some(self.chain(first.record.lsn, first.record.previous))
     }
 
-    /// A record that proves that the log was longer than the chain that ends here.
-    pub fn proof(&self, end: u64, last: u32, checkpoint: u64) -> Option<&Found> {
-        let is_closing = |f: &&Found| {
+    /// Whether the chain that ends here is all: the mark of a close is behind it.
+    pub fn is_closed(&self, end: u64, last: u32) -> bool {
+        let is_closing = |f: &Found| {
             let r = &f.record;
             r.kind == MARK && r.flags & FLAG_CLEAN != 0 && r.previous == last
         };
-        if let Some(here) = self.by_lsn.get(&end)
-            && here.iter().any(|found| is_closing(&found))
-        {
+        let here = self.by_lsn.get(&end);
+        here.is_some_and(|here| here.iter().any(is_closing))
+    }
+
+    /// A record that proves that the log was longer than the chain that ends here.
+    pub fn proof(&self, end: u64, last: u32, checkpoint: u64) -> Option<&Found> {
+        if self.is_closed(end, last) {
             return None;
         }
         let mut later = self.by_lsn.range(end..).flat_map(|(_, found)| found);

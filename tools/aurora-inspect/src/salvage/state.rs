@@ -260,11 +260,31 @@ impl State {
                 false => "commits behind the state may be lost with the newest header".to_string(),
             }
         });
+        let lost = lost.or_else(|| self.cut_ring(source, end, crc));
         let later = match &lost {
             Some(_) => self.later(end, version),
             None => Vec::new(),
         };
         Commits { chain, lost, later }
+    }
+
+    /// What cannot be known where the end of the file is missing, and with it a part of the log.
+    fn cut_ring(&self, source: &Source, end: u64, crc: u32) -> Option<String> {
+        let page_size = u64::from(source.page_size());
+        let is_cut = |ring: &Ring| {
+            let ring_end = u64::from(ring.first) + u64::from(ring.pages);
+            ring_end.saturating_mul(page_size) > source.length()
+        };
+        let cut = rings_of(self.header.as_ref()?).into_iter().find(is_cut)?;
+        if self.log.is_closed(end, crc) {
+            return None;
+        }
+        let last = u64::from(cut.first) + u64::from(cut.pages) - 1;
+        Some(format!(
+            "the log at pages {} to {last} lies behind the end of the file, all or in part: what was committed from \
+             position {end} on is lost, if anything was",
+            cut.first
+        ))
     }
 
     fn later(&self, end: u64, version: u64) -> Vec<Found> {

@@ -272,7 +272,7 @@ pub fn build(trees: &Trees) -> Vec<u8> {
     .unwrap();
     db.close().unwrap();
     let bytes = memory.to_bytes();
-    let leaves = pages_of(&bytes, "(catalog)", "leaf");
+    let leaves = pages_of(&bytes, "aurora/(catalog)", "leaf");
     let mut surgeon = Surgeon::new(bytes);
     for leaf in leaves {
         surgeon.operate(leaf, |page| {
