@@ -277,3 +277,97 @@ fn a_crash_within_a_load_leaves_all_or_nothing() {
         }
     }
 }
+
+fn scattered_key(n: u64) -> Vec<u8> {
+    let mut key = vec![b'k'; 1000];
+    key[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    key
+}
+
+/// A branch that was written early, and is led to a leaf that was, too, and came back to be changed, is written again: also
+/// where neither the leaf's number nor its count is another one.
+#[test]
+fn a_branch_written_early_is_written_again_when_a_leaf_below_it_changes() {
+    const ENTRIES: u64 = 2000;
+    for replaced in 1890..1925u64 {
+        let disk = SimDisk::new(1);
+        let open = || {
+            let builder = repeatable().memory_limit(1 << 20);
+            builder.open_storage(disk.storage()).unwrap()
+        };
+        let db = open();
+        db.write(|tx| {
+            let all = (0..ENTRIES).map(|n| (scattered_key(n), [1; 20]));
+            tx.tree("t")?.put_many(all)?;
+            tx.savepoint()?;
+            let some = (0..replaced).map(|n| n.wrapping_mul(2_654_435_761) % ENTRIES);
+            some.into_iter()
+                .try_for_each(|n| tx.tree("t")?.put(scattered_key(n), [2; 20]).map(drop))
+        })
+        .unwrap();
+        drop(db);
+        let found = open().check();
+        assert_eq!(found.unwrap().entries, ENTRIES, "{replaced} replaced");
+    }
+}
+
+/// Pages that were written early come back under the same numbers, in trees that are filled in order and at random.
+#[test]
+fn large_transactions_in_little_memory_are_whole() {
+    let disk = SimDisk::new(1);
+    let open = || {
+        let builder = repeatable().memory_limit(1 << 20);
+        builder.open_storage(disk.storage()).unwrap()
+    };
+    let db = open();
+    db.new_collection(
+        "c",
+        aurora::Schema::new()
+            .field(aurora::Field::new("id", aurora::FieldType::Int))
+            .field(aurora::Field::new("n", aurora::FieldType::Int).indexed()),
+    )
+    .unwrap();
+    db.write(|tx| {
+        let documents = (0..30_000i64).map(|id| [("id", id), ("n", id % 100)]);
+        tx.collection("c")?.insert_many(documents).map(drop)
+    })
+    .unwrap();
+    let (mut ascending, mut random) = (0u64, common::Random(7));
+    let mut expected = std::collections::BTreeMap::new();
+    db.write(|tx| {
+        for round in 0..8u8 {
+            for _ in 0..200 {
+                tx.tree("up")?.put(ascending.to_be_bytes(), [round; 100])?;
+                ascending += 1;
+            }
+            let savepoint = tx.savepoint()?;
+            for _ in 0..2000 {
+                let n = random.next() % 5000;
+                tx.tree("any")?.put(n.to_be_bytes(), [round; 900])?;
+                expected.insert(n, round);
+            }
+            if round == 3 {
+                tx.roll_back_to(&savepoint)?;
+                expected.retain(|_, of| *of < round);
+                // What was replaced is as it was: the entries of earlier rounds are put again.
+                let earlier: Vec<u64> = expected.keys().copied().collect();
+                for n in earlier {
+                    tx.tree("any")?.put(n.to_be_bytes(), [0; 900])?;
+                    expected.insert(n, 0);
+                }
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+    drop(db);
+    let db = open();
+    db.check().unwrap();
+    let snapshot = db.begin_read().unwrap();
+    assert_eq!(snapshot.tree("up").unwrap().len(), ascending);
+    let any = snapshot.tree("any").unwrap();
+    for (n, round) in &expected {
+        let value = any.get(n.to_be_bytes()).unwrap().unwrap();
+        assert!(value[..] == [*round; 900], "{n}");
+    }
+}

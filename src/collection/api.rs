@@ -116,18 +116,18 @@ impl Aurora {
             let name = index.name();
             db.write(|tx| build::begin_index(tx, &collection, index))?;
             loop {
-                match db.write(|tx| build::build_step(tx, &collection, &name)) {
-                    Ok((is_done, step)) => {
-                        progress(step);
-                        if is_done {
-                            return Ok(());
-                        }
-                    }
+                // Refused and removed at once: another thread may build the same one.
+                let built = db.write(|tx| match build::build_step(tx, &collection, &name) {
                     Err(error @ crate::Error::Duplicate { .. }) => {
-                        db.write(|tx| build::drop_index(tx, &collection, &name))?;
-                        return Err(error);
+                        build::drop_index(tx, &collection, &name)?;
+                        Ok(Err(error))
                     }
-                    Err(error) => return Err(error),
+                    built => built.map(Ok),
+                });
+                let (is_done, step) = built??;
+                progress(step);
+                if is_done {
+                    return Ok(());
                 }
             }
         })

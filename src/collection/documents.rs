@@ -185,8 +185,12 @@ pub(crate) fn insert_many(
         match stored {
             Ok(id) => ids.push(id),
             Err(error) => {
-                add_waiting(tx, meta, &mut waiting)?;
-                return Err(error);
+                // In a transaction that has failed they are no matter.
+                let added = add_waiting(tx, meta, &mut waiting);
+                return Err(match added {
+                    Err(other) if error.is_misuse() => other,
+                    _ => error,
+                });
             }
         }
         if ids.len().is_multiple_of(BATCH_DOCUMENTS) {

@@ -51,12 +51,10 @@ struct Queue {
 }
 
 impl Queue {
-    /// The turn is given back.
-    fn pass_on(&mut self) {
+    /// The turn is given back. Gives the task that is to be woken, if it is one and no thread.
+    fn pass_on(&mut self) -> Option<Waker> {
         self.taken = false;
-        let Some(first) = self.waiting.front() else {
-            return;
-        };
+        let first = self.waiting.front()?;
         if first.patience.is_over() {
             self.taken = true;
             self.handed = Some(first.ticket);
@@ -65,8 +63,9 @@ impl Queue {
             Wake::Thread(arrived) => {
                 arrived.notify_one();
             }
-            Wake::Task(waker) => waker.wake_by_ref(),
+            Wake::Task(waker) => return Some(waker.clone()),
         }
+        None
     }
 
     /// Takes the turn without having waited, if nobody has it.
@@ -116,8 +115,17 @@ pub(crate) struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut queue = self.turns.queue.lock();
-        queue.pass_on();
+        let next = queue.pass_on();
         self.turns.note(&queue);
+        drop(queue);
+        wake(next);
+    }
+}
+
+/// With the lock of the queue given back: some tasks run, or are dropped, where they are woken.
+fn wake(task: Option<Waker>) {
+    if let Some(task) = task {
+        task.wake();
     }
 }
 
@@ -193,15 +201,18 @@ impl Future for TurnFuture {
             return Poll::Ready(Turn { turns });
         }
         let wake = Wake::Task(context.waker().clone());
+        let mut before = None;
         match self.ticket {
             None => self.ticket = Some(queue.enqueue(wake)),
             Some(ticket) => {
                 let mut known = queue.waiting.iter_mut();
                 if let Some(waiter) = known.find(|waiter| waiter.ticket == ticket) {
-                    waiter.wake = wake;
+                    before = Some(std::mem::replace(&mut waiter.wake, wake));
                 }
             }
         }
+        drop(queue);
+        drop(before);
         Poll::Pending
     }
 }
@@ -210,14 +221,20 @@ impl Drop for TurnFuture {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
         let mut queue = self.turns.queue.lock();
-        queue.waiting.retain(|waiter| waiter.ticket != ticket);
+        let mut waiting = queue.waiting.iter();
+        let place = waiting.position(|waiter| waiter.ticket == ticket);
+        let own = place.and_then(|place| queue.waiting.remove(place));
+        let mut next = None;
         if queue.handed == Some(ticket) {
             queue.handed = None;
-            queue.pass_on();
+            next = queue.pass_on();
             self.turns.note(&queue);
         } else if !queue.taken {
-            queue.pass_on(); // the wake may have been for this one
+            next = queue.pass_on(); // the wake may have been for this one
         }
+        drop(queue);
+        drop(own);
+        wake(next);
     }
 }
 
@@ -264,6 +281,47 @@ mod tests {
             && !first.patience.is_over()
         {
             std::thread::yield_now();
+        }
+    }
+
+    /// Some executors poll, or drop, a task where it is woken.
+    #[test]
+    fn a_task_that_runs_or_goes_where_it_is_woken_does_not_wait_for_itself() {
+        use std::task::Wake as Waking;
+
+        struct Inline {
+            future: Mutex<Option<TurnFuture>>,
+            polls: bool,
+        }
+        impl Waking for Inline {
+            fn wake(self: Arc<Self>) {
+                let waker = Waker::from(self.clone());
+                let future = self.future.lock().take();
+                if self.polls
+                    && let Some(mut future) = future
+                    && Pin::new(&mut future)
+                        .poll(&mut Context::from_waker(&waker))
+                        .is_pending()
+                {
+                    *self.future.lock() = Some(future);
+                }
+            }
+        }
+        for polls in [true, false] {
+            let turns = Arc::new(Turns::default());
+            let first = turns.wait();
+            let future = Mutex::new(Some(turns.queue_up()));
+            let task = Arc::new(Inline { future, polls });
+            let waker = Waker::from(task.clone());
+            let mut future = task.future.lock().take().unwrap();
+            assert!(
+                Pin::new(&mut future)
+                    .poll(&mut Context::from_waker(&waker))
+                    .is_pending()
+            );
+            *task.future.lock() = Some(future);
+            drop(first);
+            let _again = turns.wait();
         }
     }
 

@@ -3,14 +3,14 @@
 use std::sync::atomic::Ordering;
 
 use super::{Slot, TxnPages};
+use crate::Result;
 use crate::checksum;
-use crate::format::{Fault, PageNumber, PageRef, RunRef, Version, page, put_u32, put_u64};
+use crate::format::{PageNumber, PageRef, RunRef, Version, page, put_u32, put_u64};
 use crate::pager::PageBytes;
 use crate::pager::frame::Unique;
 use crate::prefetch::prefetch_start;
 use crate::tree::pages::{ReadPages, WritePages};
 use crate::txn::arriving::Arriving;
-use crate::{Error, Result};
 
 /// See [`TxnPages::expect`]. However it ends, nobody waits to hand a leaf over any more.
 #[derive(Debug)]
@@ -32,16 +32,6 @@ impl TxnPages {
     /// Whether the transaction has a copy of its own of the page.
     pub(in crate::txn) fn is_private(&self, page: PageNumber) -> bool {
         self.slot(page).is_some()
-    }
-
-    /// A reference to a page of the file, or to a node, that leads to something else of this transaction: in a file that was
-    /// made to do harm, which names as free what it uses. (Invariant 6 of `tree`: references to private pages have the
-    /// checksum 0.)
-    #[cold]
-    fn not_private(&self, target: &PageRef) -> Error {
-        let what = "a page of the tree was free";
-        let fault = Fault::new(what, page::CHECKSUM, 0, u64::from(target.checksum));
-        self.engine.pager.corrupt(target.page, fault)
     }
 
     /// The bytes that only this transaction needs, with no copy. What is alone writes nothing early, so the
@@ -69,7 +59,7 @@ impl ReadPages for TxnPages {
     #[inline]
     fn read(&self, target: &PageRef) -> Result<PageBytes<'_>> {
         match self.slot(target.page) {
-            Some(slot) if slot.is_run || target.checksum != 0 => Err(self.not_private(target)),
+            Some(slot) if slot.is_run => Err(self.engine.pager.not_a_node(target.page)),
             Some(slot) => Ok(PageBytes::Borrowed(&slot.frame)),
             None => self.engine.pager.hold(target),
         }
@@ -106,8 +96,8 @@ impl WritePages for TxnPages {
     fn make_private(&mut self, target: &PageRef) -> Result<PageNumber> {
         let version = self.version;
         let (mut copy, birth) = match self.slot_mut(target.page) {
-            Some(slot) if slot.is_run || target.checksum != 0 => {
-                return Err(self.not_private(target));
+            Some(slot) if slot.is_run => {
+                return Err(self.engine.pager.not_a_node(target.page));
             }
             Some(slot) if slot.birth == version => {
                 slot.touched = true;
@@ -152,8 +142,7 @@ impl WritePages for TxnPages {
     fn private_bytes(&mut self, target: &PageRef) -> Result<(PageNumber, &mut [u8])> {
         let version = self.version;
         // Mostly it is private already, and is looked for only once.
-        if target.checksum == 0
-            && let Some(index) = self.find(target.page)
+        if let Some(index) = self.find(target.page)
             && let Some(Some(Slot { birth, .. })) = self.slab.get(index)
             && *birth == version
         {
