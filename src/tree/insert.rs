@@ -261,8 +261,9 @@ fn store_below<P: WritePages>(
             )?);
         }
     } else {
-        // Compared with what is there now: both pages may have been written early since, and the one below come back to be
-        // changed. Then this one has to be written again, with the checksum that it will have.
+        // Compared with what is there now:
+        // both pages may have been written early since, and the one below come back to be changed. Then this one comes
+        // back, too, and is written again with the checksum that it will have.
         let bytes = pages.bytes_mut(page)?;
         if branch_at(bytes, page, level)?.child(i) != changed {
             node::set_child(bytes, i, &changed);
