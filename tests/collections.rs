@@ -435,7 +435,7 @@ fn an_index_that_is_refused_in_a_transaction_leaves_nothing() {
 fn unique_elements_of_arrays_are_the_same_in_either_order() {
     let array = |values: &[Value]| Value::Array(values.to_vec());
     let five = Value::from(5);
-    let nested = array(&[array(&[five.clone()])]);
+    let nested = array(&[array(std::slice::from_ref(&five))]);
     // What may stand side by side, and what may not.
     let pairs = [
         (
@@ -444,9 +444,9 @@ fn unique_elements_of_arrays_are_the_same_in_either_order() {
             true,
         ),
         (array(&[]), array(&[]), true),
-        (array(&[five.clone()]), nested.clone(), true),
+        (array(std::slice::from_ref(&five)), nested.clone(), true),
         (nested.clone(), nested.clone(), false),
-        (array(&[five.clone()]), five.clone(), false),
+        (array(std::slice::from_ref(&five)), five.clone(), false),
         (
             array(&[1.into(), five.clone()]),
             array(&[five.clone(), 2.into()]),
