@@ -41,6 +41,15 @@ impl Catalog {
         decoded.insert(name.to_string(), (bytes.to_vec(), meta.clone()));
         Ok(meta)
     }
+
+    /// The name that a collection of that number had when it was last looked at.
+    fn name_of(&self, number: u32) -> Option<String> {
+        let decoded = self.decoded.lock();
+        let mut metas = decoded.values().map(|(_, meta)| meta);
+        metas
+            .find(|meta| meta.number == number)
+            .map(|meta| meta.name.to_string())
+    }
 }
 
 /// The collection of that name, at this moment.
@@ -63,9 +72,15 @@ pub(crate) fn load(moment: &impl Moment, name: &str) -> Result<Arc<Meta>> {
 
 /// The collection with that number, if it is still there.
 pub(crate) fn by_number(moment: &impl Moment, number: u32) -> Result<Option<Arc<Meta>>> {
+    let has_number = |meta: &Arc<Meta>| meta.number == number;
+    // Mostly the same one again: sweeps ask for each document, and of thousands of collections each took a millisecond.
+    if let Some(name) = moment.handle().catalog.name_of(number)
+        && let Some(meta) = find(moment, &name)?.filter(has_number)
+    {
+        return Ok(Some(meta));
+    }
     for name in names(moment)? {
-        let meta = load(moment, &name)?;
-        if meta.number == number {
+        if let Some(meta) = find(moment, &name)?.filter(has_number) {
             return Ok(Some(meta));
         }
     }

@@ -169,13 +169,18 @@ const BUCKETS: usize = GROWING + (1 << (32 - LAST_BUCKET_LOG2));
 /// All entries, in buckets of 64, 64, 128, 256, ... of them.
 #[derive(Debug)]
 pub(crate) struct PageTable {
-    buckets: [OnceLock<Box<[Entry]>>; BUCKETS],
+    buckets: [Bucket; GROWING + 1],
+    /// The others, which few files have.
+    more: OnceLock<Box<[Bucket]>>,
 }
+
+type Bucket = OnceLock<Box<[Entry]>>;
 
 impl PageTable {
     pub(crate) fn new() -> Self {
         PageTable {
-            buckets: [const { OnceLock::new() }; BUCKETS],
+            buckets: [const { OnceLock::new() }; GROWING + 1],
+            more: OnceLock::new(),
         }
     }
 
@@ -184,15 +189,28 @@ impl PageTable {
     #[inline]
     pub(crate) fn known(&self, page: PageNumber) -> Option<&Entry> {
         let (bucket, index, _) = place(page);
-        self.buckets.get(bucket)?.get()?.get(index)
+        let bucket = match self.buckets.get(bucket) {
+            Some(bucket) => bucket,
+            None => self.more.get()?.get(bucket - self.buckets.len())?,
+        };
+        bucket.get()?.get(index)
     }
 
     /// The entry of a page. 16 bytes each, which take real memory only where they are used.
     #[inline]
     pub(crate) fn entry(&self, page: PageNumber) -> &Entry {
         let (bucket, index, length) = place(page);
-        let entries = self.buckets[bucket].get_or_init(|| zeroed(length));
-        &entries[index]
+        let bucket = match self.buckets.get(bucket) {
+            Some(bucket) => bucket,
+            None => &self.more()[bucket - self.buckets.len()],
+        };
+        &bucket.get_or_init(|| zeroed(length))[index]
+    }
+
+    #[cold]
+    fn more(&self) -> &[Bucket] {
+        let make = || (self.buckets.len()..BUCKETS).map(|_| OnceLock::new());
+        self.more.get_or_init(|| make().collect())
     }
 }
 
