@@ -7,6 +7,7 @@
 //! 2. No query uses an index before it is built. How far that has come is in the catalog, in the
 //!    same transaction as the entries: after a crash it goes on from there.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::catalog;
@@ -395,7 +396,8 @@ fn refit_one(
         check_unique(tx, new, index, key, &fitted)?;
         let after = values_of(new, index, &fitted)?;
         let mut tree = tx.system_tree(&index.tree)?;
-        for values in before.iter().filter(|values| !after.contains(values)) {
+        let kept: HashSet<_> = after.iter().collect();
+        for values in before.iter().filter(|values| !kept.contains(values)) {
             tree.delete(entry(values, key))?;
         }
         for values in &after {

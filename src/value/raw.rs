@@ -494,28 +494,19 @@ impl Path {
 
     /// The names by which [`find`](Self::find) comes there; of what it does not find, some.
     pub(crate) fn names(&self, document: &[u8]) -> Result<Vec<Arc<str>>, Fault> {
-        let mut reader = Reader::new(document);
-        let fields = reader.map()?;
-        let mut on_the_way = None;
-        for _ in 0..fields {
-            let (is_whole, is_first) = self.matches(&mut reader)?;
-            if is_whole {
-                return Ok(vec![self.whole.name.clone()]);
-            }
-            if is_first {
-                on_the_way = Some(Raw::read(&mut reader)?);
-            } else {
-                reader.skip(1)?;
-            }
+        let of_key = |key: &Key| {
+            let (whole, nested) = (key.clone(), None);
+            Path { whole, nested }.find(document)
+        };
+        if let Some((first, rest)) = &self.nested
+            && matches!(of_key(&self.whole)?, Raw::Missing)
+            && let Raw::Object(inner) = of_key(first)?
+        {
+            let mut names = rest.names(inner)?;
+            names.insert(0, first.name.clone());
+            return Ok(names);
         }
-        match (on_the_way, &self.nested) {
-            (Some(Raw::Object(inner)), Some((first, rest))) => {
-                let mut names = rest.names(inner)?;
-                names.insert(0, first.name.clone());
-                Ok(names)
-            }
-            _ => Ok(vec![self.whole.name.clone()]),
-        }
+        Ok(vec![self.whole.name.clone()])
     }
 
     /// Whether the key at the reader's place is the whole path, or its first name.

@@ -190,22 +190,34 @@ fn print(report: &Report, json: bool) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Runs a command on a file that somebody else may be writing to. What was found then is only believed once the file
+/// Runs a command on files that somebody else may be writing to. Damage that was found then is only believed once they
 /// stood still meanwhile.
-fn settled(file: &Path, run: impl Fn() -> Result<Report, Failure>) -> Result<Report, Failure> {
-    let changed = || std::fs::metadata(file).and_then(|data| Ok((data.modified()?, data.len())));
-    for attempt in 1..=ATTEMPTS {
-        let before = changed().ok();
+fn settled(
+    files: &[&PathBuf],
+    attempts: u32,
+    run: impl Fn() -> Result<Report, Failure>,
+) -> Result<Report, Failure> {
+    let state = |file: &&PathBuf| {
+        let data = std::fs::metadata(file).ok()?;
+        Some((data.modified().ok()?, data.len()))
+    };
+    let states = || files.iter().map(state).collect::<Vec<_>>();
+    for attempt in 1..=attempts {
+        let before = states();
         let report = run();
         let is_sound = report.as_ref().is_ok_and(|report| !report.is_damaged);
-        if is_sound || before == changed().ok() {
+        if is_sound || before == states() {
             return report;
         }
         std::thread::sleep(PAUSE * attempt);
     }
+    let names: Vec<_> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
     Err(Failure(format!(
         "{}: somebody is writing to it, so nothing can be said of it now: try again, or look at a backup of it",
-        file.display()
+        names.join(", ")
     )))
 }
 
@@ -243,9 +255,11 @@ fn run(arguments: &Arguments) -> Result<Report, Failure> {
         return Err(Failure(what.to_string()));
     }
     match &arguments.command {
-        Command::Diff { a, .. } => settled(a, || command(arguments)),
-        // They write while they read.
-        Command::Dump { .. } | Command::Load { .. } | Command::Salvage { .. } => command(arguments),
+        Command::Diff { a, b, .. } => settled(&[a, b], ATTEMPTS, || command(arguments)),
+        // It writes while it reads.
+        Command::Dump { file, .. } => settled(&[file], 1, || command(arguments)),
+        // This one looks itself, before it gives the new file its name.
+        Command::Load { .. } | Command::Salvage { .. } => command(arguments),
         Command::Summary { file }
         | Command::Check { file }
         | Command::Page { file, .. }
@@ -256,7 +270,7 @@ fn run(arguments: &Arguments) -> Result<Report, Failure> {
         | Command::Space { file }
         | Command::Blob { file, .. }
         | Command::Document { file, .. }
-        | Command::Map { file, .. } => settled(file, || command(arguments)),
+        | Command::Map { file, .. } => settled(&[file], ATTEMPTS, || command(arguments)),
     }
 }
 
