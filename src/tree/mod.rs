@@ -22,7 +22,9 @@
 //! 5. Each child's count in its parent is the number of entries below it; `TreeRoot::count` is the
 //!    number of all.
 //! 6. A page of another version is never changed: it is copied first, and its parent, which is
-//!    private by then, is pointed to the copy. References to private pages have the checksum 0.
+//!    private by then, is pointed to the copy. References to private pages have the checksum 0. (In a branch that was
+//!    written early and came back they have the one that they were written with, which counts no more.) A branch whose
+//!    child changes is in memory when the child's change is done, so that it is written after it.
 //! 7. Every page or run that leaves the tree is freed exactly once.
 //! 8. An operation that returns an error may have changed the pages half-way (but not before it
 //!    has checked the key and the value): the transaction then has to be dropped. The [`TreeRoot`]
