@@ -30,7 +30,8 @@ enum Ask {
     Not(Box<Ask>),
 }
 
-const PATHS: [&str; 5] = ["a", "b", "c", "d.x", "e"];
+/// The last is the id, which the documents of one collection have in their keys alone.
+const PATHS: [&str; 6] = ["a", "b", "c", "d.x", "e", "id"];
 
 impl Ask {
     fn filter(&self) -> Filter {
@@ -286,9 +287,9 @@ fn check_query(db: &Aurora, name: &str, documents: &[(i64, Object)], query: &Que
         let rows = limited().collect().wait().unwrap();
         assert_eq!(ids(&rows), wanted, "{name} {query:?}\n{plan}");
         for row in &rows {
-            let (_, fields) = &documents[row.id.value().as_int().unwrap() as usize];
+            let (id, fields) = &documents[row.id.value().as_int().unwrap() as usize];
             let mut own = row.fields().clone();
-            own.remove("id");
+            own.insert("id", *id);
             assert_eq!(&own, fields, "{name}");
         }
         let counted = limited().count().wait().unwrap();
@@ -468,14 +469,24 @@ proptest! {
         db.new_collection("indexed", indexed).unwrap();
         let plain = Schema::schemaless().field(Field::new("id", FieldType::Int));
         db.new_collection("plain", plain).unwrap();
-        let mut documents: Vec<(i64, Object)> = (0..).zip(documents).collect();
-        for name in ["indexed", "plain"] {
-            let with_ids = documents.iter().map(|(id, fields)| {
-                let mut fields = fields.clone();
-                fields.insert("id", *id);
-                fields
-            });
-            db.collection(name).unwrap().insert_many(with_ids).unwrap();
+        let mut strict = Schema::new();
+        for path in PATHS.iter().filter(|path| **path != "id") {
+            strict = strict.field(Field::new(*path, FieldType::Any));
+        }
+        for (i, index) in indexes.iter().enumerate() {
+            strict = strict.index(index.clone().named(format!("i{i}")));
+        }
+        db.new_collection("strict", strict).unwrap();
+        const NAMES: [&str; 3] = ["plain", "indexed", "strict"];
+        let with_id = |id: i64, mut fields: Object| {
+            fields.insert("id", id);
+            (id, fields)
+        };
+        let documents = (0..).zip(documents).map(|(id, fields)| with_id(id, fields));
+        let mut documents: Vec<(i64, Object)> = documents.collect();
+        for name in NAMES {
+            let all = documents.iter().map(|(_, fields)| fields.clone());
+            db.collection(name).unwrap().insert_many(all).unwrap();
         }
         for (at, fields) in updates {
             if documents.is_empty() {
@@ -483,14 +494,14 @@ proptest! {
             }
             let at = at.index(documents.len());
             let (id, own) = &mut documents[at];
-            for name in ["indexed", "plain"] {
+            for name in NAMES {
                 db.collection(name).unwrap().replace(*id, fields.clone()).unwrap();
             }
-            *own = fields;
+            *own = with_id(*id, fields).1;
         }
         db.check().unwrap();
         for query in &queries {
-            for name in ["plain", "indexed"] {
+            for name in NAMES {
                 check_query(&db, name, &documents, query);
             }
         }
@@ -573,6 +584,84 @@ fn plans_use_indexes_and_know_what_they_cost() {
     let plan = scan.explain().wait().unwrap();
     assert!(plan.is_scan() && plan.rows == 100, "{plan}");
     println!("{plan}");
+}
+
+/// The tree of the documents is in the order of their ids: it is the index of `id`, also where the ids were made and are
+/// no fields.
+#[test]
+fn documents_are_found_by_their_ids() {
+    let db = numbers(1000);
+    let all = db.query("numbers").collect().wait().unwrap();
+    let one = db.query("numbers").filter(|f| f.eq("id", &all[7].id));
+    let plan = one.clone().explain().wait().unwrap();
+    assert_eq!((plan.examined, plan.is_scan()), (1, false), "{plan}");
+    assert_eq!(ids_of(one), [all[7].id.clone()]);
+
+    let some = [&all[900].id, &all[3].id, &all[41].id];
+    let some = db.query("numbers").filter(|f| f.is_in("id", some));
+    let plan = some.clone().explain().wait().unwrap();
+    assert_eq!((plan.examined, plan.rows), (3, 3), "{plan}");
+    assert_eq!(
+        ids_of(some.clone()),
+        [3, 41, 900].map(|i: usize| all[i].id.clone())
+    );
+    let back = some.clone().order_by("id", false).offset(1);
+    assert_eq!(ids_of(back), [41, 3].map(|i: usize| all[i].id.clone()));
+    assert_eq!(
+        some.order_by("id", true).limit(2).count().wait().unwrap(),
+        2
+    );
+
+    let last = db
+        .query("numbers")
+        .order_by("id", false)
+        .offset(10)
+        .limit(5);
+    let plan = last.clone().explain().wait().unwrap();
+    assert_eq!((plan.examined, plan.sorts()), (5, false), "{plan}");
+    assert_eq!(ids_of(last)[0], all[989].id);
+
+    // An index narrows it down further than half of the ids; its entries of one value are in their order.
+    let both = |n: i64| {
+        let half = &all[500].id;
+        db.query("numbers")
+            .filter(move |f| f.eq("n", n) && f.lt("id", half))
+    };
+    let number = all[20].get("n").and_then(Value::as_int).unwrap();
+    let plan = both(number).explain().wait().unwrap();
+    assert_eq!(
+        (plan.indexes(), plan.examined, plan.rows),
+        (vec!["n"], 1, 1),
+        "{plan}"
+    );
+    let even = db.query("numbers").filter(|f| f.eq("even", true));
+    let plan = even
+        .order_by("id", false)
+        .limit(4)
+        .explain()
+        .wait()
+        .unwrap();
+    assert_eq!((plan.rows, plan.sorts()), (4, false), "{plan}");
+
+    let groups = db
+        .query("numbers")
+        .filter(|f| f.lte("id", &all[1].id))
+        .group_by("id");
+    assert_eq!(groups.count().collect().wait().unwrap().len(), 2);
+    let found = db
+        .query("numbers")
+        .filter(|f| f.value("id") == *all[5].id.value());
+    assert_eq!(ids_of(found), [all[5].id.clone()]);
+    // One that cannot be an id, and one longer than ids are.
+    for none in ["x", &"x".repeat(1000)] {
+        let plan = { db.query("numbers").filter(|f| f.gte("id", none)).explain() }.wait();
+        assert_eq!(plan.unwrap().examined, 0);
+    }
+}
+
+fn ids_of(query: aurora::Query<'_>) -> Vec<DocumentId> {
+    let rows = query.collect().wait().unwrap();
+    rows.into_iter().map(|row| row.id).collect()
 }
 
 /// A count that an index gives was once computed with a share of all documents, and rounded up: 7 of

@@ -98,7 +98,7 @@ fn takes_in(meta: &Meta, index: &IndexMeta, document: &[u8]) -> Result<bool> {
         return Ok(true);
     };
     let row = crate::query::RowReader::new(meta.names.clone());
-    row.matches(document, |fields: &Fields<'_>| filter.0.holds(fields))
+    row.matches(None, document, |fields: &Fields<'_>| filter.0.holds(fields))
         .map_err(|fault| unreadable(meta, fault.0))
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::execute::Execution;
-use super::plan::{Plan, Source};
+use super::plan::{Plan, Source, is_everything};
 use crate::collection::meta::Meta;
 
 /// How a query was answered. Prints as a few lines.
@@ -34,7 +34,7 @@ impl Explanation {
     /// The names of the indexes that were used.
     pub fn indexes(&self) -> Vec<&str> {
         let positions = match &self.plan.source {
-            Source::Nothing | Source::Documents => Vec::new(),
+            Source::Nothing | Source::Documents { .. } => Vec::new(),
             Source::InOrder { access, .. } => vec![access.index],
             Source::Ids(ways) => { ways.iter().flatten() }
                 .map(|access| access.index)
@@ -51,7 +51,7 @@ impl Explanation {
 
     /// Whether every document was a candidate.
     pub fn is_scan(&self) -> bool {
-        matches!(self.plan.source, Source::Documents)
+        matches!(&self.plan.source, Source::Documents { ranges, .. } if is_everything(ranges))
     }
 
     /// Whether the rows were sorted after they were found.

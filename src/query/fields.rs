@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::decision::Recorder;
 use super::filter::{MOST_ELEMENTS, Node, Pattern, Test};
-use crate::value::{Comparand, Fault, FieldNames, MAX_DEPTH, Operand, Path, Raw, Value};
+use crate::value::{Comparand, Fault, FieldNames, MAX_DEPTH, Operand, Path, Raw, Value, decode_id};
 
 /// The fields of a document, as a filter's closure sees them.
 ///
@@ -16,6 +16,9 @@ use crate::value::{Comparand, Fault, FieldNames, MAX_DEPTH, Operand, Path, Raw, 
 /// between, and gives the answer. Combine answers with `&&`, `||`, `!` and everything else of the
 /// language: the closure is run against answers of the planner's own to find out which indexes help
 /// (see [`Query::filter`](crate::Query::filter)). It has to give the same answer each time.
+///
+/// The field `id` of every document is its id, whether it was stored with one or was given one, and is
+/// found without an index.
 #[derive(Debug)]
 pub struct Fields<'r> {
     mode: Mode<'r>,
@@ -24,11 +27,21 @@ pub struct Fields<'r> {
 #[derive(Debug)]
 enum Mode<'r> {
     Row {
+        /// The key of the document, where the field `id` is its id. A condition of an index sees what is stored.
+        key: Option<&'r [u8]>,
         document: &'r [u8],
         reader: &'r RowReader,
         fault: &'r Cell<Option<Fault>>,
     },
     Plan(&'r Recorder),
+}
+
+/// The field that every document has: its id.
+pub(crate) const ID: &str = "id";
+
+/// The id that the key of a document stands for.
+pub(crate) fn id_of(key: &[u8]) -> Result<Value, Fault> {
+    decode_id(key).ok_or(Fault("the key of a document is not an id"))
 }
 
 /// Met only by filters that were not planned: the planner looks at patterns itself.
@@ -51,15 +64,17 @@ impl RowReader {
         }
     }
 
-    /// Whether a document passes a filter.
+    /// Whether a document passes a filter, in which `id` is what the `key` stands for.
     pub(crate) fn matches(
         &self,
+        key: Option<&[u8]>,
         document: &[u8],
         filter: impl FnOnce(&Fields<'_>) -> bool,
     ) -> Result<bool, Fault> {
         let fault = Cell::new(None);
         let holds = filter(&Fields {
             mode: Mode::Row {
+                key,
                 document,
                 reader: self,
                 fault: &fault,
@@ -119,12 +134,18 @@ impl<'r> Fields<'r> {
         match &self.mode {
             Mode::Plan(recorder) => recorder.ask(field, test()),
             Mode::Row {
+                key,
                 document,
                 reader,
                 fault,
             } => {
-                let found = reader.find(document, field);
-                let answer = found.and_then(|raw| answer(reader, raw));
+                let answer = match key.filter(|_| field == ID) {
+                    Some(key) => id_of(key).and_then(|id| {
+                        let raw = id.operand().raw();
+                        answer(reader, raw.unwrap_or(Raw::Missing))
+                    }),
+                    None => { reader.find(document, field) }.and_then(|raw| answer(reader, raw)),
+                };
                 answer.unwrap_or_else(|found| {
                     fault.set(Some(found));
                     false
@@ -289,12 +310,17 @@ impl<'r> Fields<'r> {
                 Value::Null
             }
             Mode::Row {
+                key,
                 document,
                 reader,
                 fault,
             } => {
-                let found = reader.find(document, field);
-                let value = found.and_then(|raw| raw.to_value(MAX_DEPTH));
+                let value = match key.filter(|_| field == ID) {
+                    Some(key) => id_of(key),
+                    None => {
+                        { reader.find(document, field) }.and_then(|raw| raw.to_value(MAX_DEPTH))
+                    }
+                };
                 value.unwrap_or_else(|found| {
                     fault.set(Some(found));
                     Value::Null

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::fields::ID;
 use super::{Decoder, Query, Work};
 use crate::Result;
+use crate::collection::documents;
 use crate::value::Value;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,9 +102,9 @@ impl<'q> Grouped<'q> {
         } = self;
         let is_one = field.is_none();
         let wanted = measures.clone();
-        let take = move |groups: &mut Groups, decoder: &Decoder<'_>, _: &[u8], document: &[u8]| {
+        let take = move |groups: &mut Groups, decoder: &Decoder<'_>, id: &[u8], document: &[u8]| {
             let key = match &field {
-                Some(field) => value_of(decoder, document, field)?,
+                Some(field) => value_of(decoder, id, document, field)?,
                 None => Value::Null,
             };
             let fresh = || wanted.iter().map(|_| Tally::default()).collect();
@@ -110,7 +112,7 @@ impl<'q> Grouped<'q> {
             for ((measure, field), tally) in wanted.iter().zip(tallies) {
                 tally.rows += 1;
                 if *measure != Measure::Count {
-                    tally.add(value_of(decoder, document, field)?);
+                    tally.add(value_of(decoder, id, document, field)?);
                 }
             }
             Ok(())
@@ -136,7 +138,10 @@ struct Groups {
 }
 
 /// The value of a field; null if there is none.
-fn value_of(decoder: &Decoder<'_>, document: &[u8], field: &str) -> Result<Value> {
+fn value_of(decoder: &Decoder<'_>, id: &[u8], document: &[u8], field: &str) -> Result<Value> {
+    if field == ID {
+        return documents::id_of(decoder.meta, id).map(|id| id.value().clone());
+    }
     Ok(decoder.value(document, field)?.unwrap_or_default())
 }
 

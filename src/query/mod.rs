@@ -89,7 +89,8 @@ enum Origin {
 /// # Ok::<(), aurora::Error>(())
 /// ```
 ///
-/// Without [`order_by`](Self::order_by) rows come in the order of their ids. A query sees one
+/// Without [`order_by`](Self::order_by) rows come in the order of their ids. In filters, orders and groups every
+/// document has the field `id`, which needs no index: documents are found by it. A query sees one
 /// moment: what is committed when it starts, or its snapshot's.
 #[derive(Clone)]
 #[must_use = "a query does nothing until its results are asked for"]
@@ -190,8 +191,8 @@ impl<'q> Query<'q> {
         self
     }
 
-    /// Only these fields of each document: names, or paths of names with dots between, under objects of their own. The id of
-    /// a document is no field unless the schema declares one or the document was stored with one; every row has it
+    /// Only these fields of each document: names, or paths of names with dots between, under objects of their own. `id` is
+    /// among them only if the schema declares it or the document was stored with one; every row has its id
     /// beside its fields ([`Document::id`](crate::Document::id)).
     pub fn select<P: Into<String>>(mut self, fields: impl IntoIterator<Item = P>) -> Self {
         self.select = Some(fields.into_iter().map(Into::into).collect());

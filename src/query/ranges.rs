@@ -264,7 +264,7 @@ mod tests {
                 let fields = [("x", value.clone())].into();
                 let document = crate::value::encode_fields(&fields, &names);
                 let node = super::super::filter::Node::Test("x".into(), test.clone());
-                let passes = reader.matches(&document, |f| node.holds(f)).unwrap();
+                let passes = reader.matches(None, &document, |f| node.holds(f)).unwrap();
                 assert_eq!(has(&set, value), passes, "{test:?} {value:?}");
                 assert_eq!(has(&others, value), !passes, "not {test:?} {value:?}");
             }

@@ -306,9 +306,10 @@ pub enum Operand<'v> {
     Nested(&'v Value),
 }
 
-impl Operand<'_> {
-    fn class(&self) -> u8 {
-        let raw = match *self {
+impl<'v> Operand<'v> {
+    /// As if it were in a document; an array or an object is not.
+    pub(crate) fn raw(self) -> Result<Raw<'v>, &'v Value> {
+        Ok(match self {
             Operand::Null => Raw::Null,
             Operand::Bool(value) => Raw::Bool(value),
             Operand::Int(value) => Raw::Int(value),
@@ -317,9 +318,12 @@ impl Operand<'_> {
             Operand::Bytes(value) => Raw::Bytes(value),
             Operand::Uuid(value) => Raw::Uuid(value),
             Operand::Time(value) => Raw::Time(value),
-            Operand::Nested(value) => return key_class(value),
-        };
-        raw.class()
+            Operand::Nested(value) => return Err(value),
+        })
+    }
+
+    fn class(&self) -> u8 {
+        self.raw().map_or_else(key_class, |raw| raw.class())
     }
 
     /// Whether the field's value is of the type of this one, numbers being one type.

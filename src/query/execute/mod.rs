@@ -12,10 +12,10 @@ mod rows;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use super::fields::{Fields, RowReader};
+use super::fields::{Fields, ID, RowReader};
 use super::ids::IdList;
 use super::page::Cursor;
-use super::plan::{Access, Plan, Source, Wanted, plan};
+use super::plan::{Plan, Source, Wanted, plan};
 use super::ranges::ByteRange;
 use crate::collection::documents::is_expired;
 use crate::collection::index::{cut, entry, is_cut, split, unreadable};
@@ -70,7 +70,7 @@ struct Place {
 
 #[derive(Debug)]
 enum State {
-    Documents(Option<Place>),
+    Documents { range: usize, from: Option<Place> },
     InOrder { range: usize, from: Option<Place> },
     Gathering(Gathering),
     Fetching { ids: IdList, next: usize },
@@ -98,14 +98,18 @@ pub(crate) struct Execution<'q> {
 pub(crate) type Sink<'s> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 's;
 
 impl<'q> Execution<'q> {
-    pub(crate) fn new(moment: &impl Moment, meta: Arc<Meta>, spec: Spec<'q>) -> Result<Self> {
+    pub(crate) fn new(moment: &impl Moment, meta: Arc<Meta>, mut spec: Spec<'q>) -> Result<Self> {
+        cut_order(&mut spec.order);
         if let Some(after) = &spec.after {
             after.check(&spec.order)?;
         }
         let plan = spec.plan(moment, &meta)?;
         let state = match &plan.source {
             Source::Nothing => State::Done,
-            Source::Documents => State::Documents(None),
+            Source::Documents { .. } => State::Documents {
+                range: 0,
+                from: None,
+            },
             Source::InOrder { .. } => State::InOrder {
                 range: 0,
                 from: None,
@@ -139,64 +143,36 @@ impl<'q> Execution<'q> {
             return Ok(());
         }
         match &self.plan.source {
-            Source::Documents => {
+            Source::Documents { ranges, descending } => {
                 let view = moment.system_view(&self.meta.documents_tree);
-                let found = view.map(|view| view.nth(self.offset_left)).transpose()?;
-                self.state = match found.flatten() {
-                    Some((key, _)) => State::Documents(Some(Place {
-                        key,
-                        is_included: true,
-                    })),
-                    None => State::Done,
+                let Some(view) = view else {
+                    return Ok(());
                 };
+                let found = entry_at(&view, ranges, *descending, self.offset_left)?;
                 self.offset_left = 0;
-                Ok(())
+                self.state = found.map_or(State::Done, |(range, place)| State::Documents {
+                    range,
+                    from: Some(place),
+                });
             }
             Source::InOrder { access, descending } => {
-                let (access, descending) = (access.clone(), *descending);
-                self.skip_entries(moment, &access, descending)
+                let Some(view) = self.index_view(moment, access.index) else {
+                    return Ok(());
+                };
+                let found = entry_at(&view, &access.ranges, *descending, self.offset_left)?;
+                if let Some((_, place)) = &found
+                    && split(&place.key).is_none_or(|(values, _)| is_cut(values))
+                {
+                    return Ok(()); // the order among such entries is known only from the documents
+                }
+                self.offset_left = 0;
+                self.state = found.map_or(State::Done, |(range, place)| State::InOrder {
+                    range,
+                    from: Some(place),
+                });
             }
-            _ => Ok(()),
+            Source::Nothing | Source::Ids(_) => {}
         }
-    }
-
-    fn skip_entries(
-        &mut self,
-        moment: &impl Moment,
-        access: &Access,
-        descending: bool,
-    ) -> Result<()> {
-        let Some(view) = self.index_view(moment, access.index) else {
-            return Ok(());
-        };
-        let mut left = self.offset_left;
-        for range in 0..access.ranges.len() {
-            let Some(bounds) = ranged(&access.ranges, range, descending) else {
-                break;
-            };
-            let count = view.count::<Vec<u8>>(&bounds.low..&bounds.high)?;
-            if left >= count {
-                left -= count;
-                continue;
-            }
-            let within = if descending { count - 1 - left } else { left };
-            let Some((key, _)) = view.nth(view.rank(&bounds.low)? + within)? else {
-                break;
-            };
-            if split(&key).is_none_or(|(values, _)| is_cut(values)) {
-                return Ok(()); // the order among such entries is known only from the documents
-            }
-            self.offset_left = 0;
-            self.state = State::InOrder {
-                range,
-                from: Some(Place {
-                    key,
-                    is_included: true,
-                }),
-            };
-            return Ok(());
-        }
-        self.state = State::Done;
         Ok(())
     }
 
@@ -206,16 +182,20 @@ impl<'q> Execution<'q> {
             return;
         };
         match (&self.plan.source, &self.state) {
-            (Source::Documents, State::Documents(_)) if !self.plan.sorts => {
-                self.state = State::Documents(Some(Place {
-                    key: after.id.clone(),
-                    is_included: false,
-                }));
+            (Source::Documents { ranges, descending }, State::Documents { .. })
+                if !self.plan.sorts =>
+            {
+                let range = range_from(ranges, &after.id, *descending);
+                self.state = range.map_or(State::Done, |range| State::Documents {
+                    range,
+                    from: Some(Place {
+                        key: after.id.clone(),
+                        is_included: false,
+                    }),
+                });
             }
             // One range, in the order of ids.
-            (Source::InOrder { access, .. }, State::InOrder { .. })
-                if self.spec.order.is_empty() && access.is_by_id =>
-            {
+            (Source::InOrder { access, .. }, State::InOrder { .. }) if access.is_by_id => {
                 let low = access.ranges.first().map(|range| range.low.as_slice());
                 let from = Some(Place {
                     key: entry(low.unwrap_or_default(), &after.id),
@@ -234,26 +214,14 @@ impl<'q> Execution<'q> {
                     (true, false) => values,
                     (true, true) => after_prefix(&values).unwrap_or_default(),
                 };
-                let ranges = &access.ranges;
-                let range = (0..ranges.len()).find(|range| {
-                    ranged(ranges, *range, *descending).is_some_and(|bounds| {
-                        if *descending {
-                            bounds.low <= key
-                        } else {
-                            bounds.high > key
-                        }
-                    })
+                let range = range_from(&access.ranges, &key, *descending);
+                self.state = range.map_or(State::Done, |range| State::InOrder {
+                    range,
+                    from: Some(Place {
+                        key,
+                        is_included: false,
+                    }),
                 });
-                self.state = match range {
-                    Some(range) => State::InOrder {
-                        range,
-                        from: Some(Place {
-                            key,
-                            is_included: false,
-                        }),
-                    },
-                    None => State::Done,
-                };
             }
             _ => {} // rows before it are passed over one by one
         }
@@ -286,7 +254,7 @@ impl<'q> Execution<'q> {
         let state = std::mem::replace(&mut self.state, State::Done);
         self.state = match state {
             _ if self.limit_left == Some(0) => State::Done,
-            State::Documents(from) => self.scan(moment, from, budget, sink)?,
+            State::Documents { range, from } => self.scan(moment, range, from, budget, sink)?,
             State::InOrder { range, from } => self.walk(moment, range, from, budget, sink)?,
             State::Gathering(gathering) => self.gather(moment, gathering, budget)?,
             State::Fetching { ids, next } => self.fetch_some(moment, ids, next, budget, sink)?,
@@ -299,31 +267,42 @@ impl<'q> Execution<'q> {
     fn scan(
         &mut self,
         moment: &impl Moment,
-        from: Option<Place>,
+        mut range: usize,
+        mut from: Option<Place>,
         budget: usize,
         sink: &mut Sink<'_>,
     ) -> Result<State> {
+        let Source::Documents { ranges, descending } = &self.plan.source else {
+            return Ok(State::Done);
+        };
+        let (ranges, descending) = (ranges.clone(), *descending);
         let Some(view) = moment.system_view(&self.meta.documents_tree) else {
             return Ok(self.found_all());
         };
-        let mut cursor = view.cursor();
-        let mut there = start(&mut cursor, from.as_ref(), false)?;
+        let mut left = budget;
         let mut id = Vec::new();
-        for _ in 0..budget {
-            if !there {
-                return Ok(self.found_all());
+        while let Some(bounds) = ranged(&ranges, range, descending) {
+            let mut cursor = view.cursor_in::<Vec<u8>>(&bounds.low..&bounds.high);
+            let mut there = start(&mut cursor, from.take().as_ref(), descending)?;
+            while there {
+                id.clear();
+                id.extend_from_slice(cursor.key());
+                if left == 0 {
+                    let from = Some(Place {
+                        key: id,
+                        is_included: true,
+                    });
+                    return Ok(State::Documents { range, from });
+                }
+                left -= 1;
+                if !self.consider(moment, &id, cursor.value()?, sink)? {
+                    return Ok(State::Done);
+                }
+                there = step(&mut cursor, descending)?;
             }
-            id.clear();
-            id.extend_from_slice(cursor.key());
-            if !self.consider(moment, &id, cursor.value()?, sink)? {
-                return Ok(State::Done);
-            }
-            there = cursor.next()?;
+            range += 1;
         }
-        Ok(State::Documents(Some(Place {
-            key: id,
-            is_included: false,
-        })))
+        Ok(self.found_all())
     }
 
     /// All candidates were looked at.
@@ -455,7 +434,11 @@ impl<'q> Execution<'q> {
         }
         if self.plan.checks {
             let passes = |fields: &Fields<'_>| self.spec.passes(fields);
-            if !self.reader.matches(document, passes).map_err(fault)? {
+            if !self
+                .reader
+                .matches(Some(id), document, passes)
+                .map_err(fault)?
+            {
                 return Ok(true);
             }
         }
@@ -491,6 +474,19 @@ impl<'q> Execution<'q> {
     }
 }
 
+/// Cuts an order at the field `id`, behind which nothing is equal; and before it, if rows come in that order of their
+/// ids anyway.
+fn cut_order(order: &mut Vec<(String, bool)>) {
+    let Some(at) = order.iter().position(|(field, _)| field == ID) else {
+        return;
+    };
+    let direction = order.get(at).map(|(_, ascending)| *ascending);
+    let before = at.checked_sub(1).and_then(|before| order.get(before));
+    let of_ids = before.is_none_or(|(_, ascending)| *ascending);
+    let is_said = direction == Some(of_ids);
+    order.truncate(if is_said { at } else { at + 1 });
+}
+
 /// The range with this position in the direction of the walk.
 fn ranged(ranges: &[ByteRange], position: usize, descending: bool) -> Option<&ByteRange> {
     if descending {
@@ -498,6 +494,42 @@ fn ranged(ranges: &[ByteRange], position: usize, descending: bool) -> Option<&By
     } else {
         ranges.get(position)
     }
+}
+
+/// The first range that a walk in this direction has not left when it is at a key.
+fn range_from(ranges: &[ByteRange], key: &[u8], descending: bool) -> Option<usize> {
+    let is_ahead = |bounds: &ByteRange| match descending {
+        true => bounds.low[..] <= *key,
+        false => bounds.high[..] > *key,
+    };
+    (0..ranges.len()).find(|range| ranged(ranges, *range, descending).is_some_and(is_ahead))
+}
+
+/// The entry with a position among those of the ranges, and the range that it is in.
+fn entry_at(
+    view: &TreeView<'_>,
+    ranges: &[ByteRange],
+    descending: bool,
+    position: u64,
+) -> Result<Option<(usize, Place)>> {
+    let mut left = position;
+    for range in 0..ranges.len() {
+        let Some(bounds) = ranged(ranges, range, descending) else {
+            break;
+        };
+        let count = view.count::<Vec<u8>>(&bounds.low..&bounds.high)?;
+        if left >= count {
+            left -= count;
+            continue;
+        }
+        let within = if descending { count - 1 - left } else { left };
+        let found = view.nth(view.rank(&bounds.low)? + within)?;
+        return Ok(found.map(|(key, _)| {
+            let is_included = true;
+            (range, Place { key, is_included })
+        }));
+    }
+    Ok(None)
 }
 
 /// Puts a cursor on the first candidate.

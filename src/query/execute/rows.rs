@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use super::{Execution, Sink, State, step};
 use crate::Result;
 use crate::collection::index::{split, unreadable};
-use crate::query::fields::RowReader;
+use crate::query::fields::{ID, RowReader};
 use crate::query::page::Cursor;
 use crate::txn::cursor::TreeCursor;
 use crate::txn::view::TreeView;
-use crate::value::{Raw, encode, encode_missing};
+use crate::value::{Fault, Raw, encode, encode_missing};
 
 /// A row on its way through a sort. Compares by its key.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,15 +26,12 @@ pub(super) fn row_key(
     order: &[(String, bool)],
     id: &[u8],
     document: &[u8],
-) -> Result<Vec<u8>, crate::value::Fault> {
+) -> Result<Vec<u8>, Fault> {
     let mut key = Vec::new();
     let mut is_backwards = false;
     for (field, ascending) in order {
         let start = key.len();
-        match reader.find(document, field)? {
-            Raw::Missing => encode_missing(&mut key),
-            raw => encode(&raw.to_value(crate::value::MAX_DEPTH)?, &mut key),
-        }
+        put_value(reader, field, id, document, &mut key)?;
         is_backwards = !ascending;
         if is_backwards {
             invert(&mut key, start);
@@ -46,6 +43,25 @@ pub(super) fn row_key(
         invert(&mut key, start);
     }
     Ok(key)
+}
+
+/// Appends the encoding of a field.
+fn put_value(
+    reader: &RowReader,
+    field: &str,
+    id: &[u8],
+    document: &[u8],
+    key: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    if field == ID {
+        key.extend_from_slice(id);
+        return Ok(());
+    }
+    match reader.find(document, field)? {
+        Raw::Missing => encode_missing(key),
+        raw => encode(&raw.to_value(crate::value::MAX_DEPTH)?, key),
+    }
+    Ok(())
 }
 
 /// No encoding is the beginning of another, so inverting all bytes turns the order round.
@@ -126,23 +142,12 @@ impl Execution<'_> {
 
     /// A cursor that stands behind a row.
     pub(crate) fn cursor_behind(&self, id: &[u8], document: &[u8]) -> Result<Cursor> {
+        let fault = |fault: Fault| unreadable(&self.meta, fault.0);
         let mut values = Vec::new();
         for (field, _) in &self.spec.order {
-            let raw = self.reader.find(document, field);
-            let raw = raw.map_err(|fault| unreadable(&self.meta, fault.0))?;
-            match raw {
-                Raw::Missing => encode_missing(&mut values),
-                raw => {
-                    let value = raw.to_value(crate::value::MAX_DEPTH);
-                    encode(
-                        &value.map_err(|fault| unreadable(&self.meta, fault.0))?,
-                        &mut values,
-                    );
-                }
-            }
+            put_value(&self.reader, field, id, document, &mut values).map_err(fault)?;
         }
-        let inverted = row_key(&self.reader, &self.spec.order, id, document);
-        let key = inverted.map_err(|fault| unreadable(&self.meta, fault.0))?;
+        let key = row_key(&self.reader, &self.spec.order, id, document).map_err(fault)?;
         Ok(Cursor::new(&self.spec.order, values, id.to_vec(), key))
     }
 }

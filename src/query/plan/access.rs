@@ -7,8 +7,9 @@ use crate::collection::index::{ELEMENT, LIMIT_BYTES, WHOLE};
 use crate::collection::meta::IndexMeta;
 use crate::moment::Moment;
 use crate::query::decision::{Question, WayIn};
+use crate::query::fields::ID;
 use crate::query::ranges::{ByteRange, all_strings, element, may_be_part_of_string};
-use crate::txn::view::after_prefix;
+use crate::txn::view::{TreeView, after_prefix};
 
 /// Entries of one index.
 #[derive(Debug, Clone)]
@@ -31,18 +32,23 @@ pub(crate) struct Access {
 
 impl<M: Moment> Planner<'_, M> {
     /// All accesses that cover a way.
-    pub(super) fn accesses(&self, questions: &[Question], way: &WayIn) -> Result<Vec<Access>> {
-        let asked = Asked::new(questions, way);
+    pub(super) fn accesses(
+        &self,
+        questions: &[Question],
+        way: &WayIn,
+        asked: &Asked<'_>,
+    ) -> Result<Vec<Access>> {
         let mut accesses = Vec::new();
         for (position, index) in self.meta.indexes.iter().enumerate() {
             if !index.is_ready() || !implies(questions, way, index.index.only.as_ref()) {
                 continue;
             }
-            if let Some(access) = self.whole_access(position, index, &asked)? {
+            if let Some(access) = self.whole_access(position, index, asked)? {
                 accesses.push(access);
             }
             if index.has_elements()
                 && let Some(path) = index.index.paths.first()
+                && path != ID
             {
                 for value in asked.elements_of(path) {
                     let access = self.element_access(position, index, value, way.len())?;
@@ -64,7 +70,8 @@ impl<M: Moment> Planner<'_, M> {
         let mut points = Vec::new();
         let mut ranges = None;
         let paths = &index.index.paths;
-        for (i, path) in paths.iter().enumerate() {
+        // What an index has of `id` is what was stored: nothing, where the document was given one.
+        for (i, path) in paths.iter().enumerate().take_while(|(_, path)| *path != ID) {
             let Some((set, answers)) = asked.sets.get(path.as_str()) else {
                 break;
             };
@@ -149,14 +156,8 @@ impl<M: Moment> Planner<'_, M> {
     }
 
     pub(super) fn count(&self, index: &IndexMeta, ranges: &[ByteRange]) -> Result<u64> {
-        let Some(view) = self.moment.system_view(&index.tree) else {
-            return Ok(0);
-        };
-        let mut count = 0;
-        for range in ranges {
-            count += view.count::<Vec<u8>>(&range.low..&range.high)?;
-        }
-        Ok(count)
+        let view = self.moment.system_view(&index.tree);
+        view.map_or(Ok(0), |view| count_in(&view, ranges))
     }
 
     /// The cheapest access of a way, or two of them whose ids are intersected.
@@ -181,6 +182,12 @@ impl<M: Moment> Planner<'_, M> {
         }
         Ok(Some(vec![(*first).clone()]))
     }
+}
+
+pub(super) fn count_in(view: &TreeView<'_>, ranges: &[ByteRange]) -> Result<u64> {
+    let counts = ranges.iter();
+    let counts = counts.map(|range| view.count::<Vec<u8>>(&range.low..&range.high));
+    counts.sum()
 }
 
 pub(super) fn merged(mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {

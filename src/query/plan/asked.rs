@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::query::decision::{Question, WayIn, decide};
+use crate::query::fields::ID;
 use crate::query::filter::{Filter, Test};
 use crate::query::ranges::{RangeSet, values_of};
 
@@ -39,6 +40,11 @@ impl<'q> Asked<'q> {
         asked
     }
 
+    /// Whether no value can give these answers.
+    pub(super) fn is_contradiction(&self) -> bool {
+        self.sets.values().any(|(set, _)| set.ranges.is_empty())
+    }
+
     pub(super) fn elements_of<'a>(
         &'a self,
         path: &'a str,
@@ -58,12 +64,6 @@ pub(super) fn answered<'q>(
         .filter_map(|(number, answer)| Some((questions.get(*number)?, *answer)))
 }
 
-/// Whether no value can give these answers.
-pub(super) fn is_contradiction(questions: &[Question], way: &WayIn) -> bool {
-    let asked = Asked::new(questions, way);
-    asked.sets.values().any(|(set, _)| set.ranges.is_empty())
-}
-
 /// Whether all rows that a way finds are in an index with this condition: the way gives the same
 /// answers, or narrower ones.
 pub(super) fn implies(questions: &[Question], way: &WayIn, only: Option<&Filter>) -> bool {
@@ -71,6 +71,14 @@ pub(super) fn implies(questions: &[Question], way: &WayIn, only: Option<&Filter>
     let Some(condition) = decide(&|fields| filter.0.holds(fields)) else {
         return false;
     };
+    // A condition of an index looks at a stored `id`, which a document may lack.
+    if condition
+        .questions
+        .iter()
+        .any(|question| question.field == ID)
+    {
+        return false;
+    }
     let asked = Asked::new(questions, way);
     condition.ways.iter().any(|needed| {
         answered(&condition.questions, needed).all(|(question, answer)| {

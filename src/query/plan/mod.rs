@@ -9,14 +9,16 @@
 //!    by its fields and then by id (in the direction of the last field).
 //! 2. The filter is the last word on each candidate, unless the ranges of the plan are exact.
 //! 3. A plan never misses a row: each way into the filter has an access that covers it.
+//! 4. Of the field `id` only the keys of the documents know: no plan asks an index for it.
 
 mod access;
 mod asked;
+mod by_id;
 
 use std::fmt;
 
 use super::decision::{Decision, Question, decide};
-use super::fields::Fields;
+use super::fields::{Fields, ID};
 use super::filter::Test;
 use super::ranges::ByteRange;
 use crate::collection::index::WHOLE;
@@ -26,7 +28,9 @@ use crate::{Error, Result};
 
 pub(crate) use self::access::Access;
 use self::access::merged;
-use self::asked::{implies, is_contradiction};
+use self::asked::{Asked, implies};
+use self::by_id::Ids;
+pub(crate) use self::by_id::{is_backwards_by_id, is_everything};
 
 /// Nanoseconds, about: a step through an index, a document by its id, a step through documents.
 const ENTRY_COST: f64 = 70.0;
@@ -51,8 +55,11 @@ pub(crate) struct Wanted<'w> {
 pub(crate) enum Source {
     /// No row can pass.
     Nothing,
-    /// All documents, in the order of their ids.
-    Documents,
+    /// Documents by their ids: ranges of keys, sorted, apart from one another.
+    Documents {
+        ranges: Vec<ByteRange>,
+        descending: bool,
+    },
     /// The entries of an index in their order: the order that was asked for.
     InOrder { access: Access, descending: bool },
     /// Ids from indexes, for each way into the filter those that are in all of its accesses.
@@ -120,22 +127,24 @@ impl<M: Moment> Planner<'_, M> {
             return self.without_ranges(None);
         };
         let mut ways = Vec::new();
+        let mut ids = Ids::default();
         for way in &decision.ways {
-            if is_contradiction(&decision.questions, way) {
+            let asked = Asked::new(&decision.questions, way);
+            if asked.is_contradiction() {
                 continue;
             }
-            ways.push(self.accesses(&decision.questions, way)?);
+            ids.add(&asked);
+            ways.push(self.accesses(&decision.questions, way, &asked)?);
         }
         if ways.is_empty() {
             return Ok(self.nothing());
         }
-        let is_free = decision.ways.iter().any(Vec::is_empty);
         let mut best: Vec<Option<Vec<Access>>> = Vec::new();
         for accesses in &ways {
             best.push(self.best_of(accesses)?);
         }
         let matches = self.expected_matches(&best);
-        let mut plans = vec![self.scan(matches, is_free)];
+        let mut plans = vec![self.scan(ids, matches)?];
         if let Some(found) = best.into_iter().collect::<Option<Vec<_>>>() {
             plans.push(self.by_ids(found));
         }
@@ -146,7 +155,7 @@ impl<M: Moment> Planner<'_, M> {
     /// When nothing is known of the filter.
     fn without_ranges(&self, matches: Option<u64>) -> Result<Plan> {
         let matches = matches.unwrap_or(self.documents / 3 + 1);
-        let mut plans = vec![self.scan(matches, false)];
+        let mut plans = vec![self.scan(Ids::unknown(), matches)?];
         let no_ways: Vec<Vec<Access>> = Vec::new();
         let open = Decision {
             questions: Vec::new(),
@@ -187,34 +196,10 @@ impl<M: Moment> Planner<'_, M> {
         all.saturating_sub(self.wanted.offset)
     }
 
-    fn scan(&self, matches: u64, is_free: bool) -> (f64, Plan) {
-        let sorts = !self.wanted.order.is_empty();
-        let expected = if sorts {
-            self.documents
-        } else if is_free {
-            self.counted_to(self.documents)
-        } else {
-            self.looked_at(self.documents, matches)
-        };
-        let sort_cost = if sorts {
-            matches as f64 * SORT_ROW_COST
-        } else {
-            0.0
-        };
-        let plan = Plan {
-            source: Source::Documents,
-            checks: self.wanted.filter.is_some() && !is_free,
-            sorts,
-            expected,
-            documents: self.documents,
-            known_count: (is_free && self.meta.expires.is_none()).then_some(self.documents),
-        };
-        (expected as f64 * SCAN_COST + sort_cost, plan)
-    }
-
     fn by_ids(&self, ways: Vec<Vec<Access>>) -> (f64, Plan) {
         let entries: u64 = ways.iter().flatten().map(|access| access.count).sum();
         let candidates: u64 = ways.iter().map(|way| self.met(way)).sum();
+        let descending = is_backwards_by_id(self.wanted.order);
         let sorts = !self.wanted.order.is_empty();
         let is_exact = ways
             .iter()
@@ -227,15 +212,13 @@ impl<M: Moment> Planner<'_, M> {
         if let [way] = &ways[..]
             && let [access] = &way[..]
             && access.is_by_id
-            && !sorts
+            && (!sorts || descending)
         {
+            fetched = self.looked_at(candidates, candidates);
             let cost = fetched as f64 * (ENTRY_COST + FETCH_COST);
             let access = access.clone();
             let known = (is_exact && self.meta.expires.is_none()).then_some(access.count);
-            let source = Source::InOrder {
-                access,
-                descending: false,
-            };
+            let source = Source::InOrder { access, descending };
             return (cost, self.planned(source, !is_exact, false, fetched, known));
         }
         let sort_cost = if sorts {
@@ -316,7 +299,9 @@ impl<M: Moment> Planner<'_, M> {
                 .all(|way| implies(&decision.questions, way, index.index.only.as_ref()));
             // With nothing known of the filter, a partial index may lack rows.
             let is_unknown = decision.ways.is_empty() && index.index.only.is_some();
-            if !index.is_ready() || !is_usable || is_unknown {
+            // What an index has of `id` is what was stored.
+            let is_of_id = index.index.paths.iter().any(|path| path == ID);
+            if !index.is_ready() || !is_usable || is_unknown || is_of_id {
                 continue;
             }
             let Some(access) = self.ordered_access(position, index, ways, is_free)? else {
@@ -409,7 +394,10 @@ fn cheapest(plans: Vec<(f64, Plan)>) -> Plan {
     });
     best.map_or_else(
         || Plan {
-            source: Source::Documents,
+            source: Source::Documents {
+                ranges: Ids::unknown().ranges(),
+                descending: false,
+            },
             checks: true,
             sorts: true,
             expected: 0,
@@ -434,7 +422,13 @@ impl Plan {
         let name = |access: &Access| { meta.indexes.get(access.index) }.map_or("?", |i| &i.name);
         match &self.source {
             Source::Nothing => writeln!(f, "nothing can match")?,
-            Source::Documents => writeln!(f, "scan {} documents", self.documents)?,
+            Source::Documents { ranges, descending } => {
+                let back = if *descending { ", backwards" } else { "" };
+                match is_everything(ranges) {
+                    true => writeln!(f, "scan {} documents{back}", self.documents)?,
+                    false => writeln!(f, "documents by id, in {} ranges{back}", ranges.len())?,
+                }
+            }
             Source::InOrder { access, descending } => {
                 let back = if *descending { ", backwards" } else { "" };
                 let (name, count) = (name(access), access.count);
