@@ -659,6 +659,38 @@ fn documents_are_found_by_their_ids() {
     }
 }
 
+/// An index of `id` has only what was stored, so it is asked for no id.
+#[test]
+fn indexes_do_not_hide_documents_that_were_given_their_ids() {
+    let db = Aurora::in_memory().unwrap();
+    let only = Filter::gte("id", aurora::Uuid::nil());
+    let schema = Schema::schemaless()
+        .index(Index::on(["x"]).only(only.clone()))
+        .index(Index::on(["x", "id"]));
+    db.new_collection("c", schema).unwrap();
+    for n in 0..300 {
+        let mut fields = Object::from([("x", Value::from(n % 10)), ("n", n.into())]);
+        if n % 3 == 0 {
+            fields.insert("id", aurora::Uuid::new_v4());
+        }
+        db.insert_into("c", fields).unwrap();
+    }
+    let mut of_seven = Vec::new();
+    for document in db.query("c").collect().wait().unwrap() {
+        if document.get("x") == Some(&Value::from(7)) {
+            of_seven.push(document.id);
+        }
+    }
+    assert_eq!(of_seven.len(), 30);
+    let seven = || db.query("c").filter(|f| f.eq("x", 7));
+    assert_eq!(ids_of(seven().matching(only)), of_seven);
+    of_seven.reverse();
+    assert_eq!(
+        ids_of(seven().order_by("id", false).limit(2)),
+        of_seven[..2]
+    );
+}
+
 fn ids_of(query: aurora::Query<'_>) -> Vec<DocumentId> {
     let rows = query.collect().wait().unwrap();
     rows.into_iter().map(|row| row.id).collect()
