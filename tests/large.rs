@@ -311,6 +311,79 @@ fn a_branch_written_early_is_written_again_when_a_leaf_below_it_changes() {
     }
 }
 
+/// What ordinary commits changed is in memory only until the next checkpoint. A branch above it that a large transaction
+/// copied and wrote early went to the file with no checksum for it, and all below it was lost with the next open.
+#[test]
+fn a_branch_written_early_waits_for_what_earlier_commits_changed_below_it() {
+    for (entries, small, step) in [
+        (200u32, 1u32, 200usize),
+        (20_000, 10, 97),
+        (20_000, 300, 19),
+    ] {
+        let disk = SimDisk::new(1);
+        let open = || {
+            let builder = repeatable().memory_limit(1 << 20);
+            builder.open_storage(disk.storage()).unwrap()
+        };
+        let key = |n: u32| n.to_be_bytes();
+        let mut db = open();
+        let all = (0..entries).map(|n| (key(n), [1; 400]));
+        db.write(|tx| tx.tree("t")?.put_many(all).map(drop))
+            .unwrap();
+        drop(db);
+        for round in 2..6u8 {
+            db = open();
+            let mut random = common::Random(u64::from(round));
+            for _ in 0..small {
+                let n = random.next() as u32 % entries;
+                db.tree("t").unwrap().put(key(n), [round; 400]).unwrap();
+            }
+            db.write(|tx| {
+                for n in (0..entries).step_by(step) {
+                    tx.tree("t")?.put(key(n), [round; 400])?;
+                }
+                let much = (0..3000u32).map(|n| (key(n.wrapping_mul(2_654_435_761)), [round; 500]));
+                tx.tree("much")?.put_many(much).map(drop)
+            })
+            .unwrap();
+            drop(db);
+            db = open();
+            let found = db.check();
+            assert!(
+                found.is_ok(),
+                "{entries} entries, {small} small commits: {found:?}"
+            );
+            let kept = db.tree("t").unwrap().get(key(entries - 1)).unwrap();
+            assert!(kept.is_some());
+            drop(db);
+        }
+    }
+}
+
+/// Pages from before a savepoint stay in memory. To look for others among them at each change made a transaction with
+/// a savepoint for each entry a thousand times slower once it had more than the memory that it may use.
+#[test]
+fn a_savepoint_for_each_entry_does_not_slow_a_large_transaction_down() {
+    let db = repeatable().memory_limit(1 << 20);
+    let db = db.open_storage(SimDisk::new(1).storage()).unwrap();
+    let begun = std::time::Instant::now();
+    db.write(|tx| {
+        for n in 0..10_000u64 {
+            let savepoint = tx.savepoint()?;
+            tx.tree("t")?.put(scattered_key(n), [1; 100])?;
+            if n % 10 == 0 {
+                tx.roll_back_to(&savepoint)?;
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(db.tree("t").unwrap().len().unwrap(), 9000);
+    db.check().unwrap();
+    // It takes two seconds, and took many minutes.
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+}
+
 /// Pages that were written early come back under the same numbers, in trees that are filled in order and at random.
 #[test]
 fn large_transactions_in_little_memory_are_whole() {

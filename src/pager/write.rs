@@ -14,9 +14,11 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crossbeam_epoch::Guard;
+
 use super::Pager;
 use super::stream::STREAM_BYTES;
-use crate::format::{PageNumber, node, page, put_u32};
+use crate::format::{Fault, PageNumber, node, page, put_u32};
 use crate::{Error, Result};
 
 /// Why bytes were written, for the statistics.
@@ -78,14 +80,41 @@ const MIN_STEP_BYTES: u64 = 16 << 10;
 const MAX_STEP_BYTES: u64 = 64 << 20;
 
 impl Pager {
-    /// Brings a copied page into the form it has in the file: children's checksums, its own.
-    fn stamp(&self, copy: &mut [u8], number: PageNumber) {
+    /// Whether a page is in memory only: what a reference says of its checksum may be of what it held before.
+    pub(crate) fn is_unwritten(&self, page: PageNumber, pin: &Guard) -> bool {
+        let Some(entry) = self.known(page) else {
+            return false;
+        };
+        let frame = entry.frame.load(pin);
+        entry.checksum().is_none() && frame.is_some_and(|frame| !frame.is_clean())
+    }
+
+    /// Brings a copied page into the form it has in the file: children's checksums, its own. A branch is written after
+    /// what is below it, or not at all (invariant 2): it could not be read again.
+    fn stamp(&self, copy: &mut [u8], number: PageNumber) -> Result<()> {
         if page::kind(copy) == page::BRANCH {
-            node::patch_checksums(copy, |child| self.known(child)?.checksum());
+            let pin = crossbeam_epoch::pin();
+            let mut unwritten = None;
+            let unknown = node::patch_checksums(copy, |child| {
+                if self.is_unwritten(child, &pin) {
+                    unwritten = Some(child);
+                }
+                self.known(child)?.checksum()
+            });
+            if let Some(child) = unwritten.or(unknown) {
+                let fault = Fault::new(
+                    "a branch would be written before this page below it",
+                    0,
+                    0,
+                    u64::from(child),
+                );
+                return Err(self.corrupt(number, fault));
+            }
         }
         let checksum = page::checksum(copy, number, self.salt());
         put_u32(copy, page::CHECKSUM, checksum);
         self.entry(number).set_checksum(checksum);
+        Ok(())
     }
 
     /// Writes pages of one level, gathered where they are neighbours. `pages` is sorted, with
@@ -115,7 +144,7 @@ impl Pager {
             let begin = gathered.len();
             source.with_bytes(number, &mut |bytes| gathered.extend_from_slice(bytes))?;
             if is_node && let Some(copy) = gathered.get_mut(begin..) {
-                self.stamp(copy, number);
+                self.stamp(copy, number)?;
             }
             gathered.resize(gathered.len().next_multiple_of(size), 0);
         }

@@ -135,6 +135,19 @@ impl TxnPages {
         slots.any(|slot| !slot.is_run && page::level(&slot.frame) >= level)
     }
 
+    /// Whether the checksums of all children are known (invariant 3). One that is in no slab may be of an earlier commit,
+    /// which is in memory only until the next checkpoint writes it.
+    fn has_written_children(&self, frame: &[u8]) -> bool {
+        let pager = &self.engine.pager;
+        let pin = crossbeam_epoch::pin();
+        Node::new(frame).children().all(|child| {
+            let page = child.page.page;
+            let entry = pager.known(page);
+            let is_here = entry.is_some_and(|entry| entry.slab_index().is_some());
+            !is_here && !pager.is_unwritten(page, &pin)
+        })
+    }
+
     pub(super) fn spillable(
         &mut self,
         level: u8,
@@ -143,28 +156,21 @@ impl TxnPages {
     ) -> Vec<(PageNumber, bool)> {
         let mut chosen = Vec::new();
         let mut bytes = 0;
-        let version = self.version;
-        let pager = &self.engine.pager;
-        for slot in self.slab.iter_mut().flatten() {
-            let slot_level = if slot.is_run {
-                0
-            } else {
-                page::level(&slot.frame)
+        for index in 0..self.slab.len() {
+            let Some(Some(slot)) = self.slab.get_mut(index) else {
+                continue;
             };
             let touched = std::mem::take(&mut slot.touched) && !ignore_touched;
-            if slot_level != level || touched || bytes >= wanted_bytes {
-                continue;
-            }
+            let is_wanted = slot.level() == level && !touched && bytes < wanted_bytes;
             // A page from before a savepoint stays: what is born before `version` is not private
             // any more and could not be told from other pages once it has left the slab.
-            let ready = slot.birth == version
-                && (slot.is_run
-                    || level == 0
-                    || Node::new(&slot.frame).children().all(|child| {
-                        let entry = pager.known(child.page.page);
-                        entry.is_none_or(|entry| entry.slab_index().is_none())
-                    }));
-            if ready {
+            if !is_wanted || slot.birth != self.version {
+                continue;
+            }
+            let Some(Some(slot)) = self.slab.get(index) else {
+                continue;
+            };
+            if level == 0 || self.has_written_children(&slot.frame) {
                 bytes += slot.frame.len();
                 chosen.push((slot.page, !slot.is_run));
             }
@@ -177,9 +183,8 @@ impl TxnPages {
     pub(crate) fn levels(&self) -> Levels {
         let mut levels = Levels::new();
         for slot in self.slab.iter().flatten() {
-            let is_node = !slot.is_run;
-            let level = if is_node { page::level(&slot.frame) } else { 0 };
-            levels.entry(level).or_default().push((slot.page, is_node));
+            let of_level = levels.entry(slot.level()).or_default();
+            of_level.push((slot.page, !slot.is_run));
         }
         levels.values_mut().for_each(|pages| pages.sort_unstable());
         levels

@@ -9,7 +9,7 @@
 //! 3. A private page beyond the memory budget is written early to its own, unreferenced place and
 //!    leaves the slab. Its checksum is in the page table. It comes back when it is changed again.
 //!    What `ahead` writes early is the same, but that its bytes may stay in memory. A branch is written
-//!    when the checksums of its children are known.
+//!    when the checksums of all its children are known, those of earlier commits too.
 //! 4. A long value that was written straight to its place is never recycled within the
 //!    transaction and waits for the next checkpoint when it is freed: the log refers to its pages.
 
@@ -23,7 +23,7 @@ use super::ahead::Ahead;
 use super::arriving::Arriving;
 use super::engine::Engine;
 use super::reclaim::Retired;
-use crate::format::{PageNumber, Version};
+use crate::format::{PageNumber, Version, page};
 use crate::pager::frame::Unique;
 use crate::{Error, Result};
 
@@ -42,6 +42,15 @@ struct Slot {
     birth: Version,
     is_run: bool,
     frame: Unique,
+}
+
+impl Slot {
+    fn level(&self) -> u8 {
+        if self.is_run {
+            return 0;
+        }
+        page::level(&self.frame)
+    }
 }
 
 /// What a transaction has done to pages so far: what a savepoint remembers.
@@ -64,6 +73,8 @@ pub(crate) struct TxnPages {
     freed: Vec<(PageNumber, u32, Version)>,
     slab_bytes: usize,
     spill_above_bytes: usize,
+    /// What is left in the slab cannot be written: the next try is above this.
+    spill_again_bytes: usize,
     can_spill: bool,
     /// Nobody reads what was before it.
     is_alone: bool,
@@ -104,6 +115,7 @@ impl TxnPages {
             freed: Vec::new(),
             slab_bytes: 0,
             spill_above_bytes: budget / 2,
+            spill_again_bytes: 0,
             can_spill,
             is_alone: false,
             direct_bytes: 0,
@@ -255,8 +267,9 @@ impl TxnPages {
     }
 
     fn take_page(&mut self) -> Result<PageNumber> {
-        if self.slab_bytes > self.spill_above_bytes {
+        if self.slab_bytes > self.spill_above_bytes.max(self.spill_again_bytes) {
             self.spill()?;
+            self.spill_again_bytes = self.slab_bytes + self.slab_bytes / 4;
         }
         if self.slab_bytes > MANY_BYTES
             && let Some(ahead) = &mut self.ahead
