@@ -1,6 +1,8 @@
 //! The locks that the engine blocks on: `parking_lot`'s, or, compiled with `--cfg shuttle`, those
 //! of a scheduler that tries many interleavings and replays the one that fails.
 
+use crate::{Error, Result};
+
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -58,6 +60,37 @@ pub(crate) mod plain {
         let woken = condition.wait(held);
         (woken.unwrap_or_else(PoisonError::into_inner), false)
     }
+}
+
+/// Wakes a task, which may run, or be dropped, right here: no lock may be held. A waker that panics must not end the
+/// thread that serves everyone, nor the commit of another.
+pub(crate) fn wake(task: std::task::Waker) {
+    let woken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.wake()));
+    if woken.is_err() {
+        tracing::error!("the waker of a task panicked");
+    }
+}
+
+/// Does something for everyone in which a storage or a clock of the user's is called: a panic there becomes an error,
+/// which `told` hears of first. It must not leave others waiting for a thread that is gone.
+pub(crate) fn shielded<T>(
+    what: &'static str,
+    told: impl FnOnce(&Error),
+    run: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    if cfg!(shuttle) {
+        return run(); // the scheduler ends threads by unwinding
+    }
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    done.unwrap_or_else(|_| {
+        let error = Error::io(
+            what,
+            0,
+            std::io::Error::other("the storage or the clock panicked"),
+        );
+        told(&error);
+        Err(error)
+    })
 }
 
 /// Spins while it holds, for a few microseconds at the most.

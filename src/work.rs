@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::db::Aurora;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, wake};
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
 
@@ -178,9 +178,7 @@ impl<T> Answer<T> {
         desk.result.get_or_insert(result);
         let waker = desk.waker.take();
         drop(desk); // the task may run right here
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        waker.into_iter().for_each(wake);
     }
 }
 

@@ -380,8 +380,8 @@ fn a_savepoint_for_each_entry_does_not_slow_a_large_transaction_down() {
     .unwrap();
     assert_eq!(db.tree("t").unwrap().len().unwrap(), 9000);
     db.check().unwrap();
-    // It takes two seconds, and took many minutes.
-    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+    // It takes a second or two, and took a minute.
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
 }
 
 /// Pages that were written early come back under the same numbers, in trees that are filled in order and at random.

@@ -56,7 +56,7 @@ fn change(
 ) -> Result<BlobInfo> {
     let found = find(tx, key)?;
     let (record, mut meta) = found.ok_or_else(|| Error::BlobNotFound { key: text(key) })?;
-    change(tx, &mut meta)?;
+    tx.watched(|tx| change(tx, &mut meta))?;
     let payload = meta.encode()?;
     let info = meta.info(record.expiry_ms);
     // The content has changed already.
@@ -323,7 +323,7 @@ impl WriteTransaction {
         mut source: impl Read,
     ) -> Result<BlobInfo> {
         let mut content = Content::new(take_number(self)?);
-        content.append(self, &mut source)?;
+        self.watched(|tx| content.append(tx, &mut source))?;
         let put = put_new(self, key.as_ref(), content, &Labels::default());
         if put.as_ref().is_err_and(Error::is_misuse) {
             content.remove(self)?; // the transaction can still be committed

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -62,11 +63,19 @@ impl Uploads {
 ///
 /// Its memory goes from one blob to the next: to zero as much that is new to the process took
 /// longer than to copy a blob into it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Buffer {
     /// Memory that was used before; what is behind `filled` has no meaning.
     bytes: Vec<u8>,
     filled: usize,
+}
+
+/// Without the content.
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Buffer");
+        shown.field("filled", &self.filled).finish_non_exhaustive()
+    }
 }
 
 impl Buffer {

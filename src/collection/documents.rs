@@ -177,6 +177,14 @@ pub(crate) fn insert_many(
     meta: &Meta,
     all: impl IntoIterator<Item = Result<Incoming>>,
 ) -> Result<Vec<Value>> {
+    tx.watched(|tx| insert_all(tx, meta, all))
+}
+
+fn insert_all(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    all: impl IntoIterator<Item = Result<Incoming>>,
+) -> Result<Vec<Value>> {
     const BATCH_DOCUMENTS: usize = 16 << 10;
     let mut ids = Vec::new();
     let mut waiting: Vec<Vec<Vec<u8>>> = meta.indexes.iter().map(|_| Vec::new()).collect();

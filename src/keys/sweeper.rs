@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::expiry;
 use crate::handle::Handle;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, shielded};
 use crate::txn::write::{Durability, WriteTransaction};
 use crate::{Error, Result};
 
@@ -131,13 +131,7 @@ pub(crate) fn start(handle: &Handle, durability: Durability) -> Result<()> {
 fn serve(handle: &Arc<Handle>, durability: Durability) {
     let alarm = &handle.alarm;
     while !alarm.is_stopping() {
-        let now_ms = handle.clock.now_ms();
-        let next_ms = alarm.next_ms.load(Ordering::Acquire);
-        if now_ms < next_ms || next_ms == u64::MAX {
-            alarm.wait(now_ms, next_ms);
-            continue;
-        }
-        match step(handle, durability) {
+        match shielded("sweep", |_| {}, || wait_or_step(handle, durability)) {
             Ok(()) => {}
             Err(Error::Closed | Error::Poisoned { .. }) => return,
             Err(error) => {
@@ -147,6 +141,16 @@ fn serve(handle: &Arc<Handle>, durability: Durability) {
             }
         }
     }
+}
+
+fn wait_or_step(handle: &Arc<Handle>, durability: Durability) -> Result<()> {
+    let now_ms = handle.clock.now_ms();
+    let next_ms = handle.alarm.next_ms.load(Ordering::Acquire);
+    if now_ms < next_ms || next_ms == u64::MAX {
+        handle.alarm.wait(now_ms, next_ms);
+        return Ok(());
+    }
+    step(handle, durability)
 }
 
 /// Invariants 1 and 3.

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
 
 use super::geometry::Geometry;
+use super::waiting::{Waiting, Woken};
 use super::{Publication, Told};
 use crate::format::record::{self, RecordHeader};
 use crate::format::{Lsn, Version};
@@ -46,7 +46,9 @@ pub(super) struct Inner<S> {
     /// newer state may be published first. Kept after a failure: a buffered commit on top of
     /// those that failed may still be published.
     pub(super) notices: VecDeque<(Version, Box<dyn Publication>)>,
-    pub(super) wakers: Vec<(Lsn, Waker)>,
+    pub(super) wakers: Waiting,
+    /// Tasks that need not wait any more, for the background thread to wake.
+    pub(super) left: Woken,
     pub(super) failed: Option<Arc<Error>>,
     /// Someone wants the background thread to lead.
     pub(super) kicked: bool,

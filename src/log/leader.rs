@@ -8,10 +8,11 @@ use std::time::Duration;
 use super::gate::{Exit, Gate};
 use super::geometry::Geometry;
 use super::inner::{Inner, UnsyncedRuns};
+use super::waiting::Woken;
 use super::{Log, Told, Versioned};
 use crate::format::Lsn;
 use crate::pager::Cause;
-use crate::sync::{MutexGuard, Patience};
+use crate::sync::{MutexGuard, Patience, shielded};
 use crate::{Error, Result};
 
 /// How long a batch waits, at the most, for the threads that the last one has woken: about as long
@@ -77,8 +78,7 @@ impl<S: Versioned> Log<S> {
         let mut inner = self.inner.lock();
         let outcome = inner.outcome(lsn);
         if outcome.is_none() {
-            inner.wakers.retain(|(_, known)| !known.will_wake(waker));
-            inner.wakers.push((lsn, waker.clone()));
+            inner.wakers.add(lsn, waker);
             inner.kicked = true;
             self.work.notify_one();
         }
@@ -90,7 +90,17 @@ impl<S: Versioned> Log<S> {
     pub(crate) fn serve(&self) {
         let mut lingering = None;
         let mut inner = self.inner.lock();
-        while !inner.stopping {
+        loop {
+            if !inner.left.is_empty() {
+                let woken = std::mem::take(&mut inner.left);
+                drop(inner);
+                drop(woken);
+                inner = self.inner.lock();
+                continue;
+            }
+            if inner.stopping {
+                return;
+            }
             if inner.leading || !(inner.kicked || inner.lingers) {
                 lingering = None;
                 self.work.wait(&mut inner);
@@ -140,8 +150,11 @@ impl<S: Versioned> Log<S> {
         };
         drop(inner);
 
-        let outcome = self.write_batch(&geometry, from, &bytes, runs, syncing);
-        let outcome = outcome.and_then(|()| self.write_proof(&geometry, to, &mark));
+        let write = || {
+            self.write_batch(&geometry, from, &bytes, runs, syncing)?;
+            self.write_proof(&geometry, to, &mark)
+        };
+        let outcome = shielded("write the log", |_| {}, write);
 
         let mut inner = self.inner.lock();
         inner.leading = false;
@@ -290,23 +303,11 @@ impl<S: Versioned> Log<S> {
     pub(super) fn wake_tasks(&self, inner: &mut Inner<S>) -> Woken {
         let durable = inner.durable;
         self.durable.store(durable, Ordering::Release);
-        let failed = inner.failed.is_some();
-        let all = std::mem::take(&mut inner.wakers).into_iter();
-        let (woken, still) = all.partition(|(lsn, _)| failed || *lsn <= durable);
-        inner.wakers = still;
+        let up_to = match inner.failed.is_some() {
+            true => Lsn::MAX,
+            false => durable,
+        };
         self.progress.notify_all();
-        Woken(woken)
-    }
-}
-
-/// Tasks that are woken when it is dropped, which is when the log's lock is not held any more: a task may run, or be
-/// dropped, right there.
-#[derive(Default)]
-#[must_use]
-pub(super) struct Woken(Vec<(Lsn, Waker)>);
-
-impl Drop for Woken {
-    fn drop(&mut self) {
-        self.0.drain(..).for_each(|(_, waker)| waker.wake());
+        inner.wakers.take_up_to(up_to)
     }
 }

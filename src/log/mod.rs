@@ -30,25 +30,29 @@
 //!    that has no proof of the sync compares them with their checksums (`replay`, invariant 3).
 //! 10. With a background thread, no commit stays in the buffer for much longer than [`LINGER`](leader::LINGER), whether or
 //!     not somebody waits for it.
+//! 11. A task is woken by a thread that holds no lock: it may run, or be dropped, right there. Where locks above the log's
+//!     are held, the background thread does it. (Without one no task waits.)
 
 mod gate;
 mod geometry;
 mod inner;
 mod leader;
 mod replay;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, shielded};
 use arc_swap::ArcSwap;
 
 use self::gate::Gate;
 pub(crate) use self::geometry::Geometry;
 use self::inner::{Inner, Pending, UnsyncedRuns};
-use self::leader::{Syncing, Woken};
+use self::leader::Syncing;
 pub(crate) use self::replay::{Scan, scan};
+use self::waiting::{Waiting, Woken};
 use crate::format::header::LogRegion;
 use crate::format::record;
 use crate::format::{Lsn, Version};
@@ -147,7 +151,8 @@ impl<S: Versioned> Log<S> {
                 runs: UnsyncedRuns::default(),
                 pending: VecDeque::new(),
                 notices: VecDeque::new(),
-                wakers: Vec::new(),
+                wakers: Waiting::default(),
+                left: Woken::default(),
                 failed: None,
                 kicked: false,
                 lingers: false,
@@ -331,12 +336,17 @@ impl<S: Versioned> Log<S> {
         Some(Error::Poisoned { cause })
     }
 
-    /// Closes the log to writes for good (invariant 5).
+    /// Closes the log to writes for good (invariant 5). Whoever calls it may hold locks, so tasks are left to the
+    /// background thread to wake (invariant 11).
     pub(crate) fn poison(&self, cause: &Error) {
         let mut inner = self.inner.lock();
         let woken = self.fail(&mut inner, cause);
-        drop(inner);
-        drop(woken);
+        self.leave(&mut inner, woken);
+    }
+
+    fn leave(&self, inner: &mut Inner<S>, mut woken: Woken) {
+        inner.left.append(&mut woken);
+        self.work.notify_one();
     }
 
     fn fail(&self, inner: &mut Inner<S>, cause: &Error) -> Woken {
@@ -344,7 +354,7 @@ impl<S: Versioned> Log<S> {
             tracing::error!(%cause, "writes are refused from now on");
             inner.failed = Some(Arc::new(cause.clone()));
         }
-        inner.pending.clear();
+        // What is pending stays: a write that is under way, or a checkpoint, may still make it durable.
         inner.buffer.clear();
         self.release(inner)
     }
@@ -395,8 +405,9 @@ impl<S: Versioned> Log<S> {
         inner.durable = inner.durable.max(position.lsn);
         let told = self.publish_durable(&mut inner);
         let woken = self.release(&mut inner);
+        self.leave(&mut inner, woken);
         drop(inner);
-        drop((told, woken));
+        drop(told);
     }
 
     /// Writes a mark behind the last record, if everything before it is durable. After a
@@ -420,7 +431,8 @@ impl<S: Versioned> Log<S> {
         } else {
             Syncing::Not
         };
-        let written = self.write_ring(&geometry, end, &mark, syncing);
+        let write = || self.write_ring(&geometry, end, &mark, syncing);
+        let written = shielded("write the log", |_| {}, write);
         let mut inner = self.inner.lock();
         inner.leading = false;
         let woken = self.wake_tasks(&mut inner);

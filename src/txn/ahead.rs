@@ -26,7 +26,7 @@ use super::engine::Engine;
 use crate::format::PageNumber;
 use crate::pager::Cause;
 use crate::pager::frame::Burst;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, shielded};
 use crate::{Error, Result};
 
 /// So much is handed over at once; less where a transaction is large that has less.
@@ -140,7 +140,7 @@ impl Drop for AheadJob {
 
 impl Engine {
     pub(super) fn write_ahead(&self, mut job: AheadJob) {
-        job.done = Some(self.write_job(&job));
+        job.done = Some(shielded("write pages", |_| {}, || self.write_job(&job)));
     }
 
     fn write_job(&self, job: &AheadJob) -> Result<()> {

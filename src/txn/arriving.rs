@@ -10,6 +10,7 @@
 //!    reads it and meets the error again.
 //! 3. At most [`BATCHES`] of [`BATCH`] leaves wait.
 
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::Result;
@@ -27,13 +28,15 @@ type Leaf = (PageNumber, Unique);
 /// Where the leaves arrive.
 #[derive(Debug)]
 pub(super) struct Arriving {
-    batches: Receiver<Vec<Leaf>>,
+    /// Never contended: so that a transaction is `Sync`, which a receiver is not.
+    batches: Mutex<Receiver<Vec<Leaf>>>,
     /// In reverse order.
     here: Vec<Leaf>,
 }
 
 pub(super) fn channel() -> (SyncSender<Vec<Leaf>>, Arriving) {
     let (sender, batches) = sync_channel(BATCHES);
+    let batches = Mutex::new(batches);
     let here = Vec::new();
     (sender, Arriving { batches, here })
 }
@@ -42,7 +45,7 @@ impl Arriving {
     /// The leaf, if it is the next one (invariant 1).
     pub(super) fn next(&mut self, page: PageNumber) -> Option<Unique> {
         if self.here.is_empty() {
-            self.here = self.batches.recv().ok()?;
+            self.here = self.batches.get_mut().ok()?.recv().ok()?;
             self.here.reverse();
         }
         let (_, leaf) = self.here.pop_if(|(number, _)| *number == page)?;

@@ -33,6 +33,7 @@ use crate::format::header::{Header, LogRegion, SLOT_BYTES};
 use crate::format::{PageNumber, TreeRoot, page, record};
 use crate::log::Position;
 use crate::pager::{Cause, PageSource, Pager, SpaceImage, SpacePlan};
+use crate::sync::shielded;
 use crate::tree;
 use crate::{Error, Result};
 
@@ -96,8 +97,13 @@ impl Engine {
         if purpose != Purpose::Close && self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        let done = match self.fix(purpose, candidate)? {
-            Some(job) => self.carry_out(job),
+        // After a panic half-way nothing in memory can be relied on.
+        let poison = |error: &Error| self.log.poison(error);
+        let fixed = shielded("begin a checkpoint", poison, || {
+            self.fix(purpose, candidate)
+        })?;
+        let done = match fixed {
+            Some(job) => shielded("write a checkpoint", poison, || self.carry_out(job)),
             None => Ok(()),
         };
         self.core.lock().checkpoint_failure = done.as_ref().err().cloned();
@@ -117,13 +123,11 @@ impl Engine {
                 return Err(error);
             }
         };
-        match self.turn_to(&job, &written) {
-            Ok(header) => self.settle(job, written, header),
-            Err(error) => {
-                self.log.poison(&error); // invariant 2
-                Err(error)
-            }
-        }
+        // Invariant 2. A failure behind the header leaves what is in memory a checkpoint behind the disk: the next
+        // one would write over the slot that counts.
+        let header = self.turn_to(&job, &written);
+        let settled = header.and_then(|header| self.settle(job, written, header));
+        settled.inspect_err(|error| self.log.poison(error))
     }
 
     /// Takes the newest state, with exactly its place in the log. `None`: there is nothing new.
@@ -553,7 +557,8 @@ impl Engine {
         if let Some((outcome, previous)) = job.candidate {
             core.reclaimer.retract(job.state.version);
             core.current = previous;
-            self.uninstall(&outcome)?;
+            let undone = self.uninstall(&outcome);
+            undone.inspect_err(|error| self.log.poison(error))?;
         }
         core.reclaimer.end_checkpoint();
         self.sweep_or_poison(&mut core)
@@ -584,17 +589,17 @@ impl Engine {
 
     fn undo_catalog(&self, catalog: &Outcome) -> Result<()> {
         let mut space = self.space.lock();
+        // First, and with the lock held: a transaction may be given one of these pages as soon as it is free.
+        let pin = crossbeam_epoch::pin();
+        for (page, _) in &catalog.dirty {
+            self.pager.forget(*page, &pin);
+        }
         for (first, pages) in &catalog.allocated {
             space.set_used(&self.pager, *first, *pages, false)?;
             space.release(&self.pager, *first, *pages)?;
         }
         for retired in &catalog.freed {
             space.set_used(&self.pager, retired.first, retired.pages, true)?;
-        }
-        drop(space);
-        let pin = crossbeam_epoch::pin();
-        for (page, _) in &catalog.dirty {
-            self.pager.forget(*page, &pin);
         }
         Ok(())
     }

@@ -105,18 +105,18 @@ impl Reclaimer {
 
     /// Lets go of states that nobody else holds, and returns the pages that came free.
     pub(crate) fn sweep(&mut self) -> Vec<Retired> {
-        let mut index = 0;
-        while let Some(watched) = self.watched.get(index) {
-            if Arc::strong_count(&watched.state) > 1 {
-                index += 1;
-                continue;
+        // All that are gone first: else a page would go from one to the next, a thousand times with a thousand snapshots.
+        let mut waiting = Vec::new();
+        self.watched.retain_mut(|watched| {
+            let is_held = Arc::strong_count(&watched.state) > 1;
+            if !is_held {
+                waiting.append(&mut watched.waiting);
             }
-            // What the last holder read happens before the pages change.
-            fence(Ordering::Acquire);
-            if let Some(gone) = self.watched.remove(index) {
-                gone.waiting.into_iter().for_each(|page| self.retire(page));
-            }
-        }
+            is_held
+        });
+        // What the last holder read happens before the pages change.
+        fence(Ordering::Acquire);
+        waiting.into_iter().for_each(|page| self.retire(page));
         std::mem::take(&mut self.free)
     }
 

@@ -1,6 +1,7 @@
 //! A state: one moment of the database, immutable, shared by everyone who looks at it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::format::{TreeRoot, Version};
@@ -12,10 +13,20 @@ pub(crate) type TreeId = u32;
 const CHUNK: usize = 16;
 
 /// What a snapshot is: a version number and the root of every tree.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct State {
     pub version: Version,
     pub trees: Trees,
+}
+
+/// Without the trees, of which there may be thousands.
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("State");
+        shown
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Versioned for State {
@@ -28,17 +39,52 @@ impl Versioned for State {
 /// that a commit costs the same however many trees there are: one list of pointers, one chunk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trees {
-    names: Arc<BTreeMap<Box<str>, TreeId>>,
+    names: Arc<Names>,
     roots: Arc<Vec<Arc<[TreeRoot; CHUNK]>>>,
+}
+
+/// Names and numbers, each found by the other.
+#[derive(Debug, Clone, Default)]
+struct Names {
+    ids: BTreeMap<Arc<str>, TreeId>,
+    names: BTreeMap<TreeId, Arc<str>>,
+    /// Numbers that no tree has, below the highest that one has.
+    vacant: BTreeSet<TreeId>,
+}
+
+impl Names {
+    fn insert(&mut self, name: &str, id: TreeId) {
+        let next = self.next();
+        self.vacant.extend(next..id);
+        self.vacant.remove(&id);
+        let name: Arc<str> = name.into();
+        self.ids.insert(name.clone(), id);
+        self.names.insert(id, name);
+    }
+
+    /// Above all that are taken.
+    fn next(&self) -> TreeId {
+        let highest = self.names.last_key_value();
+        highest.map_or(0, |(id, _)| id.saturating_add(1))
+    }
+
+    fn remove(&mut self, id: TreeId) {
+        if let Some(name) = self.names.remove(&id) {
+            self.ids.remove(&name);
+            self.vacant.insert(id);
+            let next = self.next();
+            self.vacant.split_off(&next);
+        }
+    }
 }
 
 impl Trees {
     pub(crate) fn id(&self, name: &str) -> Option<TreeId> {
-        self.names.get(name).copied()
+        self.names.ids.get(name).copied()
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = (&str, TreeId)> {
-        self.names.iter().map(|(name, id)| (&**name, *id))
+        self.names.ids.iter().map(|(name, id)| (&**name, *id))
     }
 
     pub(crate) fn root(&self, id: TreeId) -> TreeRoot {
@@ -65,29 +111,24 @@ impl Trees {
 
     /// The lowest number that no tree has.
     pub(crate) fn vacant_id(&self) -> TreeId {
-        let mut taken: Vec<TreeId> = self.names.values().copied().collect();
-        taken.sort_unstable();
-        let gap = taken
-            .iter()
-            .zip(0..)
-            .find(|(id, expected)| **id != *expected);
-        gap.map_or(taken.len() as TreeId, |(_, expected)| expected)
+        let vacant = self.names.vacant.first().copied();
+        vacant.unwrap_or_else(|| self.names.next())
     }
 
     pub(crate) fn insert(&mut self, name: &str, id: TreeId, root: TreeRoot) {
-        Arc::make_mut(&mut self.names).insert(name.into(), id);
+        Arc::make_mut(&mut self.names).insert(name, id);
         self.set_root(id, root);
     }
 
     pub(crate) fn remove(&mut self, id: TreeId) {
-        Arc::make_mut(&mut self.names).retain(|_, known| *known != id);
+        Arc::make_mut(&mut self.names).remove(id);
         self.set_root(id, TreeRoot::default());
     }
 
     pub(crate) fn rename(&mut self, id: TreeId, name: &str) {
         let names = Arc::make_mut(&mut self.names);
-        names.retain(|_, known| *known != id);
-        names.insert(name.into(), id);
+        names.remove(id);
+        names.insert(name, id);
     }
 }
 

@@ -15,6 +15,8 @@
 //!    and to nobody else. So each waiter gets its turn after that time and those before it in line.
 //! 2. Whenever the turn comes free, the one that waits longest is woken.
 //! 3. A waiter that goes away (a dropped future) passes on a turn that it was handed, or a wake.
+//! 4. A thread goes past tasks that have not taken their turn for [`TASK_MICROS`]: an executor's thread that
+//!    waits here cannot run them. They stay in line.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -22,11 +24,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use crate::sync::{Condvar, Mutex, Patience, spin_while};
+use crate::sync::{Condvar, Mutex, Patience, spin_while, wake};
 
 /// How long the first in line may be overtaken.
 const PATIENCE_MICROS: u64 = 500;
+
+/// How long a thread waits for tasks to take a turn that is theirs. The thread that would run them may be this one.
+const TASK_MICROS: u64 = 5_000;
 
 #[derive(Debug)]
 enum Wake {
@@ -48,6 +54,8 @@ struct Queue {
     handed: Option<u64>,
     next_ticket: u64,
     waiting: VecDeque<Waiter>,
+    /// How many of them are tasks.
+    tasks: usize,
 }
 
 impl Queue {
@@ -76,6 +84,7 @@ impl Queue {
     fn enqueue(&mut self, wake: Wake) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
+        self.tasks += usize::from(matches!(wake, Wake::Task(_)));
         self.waiting.push_back(Waiter {
             ticket,
             wake,
@@ -92,9 +101,37 @@ impl Queue {
         if mine {
             self.taken = true;
             self.handed = None;
-            self.waiting.pop_front();
+            self.remove(0);
         }
         mine
+    }
+
+    /// Where a waiter is: tickets ascend.
+    fn place_of(&self, ticket: u64) -> Option<usize> {
+        let found = { &self.waiting }.binary_search_by_key(&ticket, |waiter| waiter.ticket);
+        found.ok()
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Waiter> {
+        let waiter = self.waiting.remove(place)?;
+        self.tasks -= usize::from(matches!(waiter.wake, Wake::Task(_)));
+        Some(waiter)
+    }
+
+    /// Takes the turn past the tasks that wait longer, if nobody else does and none of them has taken it (invariant 4).
+    fn pass_tasks(&mut self, ticket: u64) -> bool {
+        let Some(place) = self.place_of(ticket) else {
+            return false;
+        };
+        let mut before = self.waiting.iter().take(place);
+        let is_idle = !self.taken || self.handed.is_some();
+        if !is_idle || !before.all(|waiter| matches!(waiter.wake, Wake::Task(_))) {
+            return false;
+        }
+        self.taken = true;
+        self.handed = None;
+        self.remove(place);
+        true
     }
 }
 
@@ -118,14 +155,7 @@ impl Drop for Turn {
         let next = queue.pass_on();
         self.turns.note(&queue);
         drop(queue);
-        wake(next);
-    }
-}
-
-/// With the lock of the queue given back: some tasks run, or are dropped, where they are woken.
-fn wake(task: Option<Waker>) {
-    if let Some(task) = task {
-        task.wake();
+        next.into_iter().for_each(wake);
     }
 }
 
@@ -142,7 +172,15 @@ impl Turns {
             let arrived = Arc::new(Condvar::new());
             let ticket = queue.enqueue(Wake::Thread(arrived.clone()));
             while !queue.accept(ticket) {
-                arrived.wait(&mut queue);
+                if queue.tasks == 0 {
+                    arrived.wait(&mut queue);
+                    continue;
+                }
+                let patience = Patience::new(TASK_MICROS);
+                arrived.wait_for(&mut queue, Duration::from_micros(TASK_MICROS));
+                if patience.is_over() && queue.pass_tasks(ticket) {
+                    break;
+                }
             }
         }
         self.note(&queue);
@@ -205,8 +243,8 @@ impl Future for TurnFuture {
         match self.ticket {
             None => self.ticket = Some(queue.enqueue(wake)),
             Some(ticket) => {
-                let mut known = queue.waiting.iter_mut();
-                if let Some(waiter) = known.find(|waiter| waiter.ticket == ticket) {
+                let place = queue.place_of(ticket);
+                if let Some(waiter) = place.and_then(|place| queue.waiting.get_mut(place)) {
                     before = Some(std::mem::replace(&mut waiter.wake, wake));
                 }
             }
@@ -221,9 +259,8 @@ impl Drop for TurnFuture {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
         let mut queue = self.turns.queue.lock();
-        let mut waiting = queue.waiting.iter();
-        let place = waiting.position(|waiter| waiter.ticket == ticket);
-        let own = place.and_then(|place| queue.waiting.remove(place));
+        let place = queue.place_of(ticket);
+        let own = place.and_then(|place| queue.remove(place));
         let mut next = None;
         if queue.handed == Some(ticket) {
             queue.handed = None;
@@ -234,7 +271,7 @@ impl Drop for TurnFuture {
         }
         drop(queue);
         drop(own);
-        wake(next);
+        next.into_iter().for_each(wake);
     }
 }
 
@@ -322,6 +359,40 @@ mod tests {
             *task.future.lock() = Some(future);
             drop(first);
             let _again = turns.wait();
+        }
+    }
+
+    /// Its executor's thread may be the one that waits here, so nobody would ever poll it.
+    #[test]
+    fn a_thread_goes_past_tasks_that_nobody_polls() {
+        for is_handed in [false, true] {
+            let turns = Arc::new(Turns::default());
+            let first = turns.wait();
+            let mut context = Context::from_waker(Waker::noop());
+            let mut tasks = [turns.queue_up(), turns.queue_up()];
+            for task in &mut tasks {
+                assert!(Pin::new(task).poll(&mut context).is_pending());
+            }
+            if is_handed {
+                lose_patience(&turns);
+            }
+            let others = turns.clone();
+            let (done, passed) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                drop(others.wait());
+                done.send(()).unwrap();
+            });
+            while turns.queue.lock().waiting.len() < 3 {
+                std::thread::yield_now();
+            }
+            drop(first);
+            let limit = Duration::from_secs(20);
+            assert_eq!(passed.recv_timeout(limit), Ok(()), "{is_handed}");
+            // They have lost nothing but time.
+            for mut task in tasks {
+                assert!(Pin::new(&mut task).poll(&mut context).is_ready());
+            }
+            assert_eq!(turns.queue.lock().tasks, 0);
         }
     }
 

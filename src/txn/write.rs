@@ -8,7 +8,9 @@
 //!    be dropped, not committed.
 //! 3. A transaction whose record outgrows the log's limit keeps none: it commits by checkpoint.
 
+use std::fmt;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -64,9 +66,10 @@ static TRANSACTIONS: AtomicU64 = AtomicU64::new(0);
 ///
 /// There is one at a time; the others wait in turn, and none waits forever. It can be moved between threads. A thread
 /// that holds one must not call what writes to the database by itself ([`Aurora::put`](crate::Aurora::put) and all
-/// others that are transactions of their own): that would wait for this one to end, forever.
-/// Dropping it rolls everything back.
-#[derive(Debug)]
+/// others that are transactions of their own): that would wait for this one to end, forever. The same goes for a task
+/// that holds one across an `.await`, if other tasks of its executor make such calls.
+/// Dropping it rolls everything back. After a panic in code that was called from within a change (an iterator, a source, a
+/// closure) it can only be rolled back, as a whole or to a savepoint.
 #[must_use = "dropping it rolls back; `commit` keeps what it has done"]
 pub struct WriteTransaction {
     // Dropped in this order: the pages give their places back before the turn goes on.
@@ -86,6 +89,16 @@ pub struct WriteTransaction {
     pub(crate) touched: Touched,
     _turn: Turn,
     pub(super) handle: Arc<Handle>,
+}
+
+/// Without the changes and what they hold.
+impl fmt::Debug for WriteTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteTransaction")
+            .field("durability", &self.durability)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl WriteTransaction {
@@ -272,9 +285,21 @@ impl WriteTransaction {
     /// Changes that belong together: if one of them fails, for whatever reason, the transaction
     /// does (invariant 2).
     pub(crate) fn together<T>(&mut self, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let changed = change(self);
+        let changed = self.watched(change);
         self.failed |= changed.is_err();
         changed
+    }
+
+    /// A change in the middle of which code of the user's is called: after a panic there it is half made, and the
+    /// transaction fails.
+    pub(crate) fn watched<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+        match catch_unwind(AssertUnwindSafe(|| change(self))) {
+            Ok(value) => value,
+            Err(panic) => {
+                self.failed = true;
+                resume_unwind(panic)
+            }
+        }
     }
 
     pub(super) fn check_usable(&self) -> Result<()> {
