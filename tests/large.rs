@@ -384,6 +384,42 @@ fn a_savepoint_for_each_entry_does_not_slow_a_large_transaction_down() {
     assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
 }
 
+/// The number of a new tree was looked for among all, and each page that waited for a snapshot went from one that was
+/// gone to the next: ten seconds for what takes a tenth of one.
+#[test]
+fn thousands_of_trees_and_of_snapshots_take_no_longer_each() {
+    let db = repeatable()
+        .open_storage(SimDisk::new(1).storage())
+        .unwrap();
+    let begun = std::time::Instant::now();
+    db.write(|tx| (0..20_000u32).try_for_each(|n| tx.tree(format!("t{n}")).map(drop)))
+        .unwrap();
+    db.write(|tx| {
+        (0..20_000u32)
+            .step_by(2)
+            .try_for_each(|n| tx.drop_tree(format!("t{n}")))
+    })
+    .unwrap();
+    assert_eq!(db.stats().unwrap().trees.len(), 10_000);
+
+    let put = |n: u32| {
+        db.tree("t1")
+            .unwrap()
+            .put((n % 500).to_be_bytes(), [1; 200])
+            .map(drop)
+    };
+    let mut snapshots = Vec::new();
+    for n in 0..5000 {
+        put(n).unwrap();
+        snapshots.push(db.begin_read().unwrap());
+    }
+    drop(snapshots);
+    put(0).unwrap();
+    let took = begun.elapsed();
+    assert!(took.as_secs() < 20, "{took:?}");
+    db.check().unwrap();
+}
+
 /// Pages that were written early come back under the same numbers, in trees that are filled in order and at random.
 #[test]
 fn large_transactions_in_little_memory_are_whole() {

@@ -1,7 +1,7 @@
 //! The engine under a scheduler that tries many interleavings of its locks: readers, writers,
 //! group commit, checkpoints, page reuse and the hot tier.
 //!
-//! `RUSTFLAGS="--cfg shuttle" cargo test --release --target-dir target/shuttle --test shuttle`
+//! `RUSTFLAGS="--cfg shuttle" cargo test --release --features shuttle --target-dir target/shuttle --test shuttle`
 #![cfg(shuttle)]
 
 mod common;

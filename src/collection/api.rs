@@ -172,8 +172,8 @@ impl WriteTransaction {
     }
 
     /// Removes a collection with all its documents and indexes.
-    pub fn delete_collection(&mut self, name: &str) -> Result<()> {
-        build::delete(self, name)
+    pub fn delete_collection(&mut self, name: impl AsRef<str>) -> Result<()> {
+        build::delete(self, name.as_ref())
     }
 
     /// A collection, to read and to change as part of this transaction.
@@ -511,8 +511,8 @@ impl CollectionMut<'_> {
     }
 
     /// Removes an index.
-    pub fn drop_index(&mut self, name: &str) -> Result<()> {
-        build::drop_index(self.tx, &self.meta.name, name)?;
+    pub fn drop_index(&mut self, name: impl AsRef<str>) -> Result<()> {
+        build::drop_index(self.tx, &self.meta.name, name.as_ref())?;
         self.meta = catalog::load(self.tx, &self.meta.name)?;
         Ok(())
     }

@@ -54,7 +54,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::TreeNotFound`] if there was none at this moment.
-    pub fn tree(&self, name: &str) -> Result<TreeView<'_>> {
+    pub fn tree(&self, name: impl AsRef<str>) -> Result<TreeView<'_>> {
+        let name = name.as_ref();
         check_not_system(name)?;
         self.find(name).ok_or_else(|| not_found(name))
     }

@@ -143,7 +143,8 @@ impl WriteTransaction {
     ///
     /// # Errors
     /// [`Error::BadTreeName`] for a name that is empty or longer than 255 bytes.
-    pub fn tree(&mut self, name: &str) -> Result<TreeMut<'_>> {
+    pub fn tree(&mut self, name: impl AsRef<str>) -> Result<TreeMut<'_>> {
+        let name = name.as_ref();
         check_not_system(name)?;
         self.system_tree(name)
     }
@@ -161,7 +162,8 @@ impl WriteTransaction {
     ///
     /// # Errors
     /// [`Error::TreeNotFound`] if there is none.
-    pub fn view(&self, name: &str) -> Result<TreeView<'_>> {
+    pub fn view(&self, name: impl AsRef<str>) -> Result<TreeView<'_>> {
+        let name = name.as_ref();
         check_not_system(name)?;
         self.find(name).ok_or_else(|| not_found(name))
     }
@@ -212,7 +214,8 @@ impl WriteTransaction {
     ///
     /// # Errors
     /// [`Error::TreeNotFound`] if there is none of that name.
-    pub fn drop_tree(&mut self, name: &str) -> Result<()> {
+    pub fn drop_tree(&mut self, name: impl AsRef<str>) -> Result<()> {
+        let name = name.as_ref();
         check_not_system(name)?;
         self.drop_system_tree(name)
     }
@@ -226,7 +229,8 @@ impl WriteTransaction {
     ///
     /// # Errors
     /// [`Error::TreeNotFound`] if there is none, [`Error::BadTreeName`] if the new name is taken.
-    pub fn rename_tree(&mut self, from: &str, to: &str) -> Result<()> {
+    pub fn rename_tree(&mut self, from: impl AsRef<str>, to: impl AsRef<str>) -> Result<()> {
+        let (from, to) = (from.as_ref(), to.as_ref());
         check_not_system(from)?;
         check_not_system(to)?;
         let tree = self.trees.id(from).ok_or_else(|| not_found(from))?;
@@ -243,7 +247,8 @@ impl WriteTransaction {
     }
 
     /// Remembers this point. [`roll_back_to`](Self::roll_back_to) undoes what comes after it.
-    /// Costs nothing now; pages that are changed later are copied once more.
+    /// Costs nothing now; pages that are changed later are copied once more. Pages from before it stay in memory until
+    /// the transaction ends, whatever the [memory limit](crate::Builder::memory_limit).
     pub fn savepoint(&mut self) -> Result<Savepoint> {
         self.check_usable()?;
         let id = self.next_savepoint;
