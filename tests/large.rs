@@ -185,13 +185,13 @@ fn the_number_of_a_leaf_left_behind_may_serve_a_branch() {
                     _ => tx.roll_back_to(&savepoint)?,
                 }
                 for n in 0..3 {
-                    let mut small = tx.tree(&format!("small {round} {n}"))?;
+                    let mut small = tx.tree(format!("small {round} {n}"))?;
                     for n in 0..70u32 {
                         let n = n * 37 % 70;
                         small.put(n.to_be_bytes(), value(n, 2))?;
                     }
                 }
-                tx.tree(&format!("next {round}"))?
+                tx.tree(format!("next {round}"))?
                     .put_many(in_order(count / 2))?;
             }
             Ok(())

@@ -44,14 +44,14 @@ const KEPT: u64 = 150;
 pub fn commit(db: &Aurora, thread: u64, number: u64, durability: Durability) -> aurora::Result<()> {
     let mut tx = db.begin_write()?;
     tx.set_durability(durability);
-    let mut tree = tx.tree(&tree_of(thread))?;
+    let mut tree = tx.tree(tree_of(thread))?;
     tree.put(number.to_be_bytes(), value_of(thread, number))?;
     tree.put("count", number.to_be_bytes())?;
     if let Some(old) = number.checked_sub(KEPT) {
         tree.delete(old.to_be_bytes())?;
     }
     // A batch of small things that is whole or not there.
-    let mut batch = tx.tree(&format!("batch {thread}"))?;
+    let mut batch = tx.tree(format!("batch {thread}"))?;
     for i in 0..number % 7 {
         batch.put(i.to_be_bytes(), number.to_be_bytes())?;
     }
@@ -62,7 +62,7 @@ pub fn commit(db: &Aurora, thread: u64, number: u64, durability: Durability) -> 
 /// How many commits of a thread are there, after a look at all of them.
 pub fn verify(db: &Aurora, thread: u64) -> aurora::Result<u64> {
     let snapshot = db.begin_read()?;
-    let tree = match snapshot.tree(&tree_of(thread)) {
+    let tree = match snapshot.tree(tree_of(thread)) {
         Ok(tree) => tree,
         Err(Error::TreeNotFound { .. }) => return Ok(0),
         Err(error) => return Err(error),
@@ -83,7 +83,7 @@ pub fn verify(db: &Aurora, thread: u64) -> aurora::Result<u64> {
             "thread {thread}: the value of {number}"
         );
     }
-    let batch = snapshot.tree(&format!("batch {thread}"))?;
+    let batch = snapshot.tree(format!("batch {thread}"))?;
     assert_eq!(batch.len(), count % 7, "thread {thread} at {count}");
     for entry in batch.iter() {
         assert_eq!(entry?.1, count.to_be_bytes(), "a batch came apart");

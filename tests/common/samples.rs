@@ -103,7 +103,7 @@ fn sets(db: &Aurora) -> Result<()> {
     const KEYS: [&str; 4] = ["abcde", "abcdef", "x", "y"];
     db.write(|tx| {
         for removed in KEYS {
-            let mut set = tx.tree(&format!("without {removed}"))?;
+            let mut set = tx.tree(format!("without {removed}"))?;
             for key in KEYS {
                 set.put(key, "")?;
             }

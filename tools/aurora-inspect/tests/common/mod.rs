@@ -262,7 +262,7 @@ pub fn build(trees: &Trees) -> Vec<u8> {
     let db = open(&memory, 4096);
     db.write(|tx| {
         for (name, entries) in trees {
-            let mut tree = tx.tree(&name.replacen("aurora/", "aurorb/", 1))?;
+            let mut tree = tx.tree(name.replacen("aurora/", "aurorb/", 1))?;
             for (key, value) in entries {
                 tree.put(key, value)?;
             }
