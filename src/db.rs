@@ -330,7 +330,9 @@ impl Aurora {
         WriteTransaction::new(self.handle.clone(), turn, self.durability)
     }
 
-    /// Starts a write transaction without blocking the thread while others have their turn.
+    /// Starts a write transaction without blocking the thread while others have their turn. Poll it until it is there, or
+    /// drop it: left alone in line, it keeps the tasks behind it waiting. (Calls that block go past it after some
+    /// milliseconds.)
     pub async fn begin_write_async(&self) -> Result<WriteTransaction> {
         let turn = self.handle.engine.turns.queue_up().await;
         WriteTransaction::new(self.handle.clone(), turn, self.durability)

@@ -8,6 +8,7 @@
 //!    its turn to its commit: it takes as long as what it changes, with the checkpoint that it may be or wait for.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -33,7 +34,8 @@ enum State<'a, T> {
 
 /// Something that takes long: `.await` it on any runtime, or [`wait`](Work::wait) for it.
 ///
-/// Nothing happens until then. A future that is dropped while it runs leaves its transaction
+/// Nothing happens until then. Once it is polled, poll it to its end or drop it: one that writes and is left alone while it
+/// waits for its turn keeps the tasks behind it waiting. A future that is dropped while it runs leaves its transaction
 /// either done or undone, never half done; what has a thread of its own goes on to its end, and keeps the database open
 /// until then. Changes of very many documents, and of a collection's schema, keep the
 /// thread that polls them busy until they are made, and so does a commit that is a checkpoint, or has to wait for one
@@ -165,26 +167,20 @@ struct OnThread<F> {
 
 /// What the thread and the future share.
 struct Desk<T> {
-    result: Option<Result<T>>,
+    /// Or what it panicked with.
+    result: Option<std::thread::Result<Result<T>>>,
     waker: Option<Waker>,
 }
 
-/// Answers even if the work panics.
 struct Answer<T>(Arc<Mutex<Desk<T>>>);
 
 impl<T> Answer<T> {
-    fn give(&self, result: Result<T>) {
+    fn give(self, result: std::thread::Result<Result<T>>) {
         let mut desk = self.0.lock();
-        desk.result.get_or_insert(result);
+        desk.result = Some(result);
         let waker = desk.waker.take();
         drop(desk); // the task may run right here
         waker.into_iter().for_each(wake);
-    }
-}
-
-impl<T> Drop for Answer<T> {
-    fn drop(&mut self) {
-        self.give(Err(Error::WorkDone));
     }
 }
 
@@ -205,14 +201,17 @@ where
         let answer = Answer(desk.clone());
         let started = std::thread::Builder::new()
             .name("aurora-work".to_string())
-            .spawn(move || answer.give((self.run)()))
+            .spawn(move || answer.give(catch_unwind(AssertUnwindSafe(self.run))))
             .map_err(|error| Error::io("start a thread", 0, error));
         Box::pin(async move {
             started?;
             std::future::poll_fn(|context| {
                 let mut desk = desk.lock();
-                if let Some(result) = desk.result.take() {
-                    return Poll::Ready(result);
+                match desk.result.take() {
+                    Some(Ok(result)) => return Poll::Ready(result),
+                    // As if it had run here.
+                    Some(Err(panic)) => resume_unwind(panic),
+                    None => {}
                 }
                 desk.waker = Some(context.waker().clone());
                 Poll::Pending

@@ -396,3 +396,17 @@ fn what_is_printed_of_a_handle_is_short_and_without_data() {
         assert!(!text.contains("secret"), "{text}");
     }
 }
+
+/// What is awaited on a thread of its own panics as it would here.
+#[test]
+fn a_panic_on_a_thread_of_its_own_comes_back() {
+    let db = Aurora::in_memory().unwrap();
+    let import = db.put_blob_from_async("k", Treacherous(0));
+    let caught =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pollster::block_on(import)));
+    let text = caught
+        .err()
+        .and_then(|panic| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+    assert_eq!(text.as_deref(), Some("the source panics, as it was told"));
+    db.put("k", "v", None).unwrap();
+}
