@@ -1,0 +1,192 @@
+//! Transactions with more changes than the memory limit, among ordinary ones, at random: pages are written before
+//! their transaction commits, and come back; savepoints, ranges that go, compactions and power cuts between and within.
+//! Compared with a plain model after each reopening.
+//!
+//! Longer with `AURORA_TEST_BUDGET`.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use aurora::storage::{SimCrash, SimDisk};
+use aurora::{Aurora, Result, WriteTransaction};
+use common::{Random, budget, each, repeatable};
+
+/// Entries of a tree, so many that a few thousand of them are more than the memory.
+const KEYS: u64 = 6_000;
+const TREES: [&str; 2] = ["a", "b"];
+
+/// What each key holds: the length of its value and the byte that fills it.
+type Model = BTreeMap<(usize, u64), (usize, u8)>;
+
+struct Run {
+    seed: u64,
+    random: Random,
+    disk: SimDisk,
+    db: Option<Aurora>,
+    /// What a power cut may leave: the last acknowledged state, and that of a commit under way.
+    model: Model,
+    history: Vec<String>,
+}
+
+fn open(disk: &SimDisk) -> Aurora {
+    repeatable().open_storage(disk.storage()).unwrap()
+}
+
+/// Half of the seeds ask for keys in their order, which fills leaves that are written ahead.
+fn key(n: u64) -> [u8; 8] {
+    n.to_be_bytes()
+}
+
+fn contents(db: &Aurora) -> Model {
+    let snapshot = db.begin_read().unwrap();
+    let mut found = Model::new();
+    for (number, name) in TREES.iter().enumerate() {
+        let Ok(tree) = snapshot.tree(name) else {
+            continue;
+        };
+        for entry in tree.iter() {
+            let (key, value) = entry.unwrap();
+            let n = u64::from_be_bytes(key.try_into().unwrap());
+            let byte = value.first().copied().unwrap_or_default();
+            assert!(value.iter().all(|own| *own == byte));
+            found.insert((number, n), (value.len(), byte));
+        }
+        let of_tree = found.keys().filter(|(of, _)| *of == number).count();
+        assert_eq!(tree.len(), of_tree as u64);
+    }
+    found
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let disk = SimDisk::new(seed);
+        let db = open(&disk);
+        Run {
+            seed,
+            random: Random(seed),
+            disk,
+            db: Some(db),
+            model: Model::new(),
+            history: Vec::new(),
+        }
+    }
+
+    fn db(&self) -> &Aurora {
+        self.db.as_ref().unwrap()
+    }
+
+    /// Puts or deletes so many entries, in order or not.
+    fn change(&mut self, tx: &mut WriteTransaction, model: &mut Model, entries: u64) -> Result<()> {
+        let tree = self.random.below(2) as usize;
+        let length = [20, 150, 400, 900][self.random.below(4) as usize];
+        let step = [0, 0, 1, 97, 13][self.random.below(5) as usize];
+        let start = self.random.below(KEYS);
+        let deletes = self.random.below(6) == 0;
+        let byte = self.random.below(256) as u8;
+        for i in 0..entries {
+            let n = match step {
+                0 => self.random.below(KEYS),
+                step => (start + i * step) % KEYS,
+            };
+            let mut view = tx.tree(TREES[tree])?;
+            if deletes {
+                view.delete(key(n))?;
+                model.remove(&(tree, n));
+            } else {
+                view.put(key(n), vec![byte; length])?;
+                model.insert((tree, n), (length, byte));
+            }
+        }
+        if self.random.below(8) == 0 {
+            let (low, high) = (start, start + self.random.below(KEYS / 4));
+            tx.tree(TREES[tree])?.delete_range(key(low)..key(high))?;
+            model.retain(|(of, n), _| *of != tree || !(low..high).contains(n));
+        }
+        Ok(())
+    }
+
+    fn transaction(&mut self, parts: u64, entries: u64) {
+        let db = self.db().clone();
+        let mut tx = db.begin_write().unwrap();
+        let mut model = self.model.clone();
+        for _ in 0..parts {
+            let before = model.clone();
+            let savepoint = (self.random.below(3) == 0).then(|| tx.savepoint().unwrap());
+            let entries = 1 + self.random.below(entries);
+            self.change(&mut tx, &mut model, entries).unwrap();
+            if let Some(savepoint) = savepoint
+                && self.random.below(2) == 0
+            {
+                tx.roll_back_to(&savepoint).unwrap();
+                model = before;
+            }
+        }
+        if self.random.below(10) > 0 {
+            tx.commit().unwrap();
+            self.model = model;
+        }
+    }
+
+    fn step(&mut self) {
+        let (name, parts, entries) = match self.random.below(12) {
+            0..5 => ("small", 1, 10),
+            5..8 => ("large", 2, 6_000),
+            8 => ("parts", 8, 1_500),
+            9 => return self.note("checkpoint", |run| run.db().checkpoint().unwrap()),
+            10 => return self.note("compact", |run| _ = run.db().compact().unwrap()),
+            _ => return self.note("cut", Run::cut),
+        };
+        self.note(name, |run| run.transaction(parts, entries));
+    }
+
+    fn note(&mut self, name: &str, step: impl FnOnce(&mut Run)) {
+        self.history.push(name.to_string());
+        step(self);
+    }
+
+    /// The power goes, or the program ends as it should.
+    fn cut(&mut self) {
+        let seed = self.random.next();
+        let variant = match seed % 4 {
+            0 => SimCrash::LoseAll,
+            1 => SimCrash::Sectors { seed },
+            2 => SimCrash::Random { seed },
+            _ => SimCrash::KeepAll,
+        };
+        if seed % 5 == 0 {
+            self.db.take().unwrap().close().unwrap();
+            self.disk = self.disk.reopen();
+        } else {
+            let image = self.disk.crash_image(variant);
+            self.db = None;
+            self.disk = image;
+        }
+        self.db = Some(open(&self.disk));
+        let db = self.db();
+        if let Err(error) = db.check() {
+            panic!("seed {}: {error} after {:?}", self.seed, self.history);
+        }
+        let found = contents(db);
+        assert!(
+            found == self.model,
+            "seed {}: {} entries instead of {} after {:?}",
+            self.seed,
+            found.len(),
+            self.model.len(),
+            self.history
+        );
+    }
+}
+
+#[test]
+fn large_transactions_among_small_ones_survive_power_cuts() {
+    let seeds: Vec<u64> = (0..budget(24)).collect();
+    each(&seeds, |seed| {
+        let mut run = Run::new(*seed);
+        for _ in 0..40 {
+            run.step();
+        }
+        run.cut();
+    });
+}
