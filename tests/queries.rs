@@ -714,6 +714,44 @@ fn a_count_from_an_index_is_exact_for_each_share_of_the_documents() {
     }
 }
 
+/// A count that an index gives was once left to a scan, wherever the scan was the cheapest way to the rows.
+#[test]
+fn a_count_from_an_index_looks_at_no_document() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let db = numbers(3_000);
+    let asked = AtomicU64::new(0);
+    let counted = |low: i64, limit: Option<u64>, order: &[&str]| {
+        asked.store(0, Ordering::Relaxed);
+        let mut query = db.query("numbers").filter(|f| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            f.gte("n", low)
+        });
+        for field in order {
+            query = query.order_by(*field, false);
+        }
+        if let Some(limit) = limit {
+            query = query.offset(7).limit(limit);
+        }
+        let count = query.count().wait().unwrap();
+        (count, asked.load(Ordering::Relaxed))
+    };
+    for share in [1, 2, 3, 4, 10, 100] {
+        let rows = 3_000 / share;
+        let low = 3_000 - rows;
+        for order in [&[][..], &["n"], &["text", "n"]] {
+            let (count, asked) = counted(low, None, order);
+            assert_eq!(count, rows as u64);
+            // To plan it takes a few made-up answers.
+            assert!(asked < 10, "1/{share}: asked {asked} times");
+            for limit in [0, 5, 3_000] {
+                let (count, asked) = counted(low, Some(limit), order);
+                assert_eq!(count, limit.min(rows as u64 - 7));
+                assert!(asked < 10, "1/{share}, limit {limit}: asked {asked} times");
+            }
+        }
+    }
+}
+
 #[test]
 fn elements_of_arrays_and_parts_of_strings_are_found_together() {
     let db = Aurora::in_memory().unwrap();

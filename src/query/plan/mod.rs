@@ -385,7 +385,9 @@ impl<M: Moment> Planner<'_, M> {
     }
 }
 
+/// The plan with the least work; it knows the count if one of the others does, which counts the same rows.
 fn cheapest(plans: Vec<(f64, Plan)>) -> Plan {
+    let known_count = plans.iter().find_map(|(_, plan)| plan.known_count);
     let mut plans = plans.into_iter();
     let first = plans.next();
     let best = plans.fold(first, |best, next| match best {
@@ -404,7 +406,10 @@ fn cheapest(plans: Vec<(f64, Plan)>) -> Plan {
             documents: 0,
             known_count: None,
         },
-        |(_, plan)| plan,
+        |(_, plan)| Plan {
+            known_count,
+            ..plan
+        },
     )
 }
 
