@@ -28,7 +28,7 @@ use crate::{Error, Result};
 
 pub(crate) use self::access::Access;
 use self::access::merged;
-use self::asked::{Asked, implies};
+use self::asked::{Answers, Asked, Condition};
 use self::by_id::Ids;
 pub(crate) use self::by_id::{is_backwards_by_id, is_everything};
 
@@ -124,20 +124,27 @@ struct Planner<'p, M> {
 impl<M: Moment> Planner<'_, M> {
     fn choose(&self, decision: Option<Decision>) -> Result<Plan> {
         let Some(decision) = decision else {
-            return self.without_ranges(None);
+            return self.without_ranges();
         };
-        let mut ways = Vec::new();
-        let mut ids = Ids::default();
-        for way in &decision.ways {
-            let asked = Asked::new(&decision.questions, way);
-            if asked.is_contradiction() {
-                continue;
-            }
-            ids.add(&asked);
-            ways.push(self.accesses(&decision.questions, way, &asked)?);
-        }
-        if ways.is_empty() {
+        let answers = Answers::new(&decision.questions);
+        let asked = { decision.ways.iter() }
+            .map(|way| Asked::new(&answers, way))
+            .filter(|asked| !asked.is_contradiction());
+        let asked: Vec<Asked<'_>> = asked.collect();
+        if asked.is_empty() {
             return Ok(self.nothing());
+        }
+        let conditions = { self.meta.indexes.iter() }
+            .map(|index| Condition::new(index.index.only.as_ref(), &decision.questions));
+        let conditions: Vec<Condition> = conditions.collect();
+        let mut usable = vec![true; conditions.len()];
+        let mut ids = Ids::default();
+        let mut ways = Vec::new();
+        for asked in &asked {
+            ids.add(asked);
+            let of_way = self.usable(asked, &conditions);
+            ways.push(self.accesses(asked, &of_way)?);
+            { usable.iter_mut().zip(of_way) }.for_each(|(all, own)| *all &= own);
         }
         let mut best: Vec<Option<Vec<Access>>> = Vec::new();
         for accesses in &ways {
@@ -148,20 +155,29 @@ impl<M: Moment> Planner<'_, M> {
         if let Some(found) = best.into_iter().collect::<Option<Vec<_>>>() {
             plans.push(self.by_ids(found));
         }
-        plans.extend(self.in_order(&decision, &ways, matches)?);
+        // The filter asks nothing: every document passes.
+        let is_free = asked.iter().any(|asked| asked.answers == 0);
+        plans.extend(self.in_order(&usable, &ways, is_free, matches)?);
         Ok(cheapest(plans))
     }
 
+    /// For each index whether it is complete, and has all rows of a way.
+    fn usable(&self, asked: &Asked<'_>, conditions: &[Condition]) -> Vec<bool> {
+        let indexes = self.meta.indexes.iter().zip(conditions);
+        let usable =
+            indexes.map(|(index, condition)| index.is_ready() && condition.is_met_by(asked));
+        usable.collect()
+    }
+
     /// When nothing is known of the filter.
-    fn without_ranges(&self, matches: Option<u64>) -> Result<Plan> {
-        let matches = matches.unwrap_or(self.documents / 3 + 1);
+    fn without_ranges(&self) -> Result<Plan> {
+        let matches = self.documents / 3 + 1;
         let mut plans = vec![self.scan(Ids::unknown(), matches)?];
-        let no_ways: Vec<Vec<Access>> = Vec::new();
-        let open = Decision {
-            questions: Vec::new(),
-            ways: Vec::new(),
-        };
-        plans.extend(self.in_order(&open, &no_ways, matches)?);
+        // A partial index may lack rows.
+        let usable = { self.meta.indexes.iter() }
+            .map(|index| index.is_ready() && index.index.only.is_none());
+        let usable: Vec<bool> = usable.collect();
+        plans.extend(self.in_order(&usable, &[], false, matches)?);
         Ok(cheapest(plans))
     }
 
@@ -273,35 +289,27 @@ impl<M: Moment> Planner<'_, M> {
         sum.min(self.documents)
     }
 
-    /// Plans that walk an index in the order that was asked for.
+    /// Plans that walk an index in the order that was asked for: one of those that have all rows.
     fn in_order(
         &self,
-        decision: &Decision,
+        usable: &[bool],
         ways: &[Vec<Access>],
+        is_free: bool,
         matches: u64,
     ) -> Result<Vec<(f64, Plan)>> {
         let Some((_, ascending)) = self.wanted.order.first() else {
             return Ok(Vec::new());
         };
-        if self
-            .wanted
-            .order
-            .iter()
-            .any(|(_, other)| other != ascending)
-        {
+        let mut order = self.wanted.order.iter();
+        if order.any(|(_, other)| other != ascending) {
             return Ok(Vec::new());
         }
-        // The filter asks nothing: every document passes.
-        let is_free = decision.ways.iter().any(Vec::is_empty);
         let mut plans = Vec::new();
-        for (position, index) in self.meta.indexes.iter().enumerate() {
-            let is_usable = { decision.ways.iter() }
-                .all(|way| implies(&decision.questions, way, index.index.only.as_ref()));
-            // With nothing known of the filter, a partial index may lack rows.
-            let is_unknown = decision.ways.is_empty() && index.index.only.is_some();
+        let indexes = self.meta.indexes.iter().zip(usable).enumerate();
+        for (position, (index, usable)) in indexes {
             // What an index has of `id` is what was stored.
             let is_of_id = index.index.paths.iter().any(|path| path == ID);
-            if !index.is_ready() || !is_usable || is_unknown || is_of_id {
+            if !usable || is_of_id {
                 continue;
             }
             let Some(access) = self.ordered_access(position, index, ways, is_free)? else {
