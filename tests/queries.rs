@@ -495,6 +495,63 @@ fn hundreds_of_values_of_two_fields_are_planned_in_good_time() {
     );
 }
 
+/// To look for a value in a long list costs more than to look at a document.
+#[test]
+fn a_long_list_is_looked_up_in_the_index() {
+    let db = numbers(3_000);
+    let half: Vec<i64> = (0..1_500).map(|n| 2 * n).collect();
+    let plan = {
+        db.query("numbers")
+            .filter(|f| f.is_in("n", &half))
+            .explain()
+    }
+    .wait();
+    let plan = plan.unwrap();
+    assert_eq!((plan.is_scan(), plan.rows), (false, 1_500), "{plan}");
+    // Where there is no index, a list that is a value is in order and is not gone through for each document.
+    let names = (0..200_000).map(|n| format!("number {}", 2 * n));
+    let start = std::time::Instant::now();
+    let query = { db.query("numbers") }.matching(Filter::is_in("text", names));
+    assert_eq!(query.count().wait().unwrap(), 1_500);
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
+    let mixed: [Value; 6] = [
+        3.into(),
+        Value::Null,
+        "x".into(),
+        2.5.into(),
+        3.into(),
+        1.into(),
+    ];
+    let count = |field: &str| {
+        let query = { db.query("numbers") }.matching(Filter::is_in(field, mixed.clone()));
+        query.count().wait().unwrap()
+    };
+    assert_eq!((count("n"), count("missing"), count("text")), (2, 3_000, 0));
+}
+
+/// Each step of a walk once copied all of its ranges.
+#[test]
+fn an_ordered_walk_through_many_ranges_takes_no_copies() {
+    let db = numbers(120_000);
+    let half: Vec<i64> = (0..60_000).map(|n| 2 * n).collect();
+    for (field, backwards) in [("n", false), ("n", true), ("id", false)] {
+        let start = std::time::Instant::now();
+        let query = db.query("numbers").filter(|f| f.is_in("n", &half));
+        let rows = query.order_by(field, !backwards).rows().unwrap();
+        assert_eq!(rows.map(Result::unwrap).count(), 60_000);
+        println!("{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < std::time::Duration::from_secs(3),
+            "by {field}: {:?}",
+            start.elapsed()
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 

@@ -295,7 +295,7 @@ mod tests {
             Test::Between(1.5.into(), 3.into()),
             Test::Between(3.into(), 1.into()),
             Test::Between(1.into(), "b".into()),
-            Test::In(vec![1.into(), "b".into(), Value::Null]),
+            Test::one_of(vec![1.into(), "b".into(), Value::Null]),
             Test::StartsWith("a".into()),
             Test::Exists,
             Test::IsNull,
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn sets_are_within_others_and_lose_what_is_cut_out() {
         let of = |test: Test| values_of(&test, true).unwrap();
-        let in_list = |values: [i64; 3]| of(Test::In(values.map(Value::Int).to_vec()));
+        let in_list = |values: [i64; 3]| of(Test::one_of(values.map(Value::Int).to_vec()));
         let above = of(Test::Gt(1.into()));
         assert!(in_list([2, 3, 5]).is_within(&above));
         assert!(!in_list([1, 3, 5]).is_within(&above));

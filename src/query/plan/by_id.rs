@@ -82,9 +82,15 @@ impl<M: Moment> Planner<'_, M> {
             (false, false) => (self.looked_at(candidates, matches), 0.0),
         };
         let seeks = (ranges.len() as u64).min(expected).saturating_sub(1);
-        let cost = expected as f64 * SCAN_COST + seeks as f64 * FETCH_COST + sort_cost;
+        let cost = expected as f64 * SCAN_COST
+            + seeks as f64 * FETCH_COST
+            + self.checking(expected, is_exact)
+            + sort_cost;
         let known = (is_exact && self.meta.expires.is_none()).then_some(candidates);
-        let source = Source::Documents { ranges, descending };
+        let source = Source::Documents {
+            ranges: ranges.into(),
+            descending,
+        };
         Ok((
             cost,
             self.planned(source, !is_exact, sorts, expected, known),

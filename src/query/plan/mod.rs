@@ -16,6 +16,7 @@ mod asked;
 mod by_id;
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::decision::{Decision, Question, decide};
 use super::fields::{Fields, ID};
@@ -39,6 +40,8 @@ const SCAN_COST: f64 = 300.0;
 /// Sorting a row, or an id.
 const SORT_ROW_COST: f64 = 400.0;
 const SORT_ID_COST: f64 = 40.0;
+/// A look at a value of a list that a filter has: a closure's may be in any order.
+const LISTED_COST: f64 = 20.0;
 
 /// What the planner needs to know of a query.
 pub(crate) struct Wanted<'w> {
@@ -50,18 +53,21 @@ pub(crate) struct Wanted<'w> {
     pub offset: u64,
 }
 
-/// How the candidates are found.
+/// How the candidates are found. What may be large is shared: a query that is run looks at it in each step.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     /// No row can pass.
     Nothing,
     /// Documents by their ids: ranges of keys, sorted, apart from one another.
     Documents {
-        ranges: Vec<ByteRange>,
+        ranges: Arc<[ByteRange]>,
         descending: bool,
     },
     /// The entries of an index in their order: the order that was asked for.
-    InOrder { access: Access, descending: bool },
+    InOrder {
+        access: Arc<Access>,
+        descending: bool,
+    },
     /// Ids from indexes, for each way into the filter those that are in all of its accesses.
     Ids(Vec<Vec<Access>>),
 }
@@ -82,12 +88,6 @@ pub(crate) struct Plan {
 }
 
 pub(crate) fn plan(moment: &impl Moment, meta: &Meta, wanted: &Wanted<'_>) -> Result<Plan> {
-    let planner = Planner {
-        moment,
-        meta,
-        wanted,
-        documents: { moment.system_view(&meta.documents_tree) }.map_or(0, |view| view.len()),
-    };
     let decision = match wanted.filter {
         None => Some(Decision {
             questions: Vec::new(),
@@ -95,9 +95,18 @@ pub(crate) fn plan(moment: &impl Moment, meta: &Meta, wanted: &Wanted<'_>) -> Re
         }),
         Some(filter) => decide(filter),
     };
+    let mut check_cost = 0.0;
     if let Some(decision) = &decision {
         check_patterns(&decision.questions)?;
+        check_cost = cost_of_lists(&decision.questions);
     }
+    let planner = Planner {
+        moment,
+        meta,
+        wanted,
+        documents: { moment.system_view(&meta.documents_tree) }.map_or(0, |view| view.len()),
+        check_cost,
+    };
     planner.choose(decision)
 }
 
@@ -114,11 +123,22 @@ fn check_patterns(questions: &[Question]) -> Result<()> {
     Ok(())
 }
 
+/// What the filter's lists of values add to a look at a document.
+fn cost_of_lists(questions: &[Question]) -> f64 {
+    let lists = questions.iter().map(|question| match &question.test {
+        Test::In(values) => values.len(),
+        _ => 0,
+    });
+    lists.sum::<usize>() as f64 * LISTED_COST
+}
+
 struct Planner<'p, M> {
     moment: &'p M,
     meta: &'p Meta,
     wanted: &'p Wanted<'p>,
     documents: u64,
+    /// Of a candidate that has to be looked at with the filter, beside what finds it.
+    check_cost: f64,
 }
 
 impl<M: Moment> Planner<'_, M> {
@@ -212,6 +232,15 @@ impl<M: Moment> Planner<'_, M> {
         all.saturating_sub(self.wanted.offset)
     }
 
+    /// What it costs to look at candidates with the filter, unless the plan knows that they pass.
+    fn checking(&self, candidates: u64, is_exact: bool) -> f64 {
+        if is_exact {
+            0.0
+        } else {
+            candidates as f64 * self.check_cost
+        }
+    }
+
     fn by_ids(&self, ways: Vec<Vec<Access>>) -> (f64, Plan) {
         let entries: u64 = ways.iter().flatten().map(|access| access.count).sum();
         let candidates: u64 = ways.iter().map(|way| self.met(way)).sum();
@@ -231,8 +260,9 @@ impl<M: Moment> Planner<'_, M> {
             && (!sorts || descending)
         {
             fetched = self.looked_at(candidates, candidates);
-            let cost = fetched as f64 * (ENTRY_COST + FETCH_COST);
-            let access = access.clone();
+            let cost =
+                fetched as f64 * (ENTRY_COST + FETCH_COST) + self.checking(fetched, is_exact);
+            let access = Arc::new(access.clone());
             let known = (is_exact && self.meta.expires.is_none()).then_some(access.count);
             let source = Source::InOrder { access, descending };
             return (cost, self.planned(source, !is_exact, false, fetched, known));
@@ -242,8 +272,10 @@ impl<M: Moment> Planner<'_, M> {
         } else {
             0.0
         };
-        let cost =
-            entries as f64 * (ENTRY_COST + SORT_ID_COST) + fetched as f64 * FETCH_COST + sort_cost;
+        let cost = entries as f64 * (ENTRY_COST + SORT_ID_COST)
+            + fetched as f64 * FETCH_COST
+            + self.checking(fetched, is_exact)
+            + sort_cost;
         let known = (is_exact && self.meta.expires.is_none()).then_some(candidates);
         let source = Source::Ids(ways);
         (cost, self.planned(source, !is_exact, sorts, fetched, known))
@@ -319,11 +351,12 @@ impl<M: Moment> Planner<'_, M> {
                 true => self.counted_to(access.count),
                 false => self.looked_at(access.count, matches),
             };
-            let cost = expected as f64 * (ENTRY_COST + FETCH_COST);
             let is_exact = access.is_exact;
+            let cost =
+                expected as f64 * (ENTRY_COST + FETCH_COST) + self.checking(expected, is_exact);
             let known = (is_exact && self.meta.expires.is_none()).then_some(access.count);
             let source = Source::InOrder {
-                access,
+                access: Arc::new(access),
                 descending: !ascending,
             };
             plans.push((
@@ -405,7 +438,7 @@ fn cheapest(plans: Vec<(f64, Plan)>) -> Plan {
     best.map_or_else(
         || Plan {
             source: Source::Documents {
-                ranges: Ids::unknown().ranges(),
+                ranges: Ids::unknown().ranges().into(),
                 descending: false,
             },
             checks: true,
