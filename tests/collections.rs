@@ -723,6 +723,41 @@ fn a_schema_without_bounds_is_the_same_when_it_is_read_back() {
     );
 }
 
+/// What a collection leaves behind is removed without a search for it among all the others.
+#[test]
+fn the_leftovers_of_a_collection_are_swept_in_good_time() {
+    let clock = Arc::new(SetClock(AtomicU64::new(1_000_000)));
+    let db = Aurora::builder()
+        .background(false)
+        .clock(clock.clone())
+        .open_storage(Arc::new(MemoryStorage::new()))
+        .unwrap();
+    db.write(|tx| {
+        for i in 0..2_000 {
+            tx.new_collection(format!("other {i}"), Schema::schemaless())?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    let schema = Schema::schemaless().expires_after("at", Duration::from_secs(1));
+    db.new_collection("c", schema).unwrap();
+    let at = Timestamp::from_millisecond(1_000_000).unwrap();
+    let documents = (0..5_000i64).map(|i| [("id", Value::from(i)), ("at", at.into())]);
+    db.collection("c").unwrap().insert_many(documents).unwrap();
+    db.delete_collection("c").wait().unwrap();
+    clock.0.store(2_000_000, Ordering::Relaxed);
+    let start = std::time::Instant::now();
+    db.sweep(usize::MAX).unwrap();
+    println!("{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(db.sweep(usize::MAX).unwrap(), 0);
+    db.check().unwrap();
+}
+
 /// Of two that have a value, the one that has expired does not count, whichever comes first.
 #[test]
 fn what_has_expired_is_in_no_unique_index_that_is_made() {

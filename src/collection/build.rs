@@ -105,6 +105,7 @@ pub(crate) fn delete(tx: &mut WriteTransaction, name: &str) -> Result<()> {
     tx.touch_space(meta.number);
     // What it leaves in the index of what expires is removed when its time comes.
     tx.system_tree(CATALOG_TREE)?.delete(name)?;
+    tx.handle().catalog.forget(name);
     Ok(())
 }
 
