@@ -537,6 +537,112 @@ fn a_schema_changes_with_a_version() {
     db.check().unwrap();
 }
 
+/// Whatever a schema is written like, it is the same if it says the same. Without an index that is there it is another.
+#[test]
+fn a_schema_that_says_the_same_is_the_same() {
+    let db = Aurora::in_memory().unwrap();
+    let a = || Field::new("a", FieldType::Int);
+    let b = || Field::new("b", FieldType::String).required();
+    let two = || Index::on(["a", "b"]).only(Filter::is_in("a", [2, 1]));
+    let first = Schema::new().field(a().indexed()).field(b().unique());
+    db.new_collection("c", first.index(two())).unwrap();
+    let same = [
+        Schema::new()
+            .field(b().unique())
+            .field(a().indexed())
+            .index(two()),
+        Schema::new()
+            .field(b())
+            .field(a())
+            .index(two().named("a,b"))
+            .index(Index::on(["a"]))
+            .index(Index::on(["b"]).unique()),
+        Schema::new()
+            .field(b().unique().indexed())
+            .field(a().indexed())
+            .index(two()),
+    ];
+    for schema in same {
+        db.new_collection("c", schema).unwrap();
+    }
+    let other = [
+        Schema::new().field(b().unique()).field(a().indexed()),
+        Schema::new().field(b()).field(a().indexed()).index(two()),
+        Schema::new()
+            .field(b().indexed())
+            .field(a().indexed())
+            .index(two()),
+        Schema::new()
+            .field(b().unique())
+            .field(a().indexed().required())
+            .index(two()),
+        Schema::new()
+            .field(b().unique())
+            .field(a().indexed().default(1))
+            .index(two()),
+        Schema::new()
+            .field(b().unique())
+            .index(Index::on(["a"]))
+            .index(two())
+            .strict(false),
+    ];
+    for schema in other {
+        let refused = db.new_collection("c", schema.clone());
+        let is_refused = matches!(refused, Err(Error::CollectionExists { .. }));
+        assert!(is_refused, "{schema:?}");
+    }
+    // As a program does that makes its index when it starts, and asks for its old schema at the next start.
+    let schema = || Schema::new().field(a());
+    db.new_collection("d", schema()).unwrap();
+    db.create_index("d", Index::on(["a"])).wait().unwrap();
+    let refused = db.new_collection("d", schema()).unwrap_err().to_string();
+    for part in ["alter_collection", "create_index", "drop_index"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    assert!(!refused.contains("delete"), "{refused}");
+    db.new_collection("d", Schema::new().field(a().indexed()))
+        .unwrap();
+}
+
+/// An index or an expiry of a field that no document can have was a slip of the pen, and did nothing.
+#[test]
+fn a_strict_schema_has_the_fields_of_its_indexes() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = || {
+        Schema::new()
+            .field(Field::new("a", FieldType::Int))
+            .field(Field::new("at", FieldType::DateTime))
+            .field(Field::new("any", FieldType::Any))
+            .field(Field::new("object", FieldType::Object))
+            .field(Field::new("deep.er", FieldType::Int))
+    };
+    let bad = |made: aurora::Result<()>, field: &str| match made {
+        Err(Error::BadSchema { reason, .. }) => assert!(reason.contains(field), "{reason}"),
+        other => panic!("{field}: {other:?}"),
+    };
+    db.new_collection("there", schema()).unwrap();
+    for typo in ["typo", "a.b", "deep.er.x", "att", "deeper", "objects.x"] {
+        let quoted = format!("{typo:?}");
+        let index = || Index::on(["a", typo]);
+        bad(db.new_collection("c", schema().index(index())), &quoted);
+        let expiring = schema().expires_after(typo, Duration::ZERO);
+        bad(db.new_collection("c", expiring), &quoted);
+        bad(db.create_index("there", index()).wait(), &quoted);
+        bad(
+            db.alter_collection("there", schema().index(index())).wait(),
+            &quoted,
+        );
+        // Where every field may be, so may that.
+        let loose = schema().index(index()).strict(false);
+        db.new_collection(typo, loose).unwrap();
+    }
+    for good in ["id", "any.x", "object.x.y", "deep", "deep.other"] {
+        db.create_index("there", Index::on([good])).wait().unwrap();
+    }
+    let expiring = schema().expires_after("any.at", Duration::ZERO);
+    db.new_collection("expiring", expiring).unwrap();
+}
+
 fn people_with_country() -> Schema {
     schema_of_people().field(
         Field::new("country", FieldType::String)
