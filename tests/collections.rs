@@ -179,6 +179,151 @@ fn types_of_the_program_go_in_and_out() {
     assert_eq!(notes.get_as::<Note>(note.id).unwrap(), Some(note));
 }
 
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Measured<T> {
+    v: T,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Outer<T> {
+    name: String,
+    #[serde(flatten)]
+    inner: Measured<T>,
+}
+
+fn comes_back<T>(schema: Schema, value: T)
+where
+    T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug + Send + 'static,
+{
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", schema).unwrap();
+    let c = db.collection("c").unwrap();
+    let id = c.insert(&value).unwrap();
+    let stored = c.get(&id).unwrap();
+    match c.get_as::<T>(&id) {
+        Ok(Some(found)) => assert_eq!(found, value, "{stored:?}"),
+        other => panic!("{value:?}: {other:?}"),
+    }
+    assert_eq!(c.query().collect_as::<T>().wait().unwrap(), [value]);
+}
+
+/// A field that is declared to be a float takes whole numbers that it can hold, however large, and gives them back.
+#[test]
+fn whole_numbers_of_a_float_field_come_back() {
+    let schema = || Schema::schemaless().field(Field::new("v", FieldType::Float));
+    for v in [0i64, 1 << 52, 1 << 53, (1 << 53) + 2, 1 << 60, 1 << 62] {
+        comes_back(schema(), Measured { v });
+        comes_back(schema(), Measured { v: v as u64 });
+        comes_back(
+            schema(),
+            Measured {
+                v: u128::from(v as u64),
+            },
+        );
+        comes_back(schema(), Measured { v: vec![-v, 1] });
+        let outer = |v| Outer {
+            name: "x".into(),
+            inner: Measured { v },
+        };
+        comes_back(schema(), outer(v));
+        comes_back(schema(), outer(-v));
+    }
+    comes_back(schema(), Measured { v: i64::MIN });
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", schema()).unwrap();
+    let c = db.collection("c").unwrap();
+    let fits = |v: f64| {
+        let id = c.insert_fields([("v", v)]).unwrap();
+        let found = [
+            c.get_as::<Measured<i64>>(&id).is_ok(),
+            c.get_as::<Measured<u64>>(&id).is_ok(),
+            c.get_as::<Measured<u128>>(&id).is_ok(),
+            c.get_as::<Measured<u8>>(&id).is_ok(),
+        ];
+        assert_eq!(
+            c.get_as::<Measured<f64>>(&id).unwrap(),
+            Some(Measured { v })
+        );
+        found
+    };
+    let two = |power| 2f64.powi(power);
+    assert_eq!(fits(two(63)), [false, true, true, false]);
+    assert_eq!(fits(-two(63)), [true, false, false, false]);
+    assert_eq!(fits(two(64)), [false, false, true, false]);
+    assert_eq!(fits(two(128)), [false; 4]);
+    assert_eq!(fits(0.5), [false; 4]);
+    assert_eq!(fits(f64::INFINITY), [false; 4]);
+}
+
+/// What takes anything gets UUIDs as text, as JSON has them.
+#[test]
+fn documents_with_uuids_and_bytes_become_json() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Rest {
+        n: i64,
+        #[serde(flatten)]
+        rest: serde_json::Map<String, serde_json::Value>,
+    }
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let c = db.collection("c").unwrap();
+    let key = Uuid::from_u128(77);
+    let fields = |bytes: bool| {
+        let list = Value::Array(vec![key.into(), 1.into()]);
+        let mut fields = Object::from([("n", Value::from(1)), ("key", key.into()), ("list", list)]);
+        if bytes {
+            fields.insert("data", vec![1u8, 255]);
+        }
+        fields
+    };
+    for bytes in [false, true] {
+        let id = c.insert_fields(fields(bytes)).unwrap();
+        let expected = serde_json::to_value(fields(bytes)).unwrap();
+        let json = c.get_as::<serde_json::Value>(&id).unwrap();
+        assert_eq!(json.as_ref(), Some(&expected));
+        let map = c
+            .get_as::<std::collections::BTreeMap<String, serde_json::Value>>(&id)
+            .unwrap();
+        assert_eq!(map.unwrap()["key"], expected["key"]);
+        let rest = c.get_as::<Rest>(&id).unwrap().unwrap();
+        assert_eq!(rest.rest["list"], expected["list"]);
+    }
+}
+
+/// Names that `serde` does not hand over as text, and come back as what they were.
+#[test]
+fn names_of_fields_are_uuids_and_truth_values_as_text() {
+    use std::collections::BTreeMap;
+    let uuids = BTreeMap::from([(Uuid::from_u128(5), 1), (Uuid::from_u128(6), 2)]);
+    comes_back(Schema::schemaless(), Measured { v: uuids });
+    let truths = BTreeMap::from([(true, 1), (false, 2)]);
+    comes_back(Schema::schemaless(), Measured { v: truths });
+    let key = Uuid::from_u128(5);
+    let object = Object::of(&BTreeMap::from([(key, 1)])).unwrap();
+    assert_eq!(object.get(&key.to_string()), Some(&Value::Int(1)));
+}
+
+#[test]
+fn what_does_not_convert_is_told_with_its_place() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let c = db.collection("c").unwrap();
+    let v = vec![Measured { v: 1 }, Measured { v: u64::MAX }];
+    let refused = c.insert(&Measured { v }).unwrap_err().to_string();
+    for part in ["v.v", "signed 64 bits", "18446744073709551615"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    let id = c.insert_fields([("id", "one"), ("v", "text")]).unwrap();
+    let direct = c.get_as::<Measured<u64>>(&id).map(drop);
+    let query = c.query().collect_as::<Measured<u64>>().wait().map(drop);
+    for refused in [direct, query] {
+        let refused = refused.unwrap_err().to_string();
+        for part in ["one", "\"c\"", "invalid type"] {
+            assert!(refused.contains(part), "{part}: {refused}");
+        }
+    }
+}
+
 #[test]
 fn ids_of_every_kind() {
     let db = Aurora::in_memory().unwrap();

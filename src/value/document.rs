@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::cbor::EncodedFields;
 use super::{Object, Value, to_serde};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Which document of which collection. Prints as the id alone.
 #[derive(Clone, PartialEq, Eq)]
@@ -132,6 +132,10 @@ impl Document {
     /// # Errors
     /// [`Error::Conversion`](crate::Error::Conversion) if the fields do not fit the type.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
+        self.converted().map_err(|error| self.named(error))
+    }
+
+    fn converted<T: DeserializeOwned>(&self) -> Result<T> {
         let with_id = to_serde(self.fields(), Some(self.id.value()));
         if with_id.is_ok() || self.fields().get("id").is_some() {
             return with_id;
@@ -144,6 +148,19 @@ impl Document {
         let mut fields = self.fields().clone();
         fields.insert("id", &self.id);
         to_serde(&fields, None).or(with_id)
+    }
+
+    /// Of many documents that are converted, which one did not.
+    fn named(&self, error: Error) -> Error {
+        match error {
+            Error::Conversion { what, reason } => {
+                let DocumentId { collection, value } = &self.id;
+                let id = value.brief();
+                let reason = format!("{reason} (document {id} of the collection {collection:?})");
+                Error::Conversion { what, reason }
+            }
+            other => other,
+        }
     }
 }
 
