@@ -1,7 +1,6 @@
 //! A document: an id and its fields.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +11,7 @@ use super::{Object, Value, to_serde};
 use crate::{Error, Result};
 
 /// Which document of which collection. Prints as the id alone.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct DocumentId {
     collection: Arc<str>,
     value: Value,
@@ -35,24 +34,6 @@ impl DocumentId {
     /// The id within the collection.
     pub fn value(&self) -> &Value {
         &self.value
-    }
-}
-
-impl Hash for DocumentId {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.collection.hash(state);
-        match &self.value {
-            Value::String(text) => text.hash(state),
-            Value::Uuid(uuid) => uuid.hash(state),
-            // A float can be equal to a whole number.
-            Value::Int(number) if (*number as f64) as i128 != i128::from(*number) => {
-                number.hash(state);
-            }
-            Value::Int(number) => (*number as f64).to_bits().hash(state),
-            Value::Float(number) if !number.is_nan() => (number + 0.0).to_bits().hash(state),
-            // No document has such an id.
-            _ => {}
-        }
     }
 }
 
