@@ -290,6 +290,38 @@ fn documents_with_uuids_and_bytes_become_json() {
     }
 }
 
+/// Values are made of lists and gone through without a word about their types, and are keys of maps.
+#[test]
+fn values_are_made_and_used_like_those_of_the_language() {
+    use std::collections::{BTreeMap, HashMap, HashSet};
+    let list = |values: &[i64]| Value::Array(values.iter().map(|v| Value::Int(*v)).collect());
+    assert_eq!(Value::from(vec![1i64, 2]), list(&[1, 2]));
+    assert_eq!([1, 2].into_iter().collect::<Value>(), list(&[1, 2]));
+    assert_eq!(Value::from(vec![1u8, 2]).type_name(), "Bytes");
+    let words = Value::from(vec!["a", "b"]);
+    assert_eq!(words, Value::from(vec!["a".to_string(), "b".to_string()]));
+    let object = Object::from([("b", words), ("a", 2.0.into())]);
+    let mut names = Vec::new();
+    for (name, value) in &object {
+        assert_eq!(object.get(name), Some(value));
+        names.push(name);
+    }
+    assert_eq!(names, ["b", "a"]);
+    let fields: BTreeMap<_, _> = object.clone().into_iter().collect();
+    assert_eq!(fields.len(), 2);
+    let turned = Object::from([("a", Value::from(2)), ("b", fields["b"].clone())]);
+    let set = HashSet::from([Value::Object(object), Value::Object(turned)]);
+    assert_eq!(set.len(), 1);
+    let equal = [Value::Int(0), Value::Float(-0.0), Value::Float(0.0)];
+    assert_eq!(HashSet::from(equal).len(), 1);
+    let other = [i64::MAX, i64::MAX - 1, 1 << 53, (1 << 53) + 1].map(Value::Int);
+    let nans = [f64::NAN, -f64::NAN, f64::INFINITY].map(Value::Float);
+    let counts: HashMap<Value, u32> = other.into_iter().chain(nans).map(|v| (v, 1)).collect();
+    assert_eq!(counts.len(), 6);
+    let payload: Value = serde_json::from_str(r#"{"list":[1,2.5,null]}"#).unwrap();
+    comes_back(Schema::schemaless(), Measured { v: payload });
+}
+
 /// Names that `serde` does not hand over as text, and come back as what they were.
 #[test]
 fn names_of_fields_are_uuids_and_truth_values_as_text() {
@@ -347,8 +379,21 @@ fn ids_of_every_kind() {
     assert_eq!(own.value(), &Value::Int(40));
     let next = db.insert_into("n", Object::new()).unwrap();
     assert_eq!(next.value(), &Value::Int(41));
-    let too_long = db.insert_into("s", Object::from([("id", "x".repeat(300))]));
-    assert!(matches!(too_long, Err(Error::WrongType { .. })));
+    // A NUL takes two bytes.
+    let with_id = |id: String| db.insert_into("s", Object::from([("id", id)]));
+    for (letters, nuls) in [(252, 0), (250, 1), (0, 126)] {
+        let fits = "x".repeat(letters) + &"\0".repeat(nuls);
+        assert_eq!(
+            with_id(fits.clone()).unwrap().value(),
+            &Value::String(fits.clone())
+        );
+        match with_id(fits + "x") {
+            Err(Error::WrongType { expected, .. }) => {
+                assert!(expected.contains("252"), "{expected}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
     db.check().unwrap();
 }
 

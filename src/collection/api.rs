@@ -58,6 +58,8 @@ impl Aurora {
     ///
     /// Of the program's own types, UUIDs and times are [`Value::Uuid`] and [`Value::DateTime`] in fields that the schema
     /// declares so; elsewhere they are bytes and text, as `serde` hands them over, and filters find them as that.
+    /// Times are those that serialize as text of RFC 3339: jiff's `Timestamp`, chrono's `DateTime<Utc>`. Others have to be told
+    /// to: `time`'s `OffsetDateTime` with `#[serde(with = "time::serde::rfc3339")]`.
     ///
     /// # Errors
     /// [`Error::WrongType`](crate::Error::WrongType),

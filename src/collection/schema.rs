@@ -45,7 +45,8 @@ impl Field {
     }
 
     /// No two documents have the same value in it. Null and missing values do not count. Of an array each element
-    /// counts by itself: none of them is a value, or an element, in another document. Makes an index.
+    /// counts by itself: none of them is a value, or an element, in another document. Makes an index; not for the field
+    /// `id`: ids are unique anyway, and documents are found by them without one.
     pub fn unique(mut self) -> Self {
         self.unique = true;
         self
