@@ -287,7 +287,10 @@ pub enum Error {
     },
 
     /// There is a collection of that name already, with another schema.
-    #[error("there is a collection named {collection:?} already; use it, or delete it first")]
+    #[error(
+        "there is a collection named {collection:?} already, with another schema: alter_collection gives it this one; \
+         create_index and drop_index have changed it, if they were called"
+    )]
     CollectionExists {
         /// The name.
         collection: String,

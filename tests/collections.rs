@@ -179,6 +179,183 @@ fn types_of_the_program_go_in_and_out() {
     assert_eq!(notes.get_as::<Note>(note.id).unwrap(), Some(note));
 }
 
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Measured<T> {
+    v: T,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Outer<T> {
+    name: String,
+    #[serde(flatten)]
+    inner: Measured<T>,
+}
+
+fn comes_back<T>(schema: Schema, value: T)
+where
+    T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug + Send + 'static,
+{
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", schema).unwrap();
+    let c = db.collection("c").unwrap();
+    let id = c.insert(&value).unwrap();
+    let stored = c.get(&id).unwrap();
+    match c.get_as::<T>(&id) {
+        Ok(Some(found)) => assert_eq!(found, value, "{stored:?}"),
+        other => panic!("{value:?}: {other:?}"),
+    }
+    assert_eq!(c.query().collect_as::<T>().wait().unwrap(), [value]);
+}
+
+/// A field that is declared to be a float takes whole numbers that it can hold, however large, and gives them back.
+#[test]
+fn whole_numbers_of_a_float_field_come_back() {
+    let schema = || Schema::schemaless().field(Field::new("v", FieldType::Float));
+    for v in [0i64, 1 << 52, 1 << 53, (1 << 53) + 2, 1 << 60, 1 << 62] {
+        comes_back(schema(), Measured { v });
+        comes_back(schema(), Measured { v: v as u64 });
+        comes_back(
+            schema(),
+            Measured {
+                v: u128::from(v as u64),
+            },
+        );
+        comes_back(schema(), Measured { v: vec![-v, 1] });
+        let outer = |v| Outer {
+            name: "x".into(),
+            inner: Measured { v },
+        };
+        comes_back(schema(), outer(v));
+        comes_back(schema(), outer(-v));
+    }
+    comes_back(schema(), Measured { v: i64::MIN });
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", schema()).unwrap();
+    let c = db.collection("c").unwrap();
+    let fits = |v: f64| {
+        let id = c.insert_fields([("v", v)]).unwrap();
+        let found = [
+            c.get_as::<Measured<i64>>(&id).is_ok(),
+            c.get_as::<Measured<u64>>(&id).is_ok(),
+            c.get_as::<Measured<u128>>(&id).is_ok(),
+            c.get_as::<Measured<u8>>(&id).is_ok(),
+        ];
+        assert_eq!(
+            c.get_as::<Measured<f64>>(&id).unwrap(),
+            Some(Measured { v })
+        );
+        found
+    };
+    let two = |power| 2f64.powi(power);
+    assert_eq!(fits(two(63)), [false, true, true, false]);
+    assert_eq!(fits(-two(63)), [true, false, false, false]);
+    assert_eq!(fits(two(64)), [false, false, true, false]);
+    assert_eq!(fits(two(128)), [false; 4]);
+    assert_eq!(fits(0.5), [false; 4]);
+    assert_eq!(fits(f64::INFINITY), [false; 4]);
+}
+
+/// What takes anything gets UUIDs as text, as JSON has them.
+#[test]
+fn documents_with_uuids_and_bytes_become_json() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Rest {
+        n: i64,
+        #[serde(flatten)]
+        rest: serde_json::Map<String, serde_json::Value>,
+    }
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let c = db.collection("c").unwrap();
+    let key = Uuid::from_u128(77);
+    let fields = |bytes: bool| {
+        let list = Value::Array(vec![key.into(), 1.into()]);
+        let mut fields = Object::from([("n", Value::from(1)), ("key", key.into()), ("list", list)]);
+        if bytes {
+            fields.insert("data", vec![1u8, 255]);
+        }
+        fields
+    };
+    for bytes in [false, true] {
+        let id = c.insert_fields(fields(bytes)).unwrap();
+        let expected = serde_json::to_value(fields(bytes)).unwrap();
+        let json = c.get_as::<serde_json::Value>(&id).unwrap();
+        assert_eq!(json.as_ref(), Some(&expected));
+        let map = c
+            .get_as::<std::collections::BTreeMap<String, serde_json::Value>>(&id)
+            .unwrap();
+        assert_eq!(map.unwrap()["key"], expected["key"]);
+        let rest = c.get_as::<Rest>(&id).unwrap().unwrap();
+        assert_eq!(rest.rest["list"], expected["list"]);
+    }
+}
+
+/// Values are made of lists and gone through without a word about their types, and are keys of maps.
+#[test]
+fn values_are_made_and_used_like_those_of_the_language() {
+    use std::collections::{BTreeMap, HashMap, HashSet};
+    let list = |values: &[i64]| Value::Array(values.iter().map(|v| Value::Int(*v)).collect());
+    assert_eq!(Value::from(vec![1i64, 2]), list(&[1, 2]));
+    assert_eq!([1, 2].into_iter().collect::<Value>(), list(&[1, 2]));
+    assert_eq!(Value::from(vec![1u8, 2]).type_name(), "Bytes");
+    let words = Value::from(vec!["a", "b"]);
+    assert_eq!(words, Value::from(vec!["a".to_string(), "b".to_string()]));
+    let object = Object::from([("b", words), ("a", 2.0.into())]);
+    let mut names = Vec::new();
+    for (name, value) in &object {
+        assert_eq!(object.get(name), Some(value));
+        names.push(name);
+    }
+    assert_eq!(names, ["b", "a"]);
+    let fields: BTreeMap<_, _> = object.clone().into_iter().collect();
+    assert_eq!(fields.len(), 2);
+    let turned = Object::from([("a", Value::from(2)), ("b", fields["b"].clone())]);
+    let set = HashSet::from([Value::Object(object), Value::Object(turned)]);
+    assert_eq!(set.len(), 1);
+    let equal = [Value::Int(0), Value::Float(-0.0), Value::Float(0.0)];
+    assert_eq!(HashSet::from(equal).len(), 1);
+    let other = [i64::MAX, i64::MAX - 1, 1 << 53, (1 << 53) + 1].map(Value::Int);
+    let nans = [f64::NAN, -f64::NAN, f64::INFINITY].map(Value::Float);
+    let counts: HashMap<Value, u32> = other.into_iter().chain(nans).map(|v| (v, 1)).collect();
+    assert_eq!(counts.len(), 6);
+    let payload: Value = serde_json::from_str(r#"{"list":[1,2.5,null]}"#).unwrap();
+    comes_back(Schema::schemaless(), Measured { v: payload });
+}
+
+/// Names that `serde` does not hand over as text, and come back as what they were.
+#[test]
+fn names_of_fields_are_uuids_and_truth_values_as_text() {
+    use std::collections::BTreeMap;
+    let uuids = BTreeMap::from([(Uuid::from_u128(5), 1), (Uuid::from_u128(6), 2)]);
+    comes_back(Schema::schemaless(), Measured { v: uuids });
+    let truths = BTreeMap::from([(true, 1), (false, 2)]);
+    comes_back(Schema::schemaless(), Measured { v: truths });
+    let key = Uuid::from_u128(5);
+    let object = Object::of(&BTreeMap::from([(key, 1)])).unwrap();
+    assert_eq!(object.get(&key.to_string()), Some(&Value::Int(1)));
+}
+
+#[test]
+fn what_does_not_convert_is_told_with_its_place() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let c = db.collection("c").unwrap();
+    let v = vec![Measured { v: 1 }, Measured { v: u64::MAX }];
+    let refused = c.insert(&Measured { v }).unwrap_err().to_string();
+    for part in ["v.v", "signed 64 bits", "18446744073709551615"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    let id = c.insert_fields([("id", "one"), ("v", "text")]).unwrap();
+    let direct = c.get_as::<Measured<u64>>(&id).map(drop);
+    let query = c.query().collect_as::<Measured<u64>>().wait().map(drop);
+    for refused in [direct, query] {
+        let refused = refused.unwrap_err().to_string();
+        for part in ["one", "\"c\"", "invalid type"] {
+            assert!(refused.contains(part), "{part}: {refused}");
+        }
+    }
+}
+
 #[test]
 fn ids_of_every_kind() {
     let db = Aurora::in_memory().unwrap();
@@ -202,8 +379,21 @@ fn ids_of_every_kind() {
     assert_eq!(own.value(), &Value::Int(40));
     let next = db.insert_into("n", Object::new()).unwrap();
     assert_eq!(next.value(), &Value::Int(41));
-    let too_long = db.insert_into("s", Object::from([("id", "x".repeat(300))]));
-    assert!(matches!(too_long, Err(Error::WrongType { .. })));
+    // A NUL takes two bytes.
+    let with_id = |id: String| db.insert_into("s", Object::from([("id", id)]));
+    for (letters, nuls) in [(252, 0), (250, 1), (0, 126)] {
+        let fits = "x".repeat(letters) + &"\0".repeat(nuls);
+        assert_eq!(
+            with_id(fits.clone()).unwrap().value(),
+            &Value::String(fits.clone())
+        );
+        match with_id(fits + "x") {
+            Err(Error::WrongType { expected, .. }) => {
+                assert!(expected.contains("252"), "{expected}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
     db.check().unwrap();
 }
 
@@ -537,6 +727,112 @@ fn a_schema_changes_with_a_version() {
     db.check().unwrap();
 }
 
+/// Whatever a schema is written like, it is the same if it says the same. Without an index that is there it is another.
+#[test]
+fn a_schema_that_says_the_same_is_the_same() {
+    let db = Aurora::in_memory().unwrap();
+    let a = || Field::new("a", FieldType::Int);
+    let b = || Field::new("b", FieldType::String).required();
+    let two = || Index::on(["a", "b"]).only(Filter::is_in("a", [2, 1]));
+    let first = Schema::new().field(a().indexed()).field(b().unique());
+    db.new_collection("c", first.index(two())).unwrap();
+    let same = [
+        Schema::new()
+            .field(b().unique())
+            .field(a().indexed())
+            .index(two()),
+        Schema::new()
+            .field(b())
+            .field(a())
+            .index(two().named("a,b"))
+            .index(Index::on(["a"]))
+            .index(Index::on(["b"]).unique()),
+        Schema::new()
+            .field(b().unique().indexed())
+            .field(a().indexed())
+            .index(two()),
+    ];
+    for schema in same {
+        db.new_collection("c", schema).unwrap();
+    }
+    let other = [
+        Schema::new().field(b().unique()).field(a().indexed()),
+        Schema::new().field(b()).field(a().indexed()).index(two()),
+        Schema::new()
+            .field(b().indexed())
+            .field(a().indexed())
+            .index(two()),
+        Schema::new()
+            .field(b().unique())
+            .field(a().indexed().required())
+            .index(two()),
+        Schema::new()
+            .field(b().unique())
+            .field(a().indexed().default(1))
+            .index(two()),
+        Schema::new()
+            .field(b().unique())
+            .index(Index::on(["a"]))
+            .index(two())
+            .strict(false),
+    ];
+    for schema in other {
+        let refused = db.new_collection("c", schema.clone());
+        let is_refused = matches!(refused, Err(Error::CollectionExists { .. }));
+        assert!(is_refused, "{schema:?}");
+    }
+    // As a program does that makes its index when it starts, and asks for its old schema at the next start.
+    let schema = || Schema::new().field(a());
+    db.new_collection("d", schema()).unwrap();
+    db.create_index("d", Index::on(["a"])).wait().unwrap();
+    let refused = db.new_collection("d", schema()).unwrap_err().to_string();
+    for part in ["alter_collection", "create_index", "drop_index"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    assert!(!refused.contains("delete"), "{refused}");
+    db.new_collection("d", Schema::new().field(a().indexed()))
+        .unwrap();
+}
+
+/// An index or an expiry of a field that no document can have was a slip of the pen, and did nothing.
+#[test]
+fn a_strict_schema_has_the_fields_of_its_indexes() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = || {
+        Schema::new()
+            .field(Field::new("a", FieldType::Int))
+            .field(Field::new("at", FieldType::DateTime))
+            .field(Field::new("any", FieldType::Any))
+            .field(Field::new("object", FieldType::Object))
+            .field(Field::new("deep.er", FieldType::Int))
+    };
+    let bad = |made: aurora::Result<()>, field: &str| match made {
+        Err(Error::BadSchema { reason, .. }) => assert!(reason.contains(field), "{reason}"),
+        other => panic!("{field}: {other:?}"),
+    };
+    db.new_collection("there", schema()).unwrap();
+    for typo in ["typo", "a.b", "deep.er.x", "att", "deeper", "objects.x"] {
+        let quoted = format!("{typo:?}");
+        let index = || Index::on(["a", typo]);
+        bad(db.new_collection("c", schema().index(index())), &quoted);
+        let expiring = schema().expires_after(typo, Duration::ZERO);
+        bad(db.new_collection("c", expiring), &quoted);
+        bad(db.create_index("there", index()).wait(), &quoted);
+        bad(
+            db.alter_collection("there", schema().index(index())).wait(),
+            &quoted,
+        );
+        // Where every field may be, so may that.
+        let loose = schema().index(index()).strict(false);
+        db.new_collection(typo, loose).unwrap();
+    }
+    for good in ["id", "any.x", "object.x.y", "deep", "deep.other"] {
+        db.create_index("there", Index::on([good])).wait().unwrap();
+    }
+    let expiring = schema().expires_after("any.at", Duration::ZERO);
+    db.new_collection("expiring", expiring).unwrap();
+}
+
 fn people_with_country() -> Schema {
     schema_of_people().field(
         Field::new("country", FieldType::String)
@@ -721,6 +1017,41 @@ fn a_schema_without_bounds_is_the_same_when_it_is_read_back() {
         plan.contains('x') && !plan.contains("every document"),
         "{plan}"
     );
+}
+
+/// What a collection leaves behind is removed without a search for it among all the others.
+#[test]
+fn the_leftovers_of_a_collection_are_swept_in_good_time() {
+    let clock = Arc::new(SetClock(AtomicU64::new(1_000_000)));
+    let db = Aurora::builder()
+        .background(false)
+        .clock(clock.clone())
+        .open_storage(Arc::new(MemoryStorage::new()))
+        .unwrap();
+    db.write(|tx| {
+        for i in 0..2_000 {
+            tx.new_collection(format!("other {i}"), Schema::schemaless())?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    let schema = Schema::schemaless().expires_after("at", Duration::from_secs(1));
+    db.new_collection("c", schema).unwrap();
+    let at = Timestamp::from_millisecond(1_000_000).unwrap();
+    let documents = (0..5_000i64).map(|i| [("id", Value::from(i)), ("at", at.into())]);
+    db.collection("c").unwrap().insert_many(documents).unwrap();
+    db.delete_collection("c").wait().unwrap();
+    clock.0.store(2_000_000, Ordering::Relaxed);
+    let start = std::time::Instant::now();
+    db.sweep(usize::MAX).unwrap();
+    println!("{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(db.sweep(usize::MAX).unwrap(), 0);
+    db.check().unwrap();
 }
 
 /// Of two that have a value, the one that has expired does not count, whichever comes first.

@@ -450,6 +450,108 @@ fn a_filter_of_hundreds_of_values_is_planned_in_good_time() {
     );
 }
 
+/// Each way of such a filter says no to all values of the ways before it, of two fields; and each is held against the
+/// conditions of all indexes.
+#[test]
+fn hundreds_of_values_of_two_fields_are_planned_in_good_time() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let documents = (0..1000i64).map(|i| [("id", i), ("a", i), ("b", i + 1), ("s", i % 10)]);
+    db.collection("c").unwrap().insert_many(documents).unwrap();
+    for name in ["a", "b"] {
+        db.create_index("c", Index::on([name])).wait().unwrap();
+    }
+    let ids: Vec<i64> = (0..250).collect();
+    let timed = |most_ms: u64| {
+        let start = std::time::Instant::now();
+        let query = db
+            .query("c")
+            .filter(|f| ids.iter().any(|id| f.eq("a", id) || f.eq("b", id)));
+        let plan = query.clone().explain().wait().unwrap();
+        assert_eq!(plan.rows, 250, "{plan}");
+        assert_eq!(query.count().wait().unwrap(), 250);
+        println!("{:?}", start.elapsed());
+        let most = std::time::Duration::from_millis(most_ms);
+        assert!(start.elapsed() < most, "{:?}", start.elapsed());
+    };
+    timed(1000);
+    for k in 0..5 {
+        let any = Filter::any((0..200i64).map(|i| Filter::eq("s", 10 + i * (k + 1))));
+        let index = Index::on(["a", "s"]).named(format!("p{k}")).only(any);
+        db.create_index("c", index).wait().unwrap();
+    }
+    timed(2000);
+    // More than can be planned: found by looking at each document.
+    let many: Vec<i64> = (0..20_000).collect();
+    let start = std::time::Instant::now();
+    let query = db
+        .query("c")
+        .filter(|f| many.iter().any(|id| f.eq("b", id) && f.eq("id", id - 1)));
+    assert_eq!(query.limit(3).collect().wait().unwrap().len(), 3);
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+/// To look for a value in a long list costs more than to look at a document.
+#[test]
+fn a_long_list_is_looked_up_in_the_index() {
+    let db = numbers(3_000);
+    let half: Vec<i64> = (0..1_500).map(|n| 2 * n).collect();
+    let plan = {
+        db.query("numbers")
+            .filter(|f| f.is_in("n", &half))
+            .explain()
+    }
+    .wait();
+    let plan = plan.unwrap();
+    assert_eq!((plan.is_scan(), plan.rows), (false, 1_500), "{plan}");
+    // Where there is no index, a list that is a value is in order and is not gone through for each document.
+    let names = (0..200_000).map(|n| format!("number {}", 2 * n));
+    let start = std::time::Instant::now();
+    let query = { db.query("numbers") }.matching(Filter::is_in("text", names));
+    assert_eq!(query.count().wait().unwrap(), 1_500);
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
+    let mixed: [Value; 6] = [
+        3.into(),
+        Value::Null,
+        "x".into(),
+        2.5.into(),
+        3.into(),
+        1.into(),
+    ];
+    let count = |field: &str| {
+        let query = { db.query("numbers") }.matching(Filter::is_in(field, mixed.clone()));
+        query.count().wait().unwrap()
+    };
+    assert_eq!((count("n"), count("missing"), count("text")), (2, 3_000, 0));
+}
+
+/// Each step of a walk once copied all of its ranges.
+#[test]
+fn an_ordered_walk_through_many_ranges_takes_no_copies() {
+    let db = numbers(120_000);
+    let half: Vec<i64> = (0..60_000).map(|n| 2 * n).collect();
+    for (field, backwards) in [("n", false), ("n", true), ("id", false)] {
+        let start = std::time::Instant::now();
+        let query = db.query("numbers").filter(|f| f.is_in("n", &half));
+        let rows = query.order_by(field, !backwards).rows().unwrap();
+        assert_eq!(rows.map(Result::unwrap).count(), 60_000);
+        println!("{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < std::time::Duration::from_secs(3),
+            "by {field}: {:?}",
+            start.elapsed()
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
@@ -710,6 +812,44 @@ fn a_count_from_an_index_is_exact_for_each_share_of_the_documents() {
             let query = db.query("c").filter(move |f| f.between("n", 1, some));
             let counted = query.count().wait().unwrap();
             assert_eq!(counted, some as u64, "{some} of {all}");
+        }
+    }
+}
+
+/// A count that an index gives was once left to a scan, wherever the scan was the cheapest way to the rows.
+#[test]
+fn a_count_from_an_index_looks_at_no_document() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let db = numbers(3_000);
+    let asked = AtomicU64::new(0);
+    let counted = |low: i64, limit: Option<u64>, order: &[&str]| {
+        asked.store(0, Ordering::Relaxed);
+        let mut query = db.query("numbers").filter(|f| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            f.gte("n", low)
+        });
+        for field in order {
+            query = query.order_by(*field, false);
+        }
+        if let Some(limit) = limit {
+            query = query.offset(7).limit(limit);
+        }
+        let count = query.count().wait().unwrap();
+        (count, asked.load(Ordering::Relaxed))
+    };
+    for share in [1, 2, 3, 4, 10, 100] {
+        let rows = 3_000 / share;
+        let low = 3_000 - rows;
+        for order in [&[][..], &["n"], &["text", "n"]] {
+            let (count, asked) = counted(low, None, order);
+            assert_eq!(count, rows as u64);
+            // To plan it takes a few made-up answers.
+            assert!(asked < 10, "1/{share}: asked {asked} times");
+            for limit in [0, 5, 3_000] {
+                let (count, asked) = counted(low, Some(limit), order);
+                assert_eq!(count, limit.min(rows as u64 - 7));
+                assert!(asked < 10, "1/{share}, limit {limit}: asked {asked} times");
+            }
         }
     }
 }

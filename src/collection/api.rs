@@ -24,10 +24,12 @@ use crate::value::{Document, DocumentId, Object, Value, from_serde};
 use crate::work::Work;
 
 impl Aurora {
-    /// Makes a collection. If there is one of that name with the same schema, it is left as it is.
+    /// Makes a collection. If there is one of that name with a schema that says the same, it is left as it is: programs call
+    /// this whenever they start.
     ///
     /// # Errors
-    /// [`Error::CollectionExists`](crate::Error::CollectionExists) if it has another schema,
+    /// [`Error::CollectionExists`](crate::Error::CollectionExists) if it has another schema, which
+    /// [`alter_collection`](Self::alter_collection) changes,
     /// [`Error::BadSchema`](crate::Error::BadSchema) for one that cannot be.
     pub fn new_collection(&self, name: impl AsRef<str>, schema: impl Into<Schema>) -> Result<()> {
         self.write(|tx| tx.new_collection(name, schema))
@@ -56,6 +58,8 @@ impl Aurora {
     ///
     /// Of the program's own types, UUIDs and times are [`Value::Uuid`] and [`Value::DateTime`] in fields that the schema
     /// declares so; elsewhere they are bytes and text, as `serde` hands them over, and filters find them as that.
+    /// Times are those that serialize as text of RFC 3339: jiff's `Timestamp`, chrono's `DateTime<Utc>`. Others have to be told
+    /// to: `time`'s `OffsetDateTime` with `#[serde(with = "time::serde::rfc3339")]`.
     ///
     /// # Errors
     /// [`Error::WrongType`](crate::Error::WrongType),
@@ -97,6 +101,9 @@ impl Aurora {
     /// Queries use it when it is complete. After a crash, call it again: it goes on from where it
     /// was.
     ///
+    /// The index is a part of the collection's schema from then on: a program that asks for the collection with
+    /// [`new_collection`](Self::new_collection) when it starts declares it there as well, or asks only if there is none.
+    ///
     /// # Errors
     /// [`Error::Duplicate`](crate::Error::Duplicate) if it is unique and two documents have the
     /// same value: the index is removed again.
@@ -133,7 +140,7 @@ impl Aurora {
         })
     }
 
-    /// Removes an index.
+    /// Removes an index, also from the collection's schema: see [`create_index`](Self::create_index).
     pub fn drop_index(
         &self,
         collection: impl Into<String>,
@@ -497,7 +504,8 @@ impl CollectionMut<'_> {
         self.len() == 0
     }
 
-    /// Adds an index and fills it, as part of this transaction.
+    /// Adds an index and fills it, as part of this transaction. It is a part of the schema from then on: see
+    /// [`Aurora::create_index`].
     ///
     /// # Errors
     /// [`Error::Duplicate`](crate::Error::Duplicate) if it is unique and two documents have the
@@ -510,7 +518,7 @@ impl CollectionMut<'_> {
         built
     }
 
-    /// Removes an index.
+    /// Removes an index, also from the schema.
     pub fn drop_index(&mut self, name: impl AsRef<str>) -> Result<()> {
         build::drop_index(self.tx, &self.meta.name, name.as_ref())?;
         self.meta = catalog::load(self.tx, &self.meta.name)?;

@@ -45,12 +45,15 @@ pub(crate) fn create(tx: &mut WriteTransaction, name: &str, schema: Schema) -> R
         return Err(bad(reason));
     }
     if let Some(known) = catalog::find(tx, name)? {
-        if known.schema == schema {
+        if known.schema.says_the_same(&schema) {
             return Ok(());
         }
         return Err(Error::CollectionExists {
             collection: name.to_string(),
         });
+    }
+    if let Some(reason) = schema.fault_of_names() {
+        return Err(bad(reason));
     }
     let number = catalog::next_number(tx)?;
     let indexes = numbered(schema.indexes(), 1);
@@ -105,6 +108,7 @@ pub(crate) fn delete(tx: &mut WriteTransaction, name: &str) -> Result<()> {
     tx.touch_space(meta.number);
     // What it leaves in the index of what expires is removed when its time comes.
     tx.system_tree(CATALOG_TREE)?.delete(name)?;
+    tx.handle().catalog.forget(name);
     Ok(())
 }
 
@@ -133,7 +137,7 @@ pub(super) fn begin_index(tx: &mut WriteTransaction, name: &str, index: Index) -
     }
     let mut schema = meta.schema.clone();
     schema.indexes.push(index.clone());
-    if let Some(reason) = schema.fault() {
+    if let Some(reason) = { schema.fault() }.or_else(|| schema.fault_of_paths(&index)) {
         return Err(Error::BadSchema {
             collection: name.to_string(),
             reason,
@@ -300,7 +304,7 @@ pub(super) fn drop_index(tx: &mut WriteTransaction, collection: &str, name: &str
 /// indexes come and go.
 pub(super) fn alter(tx: &mut WriteTransaction, name: &str, schema: Schema) -> Result<()> {
     let old = catalog::load(tx, name)?;
-    if let Some(reason) = schema.fault() {
+    if let Some(reason) = { schema.fault() }.or_else(|| schema.fault_of_names()) {
         return Err(Error::BadSchema {
             collection: name.to_string(),
             reason,

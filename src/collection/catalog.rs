@@ -19,7 +19,10 @@ use crate::{Error, Result};
 /// The bytes of a record, and what they decode to.
 type Decoded = (Vec<u8>, Arc<Meta>);
 
-/// Decoded records with their bytes (invariant 1). Small: one for each name that was used.
+/// So many decoded records are kept. Where collections are made for a while and deleted, names come without end.
+const MOST_DECODED: usize = 1024;
+
+/// Decoded records with their bytes (invariant 1), for names that were used.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     decoded: Mutex<HashMap<String, Decoded>>,
@@ -38,8 +41,17 @@ impl Catalog {
             reason: "its schema does not decode",
         })?;
         let meta = Arc::new(meta);
+        if decoded.len() >= MOST_DECODED && !decoded.contains_key(name) {
+            // Those that are used come back at once; which ones are gone, nobody tells.
+            decoded.clear();
+        }
         decoded.insert(name.to_string(), (bytes.to_vec(), meta.clone()));
         Ok(meta)
+    }
+
+    /// Of a collection that is gone. Whoever looks at an earlier moment decodes it again.
+    pub(crate) fn forget(&self, name: &str) {
+        self.decoded.lock().remove(name);
     }
 
     /// The name that a collection of that number had when it was last looked at.
@@ -70,8 +82,12 @@ pub(crate) fn load(moment: &impl Moment, name: &str) -> Result<Arc<Meta>> {
     })
 }
 
-/// The collection with that number, if it is still there.
+/// The collection with that number, if it is still there and has had documents.
 pub(crate) fn by_number(moment: &impl Moment, number: u32) -> Result<Option<Arc<Meta>>> {
+    // Of one that is gone there is an entry for each of its documents: it is not looked for each time.
+    if moment.system_view(&documents_tree(number)).is_none() {
+        return Ok(None);
+    }
     let has_number = |meta: &Arc<Meta>| meta.number == number;
     // Mostly the same one again: sweeps ask for each document, and of thousands of collections each took a millisecond.
     if let Some(name) = moment.handle().catalog.name_of(number)
@@ -150,8 +166,35 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-    use crate::collection::schema::{Index, Schema};
+    use crate::collection::schema::{Field, Index, Schema};
     use crate::db::Aurora;
+    use crate::value::FieldType;
+
+    /// Whoever makes collections with ever new names and deletes them had the records of all of them in memory.
+    #[test]
+    fn records_that_are_kept_are_bounded() {
+        let db = Aurora::in_memory().unwrap();
+        let kept = || db.handle.catalog.decoded.lock().len();
+        let schema = || Schema::new().field(Field::new("n", FieldType::Int));
+        for i in 0..30 {
+            let name = format!("for a while {i}");
+            db.new_collection(&name, schema()).unwrap();
+            db.insert_into(&name, [("n", 1)]).unwrap();
+            db.delete_collection(&name).wait().unwrap();
+        }
+        assert_eq!(kept(), 0);
+        let name = |i: usize| format!("name {i}");
+        db.write(|tx| {
+            (0..2 * MOST_DECODED + 7).try_for_each(|i| tx.new_collection(name(i), schema()))
+        })
+        .unwrap();
+        for i in 0..2 * MOST_DECODED + 7 {
+            assert!(db.collection(name(i)).unwrap().is_empty().unwrap());
+            assert!((1..=MOST_DECODED).contains(&kept()));
+        }
+        db.insert_into(name(1), [("n", 1)]).unwrap();
+        assert_eq!(db.collection(name(1)).unwrap().len().unwrap(), 1);
+    }
 
     /// A file can say anything of the numbers that were given.
     #[test]

@@ -46,7 +46,7 @@ pub(super) fn key_of_id(collection: &str, id: &Value) -> Result<Vec<u8>> {
     let mut key = Vec::new();
     encode(id, &mut key);
     if key.len() > MAX_ID_BYTES {
-        return Err(bad("at most 250 bytes"));
+        return Err(bad("at most 252 bytes, less one for each U+0000"));
     }
     Ok(key)
 }

@@ -45,7 +45,8 @@ impl Field {
     }
 
     /// No two documents have the same value in it. Null and missing values do not count. Of an array each element
-    /// counts by itself: none of them is a value, or an element, in another document. Makes an index.
+    /// counts by itself: none of them is a value, or an element, in another document. Makes an index; not for the field
+    /// `id`: ids are unique anyway, and documents are found by them without one.
     pub fn unique(mut self) -> Self {
         self.unique = true;
         self
@@ -240,6 +241,74 @@ impl Schema {
         of_fields.chain(self.indexes.iter().cloned()).collect()
     }
 
+    /// Whether it says the same as another, however it is written: the order of fields does not count, nor does it whether
+    /// an index is made by a field or by itself.
+    pub(crate) fn says_the_same(&self, other: &Schema) -> bool {
+        let fields = |schema: &Schema| {
+            let mut fields = schema.fields.clone();
+            for field in &mut fields {
+                (field.indexed, field.unique) = (false, false); // these are among the indexes
+            }
+            fields.sort_by(|a, b| a.path.cmp(&b.path));
+            fields
+        };
+        let indexes = |schema: &Schema| {
+            let mut indexes = schema.indexes();
+            for index in &mut indexes {
+                index.name = Some(index.name());
+            }
+            indexes.sort_by(|a, b| a.name.cmp(&b.name));
+            indexes
+        };
+        self.strict == other.strict
+            && self.expires == other.expires
+            && fields(self) == fields(other)
+            && indexes(self) == indexes(other)
+    }
+
+    /// A field that an index or the expiry is of, and that no document can have: a slip of the pen, most likely. Asked only of what
+    /// users declare: a file may have been made when nobody asked.
+    pub(crate) fn fault_of_names(&self) -> Option<String> {
+        let indexes = self.indexes();
+        let of_index = indexes.iter().find_map(|index| self.fault_of_paths(index));
+        let expires = self.expires.as_ref().map(|expires| expires.path.as_str());
+        of_index.or_else(|| {
+            let path = expires.filter(|path| !self.can_have(path))?;
+            Some(format!(
+                "the field {path:?}, after which documents expire, {NOBODYS}"
+            ))
+        })
+    }
+
+    /// The same for one index.
+    pub(crate) fn fault_of_paths(&self, index: &Index) -> Option<String> {
+        let path = index.paths.iter().find(|path| !self.can_have(path))?;
+        let name = index.name();
+        Some(format!(
+            "the field {path:?} of the index {name:?} {NOBODYS}"
+        ))
+    }
+
+    /// Whether a document can have something at a path.
+    fn can_have(&self, path: &str) -> bool {
+        let first = |path: &str| path.split('.').next().unwrap_or_default().to_string();
+        if !self.strict || path == "id" {
+            return true;
+        }
+        let is_under = |path: &str, whole: &str| {
+            { path.strip_prefix(whole) }.is_some_and(|rest| rest.starts_with('.'))
+        };
+        let mut around = { self.fields.iter() }
+            .filter(|field| field.path == path || is_under(path, &field.path));
+        // The innermost field that it is in says what is there.
+        match around.clone().max_by_key(|field| field.path.len()) {
+            Some(_) if around.any(|field| field.path == path) => true,
+            Some(field) => matches!(field.kind, FieldType::Object | FieldType::Any),
+            // An object that there is for the sake of other fields takes any names.
+            None => { self.fields.iter() }.any(|field| is_under(&field.path, &first(path))),
+        }
+    }
+
     /// What is wrong with it, if anything.
     pub(crate) fn fault(&self) -> Option<String> {
         for (i, field) in self.fields.iter().enumerate() {
@@ -289,6 +358,10 @@ impl Schema {
 }
 
 const MAX_INDEX_FIELDS: usize = 8;
+
+/// What is wrong with a field that only an index or the expiry names.
+const NOBODYS: &str =
+    "is not declared, so no document can have it: declare it, or make the schema `strict(false)`";
 
 fn can_be_id(kind: FieldType) -> bool {
     use FieldType as T;

@@ -9,6 +9,7 @@
 //! 1. On one path a question is answered the same way each time it is asked.
 //! 2. The paths exclude one another: of any two, one answers some question with yes and the other
 //!    with no.
+//! 3. A path is shorter than the number of runs that are tried: each answer on it has another path behind its opposite.
 
 use std::cell::{Cell, RefCell};
 
@@ -38,39 +39,89 @@ pub(crate) struct Decision {
 /// Answers from a script, and notes what was asked.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
-    questions: RefCell<Vec<Question>>,
-    script: RefCell<Vec<bool>>,
-    path: RefCell<WayIn>,
-    gave_value: Cell<bool>,
+    inner: RefCell<Inner>,
+    /// The closure looked at a value, or asks too much: it is not planned.
+    gave_up: Cell<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    questions: Vec<Question>,
+    /// What was asked next, after each question when it was last answered with no, and with yes. Mostly it is asked next
+    /// again, and need not be searched for.
+    next: Vec<[Option<usize>; 2]>,
+    script: Vec<bool>,
+    path: WayIn,
+    /// The answers on this path, by the numbers of the questions.
+    answers: Vec<Option<bool>>,
 }
 
 impl Recorder {
     pub(super) fn ask(&self, field: &str, test: Test) -> bool {
-        let number = self.number(Question {
-            field: field.to_string(),
-            test,
-        });
-        let mut path = self.path.borrow_mut();
-        if let Some((_, answer)) = path.iter().find(|(known, _)| *known == number) {
-            return *answer; // invariant 1
+        let inner = &mut *self.inner.borrow_mut();
+        if self.gave_up.get() {
+            return false;
         }
-        let answer = { self.script.borrow().get(path.len()).copied() }.unwrap_or(false);
-        path.push((number, answer));
+        let number = inner.number(field, test);
+        if let Some(answer) = inner.answers.get(number).copied().flatten() {
+            return answer; // invariant 1
+        }
+        if inner.path.len() + 1 >= MAX_RUNS {
+            self.gave_up.set(true); // invariant 3
+            return false;
+        }
+        let answer = { inner.script.get(inner.path.len()).copied() }.unwrap_or(false);
+        inner.path.push((number, answer));
+        if let Some(known) = inner.answers.get_mut(number) {
+            *known = Some(answer);
+        }
         answer
-    }
-
-    fn number(&self, question: Question) -> usize {
-        let mut questions = self.questions.borrow_mut();
-        if let Some(number) = questions.iter().position(|known| *known == question) {
-            return number;
-        }
-        questions.push(question);
-        questions.len() - 1
     }
 
     /// The closure looked at a value: it cannot be known what it does with it.
     pub(super) fn gave_value(&self) {
-        self.gave_value.set(true);
+        self.gave_up.set(true);
+    }
+
+    /// Begins another path.
+    fn begin(&self, script: Vec<bool>) {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.script = script;
+        inner.path.clear();
+        inner.answers.fill(None);
+    }
+}
+
+impl Inner {
+    fn number(&mut self, field: &str, test: Test) -> usize {
+        let is_it = |known: &Question| known.field == *field && known.test == test;
+        let last = self.path.last().copied();
+        let next = last.and_then(|(last, answer)| {
+            let [no, yes] = self.next.get(last)?;
+            if answer { *yes } else { *no }
+        });
+        if let Some(next) = next
+            && self.questions.get(next).is_some_and(is_it)
+        {
+            return next;
+        }
+        let known = self.questions.iter().position(is_it);
+        let number = known.unwrap_or_else(|| {
+            self.questions.push(Question {
+                field: field.to_string(),
+                test,
+            });
+            self.next.push([None; 2]);
+            self.answers.push(None);
+            self.questions.len() - 1
+        });
+        if let Some((last, answer)) = last
+            && let Some(next) = self.next.get_mut(last)
+            && let Some(next) = next.get_mut(usize::from(answer))
+        {
+            *next = Some(number);
+        }
+        number
     }
 }
 
@@ -79,12 +130,11 @@ pub(crate) fn decide(filter: &dyn Fn(&Fields<'_>) -> bool) -> Option<Decision> {
     let recorder = Recorder::default();
     let mut ways = Vec::new();
     for _ in 0..MAX_RUNS {
-        recorder.path.borrow_mut().clear();
         let holds = filter(&Fields::planned(&recorder));
-        if recorder.gave_value.get() {
+        if recorder.gave_up.get() {
             return None;
         }
-        let path = recorder.path.borrow().clone();
+        let path = recorder.inner.borrow().path.clone();
         let mut script: Vec<bool> = path.iter().map(|(_, answer)| *answer).collect();
         if holds {
             ways.push(path);
@@ -96,11 +146,11 @@ pub(crate) fn decide(filter: &dyn Fn(&Fields<'_>) -> bool) -> Option<Decision> {
         match script.last_mut() {
             Some(last) => *last = true,
             None => {
-                let questions = recorder.questions.into_inner();
+                let questions = recorder.inner.into_inner().questions;
                 return Some(Decision { questions, ways });
             }
         }
-        *recorder.script.borrow_mut() = script;
+        recorder.begin(script);
     }
     None
 }
@@ -175,5 +225,12 @@ mod tests {
             yes % 2 == 0
         };
         assert!(decide(&many).is_none());
+        // As long as a path can be, and longer.
+        let any = |f: &Fields<'_>, values: usize| (0..values as i64).any(|i| f.eq("a", i));
+        let ways = decide(&|f| any(f, MAX_RUNS - 1)).unwrap().ways;
+        assert_eq!(ways.len(), MAX_RUNS - 1);
+        assert!(decide(&|f| any(f, MAX_RUNS)).is_none());
+        // Whatever a closure does when it is not told the truth, it is told the same for the same.
+        assert!(decide(&|f| any(f, 100_000)).is_none());
     }
 }

@@ -220,7 +220,7 @@ impl<'r> Fields<'r> {
         let all = || values.iter().map(|value| value.operand());
         self.ask(
             field,
-            || Test::In(all().map(Operand::to_value).collect()),
+            || Test::one_of(all().map(Operand::to_value).collect()),
             |_, raw| any_equals(&raw, all()),
         )
     }
@@ -355,7 +355,7 @@ impl Test {
             Test::Lt(value) => compares(raw, value.operand(), |order| order.is_lt()),
             Test::Lte(value) => compares(raw, value.operand(), |order| order.is_le()),
             Test::Between(low, high) => is_between(raw, low.operand(), high.operand()),
-            Test::In(values) => any_equals(raw, values.iter().map(|value| value.operand())),
+            Test::In(values) => is_among(raw, values),
             Test::Contains(value) => contains(raw, value.operand()),
             Test::StartsWith(prefix) => Ok(text(raw).is_some_and(|t| t.starts_with(prefix))),
             Test::EndsWith(suffix) => Ok(text(raw).is_some_and(|t| t.ends_with(suffix))),
@@ -394,6 +394,24 @@ fn any_equals<'v>(
         }
     }
     Ok(false)
+}
+
+/// Whether it is one of values that are in order.
+fn is_among(raw: &Raw<'_>, values: &[Value]) -> Result<bool, Fault> {
+    // What is missing counts as null, which is before all others.
+    let raw = match raw {
+        Raw::Missing => &Raw::Null,
+        raw => raw,
+    };
+    let mut fault = None;
+    let found = values.binary_search_by(|value| match raw.compare(value.operand()) {
+        Ok(order) => order.reverse(),
+        Err(found) => {
+            fault = Some(found);
+            std::cmp::Ordering::Equal
+        }
+    });
+    fault.map_or(Ok(found.is_ok()), Err)
 }
 
 fn compares(

@@ -16,6 +16,7 @@ pub(crate) enum Test {
     Lt(Value),
     Lte(Value),
     Between(Value, Value),
+    /// In order, each once: made by [`Test::one_of`].
     In(Vec<Value>),
     Contains(Value),
     StartsWith(String),
@@ -130,7 +131,7 @@ impl Filter {
         values: impl IntoIterator<Item = V>,
     ) -> Self {
         let values = values.into_iter().map(Into::into).collect();
-        Self::test(field, Test::In(values))
+        Self::test(field, Test::one_of(values))
     }
 
     /// The field is a string that begins so.
@@ -282,6 +283,13 @@ impl Node {
 }
 
 impl Test {
+    /// The field has one of these values, which are put in order so that one is found among many.
+    pub(super) fn one_of(mut values: Vec<Value>) -> Self {
+        values.sort();
+        values.dedup();
+        Test::In(values)
+    }
+
     fn to_value(&self) -> (&'static str, Value) {
         let pair = |a: &Value, b: &Value| Value::Array(vec![a.clone(), b.clone()]);
         match self {
@@ -321,7 +329,7 @@ impl Test {
                 let (low, high) = pair()?;
                 Test::Between(low, high)
             }
-            "in" => Test::In(value.as_array()?.to_vec()),
+            "in" => Test::one_of(value.as_array()?.to_vec()),
             "contains" => Test::Contains(value.clone()),
             "starts_with" => Test::StartsWith(text()?),
             "ends_with" => Test::EndsWith(text()?),

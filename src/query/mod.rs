@@ -319,7 +319,8 @@ impl<'q> Query<'q> {
         self.run(take, |row, _| Ok(row))
     }
 
-    /// The number of rows. Costs O(log n) where the filter is a range of an index, or nothing.
+    /// The number of rows. Costs O(log n) where the filter is a range of an index, or of ids, or nothing; not in collections
+    /// whose documents expire, where each row is looked at.
     pub fn count(mut self) -> Work<'q, u64> {
         let is_whole = self.spec.after.is_none();
         if is_whole {

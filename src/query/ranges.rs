@@ -113,6 +113,51 @@ impl RangeSet {
         both
     }
 
+    /// Takes values out, of which the ranges may be in any order and overlap.
+    pub(crate) fn cut_out(&mut self, mut gone: Vec<&ByteRange>) {
+        let (Some(first), Some(last)) = (self.ranges.first(), self.ranges.last()) else {
+            return;
+        };
+        // Mostly one value is left, and hundreds of others are nowhere near.
+        gone.retain(|gone| gone.high > first.low && gone.low < last.high);
+        gone.sort_unstable();
+        let mut gone = gone.into_iter().peekable();
+        let mut left = Vec::new();
+        for ByteRange { mut low, high } in std::mem::take(&mut self.ranges) {
+            while let Some(next) = gone.peek().filter(|gone| gone.low < high) {
+                if next.low > low {
+                    let low = std::mem::take(&mut low);
+                    let high = next.low.clone();
+                    left.push(ByteRange { low, high });
+                }
+                if next.high > low {
+                    low.clone_from(&next.high);
+                }
+                if next.high > high {
+                    break; // it goes on into the range behind this one
+                }
+                gone.next();
+            }
+            if low < high {
+                left.push(ByteRange { low, high });
+            }
+        }
+        if left.is_empty() {
+            self.point = None;
+        }
+        self.ranges = left;
+    }
+
+    /// Whether all values of this set are in the other.
+    pub(crate) fn is_within(&self, other: &RangeSet) -> bool {
+        self.ranges.iter().all(|own| {
+            // Ranges do not touch, so one is within a single one or not at all.
+            let behind = other.ranges.partition_point(|range| range.low <= own.low);
+            let around = behind.checked_sub(1).and_then(|at| other.ranges.get(at));
+            around.is_some_and(|range| own.high <= range.high)
+        })
+    }
+
     fn complement(&self) -> RangeSet {
         let all = ByteRange::everything();
         let mut low = all.low;
@@ -250,7 +295,7 @@ mod tests {
             Test::Between(1.5.into(), 3.into()),
             Test::Between(3.into(), 1.into()),
             Test::Between(1.into(), "b".into()),
-            Test::In(vec![1.into(), "b".into(), Value::Null]),
+            Test::one_of(vec![1.into(), "b".into(), Value::Null]),
             Test::StartsWith("a".into()),
             Test::Exists,
             Test::IsNull,
@@ -267,6 +312,49 @@ mod tests {
                 let passes = reader.matches(None, &document, |f| node.holds(f)).unwrap();
                 assert_eq!(has(&set, value), passes, "{test:?} {value:?}");
                 assert_eq!(has(&others, value), !passes, "not {test:?} {value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn sets_are_within_others_and_lose_what_is_cut_out() {
+        let of = |test: Test| values_of(&test, true).unwrap();
+        let in_list = |values: [i64; 3]| of(Test::one_of(values.map(Value::Int).to_vec()));
+        let above = of(Test::Gt(1.into()));
+        assert!(in_list([2, 3, 5]).is_within(&above));
+        assert!(!in_list([1, 3, 5]).is_within(&above));
+        assert!(!above.is_within(&in_list([2, 3, 5])));
+        assert!(in_list([2, 2, 5]).is_within(&in_list([5, 3, 2])));
+        assert!(above.is_within(&above) && above.is_within(&RangeSet::everything()));
+        let none = of(Test::Between(3.into(), 1.into()));
+        assert!(none.is_within(&above) && !above.is_within(&none));
+        let mut left = in_list([1, 2, 3]);
+        let out = [in_list([9, 3, 0]), in_list([3, 1, 7])];
+        left.cut_out(out.iter().flat_map(|set| &set.ranges).collect());
+        assert_eq!(left.ranges, of(Test::Eq(2.into())).ranges);
+        assert_eq!(left.point, None);
+        let mut whole = above.clone();
+        whole.cut_out(Vec::new());
+        assert_eq!(whole, above);
+    }
+
+    #[test]
+    fn what_is_cut_out_is_what_the_complement_does_not_have() {
+        let range = |low: u8, length: u8| ByteRange {
+            low: vec![low],
+            high: vec![low + length],
+        };
+        // All sets of two ranges in few values, against others that overlap, meet and contain one another.
+        let few: Vec<ByteRange> = { (1..9).flat_map(|low| (1..4).map(move |n| (low, n))) }
+            .map(|(low, length)| range(low, length))
+            .collect();
+        for (a, b) in few.iter().flat_map(|a| few.iter().map(move |b| (a, b))) {
+            let set = RangeSet::of(vec![a.clone(), b.clone()]);
+            for gone in few.windows(5) {
+                let mut left = set.clone();
+                left.cut_out(gone.iter().rev().collect());
+                let without = RangeSet::of(gone.to_vec()).complement();
+                assert_eq!(left, set.intersect(&without), "{set:?} without {gone:?}");
             }
         }
     }

@@ -4,86 +4,125 @@ use ciborium::Value as Cbor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::deserialize::{BytesAs, OfObject};
+use super::deserialize::{Form, OfObject};
 use super::{MAX_DEPTH, Object, Timestamp, Uuid, Value};
 use crate::{Error, Result};
 
 /// The fields of anything that serializes as a map or a struct.
 pub(crate) fn from_serde<T: Serialize + ?Sized>(value: &T) -> Result<Object> {
-    let cbor = Cbor::serialized(value).map_err(|error| refused(&error))?;
-    match from_cbor(cbor, MAX_DEPTH)? {
+    let cbor = Cbor::serialized(value).map_err(|error| Refused::new(error.to_string()).error())?;
+    match from_cbor(cbor, MAX_DEPTH).map_err(Refused::error)? {
         Value::Object(fields) => Ok(fields),
-        other => Err(refused(&format!(
-            "a document has named fields, this is {}",
-            other.type_name()
-        ))),
+        other => {
+            let kind = other.type_name();
+            Err(Refused::new(format!("a document has named fields, this is {kind}")).error())
+        }
     }
 }
 
 /// A value of the program's own type from a document's fields, and its id if a struct asks for that.
 pub(crate) fn to_serde<T: DeserializeOwned>(fields: &Object, id: Option<&Value>) -> Result<T> {
-    let read = |bytes_as| {
-        T::deserialize(OfObject {
-            fields,
-            id,
-            bytes_as,
-        })
-    };
-    read(BytesAs::Bytes)
-        // `serde` reads a `Vec<u8>` as a list, and does not say so where it is in what is flattened.
-        .or_else(|error| read(BytesAs::List).map_err(|_| error))
-        .map_err(|error| Error::Conversion {
-            what: "a document to the type that was asked for",
-            reason: error.to_string(),
-        })
+    let mut first = None;
+    // `serde` does not say what it wants of what is flattened, or becomes JSON: it is given what there is in other forms.
+    for form in Form::ALL {
+        match T::deserialize(OfObject { fields, id, form }) {
+            Ok(value) => return Ok(value),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    Err(Error::Conversion {
+        what: "a document to the type that was asked for",
+        reason: first.map_or_else(String::new, |error| error.to_string()),
+    })
 }
 
-fn refused(reason: &dyn std::fmt::Display) -> Error {
-    Error::Conversion {
-        what: "a value to a document",
-        reason: reason.to_string(),
+/// Why a value is no document.
+struct Refused {
+    /// The names that lead to what is wrong, the innermost first.
+    path: Vec<String>,
+    reason: String,
+}
+
+impl Refused {
+    fn new(reason: impl Into<String>) -> Self {
+        Refused {
+            path: Vec::new(),
+            reason: reason.into(),
+        }
+    }
+
+    /// It is in the value of that name.
+    fn under(mut self, name: &str) -> Self {
+        self.path.push(name.to_string());
+        self
+    }
+
+    fn error(self) -> Error {
+        let path: Vec<String> = self.path.into_iter().rev().collect();
+        let reason = match path.is_empty() {
+            true => self.reason,
+            false => format!("{:?}: {}", path.join("."), self.reason),
+        };
+        Error::Conversion {
+            what: "a value to a document",
+            reason,
+        }
     }
 }
 
-fn from_cbor(value: Cbor, levels: usize) -> Result<Value> {
+fn from_cbor(value: Cbor, levels: usize) -> Result<Value, Refused> {
     let deeper = || {
-        levels
-            .checked_sub(1)
-            .ok_or_else(|| refused(&format!("it is nested deeper than {MAX_DEPTH} levels")))
+        let deeper = levels.checked_sub(1);
+        deeper.ok_or_else(|| Refused::new(format!("it is nested deeper than {MAX_DEPTH} levels")))
+    };
+    let too_large = |number: &dyn std::fmt::Display| {
+        Refused::new(format!("{number} does not fit into signed 64 bits"))
     };
     Ok(match value {
         Cbor::Null => Value::Null,
         Cbor::Bool(value) => Value::Bool(value),
         Cbor::Integer(value) => {
             let number = i128::from(value);
-            let number = i64::try_from(number)
-                .map_err(|_| refused(&format!("{number} does not fit into 64 bits")))?;
-            Value::Int(number)
+            Value::Int(i64::try_from(number).map_err(|_| too_large(&number))?)
         }
         Cbor::Float(value) => Value::Float(value),
         Cbor::Text(value) => Value::String(value),
         Cbor::Bytes(value) => Value::Bytes(value),
         // Numbers of 128 bits that do not fit into 64 are bytes with a tag.
-        Cbor::Tag(2 | 3, _) => return Err(refused(&"a number does not fit into 64 bits")),
+        Cbor::Tag(2 | 3, _) => return Err(too_large(&"a number")),
         Cbor::Tag(_, value) => from_cbor(*value, deeper()?)?,
         Cbor::Array(values) => {
             let deeper = deeper()?;
             let values = values.into_iter().map(|value| from_cbor(value, deeper));
-            Value::Array(values.collect::<Result<_>>()?)
+            Value::Array(values.collect::<Result<_, _>>()?)
         }
         Cbor::Map(fields) => {
             let deeper = deeper()?;
             let fields = fields.into_iter().map(|(name, value)| {
-                let name = match name {
-                    Cbor::Text(name) => name,
-                    Cbor::Integer(number) => i128::from(number).to_string(),
-                    _ => return Err(refused(&"the name of a field is not text")),
-                };
-                Ok((name, from_cbor(value, deeper)?))
+                let name = name_of(name)?;
+                match from_cbor(value, deeper) {
+                    Ok(value) => Ok((name, value)),
+                    Err(refused) => Err(refused.under(&name)),
+                }
             });
-            Value::Object(fields.collect::<Result<_>>()?)
+            Value::Object(fields.collect::<Result<_, _>>()?)
         }
-        _ => return Err(refused(&"it holds a value of an unknown kind")),
+        _ => return Err(Refused::new("it holds a value of an unknown kind")),
+    })
+}
+
+/// The name of a field: what is not text becomes text, if it can be told from that what it was.
+fn name_of(name: Cbor) -> Result<String, Refused> {
+    Ok(match name {
+        Cbor::Text(name) => name,
+        Cbor::Integer(number) => i128::from(number).to_string(),
+        Cbor::Bool(truth) => truth.to_string(),
+        // `serde` hands a UUID over as bytes.
+        Cbor::Bytes(bytes) => match Uuid::from_slice(&bytes) {
+            Ok(uuid) => uuid.to_string(),
+            Err(_) => return Err(Refused::new("bytes cannot be the name of a field")),
+        },
+        _ => return Err(Refused::new("the name of a field is not text")),
     })
 }
 

@@ -5,7 +5,7 @@
 //! 1. What a type asks for decides how a value is given that can be given in several ways: bytes as bytes or as a list of
 //!    numbers, a UUID as 16 bytes or as text, the name of a field as text or as a whole number.
 //! 2. Where it takes whatever comes, UUIDs and times are given as they write themselves in a format for machines: as
-//!    bytes, and as text.
+//!    bytes, and as text. What it does not take so is given in the other ways that it can be given ([`Form::ALL`]).
 
 use serde::de::value::{
     Error, MapAccessDeserializer, MapDeserializer, SeqDeserializer, StrDeserializer,
@@ -13,14 +13,41 @@ use serde::de::value::{
 use serde::de::{Deserializer, Error as _, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::{Object, Value};
+use super::{Object, Uuid, Value};
 
-/// What bytes are for a type that takes whatever comes, and says only later what it wants: one that is flattened, or
-/// an enum without tags.
+/// What a value is for a type that takes whatever comes, and says only later what it wants: one that is flattened, an
+/// enum without tags, a value of JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BytesAs {
+pub(super) struct Form {
+    bytes: BytesAs,
+    /// A float without a fraction is a whole number.
+    is_whole: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BytesAs {
     Bytes,
+    /// Bytes are lists of numbers, UUIDs are bytes.
     List,
+    /// Bytes are lists of numbers, UUIDs are text.
+    ListAndText,
+}
+
+impl Form {
+    /// In the order in which they are tried.
+    pub(super) const ALL: [Form; 6] = {
+        const fn form(bytes: BytesAs, is_whole: bool) -> Form {
+            Form { bytes, is_whole }
+        }
+        [
+            form(BytesAs::Bytes, false),
+            form(BytesAs::List, false),
+            form(BytesAs::ListAndText, false),
+            form(BytesAs::Bytes, true),
+            form(BytesAs::List, true),
+            form(BytesAs::ListAndText, true),
+        ]
+    };
 }
 
 /// The fields of an object, for a struct or a map.
@@ -29,14 +56,14 @@ pub(super) struct OfObject<'v> {
     pub fields: &'v Object,
     /// For a struct that has an `id` where the fields have none.
     pub id: Option<&'v Value>,
-    pub bytes_as: BytesAs,
+    pub form: Form,
 }
 
 /// Any value.
 #[derive(Debug, Clone, Copy)]
 struct OfValue<'v> {
     value: &'v Value,
-    bytes_as: BytesAs,
+    form: Form,
 }
 
 /// The name of a field.
@@ -48,14 +75,10 @@ impl<'v> OfObject<'v> {
         self,
     ) -> MapDeserializer<'de, impl Iterator<Item = (OfName<'v>, OfValue<'v>)> + use<'v>, Error>
     {
-        let OfObject {
-            fields,
-            id,
-            bytes_as,
-        } = self;
+        let OfObject { fields, id, form } = self;
         let fields = fields.iter().chain(id.map(|id| ("id", id)));
         MapDeserializer::new(
-            fields.map(move |(name, value)| (OfName(name), OfValue { value, bytes_as })),
+            fields.map(move |(name, value)| (OfName(name), OfValue { value, form })),
         )
     }
 }
@@ -121,24 +144,39 @@ macro_rules! number_of_value {
     ($($method:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
             match *self.value {
-                Value::Float(number) if number == number.trunc() && number.abs() < EXACT => {
-                    visitor.visit_i64(number as i64)
-                }
+                Value::Float(number) => visit_whole(number, visitor),
                 _ => self.deserialize_any(visitor),
             }
         })*
     };
 }
 
-/// Below it each whole number is a float of its own.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+/// Gives a float as the whole number that it is, if it is one; the visitor says whether it is in the bounds of its type.
+fn visit_whole<'de, V: Visitor<'de>>(number: f64, visitor: V) -> Result<V::Value, Error> {
+    /// The first numbers that are beyond types with so many bits.
+    const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
+    const TWO_TO_64: f64 = 2.0 * TWO_TO_63;
+    const TWO_TO_127: f64 = TWO_TO_63 * TWO_TO_64;
+    const TWO_TO_128: f64 = TWO_TO_64 * TWO_TO_64;
+    if number != number.trunc() {
+        return visitor.visit_f64(number);
+    }
+    // What a float cannot hold was not stored as one: each of these is exact.
+    match number {
+        _ if (-TWO_TO_63..TWO_TO_63).contains(&number) => visitor.visit_i64(number as i64),
+        _ if (0.0..TWO_TO_64).contains(&number) => visitor.visit_u64(number as u64),
+        _ if (-TWO_TO_127..TWO_TO_127).contains(&number) => visitor.visit_i128(number as i128),
+        _ if (0.0..TWO_TO_128).contains(&number) => visitor.visit_u128(number as u128),
+        _ => visitor.visit_f64(number),
+    }
+}
 
 impl<'v> OfValue<'v> {
     fn object(self, fields: &'v Object) -> OfObject<'v> {
         OfObject {
             fields,
             id: None,
-            bytes_as: self.bytes_as,
+            form: self.form,
         }
     }
 }
@@ -151,10 +189,14 @@ impl<'de> Deserializer<'de> for OfValue<'_> {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
             Value::Int(value) => visitor.visit_i64(*value),
+            Value::Float(value) if self.form.is_whole => visit_whole(*value, visitor),
             Value::Float(value) => visitor.visit_f64(*value),
             Value::String(text) => visitor.visit_str(text),
-            Value::Bytes(_) if self.bytes_as == BytesAs::List => self.deserialize_seq(visitor),
-            Value::Bytes(bytes) => visitor.visit_bytes(bytes),
+            Value::Bytes(bytes) if self.form.bytes == BytesAs::Bytes => visitor.visit_bytes(bytes),
+            Value::Bytes(_) => self.deserialize_seq(visitor),
+            Value::Uuid(uuid) if self.form.bytes == BytesAs::ListAndText => {
+                visitor.visit_string(uuid.to_string())
+            }
             Value::Uuid(uuid) => visitor.visit_bytes(uuid.as_bytes()),
             Value::DateTime(time) => visitor.visit_string(time.to_string()),
             Value::Array(_) => self.deserialize_seq(visitor),
@@ -165,6 +207,7 @@ impl<'de> Deserializer<'de> for OfValue<'_> {
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.value {
             Value::Bytes(bytes) => visitor.visit_bytes(bytes),
+            Value::Uuid(uuid) => visitor.visit_bytes(uuid.as_bytes()),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -176,8 +219,8 @@ impl<'de> Deserializer<'de> for OfValue<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let bytes = match self.value {
             Value::Array(values) => {
-                let bytes_as = self.bytes_as;
-                let values = values.iter().map(move |value| OfValue { value, bytes_as });
+                let form = self.form;
+                let values = values.iter().map(move |value| OfValue { value, form });
                 let mut values = SeqDeserializer::new(values);
                 let value = visitor.visit_seq(&mut values)?;
                 values.end()?;
@@ -260,8 +303,19 @@ impl<'de> Deserializer<'de> for OfValue<'_> {
         false
     }
 
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_f64(visitor)
+    }
+
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match *self.value {
+            Value::Float(number) => visitor.visit_f64(number),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     forward_to_deserialize_any! {
-        bool f32 f64 char unit unit_struct map struct identifier ignored_any
+        bool char unit unit_struct map struct identifier ignored_any
     }
 
     number_of_value! {
@@ -278,7 +332,7 @@ impl<'de> IntoDeserializer<'de, Error> for OfValue<'_> {
     }
 }
 
-/// Whole numbers are text as names, and whole numbers again for a map that has them as keys.
+/// Whole numbers, truth values and UUIDs are text as names, and what they were again for a map that has them as keys.
 macro_rules! number_of_name {
     ($($method:ident $type:ident $visit:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -308,6 +362,18 @@ impl<'de> Deserializer<'de> for OfName<'_> {
         deserialize_u32 u32 visit_u32
         deserialize_u64 u64 visit_u64
         deserialize_u128 u128 visit_u128
+        deserialize_bool bool visit_bool
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match Uuid::try_parse(self.0) {
+            Ok(uuid) => visitor.visit_bytes(uuid.as_bytes()),
+            Err(_) => visitor.visit_str(self.0),
+        }
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_bytes(visitor)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -336,8 +402,7 @@ impl<'de> Deserializer<'de> for OfName<'_> {
     }
 
     forward_to_deserialize_any! {
-        bool f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
-        ignored_any
+        f32 f64 char str string unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
     }
 }
 

@@ -1,7 +1,6 @@
 //! A document: an id and its fields.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
 
@@ -9,10 +8,10 @@ use serde::de::DeserializeOwned;
 
 use super::cbor::EncodedFields;
 use super::{Object, Value, to_serde};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Which document of which collection. Prints as the id alone.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct DocumentId {
     collection: Arc<str>,
     value: Value,
@@ -35,24 +34,6 @@ impl DocumentId {
     /// The id within the collection.
     pub fn value(&self) -> &Value {
         &self.value
-    }
-}
-
-impl Hash for DocumentId {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.collection.hash(state);
-        match &self.value {
-            Value::String(text) => text.hash(state),
-            Value::Uuid(uuid) => uuid.hash(state),
-            // A float can be equal to a whole number.
-            Value::Int(number) if (*number as f64) as i128 != i128::from(*number) => {
-                number.hash(state);
-            }
-            Value::Int(number) => (*number as f64).to_bits().hash(state),
-            Value::Float(number) if !number.is_nan() => (number + 0.0).to_bits().hash(state),
-            // No document has such an id.
-            _ => {}
-        }
     }
 }
 
@@ -132,6 +113,10 @@ impl Document {
     /// # Errors
     /// [`Error::Conversion`](crate::Error::Conversion) if the fields do not fit the type.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
+        self.converted().map_err(|error| self.named(error))
+    }
+
+    fn converted<T: DeserializeOwned>(&self) -> Result<T> {
         let with_id = to_serde(self.fields(), Some(self.id.value()));
         if with_id.is_ok() || self.fields().get("id").is_some() {
             return with_id;
@@ -144,6 +129,19 @@ impl Document {
         let mut fields = self.fields().clone();
         fields.insert("id", &self.id);
         to_serde(&fields, None).or(with_id)
+    }
+
+    /// Of many documents that are converted, which one did not.
+    fn named(&self, error: Error) -> Error {
+        match error {
+            Error::Conversion { what, reason } => {
+                let DocumentId { collection, value } = &self.id;
+                let id = value.brief();
+                let reason = format!("{reason} (document {id} of the collection {collection:?})");
+                Error::Conversion { what, reason }
+            }
+            other => other,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod cbor;
 mod convert;
 mod deserialize;
 mod document;
+mod from_format;
 mod object;
 mod order;
 mod raw;
@@ -17,6 +18,7 @@ mod reader;
 mod serialize;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 pub use jiff::Timestamp;
@@ -260,6 +262,13 @@ impl Ord for Value {
     }
 }
 
+/// Equal for values that are equal: `Int(2)` and `Float(2.0)` have the same.
+impl Hash for Value {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        order::hash(self, state);
+    }
+}
+
 /// Text without quotes, lists with commas between, objects in braces.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -333,10 +342,26 @@ from! {
     &Uuid => value => Value::Uuid(*value);
     Timestamp => value => Value::DateTime(value);
     Vec<Value> => values => Value::Array(values);
+    Vec<String> => values => values.into_iter().collect();
+    Vec<&str> => values => values.into_iter().collect();
+    Vec<bool> => values => values.into_iter().collect();
+    Vec<i32> => values => values.into_iter().collect();
+    Vec<i64> => values => values.into_iter().collect();
+    Vec<f64> => values => values.into_iter().collect();
+    Vec<Uuid> => values => values.into_iter().collect();
+    Vec<Timestamp> => values => values.into_iter().collect();
+    Vec<Object> => values => values.into_iter().collect();
     Object => object => Value::Object(object);
     &Value => value => value.clone();
     &DocumentId => id => id.value().clone();
     DocumentId => id => id.value().clone();
+}
+
+/// A list, of anything that is a value.
+impl<T: Into<Value>> FromIterator<T> for Value {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
+        Value::Array(values.into_iter().map(Into::into).collect())
+    }
 }
 
 impl<T: Into<Value>> From<Option<T>> for Value {

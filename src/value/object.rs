@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -219,6 +220,37 @@ impl PartialEq for Object {
 }
 
 impl Eq for Object {}
+
+impl Hash for Object {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.sorted().hash(state);
+    }
+}
+
+/// The names with their values.
+impl IntoIterator for Object {
+    type Item = (Arc<str>, Value);
+    type IntoIter = std::vec::IntoIter<(Arc<str>, Value)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.fields.into_iter()
+    }
+}
+
+/// The names with their values, as [`Object::iter`] gives them.
+impl<'o> IntoIterator for &'o Object {
+    type Item = (&'o str, &'o Value);
+    type IntoIter = Fields<'o>;
+
+    fn into_iter(self) -> Fields<'o> {
+        let parts: Parts<'o> = |(name, value)| (name, value);
+        self.fields.iter().map(parts)
+    }
+}
+
+/// What goes through the fields of an object.
+type Fields<'o> = std::iter::Map<std::slice::Iter<'o, (Arc<str>, Value)>, Parts<'o>>;
+type Parts<'o> = fn(&'o (Arc<str>, Value)) -> (&'o str, &'o Value);
 
 impl<N: Into<Arc<str>>, V: Into<Value>> FromIterator<(N, V)> for Object {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {

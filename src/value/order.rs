@@ -4,6 +4,7 @@
 //! of another, so encodings can be put one after the other and still sort as lists do.
 
 use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 
 use super::{Object, Value};
 
@@ -53,6 +54,26 @@ pub(crate) fn compare(a: &Value, b: &Value) -> Ordering {
         (Value::Array(a), Value::Array(b)) => a.cmp(b),
         (Value::Object(a), Value::Object(b)) => compare_objects(a, b),
         _ => key_class(a).cmp(&key_class(b)),
+    }
+}
+
+/// Feeds a hash, equally for values that are equal: a whole number and the float that it is, objects in any order.
+pub(super) fn hash<H: Hasher>(value: &Value, state: &mut H) {
+    state.write_u8(key_class(value));
+    match value {
+        Value::Null => {}
+        Value::Bool(value) => value.hash(state),
+        Value::Int(value) => {
+            let (floor, above) = floor_of(*value);
+            (sortable(floor), above).hash(state);
+        }
+        Value::Float(value) => (sortable(*value), 0u16).hash(state),
+        Value::String(value) => value.hash(state),
+        Value::Bytes(value) => value.hash(state),
+        Value::Uuid(value) => value.hash(state),
+        Value::DateTime(value) => value.hash(state),
+        Value::Array(values) => values.hash(state),
+        Value::Object(object) => object.sorted().hash(state),
     }
 }
 

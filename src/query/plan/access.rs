@@ -1,15 +1,17 @@
 //! Accesses: ranges of an index that cover a way into the filter.
 
-use super::asked::{Asked, implies};
+use super::asked::Asked;
 use super::{ENTRY_COST, FETCH_COST, Planner, SORT_ID_COST};
 use crate::Result;
 use crate::collection::index::{ELEMENT, LIMIT_BYTES, WHOLE};
 use crate::collection::meta::IndexMeta;
 use crate::moment::Moment;
-use crate::query::decision::{Question, WayIn};
 use crate::query::fields::ID;
 use crate::query::ranges::{ByteRange, all_strings, element, may_be_part_of_string};
 use crate::txn::view::{TreeView, after_prefix};
+
+/// See [`Planner::accesses`].
+const MANY_PIECES: usize = 32;
 
 /// Entries of one index.
 #[derive(Debug, Clone)]
@@ -31,19 +33,29 @@ pub(crate) struct Access {
 }
 
 impl<M: Moment> Planner<'_, M> {
-    /// All accesses that cover a way.
-    pub(super) fn accesses(
+    /// All accesses that cover a way, by the indexes that have its rows.
+    pub(super) fn accesses(&self, asked: &Asked<'_>, usable: &[bool]) -> Result<Vec<Access>> {
+        // Nearly everything, in hundreds of pieces, is worth counting only where there is nothing else.
+        let accesses = self.accesses_up_to(MANY_PIECES, asked, usable)?;
+        if accesses.is_empty() {
+            return self.accesses_up_to(usize::MAX, asked, usable);
+        }
+        Ok(accesses)
+    }
+
+    fn accesses_up_to(
         &self,
-        questions: &[Question],
-        way: &WayIn,
+        most_pieces: usize,
         asked: &Asked<'_>,
+        usable: &[bool],
     ) -> Result<Vec<Access>> {
         let mut accesses = Vec::new();
-        for (position, index) in self.meta.indexes.iter().enumerate() {
-            if !index.is_ready() || !implies(questions, way, index.index.only.as_ref()) {
+        let indexes = self.meta.indexes.iter().zip(usable).enumerate();
+        for (position, (index, usable)) in indexes {
+            if !usable {
                 continue;
             }
-            if let Some(access) = self.whole_access(position, index, asked)? {
+            if let Some(access) = self.whole_access(position, index, asked, most_pieces)? {
                 accesses.push(access);
             }
             if index.has_elements()
@@ -51,7 +63,7 @@ impl<M: Moment> Planner<'_, M> {
                 && path != ID
             {
                 for value in asked.elements_of(path) {
-                    let access = self.element_access(position, index, value, way.len())?;
+                    let access = self.element_access(position, index, value, asked.answers)?;
                     accesses.extend(access);
                 }
             }
@@ -64,6 +76,7 @@ impl<M: Moment> Planner<'_, M> {
         position: usize,
         index: &IndexMeta,
         asked: &Asked<'_>,
+        most_pieces: usize,
     ) -> Result<Option<Access>> {
         let mut prefix = vec![WHOLE];
         let mut covered = 0;
@@ -72,20 +85,23 @@ impl<M: Moment> Planner<'_, M> {
         let paths = &index.index.paths;
         // What an index has of `id` is what was stored: nothing, where the document was given one.
         for (i, path) in paths.iter().enumerate().take_while(|(_, path)| *path != ID) {
-            let Some((set, answers)) = asked.sets.get(path.as_str()) else {
+            let Some(left) = asked.sets.get(path.as_str()) else {
                 break;
             };
+            if left.is_open && left.set.ranges.len() > most_pieces {
+                return Ok(None);
+            }
             // An index of an earlier state may have a path twice: it answers no more by that.
             if !paths.iter().take(i).any(|earlier| earlier == path) {
-                covered += answers;
+                covered += left.answers;
             }
-            if let Some(point) = &set.point {
+            if let Some(point) = &left.set.point {
                 prefix.extend_from_slice(point);
                 points.push(point.clone());
                 continue;
             }
             let within = |bytes: &[u8]| [&prefix[..], bytes].concat();
-            let full = set.ranges.iter().map(|range| ByteRange {
+            let full = left.set.ranges.iter().map(|range| ByteRange {
                 low: within(&range.low),
                 high: within(&range.high),
             });

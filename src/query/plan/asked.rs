@@ -5,36 +5,83 @@ use std::collections::BTreeMap;
 use crate::query::decision::{Question, WayIn, decide};
 use crate::query::fields::ID;
 use crate::query::filter::{Filter, Test};
-use crate::query::ranges::{RangeSet, values_of};
+use crate::query::ranges::{ByteRange, RangeSet, values_of};
+
+/// The values that answer each question with yes, if ranges can say that. Worked out once: hundreds of ways ask the same.
+pub(super) struct Answers<'q> {
+    questions: &'q [Question],
+    yes: Vec<Option<RangeSet>>,
+}
+
+impl<'q> Answers<'q> {
+    pub(super) fn new(questions: &'q [Question]) -> Self {
+        let yes = { questions.iter() }.map(|question| values_of(&question.test, true));
+        Answers {
+            yes: yes.collect(),
+            questions,
+        }
+    }
+}
+
+/// The values that a way leaves of a field.
+pub(super) struct Left {
+    pub set: RangeSet,
+    /// How many answers say so.
+    pub answers: usize,
+    /// All of them say no: nearly everything is left, perhaps in very many pieces.
+    pub is_open: bool,
+}
 
 /// What a way asks of each field.
 pub(super) struct Asked<'q> {
-    /// The values that are left of a field, and how many answers say so.
-    pub sets: BTreeMap<&'q str, (RangeSet, usize)>,
+    pub sets: BTreeMap<&'q str, Left>,
     elements: Vec<(&'q str, &'q crate::value::Value)>,
     pub answers: usize,
+    /// The answers that ranges cannot say.
+    others: Vec<(usize, bool)>,
 }
 
 impl<'q> Asked<'q> {
-    pub(super) fn new(questions: &'q [Question], way: &WayIn) -> Self {
+    pub(super) fn new(answers: &'q Answers<'q>, way: &WayIn) -> Self {
         let mut asked = Asked {
             sets: BTreeMap::new(),
             elements: Vec::new(),
             answers: way.len(),
+            others: Vec::new(),
         };
-        // Those that hold first: they leave little, and the others have less to cut. (A filter of hundreds of values, one
-        // of which holds, has ways with hundreds that do not.)
-        let holding = answered(questions, way).filter(|(_, answer)| *answer);
-        let others = answered(questions, way).filter(|(_, answer)| !*answer);
-        for (question, answer) in holding.chain(others) {
-            if let Some(set) = values_of(&question.test, answer) {
-                let known = asked.sets.entry(&question.field);
-                let (all, answers) = known.or_insert_with(|| (RangeSet::everything(), 0));
-                *all = all.intersect(&set);
-                *answers += 1;
+        // What does not hold is cut out of a field all at once: a filter of hundreds of values, one of which holds, has
+        // ways with hundreds that do not.
+        let mut without: BTreeMap<&str, Vec<&ByteRange>> = BTreeMap::new();
+        for (number, answer) in way {
+            let (Some(question), Some(yes)) = (
+                answers.questions.get(*number),
+                answers.yes.get(*number).map(Option::as_ref),
+            ) else {
+                continue;
+            };
+            let field = question.field.as_str();
+            if let (Test::Contains(value), true) = (&question.test, *answer) {
+                asked.elements.push((field, value));
             }
-            if let (Test::Contains(value), true) = (&question.test, answer) {
-                asked.elements.push((&question.field, value));
+            let Some(yes) = yes else {
+                asked.others.push((*number, *answer));
+                continue;
+            };
+            let left = asked.sets.entry(field).or_insert_with(|| Left {
+                set: RangeSet::everything(),
+                answers: 0,
+                is_open: true,
+            });
+            left.answers += 1;
+            left.is_open &= !answer;
+            match answer {
+                true => left.set = left.set.intersect(yes),
+                false => without.entry(field).or_default().extend(&yes.ranges),
+            }
+        }
+        for (field, ranges) in without {
+            if let Some(left) = asked.sets.get_mut(field) {
+                left.set.cut_out(ranges);
             }
         }
         asked
@@ -42,7 +89,7 @@ impl<'q> Asked<'q> {
 
     /// Whether no value can give these answers.
     pub(super) fn is_contradiction(&self) -> bool {
-        self.sets.values().any(|(set, _)| set.ranges.is_empty())
+        self.sets.values().any(|left| left.set.ranges.is_empty())
     }
 
     pub(super) fn elements_of<'a>(
@@ -56,45 +103,70 @@ impl<'q> Asked<'q> {
     }
 }
 
-pub(super) fn answered<'q>(
-    questions: &'q [Question],
-    way: &WayIn,
-) -> impl Iterator<Item = (&'q Question, bool)> {
-    way.iter()
-        .filter_map(|(number, answer)| Some((questions.get(*number)?, *answer)))
+/// Which documents an index takes in. Decided once for a plan: a condition can have as many ways as a filter.
+pub(super) enum Condition {
+    /// All of them.
+    All,
+    /// Nobody can say.
+    Unknown,
+    /// Those of any of these ways.
+    Ways(Vec<Needed>),
 }
 
-/// Whether all rows that a way finds are in an index with this condition: the way gives the same
-/// answers, or narrower ones.
-pub(super) fn implies(questions: &[Question], way: &WayIn, only: Option<&Filter>) -> bool {
-    let Some(filter) = only else { return true };
-    let Some(condition) = decide(&|fields| filter.0.holds(fields)) else {
-        return false;
-    };
-    // A condition of an index looks at a stored `id`, which a document may lack.
-    if condition
-        .questions
-        .iter()
-        .any(|question| question.field == ID)
-    {
-        return false;
+/// What a way into a condition asks.
+pub(super) struct Needed {
+    sets: Vec<(String, RangeSet)>,
+    /// Answers that ranges cannot say, by the numbers that the filter's questions have. `None`: the filter does not ask.
+    others: Vec<Option<(usize, bool)>>,
+}
+
+impl Condition {
+    pub(super) fn new(only: Option<&Filter>, questions: &[Question]) -> Self {
+        let Some(filter) = only else {
+            return Condition::All;
+        };
+        let Some(decision) = decide(&|fields| filter.0.holds(fields)) else {
+            return Condition::Unknown;
+        };
+        // A condition of an index looks at a stored `id`, which a document may lack.
+        if { decision.questions.iter() }.any(|question| question.field == ID) {
+            return Condition::Unknown;
+        }
+        let answers = Answers::new(&decision.questions);
+        let numbers = { decision.questions.iter() }
+            .map(|question| questions.iter().position(|asked| asked == question));
+        let numbers: Vec<Option<usize>> = numbers.collect();
+        let needed = decision.ways.iter().map(|way| {
+            let asked = Asked::new(&answers, way);
+            let sets = asked.sets.into_iter();
+            let number = |other: usize| numbers.get(other).copied().flatten();
+            Needed {
+                sets: { sets.map(|(field, left)| (field.to_string(), left.set)) }.collect(),
+                others: { asked.others.into_iter() }
+                    .map(|(other, answer)| Some((number(other)?, answer)))
+                    .collect(),
+            }
+        });
+        Condition::Ways(needed.collect())
     }
-    let asked = Asked::new(questions, way);
-    condition.ways.iter().any(|needed| {
-        answered(&condition.questions, needed).all(|(question, answer)| {
-            let is_given = answered(questions, way)
-                .any(|(given, given_answer)| given == question && given_answer == answer);
-            is_given || is_narrower(&asked, question, answer)
-        })
-    })
-}
 
-fn is_narrower(asked: &Asked<'_>, question: &Question, answer: bool) -> bool {
-    let (Some((set, _)), Some(needed)) = (
-        asked.sets.get(question.field.as_str()),
-        values_of(&question.test, answer),
-    ) else {
-        return false;
-    };
-    set.intersect(&needed).ranges == set.ranges
+    /// Whether all rows that a way finds are in the index: the way gives the same answers as one of the condition's, or
+    /// narrower ones.
+    pub(super) fn is_met_by(&self, asked: &Asked<'_>) -> bool {
+        let ways = match self {
+            Condition::All => return true,
+            Condition::Unknown => return false,
+            Condition::Ways(ways) => ways,
+        };
+        ways.iter().any(|needed| {
+            let mut sets = needed.sets.iter();
+            let is_narrower = sets.all(|(field, set)| {
+                let own = asked.sets.get(field.as_str());
+                own.is_some_and(|own| own.set.is_within(set))
+            });
+            let mut others = needed.others.iter();
+            is_narrower
+                && others.all(|other| other.is_some_and(|other| asked.others.contains(&other)))
+        })
+    }
 }

@@ -39,16 +39,17 @@ impl Ids {
 
     /// Adds what a way leaves.
     pub(super) fn add(&mut self, asked: &Asked<'_>) {
-        let everything = (RangeSet::everything(), 0);
-        let (set, answers) = asked.sets.get(ID).unwrap_or(&everything);
+        let left = asked.sets.get(ID);
+        let answers = left.map_or(0, |left| left.answers);
+        let set = left.map_or_else(RangeSet::everything, |left| left.set.clone());
         let cut = |mut range: ByteRange| {
             // No id is longer, so none is between a bound and what is left of it.
             range.low.truncate(MAX_ID_BYTES + 1);
             range.high.truncate(MAX_ID_BYTES + 1);
             range
         };
-        self.ranges.extend(set.ranges.iter().cloned().map(cut));
-        self.is_exact &= *answers == asked.answers;
+        self.ranges.extend(set.ranges.into_iter().map(cut));
+        self.is_exact &= answers == asked.answers;
     }
 
     pub(super) fn ranges(self) -> Vec<ByteRange> {
@@ -81,9 +82,15 @@ impl<M: Moment> Planner<'_, M> {
             (false, false) => (self.looked_at(candidates, matches), 0.0),
         };
         let seeks = (ranges.len() as u64).min(expected).saturating_sub(1);
-        let cost = expected as f64 * SCAN_COST + seeks as f64 * FETCH_COST + sort_cost;
+        let cost = expected as f64 * SCAN_COST
+            + seeks as f64 * FETCH_COST
+            + self.checking(expected, is_exact)
+            + sort_cost;
         let known = (is_exact && self.meta.expires.is_none()).then_some(candidates);
-        let source = Source::Documents { ranges, descending };
+        let source = Source::Documents {
+            ranges: ranges.into(),
+            descending,
+        };
         Ok((
             cost,
             self.planned(source, !is_exact, sorts, expected, known),

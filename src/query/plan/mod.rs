@@ -16,6 +16,7 @@ mod asked;
 mod by_id;
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::decision::{Decision, Question, decide};
 use super::fields::{Fields, ID};
@@ -28,7 +29,7 @@ use crate::{Error, Result};
 
 pub(crate) use self::access::Access;
 use self::access::merged;
-use self::asked::{Asked, implies};
+use self::asked::{Answers, Asked, Condition};
 use self::by_id::Ids;
 pub(crate) use self::by_id::{is_backwards_by_id, is_everything};
 
@@ -39,6 +40,8 @@ const SCAN_COST: f64 = 300.0;
 /// Sorting a row, or an id.
 const SORT_ROW_COST: f64 = 400.0;
 const SORT_ID_COST: f64 = 40.0;
+/// A look at a value of a list that a filter has: a closure's may be in any order.
+const LISTED_COST: f64 = 20.0;
 
 /// What the planner needs to know of a query.
 pub(crate) struct Wanted<'w> {
@@ -50,18 +53,21 @@ pub(crate) struct Wanted<'w> {
     pub offset: u64,
 }
 
-/// How the candidates are found.
+/// How the candidates are found. What may be large is shared: a query that is run looks at it in each step.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     /// No row can pass.
     Nothing,
     /// Documents by their ids: ranges of keys, sorted, apart from one another.
     Documents {
-        ranges: Vec<ByteRange>,
+        ranges: Arc<[ByteRange]>,
         descending: bool,
     },
     /// The entries of an index in their order: the order that was asked for.
-    InOrder { access: Access, descending: bool },
+    InOrder {
+        access: Arc<Access>,
+        descending: bool,
+    },
     /// Ids from indexes, for each way into the filter those that are in all of its accesses.
     Ids(Vec<Vec<Access>>),
 }
@@ -82,12 +88,6 @@ pub(crate) struct Plan {
 }
 
 pub(crate) fn plan(moment: &impl Moment, meta: &Meta, wanted: &Wanted<'_>) -> Result<Plan> {
-    let planner = Planner {
-        moment,
-        meta,
-        wanted,
-        documents: { moment.system_view(&meta.documents_tree) }.map_or(0, |view| view.len()),
-    };
     let decision = match wanted.filter {
         None => Some(Decision {
             questions: Vec::new(),
@@ -95,9 +95,18 @@ pub(crate) fn plan(moment: &impl Moment, meta: &Meta, wanted: &Wanted<'_>) -> Re
         }),
         Some(filter) => decide(filter),
     };
+    let mut check_cost = 0.0;
     if let Some(decision) = &decision {
         check_patterns(&decision.questions)?;
+        check_cost = cost_of_lists(&decision.questions);
     }
+    let planner = Planner {
+        moment,
+        meta,
+        wanted,
+        documents: { moment.system_view(&meta.documents_tree) }.map_or(0, |view| view.len()),
+        check_cost,
+    };
     planner.choose(decision)
 }
 
@@ -114,30 +123,48 @@ fn check_patterns(questions: &[Question]) -> Result<()> {
     Ok(())
 }
 
+/// What the filter's lists of values add to a look at a document.
+fn cost_of_lists(questions: &[Question]) -> f64 {
+    let lists = questions.iter().map(|question| match &question.test {
+        Test::In(values) => values.len(),
+        _ => 0,
+    });
+    lists.sum::<usize>() as f64 * LISTED_COST
+}
+
 struct Planner<'p, M> {
     moment: &'p M,
     meta: &'p Meta,
     wanted: &'p Wanted<'p>,
     documents: u64,
+    /// Of a candidate that has to be looked at with the filter, beside what finds it.
+    check_cost: f64,
 }
 
 impl<M: Moment> Planner<'_, M> {
     fn choose(&self, decision: Option<Decision>) -> Result<Plan> {
         let Some(decision) = decision else {
-            return self.without_ranges(None);
+            return self.without_ranges();
         };
-        let mut ways = Vec::new();
-        let mut ids = Ids::default();
-        for way in &decision.ways {
-            let asked = Asked::new(&decision.questions, way);
-            if asked.is_contradiction() {
-                continue;
-            }
-            ids.add(&asked);
-            ways.push(self.accesses(&decision.questions, way, &asked)?);
-        }
-        if ways.is_empty() {
+        let answers = Answers::new(&decision.questions);
+        let asked = { decision.ways.iter() }
+            .map(|way| Asked::new(&answers, way))
+            .filter(|asked| !asked.is_contradiction());
+        let asked: Vec<Asked<'_>> = asked.collect();
+        if asked.is_empty() {
             return Ok(self.nothing());
+        }
+        let conditions = { self.meta.indexes.iter() }
+            .map(|index| Condition::new(index.index.only.as_ref(), &decision.questions));
+        let conditions: Vec<Condition> = conditions.collect();
+        let mut usable = vec![true; conditions.len()];
+        let mut ids = Ids::default();
+        let mut ways = Vec::new();
+        for asked in &asked {
+            ids.add(asked);
+            let of_way = self.usable(asked, &conditions);
+            ways.push(self.accesses(asked, &of_way)?);
+            { usable.iter_mut().zip(of_way) }.for_each(|(all, own)| *all &= own);
         }
         let mut best: Vec<Option<Vec<Access>>> = Vec::new();
         for accesses in &ways {
@@ -148,20 +175,29 @@ impl<M: Moment> Planner<'_, M> {
         if let Some(found) = best.into_iter().collect::<Option<Vec<_>>>() {
             plans.push(self.by_ids(found));
         }
-        plans.extend(self.in_order(&decision, &ways, matches)?);
+        // The filter asks nothing: every document passes.
+        let is_free = asked.iter().any(|asked| asked.answers == 0);
+        plans.extend(self.in_order(&usable, &ways, is_free, matches)?);
         Ok(cheapest(plans))
     }
 
+    /// For each index whether it is complete, and has all rows of a way.
+    fn usable(&self, asked: &Asked<'_>, conditions: &[Condition]) -> Vec<bool> {
+        let indexes = self.meta.indexes.iter().zip(conditions);
+        let usable =
+            indexes.map(|(index, condition)| index.is_ready() && condition.is_met_by(asked));
+        usable.collect()
+    }
+
     /// When nothing is known of the filter.
-    fn without_ranges(&self, matches: Option<u64>) -> Result<Plan> {
-        let matches = matches.unwrap_or(self.documents / 3 + 1);
+    fn without_ranges(&self) -> Result<Plan> {
+        let matches = self.documents / 3 + 1;
         let mut plans = vec![self.scan(Ids::unknown(), matches)?];
-        let no_ways: Vec<Vec<Access>> = Vec::new();
-        let open = Decision {
-            questions: Vec::new(),
-            ways: Vec::new(),
-        };
-        plans.extend(self.in_order(&open, &no_ways, matches)?);
+        // A partial index may lack rows.
+        let usable = { self.meta.indexes.iter() }
+            .map(|index| index.is_ready() && index.index.only.is_none());
+        let usable: Vec<bool> = usable.collect();
+        plans.extend(self.in_order(&usable, &[], false, matches)?);
         Ok(cheapest(plans))
     }
 
@@ -196,6 +232,15 @@ impl<M: Moment> Planner<'_, M> {
         all.saturating_sub(self.wanted.offset)
     }
 
+    /// What it costs to look at candidates with the filter, unless the plan knows that they pass.
+    fn checking(&self, candidates: u64, is_exact: bool) -> f64 {
+        if is_exact {
+            0.0
+        } else {
+            candidates as f64 * self.check_cost
+        }
+    }
+
     fn by_ids(&self, ways: Vec<Vec<Access>>) -> (f64, Plan) {
         let entries: u64 = ways.iter().flatten().map(|access| access.count).sum();
         let candidates: u64 = ways.iter().map(|way| self.met(way)).sum();
@@ -215,8 +260,9 @@ impl<M: Moment> Planner<'_, M> {
             && (!sorts || descending)
         {
             fetched = self.looked_at(candidates, candidates);
-            let cost = fetched as f64 * (ENTRY_COST + FETCH_COST);
-            let access = access.clone();
+            let cost =
+                fetched as f64 * (ENTRY_COST + FETCH_COST) + self.checking(fetched, is_exact);
+            let access = Arc::new(access.clone());
             let known = (is_exact && self.meta.expires.is_none()).then_some(access.count);
             let source = Source::InOrder { access, descending };
             return (cost, self.planned(source, !is_exact, false, fetched, known));
@@ -226,8 +272,10 @@ impl<M: Moment> Planner<'_, M> {
         } else {
             0.0
         };
-        let cost =
-            entries as f64 * (ENTRY_COST + SORT_ID_COST) + fetched as f64 * FETCH_COST + sort_cost;
+        let cost = entries as f64 * (ENTRY_COST + SORT_ID_COST)
+            + fetched as f64 * FETCH_COST
+            + self.checking(fetched, is_exact)
+            + sort_cost;
         let known = (is_exact && self.meta.expires.is_none()).then_some(candidates);
         let source = Source::Ids(ways);
         (cost, self.planned(source, !is_exact, sorts, fetched, known))
@@ -273,35 +321,27 @@ impl<M: Moment> Planner<'_, M> {
         sum.min(self.documents)
     }
 
-    /// Plans that walk an index in the order that was asked for.
+    /// Plans that walk an index in the order that was asked for: one of those that have all rows.
     fn in_order(
         &self,
-        decision: &Decision,
+        usable: &[bool],
         ways: &[Vec<Access>],
+        is_free: bool,
         matches: u64,
     ) -> Result<Vec<(f64, Plan)>> {
         let Some((_, ascending)) = self.wanted.order.first() else {
             return Ok(Vec::new());
         };
-        if self
-            .wanted
-            .order
-            .iter()
-            .any(|(_, other)| other != ascending)
-        {
+        let mut order = self.wanted.order.iter();
+        if order.any(|(_, other)| other != ascending) {
             return Ok(Vec::new());
         }
-        // The filter asks nothing: every document passes.
-        let is_free = decision.ways.iter().any(Vec::is_empty);
         let mut plans = Vec::new();
-        for (position, index) in self.meta.indexes.iter().enumerate() {
-            let is_usable = { decision.ways.iter() }
-                .all(|way| implies(&decision.questions, way, index.index.only.as_ref()));
-            // With nothing known of the filter, a partial index may lack rows.
-            let is_unknown = decision.ways.is_empty() && index.index.only.is_some();
+        let indexes = self.meta.indexes.iter().zip(usable).enumerate();
+        for (position, (index, usable)) in indexes {
             // What an index has of `id` is what was stored.
             let is_of_id = index.index.paths.iter().any(|path| path == ID);
-            if !index.is_ready() || !is_usable || is_unknown || is_of_id {
+            if !usable || is_of_id {
                 continue;
             }
             let Some(access) = self.ordered_access(position, index, ways, is_free)? else {
@@ -311,11 +351,12 @@ impl<M: Moment> Planner<'_, M> {
                 true => self.counted_to(access.count),
                 false => self.looked_at(access.count, matches),
             };
-            let cost = expected as f64 * (ENTRY_COST + FETCH_COST);
             let is_exact = access.is_exact;
+            let cost =
+                expected as f64 * (ENTRY_COST + FETCH_COST) + self.checking(expected, is_exact);
             let known = (is_exact && self.meta.expires.is_none()).then_some(access.count);
             let source = Source::InOrder {
-                access,
+                access: Arc::new(access),
                 descending: !ascending,
             };
             plans.push((
@@ -385,7 +426,9 @@ impl<M: Moment> Planner<'_, M> {
     }
 }
 
+/// The plan with the least work; it knows the count if one of the others does, which counts the same rows.
 fn cheapest(plans: Vec<(f64, Plan)>) -> Plan {
+    let known_count = plans.iter().find_map(|(_, plan)| plan.known_count);
     let mut plans = plans.into_iter();
     let first = plans.next();
     let best = plans.fold(first, |best, next| match best {
@@ -395,7 +438,7 @@ fn cheapest(plans: Vec<(f64, Plan)>) -> Plan {
     best.map_or_else(
         || Plan {
             source: Source::Documents {
-                ranges: Ids::unknown().ranges(),
+                ranges: Ids::unknown().ranges().into(),
                 descending: false,
             },
             checks: true,
@@ -404,7 +447,10 @@ fn cheapest(plans: Vec<(f64, Plan)>) -> Plan {
             documents: 0,
             known_count: None,
         },
-        |(_, plan)| plan,
+        |(_, plan)| Plan {
+            known_count,
+            ..plan
+        },
     )
 }
 
