@@ -108,6 +108,7 @@ impl Compaction {
     }
 
     fn checkpoint_moving(&self, cutoff: PageNumber) -> Result<()> {
+        self.engine().check_origin()?;
         let _turn = self.engine().turns.wait();
         self.engine()
             .checkpoint_with(Purpose::Compact(cutoff), None)
@@ -158,6 +159,7 @@ impl Compaction {
     /// One transaction: some leaves of one tree.
     fn step(&self, cutoff: PageNumber, place: &Place) -> Result<Step> {
         let engine = self.engine();
+        engine.check_origin()?;
         let _turn = engine.turns.wait();
         engine.check_writable()?;
         let (current, version) = engine.next_version();

@@ -22,6 +22,11 @@ use crate::{Error, Result};
 /// An open database. Clones are handles on the same one; it is closed when the last of them is dropped, with all that
 /// came of it: trees, collections, snapshots, readers, transactions.
 ///
+/// It belongs to the process that opened it. In a child that `fork` makes of that process every call is
+/// [`Error::Forked`], and to drop the handles there does nothing to the file; what was begun before the fork (snapshots,
+/// cursors, readers) must not be read on there. A child that is to use the database opens it itself, once its parent has
+/// closed it.
+///
 /// ```
 /// use aurora::Aurora;
 ///
@@ -183,11 +188,11 @@ impl Builder {
     /// # Errors
     /// [`Error::Locked`] at once if another handle has the file, [`Error::NotADatabase`],
     /// [`Error::NewerFormat`], [`Error::Truncated`], [`Error::Corrupt`], [`Error::LogDamaged`] for
-    /// what the file is, [`Error::NotFound`] and [`Error::Open`] for what the path is. Nothing that the file
+    /// what the file is, [`Error::NotFound`], [`Error::Open`] and [`Error::BadPath`] for what the path is. Nothing that the file
     /// holds is changed then; if it was not closed and its damage is found late, it may have lost free pages at its end.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Aurora> {
         self.check()?;
-        let path = with_extension(path.as_ref());
+        let path = with_extension(path.as_ref())?;
         let opened = match (self.settings.read_only, self.create) {
             (true, _) => FileStorage::open_read_only(&path),
             (false, true) => FileStorage::open_or_create(&path),
@@ -263,13 +268,9 @@ impl Builder {
     }
 }
 
-pub(crate) fn with_extension(path: &Path) -> PathBuf {
-    if path.extension().is_some_and(|extension| extension == "db") {
-        return path.to_path_buf();
-    }
-    let mut name = path.as_os_str().to_os_string();
-    name.push(".db");
-    PathBuf::from(name)
+/// The path of a database's file.
+pub(crate) fn with_extension(path: &Path) -> Result<PathBuf> {
+    crate::path::with_extension(path, "db")
 }
 
 impl Aurora {
@@ -326,6 +327,7 @@ impl Aurora {
     /// [`Error::ReadOnly`], [`Error::Closed`], or [`Error::Poisoned`] if a sync has failed and the database must
     /// be reopened to write. The same for all that writes.
     pub fn begin_write(&self) -> Result<WriteTransaction> {
+        self.handle.engine.check_origin()?;
         let turn = self.handle.engine.turns.wait();
         WriteTransaction::new(self.handle.clone(), turn, self.durability)
     }
@@ -334,6 +336,7 @@ impl Aurora {
     /// drop it: left alone in line, it keeps the tasks behind it waiting. (Calls that block go past it after some
     /// milliseconds.)
     pub async fn begin_write_async(&self) -> Result<WriteTransaction> {
+        self.handle.engine.check_origin()?;
         let turn = self.handle.engine.turns.queue_up().await;
         WriteTransaction::new(self.handle.clone(), turn, self.durability)
     }
@@ -352,6 +355,7 @@ impl Aurora {
     /// # Errors
     /// Those of [`begin_write`](Self::begin_write).
     pub fn try_begin_write(&self) -> Result<Option<WriteTransaction>> {
+        self.handle.engine.check_origin()?;
         let turn = self.handle.engine.turns.take_if_free();
         turn.map(|turn| WriteTransaction::new(self.handle.clone(), turn, self.durability))
             .transpose()

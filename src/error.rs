@@ -150,6 +150,17 @@ pub enum Error {
         offset: u64,
     },
 
+    /// The file may not grow as far: the file system has a limit for one file, or the process has (`RLIMIT_FSIZE`).
+    #[error(
+        "the file may not grow any further ({operation} at byte {offset}): that is the limit of the file system or of this process (`ulimit -f`); nothing that was acknowledged is lost; raise the limit, or delete what is not needed, and try again"
+    )]
+    FileTooLarge {
+        /// What was being done.
+        operation: &'static str,
+        /// The byte offset in the file.
+        offset: u64,
+    },
+
     /// The file has reached the largest size that its page size allows.
     #[error("the file is full: it has all of its {pages} pages; create it with a larger page size")]
     FileFull {
@@ -164,6 +175,24 @@ pub enum Error {
     Poisoned {
         /// The first failure.
         cause: Arc<Error>,
+    },
+
+    /// This process was forked from the one that opened the database.
+    #[error(
+        "the database was opened by the process {opened_by}, and this is a child that `fork` made of it; use it there, or close it there and open it here"
+    )]
+    Forked {
+        /// The id of the process that opened it.
+        opened_by: u32,
+    },
+
+    /// A path that has no name for a file.
+    #[error("{} cannot be the path of a file: {reason}", path.display())]
+    BadPath {
+        /// The path that was given.
+        path: PathBuf,
+        /// What is wrong with it, and what would do.
+        reason: &'static str,
     },
 
     /// The handle, or the transaction, was opened for reading only.
@@ -459,6 +488,7 @@ impl Error {
             Error::Io { .. }
                 | Error::Open { .. }
                 | Error::DiskFull { .. }
+                | Error::FileTooLarge { .. }
                 | Error::OtherFile { .. }
         )
     }
@@ -468,10 +498,10 @@ impl Error {
         matches!(self, Error::Locked)
     }
 
-    /// The device has no room. The call can be tried again when there is some, unless writes are
+    /// The device has no room, or does not let the file have more. The call can be tried again when there is some, unless writes are
     /// [`Poisoned`](Error::Poisoned) from then on: the log itself could not be written.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Error::DiskFull { .. })
+        matches!(self, Error::DiskFull { .. } | Error::FileTooLarge { .. })
     }
 
     /// The handle takes no more writes until the database is reopened.
@@ -493,6 +523,8 @@ impl Error {
                 | Error::UnknownSavepoint
                 | Error::ReadOnly
                 | Error::Closed
+                | Error::Forked { .. }
+                | Error::BadPath { .. }
                 | Error::TransactionFailed
                 | Error::AlreadyExists { .. }
                 | Error::WorkDone
@@ -520,6 +552,7 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Error::DiskFull { operation, offset }
             }
+            io::ErrorKind::FileTooLarge => Error::FileTooLarge { operation, offset },
             _ => Error::Io {
                 operation,
                 offset,

@@ -65,6 +65,7 @@ impl Handle {
     }
 
     pub(crate) fn close(&self) -> Result<()> {
+        self.engine.check_origin()?; // before any lock
         if self.engine.check_writable().is_ok()
             && let Err(error) = self.store_clock()
         {
@@ -93,6 +94,11 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         if !self.keeps_open {
+            return;
+        }
+        if self.engine.check_origin().is_err() {
+            // Its parts may be locked, by threads that are not here: it stays as it is until this process ends.
+            std::mem::forget(self.engine.clone());
             return;
         }
         if let Err(error) = self.close() {

@@ -45,6 +45,7 @@ mod keys;
 mod log;
 mod moment;
 mod pager;
+mod path;
 mod prefetch;
 mod query;
 pub mod storage;

@@ -77,9 +77,10 @@ impl Aurora {
     /// snapshot is held meanwhile.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`](crate::Error::AlreadyExists) if there is something at the path.
+    /// [`Error::AlreadyExists`](crate::Error::AlreadyExists) if there is something at the path, and
+    /// [`Error::BadPath`](crate::Error::BadPath) if it has no name for a file.
     pub fn backup_to(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = with_extension(path.as_ref());
+        let path = with_extension(path.as_ref())?;
         crate::backup::backup(&self.begin_read()?, &path)
     }
 

@@ -1,15 +1,22 @@
 //! Bad input, broken devices, damaged files: each is an `Error` that says what to do, nothing that
 //! was acknowledged is lost, and the handle goes on where it can.
 mod common;
+#[path = "common/hooked.rs"]
+mod hooked;
 
 use std::cell::Cell;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use aurora::storage::{SimCrash, SimDisk, SimFault, SimTarget};
+use aurora::storage::{SimCrash, SimDisk, SimEvent, SimFault, SimOperation, SimOutcome, SimTarget};
 use aurora::{Aurora, Durability, Error, Result};
+
 use common::{Model, Random, budget, contents, open, repeatable};
+use hooked::Hooked;
 
 /// The error of a call that must fail, with an advice in its text.
 fn refused<T>(outcome: Result<T>, advice: &str) -> Error {
@@ -248,6 +255,62 @@ fn a_directory_a_missing_file_and_a_missing_directory_are_told_apart() {
         matches!(error, Error::NotFound { .. } | Error::Open { .. }),
         "{error:?}"
     );
+}
+
+/// They would become hidden files with the extension alone as their name.
+#[test]
+fn a_path_without_a_name_is_refused() {
+    let (directory, path) = scratch();
+    make(&path);
+    let inside = |name: &str| directory.path().join(name);
+    let paths = ["dir/", ".", "..", "dir/.", ".db"].map(inside);
+    std::fs::create_dir(inside("dir")).unwrap();
+    let db = Aurora::open(&path).unwrap();
+    for bad in paths.into_iter().chain(["".into()]) {
+        for builder in [Aurora::builder(), Aurora::builder().read_only(true)] {
+            let error = refused(builder.open(&bad), "name");
+            assert!(error.is_misuse(), "{bad:?}: {error:?}");
+        }
+        let error = refused(db.backup_to(&bad), "name");
+        assert!(matches!(error, Error::BadPath { .. }), "{error:?}");
+    }
+    assert_eq!(std::fs::read_dir(inside("dir")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_nothing_is_named() {
+    let (directory, path) = scratch();
+    std::os::unix::fs::symlink("gone/data.db", &path).unwrap();
+    for builder in [Aurora::builder(), Aurora::builder().read_only(true)] {
+        let error = refused(builder.open(&path), "a link to gone/data.db");
+        assert!(matches!(error, Error::Open { .. }), "{error:?}");
+    }
+    std::fs::create_dir(directory.path().join("gone")).unwrap();
+    std::fs::write(directory.path().join("gone/data.db"), "").unwrap();
+    drop(Aurora::open(&path).unwrap());
+}
+
+/// There is room on the device, and the file may not have it.
+#[test]
+fn a_file_that_may_not_grow_is_as_a_full_disk_and_says_why() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    let too_large = SimFault::Error(std::io::ErrorKind::FileTooLarge);
+    disk.fail_from(SimOperation::SetLength, 1, too_large);
+    let mut puts = 0;
+    let error = loop {
+        match db.tree("t").unwrap().put([puts], [puts; 3000]) {
+            Ok(_) => puts += 1,
+            error => break refused(error, "raise the limit"),
+        }
+    };
+    assert!(error.is_disk_full() && error.is_io(), "{error:?}");
+    disk.clear_faults();
+    db.tree("t").unwrap().put([puts], "room").unwrap();
+    assert_eq!(db.tree("t").unwrap().len().unwrap(), u64::from(puts) + 1);
+    db.check().unwrap();
 }
 
 #[cfg(unix)]
@@ -1235,6 +1298,61 @@ fn large_commits_go_on_where_the_disk_has_no_room_for_a_longer_log() {
     let stats = db.stats().unwrap();
     assert!(stats.log_bytes > 1 << 20, "{} bytes", stats.log_bytes);
     db.check().unwrap();
+}
+
+/// While a longer log is filled with zeros, commits go on. Their places would lie behind it, and where the disk has no
+/// room for it the file could not be cut before them: the zeros would have all the room, and no checkpoint any.
+#[test]
+fn a_log_without_room_takes_none_from_the_commits_beside_it() {
+    // One that fits and leaves no room for the pages of its records, and one that does not fit, where nobody can say so.
+    for (tells_room, room_bytes, keys) in [(true, 3 << 20, 800), (false, 3 << 19, 200)] {
+        let disk = SimDisk::new(1);
+        disk.set_room(Some(room_bytes));
+        disk.set_trace_limit(1 << 20);
+        if !tells_room {
+            disk.fail_from(SimOperation::Reserve, 1, SimFault::Lost);
+        }
+        let hooked = Hooked::new(disk.storage());
+        let committed = Arc::new(AtomicU64::new(0));
+        let seen = committed.clone();
+        // Each piece of the log waits for a commit, if one comes.
+        hooked.before_zeros(move |_| {
+            let before = seen.load(Ordering::Relaxed);
+            let until = Instant::now() + Duration::from_millis(20);
+            while seen.load(Ordering::Relaxed) == before && Instant::now() < until {
+                std::thread::yield_now();
+            }
+        });
+        let builder = Aurora::builder().durability(Durability::Buffered);
+        let db = builder.open_storage(Arc::new(hooked)).unwrap();
+        for n in 0..4000u32 {
+            let put = db.put(format!("{}", n % keys), [n as u8; 1000], None);
+            put.unwrap_or_else(|error| panic!("{n}, {tells_room}: {error}"));
+            committed.fetch_add(1, Ordering::Relaxed);
+        }
+        db.checkpoint().unwrap();
+        db.check().unwrap();
+        // What was written of a log that did not fit is given back, wherever it lies.
+        let trace = disk.trace();
+        let of_zeros = |event: &SimEvent| {
+            event.operation == SimOperation::Write && event.length_bytes == 16 << 10
+        };
+        let is_failed = |event: &SimEvent| event.outcome == SimOutcome::Failed;
+        let failed: Vec<_> = trace
+            .iter()
+            .filter(|e| of_zeros(e) && is_failed(e))
+            .collect();
+        assert_eq!(failed.is_empty(), tells_room);
+        for write in failed {
+            let is_of_it = |event: &&SimEvent| {
+                let (start, end) = (event.offset, event.offset + event.length_bytes);
+                event.operation == SimOperation::Discard
+                    && event.number > write.number
+                    && (start..end).contains(&write.offset)
+            };
+            assert!(trace.iter().any(|event| is_of_it(&event)), "{write}");
+        }
+    }
 }
 
 /// So more room never makes a load fail: neither the zeros of a longer log nor the space map behind it.

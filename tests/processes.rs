@@ -131,6 +131,65 @@ fn of_processes_that_open_at_once_exactly_one_gets_the_file() {
     }
 }
 
+/// Runs in a child that `fork` makes of this process, and says whether all was as it should be.
+fn in_a_fork(run: impl FnOnce() -> bool) -> bool {
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    if child == 0 {
+        unsafe { libc::alarm(20) }; // one that hangs is ended
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+        unsafe { libc::_exit(i32::from(!outcome.unwrap_or(false))) }
+    }
+    let mut status = 0;
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    status == 0
+}
+
+/// The child shares the file and its lock, and has a copy of what the engine knew of them.
+#[test]
+fn a_child_of_a_fork_leaves_the_file_to_its_parent() {
+    let is_forked = |outcome: aurora::Result<()>| matches!(outcome, Err(Error::Forked { .. }));
+    for background in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("forked.db");
+        let builder = Aurora::builder().background(background);
+        let db = builder.open(&path).unwrap();
+        let put = |n: u32| db.put(format!("{n}"), [7; 500], None).map(drop);
+        (0..50).for_each(|n| put(n).unwrap());
+        let mut begun = db.begin_write().unwrap();
+        begun.put("never", "x", None).unwrap();
+        // What it holds of the database it lets go: handles, and a transaction that was under way.
+        let (handle, other) = (db.clone(), db.clone());
+        assert!(in_a_fork(move || {
+            is_forked(begun.commit())
+                && is_forked(put(1))
+                && is_forked(handle.begin_write().map(drop))
+                && is_forked(handle.get("1").map(drop))
+                && is_forked(handle.checkpoint())
+                && is_forked(handle.flush())
+                && is_forked(handle.compact().map(drop))
+                && is_forked(handle.close())
+        }));
+        assert!(in_a_fork(|| {
+            drop((other, unsafe { std::ptr::read(&db) }));
+            true
+        }));
+        // The lock is held still, and each commit is there after a kill.
+        assert!(matches!(open(&path), Err(Error::Locked)), "{background}");
+        (50..70).for_each(|n| put(n).unwrap());
+        let copy = directory.path().join("copy.db");
+        std::fs::copy(&path, &copy).unwrap();
+        drop(db);
+        for path in [&copy, &path] {
+            let db = open(path).unwrap();
+            db.check().unwrap();
+            let is_there = |n: &u32| db.contains(format!("{n}")).unwrap();
+            assert_eq!((0..70).filter(is_there).count(), 70, "{background}");
+            assert!(!db.contains("never").unwrap());
+        }
+    }
+}
+
 /// Piece by piece, from the front, while the file changes.
 fn copy_slowly(from: &Path, to: &Path, piece: u64) {
     let (mut from, mut to) = (File::open(from).unwrap(), File::create(to).unwrap());

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::path::with_extension;
 use crate::{Error, Result};
 
 /// What can go wrong where the name of the file is not known.
@@ -55,23 +56,12 @@ pub(super) fn refused(operation: &'static str, path: &Path, source: io::Error) -
     }
 }
 
-/// The path with the extension added, unless it ends in it.
-pub(super) fn with_extension(path: &Path, extension: &str) -> PathBuf {
-    if path.extension().is_some_and(|known| known == extension) {
-        return path.to_path_buf();
-    }
-    let mut path = path.as_os_str().to_os_string();
-    path.push(".");
-    path.push(extension);
-    PathBuf::from(path)
-}
-
 /// The file to import: with the extension added if there is none of the name as it is given.
 pub(super) fn open(path: &Path, extension: &str) -> Result<(PathBuf, File)> {
     match File::open(path) {
         Ok(file) => Ok((path.to_path_buf(), file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let longer = with_extension(path, extension);
+            let longer = with_extension(path, extension)?;
             match File::open(&longer) {
                 Ok(file) => Ok((longer, file)),
                 Err(_) => Err(refused("open", path, error)),
@@ -162,14 +152,6 @@ impl Drop for PartialFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn extensions_are_added_once() {
-        let with = |path: &str| with_extension(Path::new(path), "json");
-        assert_eq!(with("a"), Path::new("a.json"));
-        assert_eq!(with("a.json"), Path::new("a.json"));
-        assert_eq!(with("dir.json/a.v2"), Path::new("dir.json/a.v2.json"));
-    }
 
     #[test]
     fn the_old_file_stays_until_the_new_one_is_complete() {

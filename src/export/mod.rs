@@ -28,6 +28,7 @@ use crate::Result;
 use crate::collection::catalog;
 use crate::collection::meta::Meta;
 use crate::db::Aurora;
+use crate::path::with_extension;
 use crate::query::Query;
 use crate::txn::snapshot::Snapshot;
 use crate::value::Object;
@@ -280,7 +281,7 @@ impl<'q> Export<'q> {
     }
 
     fn write_file(self, format: Format, path: &Path) -> Result<Exported> {
-        let path = file::with_extension(path, format.extension());
+        let path = with_extension(path, format.extension())?;
         let source = self.source()?;
         let mut file = PartialFile::create(path.clone())?;
         let documents = source.write(format, &mut file, &path)?;

@@ -253,6 +253,25 @@ impl Pager {
         Ok(())
     }
 
+    /// Makes the file long enough for these pages, and has room kept for them on the device, where it can be.
+    pub(crate) fn reserve_pages(&self, first: PageNumber, pages: u32) -> Result<()> {
+        self.ensure_pages(u64::from(first) + u64::from(pages))?;
+        let offset = self.offset(first);
+        self.storage()
+            .reserve(offset, u64::from(pages) * u64::from(self.page_size()))
+            .map_err(|error| Error::io("reserve room", offset, error))
+    }
+
+    /// Gives the room of pages back to the device, for others and for other places of the file. They must be
+    /// allocated, so that nobody writes there meanwhile, and hold nothing that anybody needs.
+    pub(crate) fn discard_pages(&self, first: PageNumber, pages: u32) {
+        let length = u64::from(pages) * u64::from(self.page_size());
+        // Not being able to give room back is no reason to fail.
+        if let Err(error) = self.storage().discard(self.offset(first), length) {
+            tracing::warn!(%error, "room could not be given back");
+        }
+    }
+
     /// Gives the tail of the file back. Nothing that a state can see is there, and readers check
     /// the length before they touch a map.
     pub(crate) fn truncate_pages(&self, pages: u32) -> Result<()> {

@@ -5,6 +5,8 @@
 //! 1. The name of a file that this process made is durable before the first byte is written to
 //!    it: a file that has bytes also has its directory entry, whatever crash comes.
 //! 2. Nothing but a regular file is ever opened.
+//! 3. A child that `fork` made neither changes the file nor gives up the lock, which is its parent's: the two share
+//!    one descriptor.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -13,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::eager::Eager;
+use super::origin::Origin;
+use super::room;
 use super::start::start_write;
 use super::streams::Streams;
 use super::{Map, Storage};
@@ -34,16 +38,17 @@ pub struct FileStorage {
     eager: Eager,
     read_only: bool,
     created: bool,
+    origin: Origin,
 }
 
 impl FileStorage {
     /// Opens a file that exists, to read and to write.
     ///
-    /// Fails with `NotFound` if there is none, `IsADirectory` for a directory, `InvalidInput` for
-    /// anything else that is not a regular file, and `PermissionDenied`.
+    /// Fails with `NotFound` if there is none, `IsADirectory` for a directory, `InvalidInput` for a link to nothing and
+    /// for anything else that is not a regular file, and `PermissionDenied`.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
-        refuse_other_than_files(&std::fs::metadata(path)?)?;
+        refuse_other_than_files(&metadata(path)?)?;
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let storage = FileStorage::from_file(path, file, false, false)?;
         // An empty file may be one whose maker died before its name was durable (invariant 1).
@@ -76,7 +81,7 @@ impl FileStorage {
             opened => return opened,
         }
         match FileStorage::create_new(path) {
-            // Another process was faster, or the path is a link to nothing.
+            // Another process was faster.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => FileStorage::open(path),
             created => created,
         }
@@ -86,7 +91,7 @@ impl FileStorage {
     /// `PermissionDenied`. The errors of opening are those of [`open`](FileStorage::open).
     pub fn open_read_only(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
-        refuse_other_than_files(&std::fs::metadata(path)?)?;
+        refuse_other_than_files(&metadata(path)?)?;
         FileStorage::from_file(path, File::open(path)?, true, false)
     }
 
@@ -136,6 +141,7 @@ impl FileStorage {
             eager: Eager::default(),
             read_only,
             created,
+            origin: Origin::here(),
         })
     }
 
@@ -156,7 +162,18 @@ impl FileStorage {
                 "the file was opened for reading only",
             ));
         }
-        Ok(())
+        self.check_origin()
+    }
+
+    /// Invariant 3.
+    fn check_origin(&self) -> io::Result<()> {
+        if self.origin.is_here() {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "the file was opened by the process that this one was forked from",
+        ))
     }
 }
 
@@ -164,7 +181,9 @@ impl Drop for FileStorage {
     /// Closing is not enough: a process that another thread is starting has a copy of the descriptor, and
     /// the lock with it, until it runs its program.
     fn drop(&mut self) {
-        let _ = self.file.unlock();
+        if self.origin.is_here() && self.origin.has_same_id() {
+            let _ = self.file.unlock();
+        }
     }
 }
 
@@ -234,6 +253,16 @@ impl Storage for FileStorage {
             .write(bytes.len(), plain, begin, || self.streams.sync(&self.file))
     }
 
+    fn reserve(&self, offset: u64, length_bytes: u64) -> io::Result<()> {
+        self.check_writable()?;
+        room::reserve(&self.file, offset, length_bytes)
+    }
+
+    fn discard(&self, offset: u64, length_bytes: u64) -> io::Result<()> {
+        self.check_writable()?;
+        room::discard(&self.file, offset, length_bytes)
+    }
+
     fn set_length(&self, length_bytes: u64) -> io::Result<()> {
         self.check_writable()?;
         self.file.set_len(length_bytes)
@@ -244,6 +273,7 @@ impl Storage for FileStorage {
     }
 
     fn lock(&self, exclusive: bool) -> io::Result<()> {
+        self.check_origin()?;
         let taken = if exclusive {
             self.file.try_lock()
         } else {
@@ -258,6 +288,18 @@ impl Storage for FileStorage {
     fn map(&self, length_bytes: u64) -> io::Result<Option<Arc<Map>>> {
         Map::new(&self.file, length_bytes).map(|map| Some(Arc::new(map)))
     }
+}
+
+/// What the path leads to. A link to nothing is told from a path without anything: nothing can be made there.
+fn metadata(path: &Path) -> io::Result<std::fs::Metadata> {
+    std::fs::metadata(path).map_err(|error| match std::fs::read_link(path) {
+        Ok(target) if error.kind() == io::ErrorKind::NotFound => {
+            let target = target.display();
+            let what = format!("the path is a link to {target}, where there is nothing");
+            io::Error::new(io::ErrorKind::InvalidInput, what)
+        }
+        _ => error,
+    })
 }
 
 /// A directory can be opened for reading, and opening a pipe waits for its other end, so both are

@@ -23,6 +23,8 @@ mod file;
 mod lock;
 mod map;
 mod memory;
+mod origin;
+mod room;
 #[cfg(any(test, feature = "sim"))]
 mod sim;
 mod start;
@@ -31,6 +33,7 @@ mod streams;
 pub use file::FileStorage;
 pub use map::Map;
 pub use memory::MemoryStorage;
+pub(crate) use origin::Origin;
 #[cfg(any(test, feature = "sim"))]
 pub use sim::{
     SimCounters, SimCrash, SimDisk, SimEvent, SimFailedSync, SimFault, SimOperation, SimOutcome,
@@ -75,6 +78,22 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// durable by it, and to do nothing is right too. What goes wrong here has to fail the next sync.
     fn start_write(&self, offset: u64, length_bytes: u64) {
         let _ = (offset, length_bytes);
+    }
+
+    /// Makes sure that there is room on the device for this range, which lies inside of the file: extending a file
+    /// may leave a hole that takes room only when it is written to. Changes neither the bytes nor the length. To do
+    /// nothing is right too; then a write to the range is what meets a full device. After an error a part of the room
+    /// may be taken.
+    fn reserve(&self, offset: u64, length_bytes: u64) -> io::Result<()> {
+        let _ = (offset, length_bytes);
+        Ok(())
+    }
+
+    /// The bytes of this range mean nothing any more: the device may have its room back. They are zeros from then on,
+    /// or what they were; which of the two is durable is not known before the next sync. The length stays.
+    fn discard(&self, offset: u64, length_bytes: u64) -> io::Result<()> {
+        let _ = (offset, length_bytes);
+        Ok(())
     }
 
     /// Cuts the file or extends it with zeros. Not durable until `sync_all`.

@@ -437,10 +437,11 @@ impl Engine {
         let bytes = before.encode();
         self.pager.written.add(Cause::Header, bytes.len() as u64);
         match self.pager.storage().write_at(offset, &bytes) {
-            Err(error) if error.kind() != std::io::ErrorKind::StorageFull => {
-                Err(Error::io("write the header", offset, error))
-            }
-            _ => Ok(()),
+            Ok(()) => Ok(()),
+            Err(error) => match Error::io("write the header", offset, error) {
+                error if error.is_disk_full() => Ok(()),
+                error => Err(error),
+            },
         }
     }
 

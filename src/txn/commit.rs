@@ -186,7 +186,9 @@ impl Commit {
 
     /// Blocks until the commit is durable, writing it if nobody else does. Needs no runtime.
     pub fn wait(self) -> Result<()> {
-        self.end.map_or(Ok(()), |end| self.engine.log.wait(end))
+        let Some(end) = self.end else { return Ok(()) };
+        self.engine.check_origin()?;
+        self.engine.log.wait(end)
     }
 }
 
@@ -197,6 +199,9 @@ impl Future for Commit {
         let Some(end) = self.end else {
             return Poll::Ready(Ok(()));
         };
+        if let Err(error) = self.engine.check_origin() {
+            return Poll::Ready(Err(error));
+        }
         if !self.engine.settings.background {
             return Poll::Ready(self.engine.log.wait(end));
         }

@@ -14,6 +14,8 @@
 //! 4. When a commit appends its record, changed pages in memory are within their bound
 //!    ([`MOST_DIRTY_TO_LOG`]), or a checkpoint was waited for, or the last one failed. So memory, and what an
 //!    open has to make again, exceed the bound by no more than one transaction and what came in meanwhile.
+//! 5. In a child that `fork` made nothing is done: it has a copy of the memory and shares the file, and has none of the
+//!    threads, so locks may be held that nobody lets go of. Every call is refused before it waits for anything.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -32,6 +34,7 @@ use crate::format::header::Header;
 use crate::format::{Lsn, PageNumber, Version};
 use crate::log::{Log, Refusal};
 use crate::pager::{Pager, Space, frame};
+use crate::storage::Origin;
 use crate::{Error, Result};
 
 /// So many times the log's limit do changed pages take when a checkpoint begins, and when commits wait for it. An
@@ -106,6 +109,8 @@ pub(crate) struct Engine {
     /// A record did not fit the ring: with the next such record it grows.
     pub was_record_too_large: AtomicBool,
     pub closed: AtomicBool,
+    /// Where it was opened (invariant 5).
+    origin: Origin,
     desk: Mutex<Desk>,
     desk_changed: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -140,6 +145,7 @@ impl Engine {
             ring_rests: AtomicU32::new(0),
             was_record_too_large: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            origin: Origin::here(),
             desk: Mutex::new(Desk::default()),
             desk_changed: Condvar::new(),
             threads: Mutex::new(Vec::new()),
@@ -162,7 +168,17 @@ impl Engine {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        Ok(())
+        self.check_origin()
+    }
+
+    /// Invariant 5.
+    pub(crate) fn check_origin(&self) -> Result<()> {
+        match self.origin.is_here() {
+            true => Ok(()),
+            false => Err(Error::Forked {
+                opened_by: self.origin.process(),
+            }),
+        }
     }
 
     /// Makes a finished transaction the present state. Called with the turn and the core lock.
@@ -461,6 +477,7 @@ impl Engine {
 
     /// Writes everything, ends the threads, and refuses calls from then on.
     pub(crate) fn close(self: &Arc<Self>) -> Result<()> {
+        self.check_origin()?;
         let turn = self.turns.wait();
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());

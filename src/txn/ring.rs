@@ -1,4 +1,11 @@
 //! Where the log's ring lies: a checkpoint lays out a larger one, a compaction one further to the front.
+//!
+//! # Invariants
+//!
+//! 1. A ring has its room on the device, where the storage can tell, before a place behind it can be given away. Else
+//!    commits would lie behind one that the disk has no room for, where the file cannot be cut: its zeros would stay, and
+//!    leave no room for the pages of those commits.
+//! 2. A ring that does not come to be has given its room back before its place can be taken by others.
 
 use std::sync::atomic::Ordering;
 
@@ -64,22 +71,14 @@ impl Engine {
         let Some(bytes) = wanted else { return Ok(None) };
         let pages = bytes.div_ceil(u64::from(self.pager.page_size()));
         let pages = u32::try_from(pages).unwrap_or(u32::MAX);
-        let first = {
-            let mut space = self.space.lock();
-            let first = match space.allocate_run(&self.pager, pages) {
-                Err(Error::FileFull { .. }) => return Ok(self.without_ring(bytes)),
-                first => first?,
-            };
-            // A compaction must not make the file larger: but where there is no gap in front of a
-            // ring that is much too long, a shorter one behind it gives more than it takes, and the
-            // next round finds the place of the long one free.
-            let is_worse = first > present.first && pages > present.pages / 2;
-            if job.purpose != Purpose::Routine && is_worse {
-                space.release(&self.pager, first, pages)?;
-                return Ok(None);
+        let first = match self.place_ring(job, present, pages) {
+            Err(error) if is_no_room(&error) => {
+                self.cut_tail();
+                return Ok(self.without_ring(bytes));
             }
-            first
+            placed => placed?,
         };
+        let Some(first) = first else { return Ok(None) };
         let ring = LogRegion { first, pages };
         if let Err(error) = self.zero_fill(ring, pace) {
             self.undo_ring(Some(ring))?;
@@ -95,8 +94,46 @@ impl Engine {
         Ok(Some(ring))
     }
 
-    /// Without a longer ring commits take longer, or are by a checkpoint. It is tried again, less and less often: each
-    /// time it fills the disk with zeros, for all who share it, before it gives way.
+    /// A place with room for a ring of so many pages, if there is one that is worth it. The room is asked for before
+    /// anything can be allocated behind the ring (invariant 1).
+    fn place_ring(&self, job: &Job, present: LogRegion, pages: u32) -> Result<Option<PageNumber>> {
+        let mut space = self.space.lock();
+        let first = space.allocate_run(&self.pager, pages)?;
+        // A compaction must not make the file larger: but where there is no gap in front of a
+        // ring that is much too long, a shorter one behind it gives more than it takes, and the
+        // next round finds the place of the long one free.
+        let is_worse = first > present.first && pages > present.pages / 2;
+        if job.purpose != Purpose::Routine && is_worse {
+            space.release(&self.pager, first, pages)?;
+            return Ok(None);
+        }
+        let reserved = self.pager.reserve_pages(first, pages);
+        let reserved = match job.purpose {
+            Purpose::Routine => reserved.and_then(|()| self.check_spare(space.end(), pages)),
+            _ => reserved,
+        };
+        if reserved.is_err() {
+            self.pager.discard_pages(first, pages); // a part of the room may be taken
+            space.release(&self.pager, first, pages)?;
+        }
+        reserved.map(|()| Some(first))
+    }
+
+    /// Whether there would be room for so many pages more, behind the end. The records of a ring change pages, and one
+    /// that leaves these no room is worse than none. Called with the space locked, so that nothing can lie there.
+    fn check_spare(&self, end: PageNumber, pages: u32) -> Result<()> {
+        let length = self.pager.file_pages().max(end);
+        let reserved = self.pager.reserve_pages(end, pages);
+        self.pager.discard_pages(end, pages);
+        // Not being able to give space back is no reason to fail.
+        if let Err(error) = self.pager.truncate_pages(length) {
+            tracing::warn!(%error, "the file could not be shortened");
+        }
+        reserved
+    }
+
+    /// Without a longer ring commits take longer, or are by a checkpoint. It is tried again, less and less often: where
+    /// room cannot be asked for, each time fills the disk with zeros, for all who share it, before it gives way.
     fn without_ring(&self, bytes: u64) -> Option<LogRegion> {
         tracing::warn!(bytes, "no room for a longer log");
         self.wanted_ring_bytes.store(0, Ordering::Relaxed);
@@ -204,6 +241,7 @@ impl Engine {
             for page in ring.first..ring.first.saturating_add(ring.pages) {
                 space.set_used_in(&self.pager, &mut job.image, page, false)?;
             }
+            self.pager.discard_pages(ring.first, ring.pages); // invariant 2
             space.release(&self.pager, ring.first, ring.pages)?;
         }
         self.cut_tail();
@@ -214,6 +252,7 @@ impl Engine {
         let Some(ring) = ring else { return Ok(()) };
         let mut space = self.space.lock();
         space.set_used(&self.pager, ring.first, ring.pages, false)?;
+        self.pager.discard_pages(ring.first, ring.pages); // invariant 2
         space.release(&self.pager, ring.first, ring.pages)
     }
 
@@ -230,12 +269,7 @@ impl Engine {
 
 /// The disk is full, or the file cannot be as long.
 fn is_no_room(error: &Error) -> bool {
-    let is_too_long = |source: &std::io::Error| source.kind() == std::io::ErrorKind::FileTooLarge;
-    match error {
-        Error::FileFull { .. } => true,
-        Error::Io { source, .. } => is_too_long(source),
-        error => error.is_disk_full(),
-    }
+    error.is_disk_full() || matches!(error, Error::FileFull { .. })
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub struct Hooked {
     inner: Arc<dyn Storage>,
     work: Arc<Mutex<Option<Work>>>,
     each: Arc<Mutex<Option<Each>>>,
+    zeros: Arc<Mutex<Option<Each>>>,
     /// Written since the last sync of the whole file.
     unsynced_bytes: Arc<AtomicU64>,
 }
@@ -29,6 +30,7 @@ impl Hooked {
             inner,
             work: Arc::default(),
             each: Arc::default(),
+            zeros: Arc::default(),
             unsynced_bytes: Arc::default(),
         }
     }
@@ -38,6 +40,12 @@ impl Hooked {
     #[allow(dead_code)] // in some of the test programs
     pub fn before_each_sync(&self, work: impl FnMut(u64) + Send + 'static) {
         *self.each.lock().unwrap() = Some(Box::new(work));
+    }
+
+    /// Does `work` before each write of nothing but zeros, which is where a longer log is laid out. It is told where.
+    #[allow(dead_code)] // in some of the test programs
+    pub fn before_zeros(&self, work: impl FnMut(u64) + Send + 'static) {
+        *self.zeros.lock().unwrap() = Some(Box::new(work));
     }
 
     /// Does `work` just before the next sync of the whole file, once.
@@ -61,6 +69,11 @@ impl Storage for Hooked {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let length = bytes.len() as u64;
         self.unsynced_bytes.fetch_add(length, Ordering::Relaxed);
+        if bytes.iter().all(|byte| *byte == 0)
+            && let Some(work) = &mut *self.zeros.lock().unwrap()
+        {
+            work(offset);
+        }
         self.inner.write_at(offset, bytes)
     }
 
@@ -92,6 +105,14 @@ impl Storage for Hooked {
 
     fn write_sync_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.inner.write_sync_at(offset, bytes)
+    }
+
+    fn reserve(&self, offset: u64, length_bytes: u64) -> io::Result<()> {
+        self.inner.reserve(offset, length_bytes)
+    }
+
+    fn discard(&self, offset: u64, length_bytes: u64) -> io::Result<()> {
+        self.inner.discard(offset, length_bytes)
     }
 
     fn set_length(&self, length_bytes: u64) -> io::Result<()> {

@@ -9,7 +9,7 @@ use super::trace::SimOperation;
 /// A fault that makes no sense for the call it meets (a misdirected sync, say) does nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SimFault {
-    /// The call fails with this kind of error. A failed read, `write_at`, `set_length` or lock has
+    /// The call fails with this kind of error. A failed read, `write_at`, `set_length`, `reserve`, `discard` or lock has
     /// done nothing. What a failed sync leaves is up to [`SimFailedSync`]; a failed
     /// `write_sync_at` is a write that went well and a sync that failed.
     Error(io::ErrorKind),
@@ -20,7 +20,7 @@ pub enum SimFault {
     /// its first bytes, a sync makes some of the writes that it covers durable and loses others.
     Partial,
     /// The call says `Ok` and does nothing: a write leaves the old bytes (though the file still
-    /// grows, with zeros), a sync makes nothing durable, `set_length` leaves the length.
+    /// grows, with zeros), a sync makes nothing durable, `set_length` leaves the length, `reserve` reserves nothing.
     Lost,
     /// A write lands at another byte offset, and not where it should. What of it would land past
     /// the end of the file is lost.
@@ -40,7 +40,7 @@ pub enum SimFault {
 pub enum SimTarget {
     /// All calls.
     Any,
-    /// Calls that can change the disk: writes, syncs and `set_length`.
+    /// Calls that can change the disk: writes, syncs, `set_length` and `discard`.
     Mutating,
     /// `write_at` and `write_sync_at`.
     Writes,

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::Storage;
 use super::lock::{LockTable, Opener};
 
+mod blocks;
 mod crash;
 mod faults;
 mod image;
@@ -26,6 +27,7 @@ mod trace;
 #[cfg(test)]
 mod tests;
 
+use blocks::Blocks;
 use faults::FaultPlan;
 use image::Image;
 use medium::{Medium, Pending, partial_length};
@@ -91,6 +93,8 @@ struct State {
     faults: FaultPlan,
     failed_sync: SimFailedSync,
     capacity_bytes: u64,
+    /// The room that the file takes, if it is limited.
+    blocks: Option<Blocks>,
     /// How many more mutating calls are made with the power on, if it is to be cut.
     power_left: Option<u64>,
     power_off: bool,
@@ -128,6 +132,7 @@ impl SimDisk {
             faults: FaultPlan::default(),
             failed_sync: SimFailedSync::default(),
             capacity_bytes: MAX_LENGTH_BYTES,
+            blocks: None,
             power_left: None,
             power_off: false,
             counters: SimCounters::default(),
@@ -159,7 +164,7 @@ impl SimDisk {
     /// call and all later ones fail. What it would have changed counts as unsynced: the variant
     /// given to [`crash_image`](SimDisk::crash_image) decides.
     ///
-    /// The mutating calls are writes, syncs and `set_length`.
+    /// The mutating calls are writes, syncs, `set_length` and `discard`.
     pub fn crash_after(&self, nth: u64) {
         let mut state = self.state.lock();
         state.power_left = nth.checked_sub(1);
@@ -251,6 +256,26 @@ impl SimDisk {
     pub fn set_capacity(&self, capacity_bytes: Option<u64>) {
         let capacity_bytes = capacity_bytes.unwrap_or(MAX_LENGTH_BYTES);
         self.state.lock().capacity_bytes = capacity_bytes.min(MAX_LENGTH_BYTES);
+    }
+
+    /// Lets the file take this many bytes of the disk, in blocks of 4096, and no more (`None`: as many as its length
+    /// may have). A hole that `set_length` leaves takes none until it is written to or reserved; a write without room
+    /// keeps the part that fits and fails with `StorageFull`. What the file has when it is limited first counts as
+    /// taken, holes too.
+    pub fn set_room(&self, room_bytes: Option<u64>) {
+        let mut state = self.state.lock();
+        let length = state.medium.length() as u64;
+        match (&mut state.blocks, room_bytes) {
+            (Some(blocks), Some(room)) => blocks.set_room(room),
+            (blocks, room) => *blocks = room.map(|room| Blocks::new(length, room)),
+        }
+    }
+
+    /// How many bytes of the disk the file takes; its length, if [`set_room`](SimDisk::set_room) has set no limit.
+    pub fn taken_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        let length = state.medium.length() as u64;
+        state.blocks.as_ref().map_or(length, Blocks::taken_bytes)
     }
 
     /// Flips bit `bit` (0 to 7) of the byte at `offset`, in what is readable and what is durable.
@@ -436,7 +461,10 @@ impl State {
 
     /// Writes bytes as far as the disk has room for them.
     fn write_all(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let room = self.room_at(offset);
+        let mut room = self.room_at(offset);
+        if let Some(blocks) = &mut self.blocks {
+            room = room.min(blocks.take(offset, room.min(bytes.len() as u64)));
+        }
         if bytes.len() as u64 <= room {
             self.medium.write(offset as usize, bytes); // below 1 GiB, as `room` says
             return Ok(());
@@ -524,10 +552,47 @@ impl State {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.medium.set_length(length_bytes as usize);
+        if let Some(blocks) = &mut self.blocks {
+            blocks.cut(length_bytes);
+        }
         self.record_moment();
         match verdict {
             Verdict::Cut => Err(power_cut()),
             _ => Ok(()),
+        }
+    }
+
+    fn reserve(&mut self, verdict: Verdict, offset: u64, length_bytes: u64) -> io::Result<()> {
+        if matches!(verdict, Verdict::Fault(SimFault::Lost)) {
+            return Ok(());
+        }
+        check(verdict)?;
+        if offset.saturating_add(length_bytes) > self.medium.length() as u64 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let blocks = self.blocks.as_mut();
+        match blocks.map(|blocks| blocks.take(offset, length_bytes)) {
+            Some(taken) if taken < length_bytes => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes become zeros, as far as the file goes.
+    fn discard(&mut self, verdict: Verdict, offset: u64, length_bytes: u64) -> io::Result<()> {
+        if matches!(verdict, Verdict::Fault(SimFault::Lost)) {
+            return Ok(());
+        }
+        let is_cut = matches!(verdict, Verdict::Cut);
+        check(verdict)?;
+        let (start, end) = clamp(offset, length_bytes);
+        self.medium.write_inside(offset, &vec![0; end - start]);
+        if let Some(blocks) = &mut self.blocks {
+            blocks.give_back(offset, length_bytes);
+        }
+        self.record_moment();
+        match is_cut {
+            true => Err(power_cut()),
+            false => Ok(()),
         }
     }
 
@@ -559,7 +624,7 @@ fn fault_error(verdict: Verdict) -> io::Error {
     }
 }
 
-/// For calls that cannot change anything: they work, or they fail.
+/// For calls that do all that they were asked for, or fail.
 fn check(verdict: Verdict) -> io::Result<()> {
     match verdict {
         Verdict::Fault(SimFault::Error(_) | SimFault::Eio | SimFault::Partial) => {
@@ -600,6 +665,20 @@ impl Storage for SimDisk {
 
     fn write_sync_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write(SimOperation::WriteSync, offset, bytes)
+    }
+
+    fn reserve(&self, offset: u64, length_bytes: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let verdict = state.begin(SimOperation::Reserve, offset, length_bytes)?;
+        let reserved = state.reserve(verdict, offset, length_bytes);
+        state.end(SimOperation::Reserve, 0, reserved)
+    }
+
+    fn discard(&self, offset: u64, length_bytes: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let verdict = state.begin(SimOperation::Discard, offset, length_bytes)?;
+        let discarded = state.discard(verdict, offset, length_bytes);
+        state.end(SimOperation::Discard, 0, discarded)
     }
 
     fn set_length(&self, length_bytes: u64) -> io::Result<()> {

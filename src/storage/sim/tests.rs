@@ -620,6 +620,46 @@ fn the_disk_gets_full() {
 }
 
 #[test]
+fn holes_take_no_room_until_they_are_written_or_reserved() {
+    let is_full = |result| kind_of(result) == Some(ErrorKind::StorageFull);
+    let disk = SimDisk::from_image(vec![1; 4096], 1);
+    disk.set_room(Some(3 * 4096));
+    disk.set_length(10 * 4096).unwrap();
+    assert_eq!(disk.taken_bytes(), 4096);
+    disk.write_at(5 * 4096, &[2; 10]).unwrap();
+    assert!(is_full(disk.write_at(7 * 4096, &[3; 5000])));
+    assert_eq!(disk.image()[8 * 4096 - 1], 3, "the part that fits is there");
+    assert_eq!(disk.image()[8 * 4096], 0);
+    disk.write_at(5 * 4096, &[4; 4096]).unwrap();
+    assert!(is_full(disk.reserve(4096, 1)));
+    disk.discard(5 * 4096 + 1, 2 * 4096).unwrap();
+    assert!(is_full(disk.reserve(4096, 1)), "only a part of the block");
+    disk.discard(5 * 4096, 4096).unwrap();
+    assert_eq!(disk.image()[5 * 4096..6 * 4096], [0; 4096]);
+    disk.reserve(4096, 4096).unwrap();
+    assert!(is_full(disk.write_at(2 * 4096, b"x")));
+    disk.set_length(7 * 4096).unwrap();
+    disk.write_at(2 * 4096, b"x").unwrap();
+    assert!(disk.reserve(0, 8 * 4096).is_err(), "beyond the file");
+    assert_eq!(disk.taken_bytes(), 3 * 4096);
+    disk.set_room(None);
+    disk.reserve(0, 7 * 4096).unwrap();
+}
+
+/// Whether they are zeros is not known before a sync.
+#[test]
+fn what_is_discarded_is_unsynced() {
+    let disk = ten();
+    disk.discard(2, 3).unwrap();
+    assert_eq!(disk.image(), b"..\0\0\0.....");
+    assert_eq!(left(&disk, SimCrash::LoseAll), b"..........");
+    disk.sync_all().unwrap();
+    assert_eq!(left(&disk, SimCrash::LoseAll), b"..\0\0\0.....");
+    disk.discard(8, 100).unwrap();
+    assert_eq!(disk.image(), b"..\0\0\0...\0\0");
+}
+
+#[test]
 fn bits_rot() {
     let disk = SimDisk::from_image(vec![0; 4], 1);
     assert!(disk.flip_bit(2, 3));
@@ -643,6 +683,8 @@ fn calls_and_bytes_are_counted() {
     disk.set_length(5).unwrap();
     disk.lock(true).unwrap();
     assert!(disk.map(5).unwrap().is_none());
+    disk.reserve(0, 5).unwrap();
+    disk.discard(0, 5).unwrap();
     disk.length().unwrap();
     let counters = disk.counters();
     for operation in SimOperation::ALL {
@@ -653,8 +695,8 @@ fn calls_and_bytes_are_counted() {
         };
         assert_eq!(counters.calls(operation), calls, "{operation:?}");
     }
-    assert_eq!(counters.all_calls(), 10);
-    assert_eq!(counters.mutating_calls(), 5);
+    assert_eq!(counters.all_calls(), 12);
+    assert_eq!(counters.mutating_calls(), 6);
     assert_eq!(counters.bytes(SimOperation::Read), 10);
     assert_eq!(counters.bytes(SimOperation::Write), 100);
     assert_eq!(counters.bytes(SimOperation::WriteSync), 30);

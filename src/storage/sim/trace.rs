@@ -25,11 +25,15 @@ pub enum SimOperation {
     Lock,
     /// `map`
     Map,
+    /// `reserve`
+    Reserve,
+    /// `discard`
+    Discard,
 }
 
 impl SimOperation {
     /// Every kind.
-    pub const ALL: [SimOperation; 9] = [
+    pub const ALL: [SimOperation; 11] = [
         SimOperation::Read,
         SimOperation::Write,
         SimOperation::WriteSync,
@@ -39,12 +43,15 @@ impl SimOperation {
         SimOperation::Length,
         SimOperation::Lock,
         SimOperation::Map,
+        SimOperation::Reserve,
+        SimOperation::Discard,
     ];
 
     /// Whether a call of this kind can change the disk or what of it is durable: those that
     /// [`SimDisk::crash_after`](super::SimDisk::crash_after) counts.
     pub fn is_mutating(self) -> bool {
-        self.is_write() || self.is_sync() || self == SimOperation::SetLength
+        let is_change = matches!(self, SimOperation::SetLength | SimOperation::Discard);
+        is_change || self.is_write() || self.is_sync()
     }
 
     /// Whether a call of this kind writes bytes.
@@ -80,7 +87,7 @@ impl SimCounters {
         self.calls.iter().sum()
     }
 
-    /// The calls that can change the disk: writes, syncs and `set_length`.
+    /// The calls that can change the disk: writes, syncs, `set_length` and `discard`.
     pub fn mutating_calls(&self) -> u64 {
         self.sum_of(&self.calls, SimOperation::is_mutating)
     }
