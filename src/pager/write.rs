@@ -18,7 +18,8 @@ use crossbeam_epoch::Guard;
 
 use super::Pager;
 use super::stream::STREAM_BYTES;
-use crate::format::{Fault, PageNumber, node, page, put_u32};
+use crate::format::node::{Child, Node};
+use crate::format::{Fault, PageNumber, PageRef, node, page, put_u32};
 use crate::{Error, Result};
 
 /// Why bytes were written, for the statistics.
@@ -80,13 +81,15 @@ const MIN_STEP_BYTES: u64 = 16 << 10;
 const MAX_STEP_BYTES: u64 = 64 << 20;
 
 impl Pager {
-    /// Whether a page is in memory only: what a reference says of its checksum may be of what it held before.
-    pub(crate) fn is_unwritten(&self, page: PageNumber, pin: &Guard) -> bool {
-        let Some(entry) = self.known(page) else {
-            return false;
+    /// Whether what a reference leads to was written, so that its checksum is known. That of the reference may be of what
+    /// the page held before, if it is in memory only.
+    pub(crate) fn knows_checksum(&self, target: &PageRef, pin: &Guard) -> bool {
+        let Some(entry) = self.known(target.page) else {
+            return target.checksum != 0;
         };
         let frame = entry.frame.load(pin);
-        entry.checksum().is_none() && frame.is_some_and(|frame| !frame.is_clean())
+        let is_in_file = target.checksum != 0 && frame.is_none_or(|frame| frame.is_clean());
+        entry.checksum().is_some() || is_in_file
     }
 
     /// Brings a copied page into the form it has in the file: children's checksums, its own. A branch is written after
@@ -94,22 +97,14 @@ impl Pager {
     fn stamp(&self, copy: &mut [u8], number: PageNumber) -> Result<()> {
         if page::kind(copy) == page::BRANCH {
             let pin = crossbeam_epoch::pin();
-            let mut unwritten = None;
-            let unknown = node::patch_checksums(copy, |child| {
-                if self.is_unwritten(child, &pin) {
-                    unwritten = Some(child);
-                }
-                self.known(child)?.checksum()
-            });
-            if let Some(child) = unwritten.or(unknown) {
-                let fault = Fault::new(
-                    "a branch would be written before this page below it",
-                    0,
-                    0,
-                    u64::from(child),
-                );
+            let is_unknown = |child: &Child| !self.knows_checksum(&child.page, &pin);
+            let unknown = Node::new(copy).children().find(is_unknown);
+            if let Some(child) = unknown {
+                let what = "a branch would be written before this page below it";
+                let fault = Fault::new(what, 0, 0, u64::from(child.page.page));
                 return Err(self.corrupt(number, fault));
             }
+            node::patch_checksums(copy, |child| self.known(child)?.checksum());
         }
         let checksum = page::checksum(copy, number, self.salt());
         put_u32(copy, page::CHECKSUM, checksum);

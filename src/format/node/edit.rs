@@ -169,20 +169,16 @@ fn remove_first_key(bytes: &mut [u8]) {
     put_slice(bytes, HEADER_BYTES, &bare.encode());
 }
 
-/// Fills in the checksums of the children for which `checksum_of` has one. Gives a child that has none then.
+/// Fills in the checksums of the children for which `checksum_of` has one.
 pub(crate) fn patch_checksums(
     bytes: &mut [u8],
     mut checksum_of: impl FnMut(PageNumber) -> Option<u32>,
-) -> Option<PageNumber> {
-    let mut unknown = None;
+) {
     for i in 0..page::count(bytes) {
         let node = Node::new(bytes);
         let (offset, child) = (node.slot(i).offset, node.child(i));
         if let Some(checksum) = checksum_of(child.page.page) {
             put_u32(bytes, offset + CHILD_CHECKSUM, checksum);
-        } else if child.page.checksum == 0 {
-            unknown = Some(child.page.page);
         }
     }
-    unknown
 }

@@ -136,15 +136,15 @@ impl TxnPages {
     }
 
     /// Whether the checksums of all children are known (invariant 3). One that is in no slab may be of an earlier commit,
-    /// which is in memory only until the next checkpoint writes it.
+    /// which is in memory only until the next checkpoint writes it; or be gone, in the middle of a change that takes it
+    /// out of the branch.
     fn has_written_children(&self, frame: &[u8]) -> bool {
         let pager = &self.engine.pager;
         let pin = crossbeam_epoch::pin();
         Node::new(frame).children().all(|child| {
-            let page = child.page.page;
-            let entry = pager.known(page);
+            let entry = pager.known(child.page.page);
             let is_here = entry.is_some_and(|entry| entry.slab_index().is_some());
-            !is_here && !pager.is_unwritten(page, &pin)
+            !is_here && pager.knows_checksum(&child.page, &pin)
         })
     }
 
