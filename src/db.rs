@@ -327,7 +327,7 @@ impl Aurora {
     /// [`Error::ReadOnly`], [`Error::Closed`], or [`Error::Poisoned`] if a sync has failed and the database must
     /// be reopened to write. The same for all that writes.
     pub fn begin_write(&self) -> Result<WriteTransaction> {
-        self.handle.engine.check_origin()?;
+        self.handle.engine.check_open()?; // before the turn: a closing one waits for tasks that are woken
         let turn = self.handle.engine.turns.wait();
         WriteTransaction::new(self.handle.clone(), turn, self.durability)
     }
@@ -336,7 +336,7 @@ impl Aurora {
     /// drop it: left alone in line, it keeps the tasks behind it waiting. (Calls that block go past it after some
     /// milliseconds.)
     pub async fn begin_write_async(&self) -> Result<WriteTransaction> {
-        self.handle.engine.check_origin()?;
+        self.handle.engine.check_open()?; // before the turn: a closing one waits for tasks that are woken
         let turn = self.handle.engine.turns.queue_up().await;
         WriteTransaction::new(self.handle.clone(), turn, self.durability)
     }
@@ -355,7 +355,7 @@ impl Aurora {
     /// # Errors
     /// Those of [`begin_write`](Self::begin_write).
     pub fn try_begin_write(&self) -> Result<Option<WriteTransaction>> {
-        self.handle.engine.check_origin()?;
+        self.handle.engine.check_open()?; // before the turn: a closing one waits for tasks that are woken
         let turn = self.handle.engine.turns.take_if_free();
         turn.map(|turn| WriteTransaction::new(self.handle.clone(), turn, self.durability))
             .transpose()

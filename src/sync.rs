@@ -82,12 +82,11 @@ pub(crate) fn shielded<T>(
         return run(); // the scheduler ends threads by unwinding
     }
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
-    done.unwrap_or_else(|_| {
-        let error = Error::io(
-            what,
-            0,
-            std::io::Error::other("the storage or the clock panicked"),
-        );
+    done.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or(panic.downcast_ref::<String>().map(String::as_str));
+        let text = format!("a panic: {}", text.unwrap_or("of the storage or the clock"));
+        let error = Error::io(what, 0, std::io::Error::other(text));
         told(&error);
         Err(error)
     })

@@ -163,7 +163,7 @@ impl Run {
             2 => SimCrash::Random { seed },
             _ => SimCrash::KeepAll,
         };
-        if seed % 5 == 0 {
+        if seed.is_multiple_of(5) {
             self.db.take().unwrap().close().unwrap();
             self.disk = self.disk.reopen();
         } else {

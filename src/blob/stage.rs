@@ -372,6 +372,9 @@ impl Drop for Stage {
     /// Waiting for the turn could wait for ever, for a transaction of this very thread. What cannot
     /// be removed now is removed by the next upload, or when the file is opened.
     fn drop(&mut self) {
+        if self.db.handle.engine.check_origin().is_err() {
+            return;
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.filled = 0;
         *self.db.handle.uploads.spare.lock() = buffer;

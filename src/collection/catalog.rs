@@ -42,8 +42,9 @@ impl Catalog {
         })?;
         let meta = Arc::new(meta);
         if decoded.len() >= MOST_DECODED && !decoded.contains_key(name) {
-            // Those that are used come back at once; which ones are gone, nobody tells.
-            decoded.clear();
+            // Any of them: one that is used comes back.
+            let some = decoded.keys().next().cloned();
+            some.and_then(|name| decoded.remove(&name));
         }
         decoded.insert(name.to_string(), (bytes.to_vec(), meta.clone()));
         Ok(meta)

@@ -154,7 +154,8 @@ impl<S: Versioned> Log<S> {
             self.write_batch(&geometry, from, &bytes, runs, syncing)?;
             self.write_proof(&geometry, to, &mark)
         };
-        let outcome = shielded("write the log", |_| {}, write);
+        let told = |error: &Error| self.pager.fail_syncs(error);
+        let outcome = shielded("write the log", told, write);
 
         let mut inner = self.inner.lock();
         inner.leading = false;
@@ -207,8 +208,8 @@ impl<S: Versioned> Log<S> {
     /// it was up during the sync. A full disk shows that too.
     fn write_proof(&self, geometry: &Geometry, to: Lsn, mark: &[u8]) -> Result<()> {
         match self.write_ring(geometry, to, mark, Syncing::Not) {
-            Err(error) if !error.is_disk_full() => Err(error),
-            _ => Ok(()),
+            Ok(()) | Err(Error::DiskFull { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

@@ -16,8 +16,8 @@
 //! 3. At most one thread, the leader, writes to the ring. It does not hold the lock meanwhile.
 //! 4. A state is published only when the log is durable up to its record (or when its commit
 //!    asked not to wait), and never one older than the published one.
-//! 5. After a failed write or sync nothing more is written, and nothing more is taken for durable:
-//!    what the disk holds is not known, and what was in the buffer is dropped.
+//! 5. After a failed write or sync nothing more is begun: what the disk holds is not known, and what was in the buffer is
+//!    dropped. Only a write or a checkpoint that is under way may still make durable what it covers.
 //! 6. Whoever holds copies of what is published is told before a state becomes visible and after,
 //!    once for each commit that the state holds and the one before it did not, also when states
 //!    in between were never published themselves.
@@ -345,8 +345,10 @@ impl<S: Versioned> Log<S> {
     }
 
     fn leave(&self, inner: &mut Inner<S>, mut woken: Woken) {
-        inner.left.append(&mut woken);
-        self.work.notify_one();
+        if !woken.is_empty() {
+            inner.left.append(&mut woken);
+            self.work.notify_one();
+        }
     }
 
     fn fail(&self, inner: &mut Inner<S>, cause: &Error) -> Woken {
@@ -432,7 +434,8 @@ impl<S: Versioned> Log<S> {
             Syncing::Not
         };
         let write = || self.write_ring(&geometry, end, &mark, syncing);
-        let written = shielded("write the log", |_| {}, write);
+        let told = |error: &Error| self.pager.fail_syncs(error);
+        let written = shielded("write the log", told, write);
         let mut inner = self.inner.lock();
         inner.leading = false;
         let woken = self.wake_tasks(&mut inner);

@@ -217,6 +217,11 @@ impl Pager {
         self.sync_failure.get().cloned().map_or(Ok(()), Err)
     }
 
+    /// The same for a panic on the way, which may have been within a sync.
+    pub(crate) fn fail_syncs(&self, error: &Error) {
+        let _ = self.sync_failure.set(error.clone());
+    }
+
     /// Makes the file at least this long (invariant 3).
     pub(crate) fn ensure_pages(&self, pages: u64) -> Result<()> {
         if pages <= u64::from(self.file_pages()) {
@@ -258,7 +263,7 @@ impl Pager {
     }
 
     /// Gives the room of pages back to the device, for others and for other places of the file. They must be
-    /// allocated, so that nobody writes there meanwhile, and hold nothing that anybody needs.
+    /// allocated, or the space be locked, so that nobody writes there meanwhile, and hold nothing that anybody needs.
     pub(crate) fn discard_pages(&self, first: PageNumber, pages: u32) {
         let length = u64::from(pages) * u64::from(self.page_size());
         // Not being able to give room back is no reason to fail.

@@ -140,7 +140,8 @@ impl Drop for AheadJob {
 
 impl Engine {
     pub(super) fn write_ahead(&self, mut job: AheadJob) {
-        job.done = Some(shielded("write pages", |_| {}, || self.write_job(&job)));
+        let told = |error: &Error| self.lose_faith(error);
+        job.done = Some(shielded("write pages", told, || self.write_job(&job)));
     }
 
     fn write_job(&self, job: &AheadJob) -> Result<()> {

@@ -98,12 +98,10 @@ impl Engine {
             return Err(Error::Closed);
         }
         // After a panic half-way nothing in memory can be relied on.
-        let poison = |error: &Error| self.log.poison(error);
-        let fixed = shielded("begin a checkpoint", poison, || {
-            self.fix(purpose, candidate)
-        })?;
+        let told = |error: &Error| self.lose_faith(error);
+        let fixed = shielded("begin a checkpoint", told, || self.fix(purpose, candidate))?;
         let done = match fixed {
-            Some(job) => shielded("write a checkpoint", poison, || self.carry_out(job)),
+            Some(job) => shielded("write a checkpoint", told, || self.carry_out(job)),
             None => Ok(()),
         };
         self.core.lock().checkpoint_failure = done.as_ref().err().cloned();
@@ -439,7 +437,7 @@ impl Engine {
         match self.pager.storage().write_at(offset, &bytes) {
             Ok(()) => Ok(()),
             Err(error) => match Error::io("write the header", offset, error) {
-                error if error.is_disk_full() => Ok(()),
+                Error::DiskFull { .. } => Ok(()),
                 error => Err(error),
             },
         }

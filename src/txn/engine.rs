@@ -277,6 +277,12 @@ impl Engine {
         Ok(Some(end))
     }
 
+    /// After a panic half-way neither what is in memory nor what a sync covers is known.
+    pub(super) fn lose_faith(&self, error: &Error) {
+        self.pager.fail_syncs(error);
+        self.log.poison(error);
+    }
+
     pub(crate) fn sweep_or_poison(&self, core: &mut Core) -> Result<()> {
         let swept = self.sweep(core);
         if let Err(error) = &swept {

@@ -12,11 +12,12 @@
 //! # Invariants
 //!
 //! 1. Once the one that waits longest has waited for [`PATIENCE_MICROS`], the turn is handed to it
-//!    and to nobody else. So each waiter gets its turn after that time and those before it in line.
+//!    and to nobody else, but for invariant 4. So each waiter gets its turn after that time and those before it in line.
 //! 2. Whenever the turn comes free, the one that waits longest is woken.
 //! 3. A waiter that goes away (a dropped future) passes on a turn that it was handed, or a wake.
-//! 4. A thread goes past tasks that have not taken their turn for [`TASK_MICROS`]: an executor's thread that
-//!    waits here cannot run them. They stay in line.
+//! 4. A thread goes past tasks that have not taken the turn for [`TASK_MICROS`] since it came free: an executor's thread
+//!    that waits here cannot run them. They stay in line, and are woken with the next, but nothing is handed to them before
+//!    they are polled again.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -45,6 +46,8 @@ struct Waiter {
     ticket: u64,
     wake: Wake,
     patience: Patience,
+    /// A task that did not take its turn: nothing is handed to it before it is heard of again (invariant 4).
+    is_passed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -56,24 +59,33 @@ struct Queue {
     waiting: VecDeque<Waiter>,
     /// How many of them are tasks.
     tasks: usize,
+    /// The moment at which the turn was given back last, if tasks waited.
+    is_free_since: Option<Patience>,
 }
 
 impl Queue {
-    /// The turn is given back. Gives the task that is to be woken, if it is one and no thread.
-    fn pass_on(&mut self) -> Option<Waker> {
+    /// The turn is given back. Gives the tasks that are to be woken: those that threads went past, and the first
+    /// behind them, if it is a task and no thread.
+    fn pass_on(&mut self) -> Vec<Waker> {
         self.taken = false;
-        let first = self.waiting.front()?;
-        if first.patience.is_over() {
-            self.taken = true;
-            self.handed = Some(first.ticket);
-        }
-        match &first.wake {
-            Wake::Thread(arrived) => {
-                arrived.notify_one();
+        self.is_free_since = (self.tasks > 0).then(|| Patience::new(TASK_MICROS));
+        let mut woken = Vec::new();
+        for waiter in &self.waiting {
+            if !waiter.is_passed && waiter.patience.is_over() {
+                self.taken = true;
+                self.handed = Some(waiter.ticket);
             }
-            Wake::Task(waker) => return Some(waker.clone()),
+            match &waiter.wake {
+                Wake::Thread(arrived) => {
+                    arrived.notify_one();
+                }
+                Wake::Task(waker) => woken.push(waker.clone()),
+            }
+            if !waiter.is_passed {
+                break;
+            }
         }
-        None
+        woken
     }
 
     /// Takes the turn without having waited, if nobody has it.
@@ -89,19 +101,26 @@ impl Queue {
             ticket,
             wake,
             patience: Patience::new(PATIENCE_MICROS),
+            is_passed: false,
         });
         ticket
     }
 
     /// Takes the turn as the one that waits with this ticket.
     fn accept(&mut self, ticket: u64) -> bool {
-        let first = self.waiting.front();
-        let is_first = first.is_some_and(|first| first.ticket == ticket);
+        let Some(place) = self.place_of(ticket) else {
+            return false;
+        };
+        let is_first = self
+            .waiting
+            .iter()
+            .take(place)
+            .all(|before| before.is_passed);
         let mine = self.handed == Some(ticket) || (is_first && !self.taken);
         if mine {
             self.taken = true;
             self.handed = None;
-            self.remove(0);
+            self.remove(place);
         }
         mine
     }
@@ -124,10 +143,13 @@ impl Queue {
             return false;
         };
         let mut before = self.waiting.iter().take(place);
-        let is_idle = !self.taken || self.handed.is_some();
-        if !is_idle || !before.all(|waiter| matches!(waiter.wake, Wake::Task(_))) {
+        let is_free = !self.taken || self.handed.is_some();
+        let is_due = self.is_free_since.as_ref().is_none_or(Patience::is_over);
+        if !is_free || !is_due || !before.all(|waiter| matches!(waiter.wake, Wake::Task(_))) {
             return false;
         }
+        let before = self.waiting.iter_mut().take(place);
+        before.for_each(|task| task.is_passed = true);
         self.taken = true;
         self.handed = None;
         self.remove(place);
@@ -176,9 +198,8 @@ impl Turns {
                     arrived.wait(&mut queue);
                     continue;
                 }
-                let patience = Patience::new(TASK_MICROS);
                 arrived.wait_for(&mut queue, Duration::from_micros(TASK_MICROS));
-                if patience.is_over() && queue.pass_tasks(ticket) {
+                if queue.pass_tasks(ticket) {
                     break;
                 }
             }
@@ -245,6 +266,7 @@ impl Future for TurnFuture {
             Some(ticket) => {
                 let place = queue.place_of(ticket);
                 if let Some(waiter) = place.and_then(|place| queue.waiting.get_mut(place)) {
+                    waiter.is_passed = false;
                     before = Some(std::mem::replace(&mut waiter.wake, wake));
                 }
             }
@@ -261,7 +283,7 @@ impl Drop for TurnFuture {
         let mut queue = self.turns.queue.lock();
         let place = queue.place_of(ticket);
         let own = place.and_then(|place| queue.remove(place));
-        let mut next = None;
+        let mut next = Vec::new();
         if queue.handed == Some(ticket) {
             queue.handed = None;
             next = queue.pass_on();
@@ -388,6 +410,9 @@ mod tests {
             drop(first);
             let limit = Duration::from_secs(20);
             assert_eq!(passed.recv_timeout(limit), Ok(()), "{is_handed}");
+            // Until they are heard of, they are in nobody's way.
+            lose_patience(&turns);
+            assert!(turns.take_if_free().is_some() && turns.take_if_free().is_some());
             // They have lost nothing but time.
             for mut task in tasks {
                 assert!(Pin::new(&mut task).poll(&mut context).is_ready());

@@ -311,7 +311,7 @@ impl WriteTransaction {
         if self.failed {
             return Err(Error::TransactionFailed);
         }
-        Ok(())
+        self.handle.engine.check_origin()
     }
 
     /// Invariants 1 and 2.

@@ -82,11 +82,13 @@ impl<'de> Visitor<'de> for Within {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
-        from.deserialize_any(self)
+        let deeper = self.deeper()?;
+        from.deserialize_any(deeper)
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
-        from.deserialize_any(self)
+        let deeper = self.deeper()?;
+        from.deserialize_any(deeper)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {

@@ -282,6 +282,10 @@ impl<'q> Execution<'q> {
         let mut left = budget;
         let mut id = Vec::new();
         while let Some(bounds) = ranged(&ranges, range, descending) {
+            if left == 0 {
+                return Ok(State::Documents { range, from });
+            }
+            left -= 1; // to look where there is nothing takes time, too
             let mut cursor = view.cursor_in::<Vec<u8>>(&bounds.low..&bounds.high);
             let mut there = start(&mut cursor, from.take().as_ref(), descending)?;
             while there {

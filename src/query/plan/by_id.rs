@@ -14,6 +14,8 @@ use crate::query::ranges::{ByteRange, RangeSet};
 #[derive(Debug)]
 pub(super) struct Ids {
     ranges: Vec<ByteRange>,
+    /// What was added last.
+    last: Vec<ByteRange>,
     /// The documents with these ids are the rows, no others.
     is_exact: bool,
 }
@@ -23,6 +25,7 @@ impl Default for Ids {
     fn default() -> Self {
         Ids {
             ranges: Vec::new(),
+            last: Vec::new(),
             is_exact: true,
         }
     }
@@ -33,6 +36,7 @@ impl Ids {
     pub(super) fn unknown() -> Self {
         Ids {
             ranges: RangeSet::everything().ranges,
+            last: Vec::new(),
             is_exact: false,
         }
     }
@@ -48,7 +52,12 @@ impl Ids {
             range.high.truncate(MAX_ID_BYTES + 1);
             range
         };
-        self.ranges.extend(set.ranges.into_iter().map(cut));
+        let ranges: Vec<ByteRange> = set.ranges.into_iter().map(cut).collect();
+        // Most ways say the same of the ids.
+        if self.last != ranges {
+            self.ranges.extend(ranges.iter().cloned());
+            self.last = ranges;
+        }
         self.is_exact &= answers == asked.answers;
     }
 

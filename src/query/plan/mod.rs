@@ -147,24 +147,28 @@ impl<M: Moment> Planner<'_, M> {
             return self.without_ranges();
         };
         let answers = Answers::new(&decision.questions);
-        let asked = { decision.ways.iter() }
-            .map(|way| Asked::new(&answers, way))
-            .filter(|asked| !asked.is_contradiction());
-        let asked: Vec<Asked<'_>> = asked.collect();
-        if asked.is_empty() {
-            return Ok(self.nothing());
-        }
         let conditions = { self.meta.indexes.iter() }
             .map(|index| Condition::new(index.index.only.as_ref(), &decision.questions));
         let conditions: Vec<Condition> = conditions.collect();
         let mut usable = vec![true; conditions.len()];
         let mut ids = Ids::default();
         let mut ways = Vec::new();
-        for asked in &asked {
-            ids.add(asked);
-            let of_way = self.usable(asked, &conditions);
-            ways.push(self.accesses(asked, &of_way)?);
+        let mut is_free = false;
+        // One by one: each may have the ranges of long lists.
+        for way in &decision.ways {
+            let asked = Asked::new(&answers, way);
+            if asked.is_contradiction() {
+                continue;
+            }
+            // One that asks nothing: every document passes.
+            is_free |= asked.answers == 0;
+            ids.add(&asked);
+            let of_way = self.usable(&asked, &conditions);
+            ways.push(self.accesses(&asked, &of_way)?);
             { usable.iter_mut().zip(of_way) }.for_each(|(all, own)| *all &= own);
+        }
+        if ways.is_empty() {
+            return Ok(self.nothing());
         }
         let mut best: Vec<Option<Vec<Access>>> = Vec::new();
         for accesses in &ways {
@@ -175,8 +179,6 @@ impl<M: Moment> Planner<'_, M> {
         if let Some(found) = best.into_iter().collect::<Option<Vec<_>>>() {
             plans.push(self.by_ids(found));
         }
-        // The filter asks nothing: every document passes.
-        let is_free = asked.iter().any(|asked| asked.answers == 0);
         plans.extend(self.in_order(&usable, &ways, is_free, matches)?);
         Ok(cheapest(plans))
     }

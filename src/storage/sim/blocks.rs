@@ -35,6 +35,9 @@ impl Blocks {
 
     /// Takes blocks for a range, from its start on. Returns how many of its bytes have their blocks then.
     pub(super) fn take(&mut self, offset: u64, length_bytes: u64) -> u64 {
+        if length_bytes == 0 {
+            return 0;
+        }
         let end = offset.saturating_add(length_bytes);
         for block in offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES) {
             if self.taken.contains(&block) {

@@ -199,9 +199,7 @@ impl WritePages for TxnPages {
             birth: self.version,
         };
         let pages = run.pages(self.page_size());
-        if self.slab_bytes > self.spill_above_bytes {
-            self.spill()?;
-        }
+        self.spill_if_due()?;
         let first = self.allocate_below_ceiling(pages)?;
         self.allocated.push((first, pages));
         self.store_run(first, value)?;

@@ -95,6 +95,15 @@ impl TxnPages {
         self.put_slot(page, frame);
     }
 
+    /// Before more is taken.
+    pub(super) fn spill_if_due(&mut self) -> Result<()> {
+        if self.slab_bytes > self.spill_above_bytes.max(self.spill_again_bytes) {
+            self.spill()?;
+            self.spill_again_bytes = self.slab_bytes + self.slab_bytes / 4;
+        }
+        Ok(())
+    }
+
     /// Writes private pages early, those that were not changed lately first (invariant 3).
     pub(super) fn spill(&mut self) -> Result<()> {
         if !self.can_spill {

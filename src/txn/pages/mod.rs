@@ -185,6 +185,7 @@ impl TxnPages {
     /// transaction.
     pub(crate) fn roll_back_to(&mut self, mark: &Mark) {
         self.version += 1;
+        self.spill_again_bytes = 0;
         self.freed.truncate(mark.freed);
         let later: Vec<_> = self
             .allocated
@@ -277,10 +278,7 @@ impl TxnPages {
     }
 
     fn take_page(&mut self) -> Result<PageNumber> {
-        if self.slab_bytes > self.spill_above_bytes.max(self.spill_again_bytes) {
-            self.spill()?;
-            self.spill_again_bytes = self.slab_bytes + self.slab_bytes / 4;
-        }
+        self.spill_if_due()?;
         if self.slab_bytes > MANY_BYTES
             && let Some(ahead) = &mut self.ahead
         {
@@ -333,6 +331,9 @@ impl TxnPages {
 impl Drop for TxnPages {
     /// Gives everything back that was not handed over: the transaction never happened.
     fn drop(&mut self) {
+        if self.engine.check_origin().is_err() {
+            return; // in a child of a fork nobody writes ahead, and locks may be held by threads that are not here
+        }
         self.wait_for_ahead();
         let pages: Vec<PageNumber> = self.slab.iter().flatten().map(|slot| slot.page).collect();
         for page in pages {

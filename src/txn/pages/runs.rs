@@ -31,9 +31,7 @@ impl TxnPages {
     /// Long values side by side. Few writes for all of them took less time than one for each, and what
     /// the system keeps of them in memory is in larger pieces, which are faster to read.
     pub(crate) fn allocate_pieces(&mut self, pieces: &Pieces<'_>) -> Result<Vec<RunRef>> {
-        if self.slab_bytes > self.spill_above_bytes {
-            self.spill()?;
-        }
+        self.spill_if_due()?;
         let page_size = self.page_size();
         let pages = pieces.bytes.len().div_ceil(page_size as usize);
         let pages = u32::try_from(pages).unwrap_or(u32::MAX);
