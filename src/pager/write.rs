@@ -87,9 +87,11 @@ impl Pager {
         let Some(entry) = self.known(target.page) else {
             return target.checksum != 0;
         };
+        if entry.checksum().is_some() {
+            return true;
+        }
         let frame = entry.frame.load(pin);
-        let is_in_file = target.checksum != 0 && frame.is_none_or(|frame| frame.is_clean());
-        entry.checksum().is_some() || is_in_file
+        target.checksum != 0 && frame.is_none_or(|frame| frame.is_clean())
     }
 
     /// Brings a copied page into the form it has in the file: children's checksums, its own. A branch is written after

@@ -1,6 +1,6 @@
 //! What a filter's closure asks of a document; and of nothing yet, while it is being planned.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
@@ -27,8 +27,8 @@ pub struct Fields<'r> {
 #[derive(Debug)]
 enum Mode<'r> {
     Row {
-        /// The key of the document, where the field `id` is its id. A condition of an index sees what is stored.
-        key: Option<&'r [u8]>,
+        /// Where the field `id` is that of the document. A condition of an index sees what is stored.
+        id: Option<Id<'r>>,
         document: &'r [u8],
         reader: &'r RowReader,
         fault: &'r Cell<Option<Fault>>,
@@ -40,8 +40,29 @@ enum Mode<'r> {
 pub(crate) const ID: &str = "id";
 
 /// The id that the key of a document stands for.
-pub(crate) fn id_of(key: &[u8]) -> Result<Value, Fault> {
+fn id_of(key: &[u8]) -> Result<Value, Fault> {
     decode_id(key).ok_or(Fault("the key of a document is not an id"))
+}
+
+/// The id of the document that is looked at, decoded when it is first asked for.
+#[derive(Debug)]
+struct Id<'r> {
+    key: &'r [u8],
+    value: OnceCell<Result<Value, Fault>>,
+}
+
+impl<'r> Id<'r> {
+    fn new(key: &'r [u8]) -> Self {
+        Id {
+            key,
+            value: OnceCell::new(),
+        }
+    }
+
+    fn get(&self) -> Result<&Value, Fault> {
+        let value = self.value.get_or_init(|| id_of(self.key));
+        value.as_ref().map_err(|fault| *fault)
+    }
 }
 
 /// Met only by filters that were not planned: the planner looks at patterns itself.
@@ -74,7 +95,7 @@ impl RowReader {
         let fault = Cell::new(None);
         let holds = filter(&Fields {
             mode: Mode::Row {
-                key,
+                id: key.map(Id::new),
                 document,
                 reader: self,
                 fault: &fault,
@@ -134,13 +155,13 @@ impl<'r> Fields<'r> {
         match &self.mode {
             Mode::Plan(recorder) => recorder.ask(field, test()),
             Mode::Row {
-                key,
+                id,
                 document,
                 reader,
                 fault,
             } => {
-                let answer = match key.filter(|_| field == ID) {
-                    Some(key) => id_of(key).and_then(|id| {
+                let answer = match id.as_ref().filter(|_| field == ID) {
+                    Some(id) => id.get().and_then(|id| {
                         let raw = id.operand().raw();
                         answer(reader, raw.unwrap_or(Raw::Missing))
                     }),
@@ -310,13 +331,13 @@ impl<'r> Fields<'r> {
                 Value::Null
             }
             Mode::Row {
-                key,
+                id,
                 document,
                 reader,
                 fault,
             } => {
-                let value = match key.filter(|_| field == ID) {
-                    Some(key) => id_of(key),
+                let value = match id.as_ref().filter(|_| field == ID) {
+                    Some(id) => id.get().cloned(),
                     None => {
                         { reader.find(document, field) }.and_then(|raw| raw.to_value(MAX_DEPTH))
                     }
