@@ -410,3 +410,41 @@ fn a_panic_on_a_thread_of_its_own_comes_back() {
     assert_eq!(text.as_deref(), Some("the source panics, as it was told"));
     db.put("k", "v", None).unwrap();
 }
+
+/// A clock that panics where the sweeper looks at it for the first time.
+#[derive(Debug, Default)]
+struct Treacherously {
+    now_ms: AtomicU64,
+    /// Looks of the sweeper's thread.
+    looks: AtomicU64,
+}
+
+impl aurora::Clock for Treacherously {
+    fn now_ms(&self) -> u64 {
+        if std::thread::current().name() == Some("aurora-sweep") {
+            let earlier = self.looks.fetch_add(1, Ordering::SeqCst);
+            assert!(earlier > 0, "the clock panics, as it was told");
+        }
+        self.now_ms.load(Ordering::SeqCst)
+    }
+}
+
+/// What expires later is removed all the same.
+#[test]
+fn a_clock_that_panics_does_not_end_the_sweeper() {
+    let clock = Arc::new(Treacherously::default());
+    let builder = Aurora::builder().clock(clock.clone());
+    let storage = Arc::new(MemoryStorage::new());
+    let db = builder.open_storage(storage).unwrap();
+    db.put("k", "v", Some(Duration::from_millis(5))).unwrap();
+    clock.now_ms.store(1000, Ordering::SeqCst);
+    let begun = std::time::Instant::now();
+    while clock.looks.load(Ordering::SeqCst) < 3 {
+        assert!(begun.elapsed() < LONG, "the sweeper is gone");
+        db.put("other", "v", Some(Duration::from_millis(1)))
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    db.put("k", "v", None).unwrap();
+    db.check().unwrap();
+}

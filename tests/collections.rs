@@ -880,6 +880,14 @@ impl Clock for SetClock {
     }
 }
 
+/// A database without threads, in memory, and its clock.
+fn with_clock() -> (Arc<SetClock>, Aurora) {
+    let clock = Arc::new(SetClock(AtomicU64::new(1_000_000)));
+    let builder = Aurora::builder().background(false).clock(clock.clone());
+    let db = builder.open_storage(Arc::new(MemoryStorage::new()));
+    (clock, db.unwrap())
+}
+
 #[test]
 fn documents_expire_and_their_space_comes_back() {
     let clock = Arc::new(SetClock::default());
@@ -1022,12 +1030,7 @@ fn a_schema_without_bounds_is_the_same_when_it_is_read_back() {
 /// What a collection leaves behind is removed without a search for it among all the others.
 #[test]
 fn the_leftovers_of_a_collection_are_swept_in_good_time() {
-    let clock = Arc::new(SetClock(AtomicU64::new(1_000_000)));
-    let db = Aurora::builder()
-        .background(false)
-        .clock(clock.clone())
-        .open_storage(Arc::new(MemoryStorage::new()))
-        .unwrap();
+    let (clock, db) = with_clock();
     db.write(|tx| {
         for i in 0..2_000 {
             tx.new_collection(format!("other {i}"), Schema::schemaless())?;
@@ -1058,12 +1061,7 @@ fn the_leftovers_of_a_collection_are_swept_in_good_time() {
 #[test]
 fn what_has_expired_is_in_no_unique_index_that_is_made() {
     for expires_first in [false, true] {
-        let clock = Arc::new(SetClock(AtomicU64::new(1_000_000)));
-        let db = Aurora::builder()
-            .background(false)
-            .clock(clock.clone())
-            .open_storage(Arc::new(MemoryStorage::new()))
-            .unwrap();
+        let (clock, db) = with_clock();
         let schema = Schema::schemaless().expires_after("at", Duration::from_secs(1));
         db.new_collection("c", schema.clone()).unwrap();
         let at = Value::from(Timestamp::from_millisecond(1_000_000).unwrap());
@@ -1110,12 +1108,7 @@ fn long_arrays_in_an_index_are_changed_in_good_time() {
 /// Nobody sees them, so nobody could mend them.
 #[test]
 fn documents_that_have_expired_are_in_the_way_of_no_new_schema() {
-    let clock = Arc::new(SetClock(AtomicU64::new(1_000_000)));
-    let db = Aurora::builder()
-        .background(false)
-        .clock(clock.clone())
-        .open_storage(Arc::new(MemoryStorage::new()))
-        .unwrap();
+    let (clock, db) = with_clock();
     let schema = Schema::schemaless()
         .index(Index::on(["x"]))
         .expires_after("at", Duration::from_secs(1));

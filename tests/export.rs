@@ -516,7 +516,7 @@ fn rows_of_json_are_refused_one_by_one() {
     let expected = [
         (2, "it is not an object but Int (5)"),
         (3, "takes String, not Int (5)"),
-        (4, "9223372036854775809 does not fit into 64 bits"),
+        (4, "9223372036854775809 does not fit into signed 64 bits"),
         (5, "{ $date: never } is not what \"$date\" stands for"),
     ];
     assert_reasons(&imported, 2, &expected);

@@ -123,7 +123,7 @@ impl Change {
 }
 
 fn added(to: Option<&Value>, by: &Value) -> Result<Value, &'static str> {
-    const OVERFLOW: &str = "the sum does not fit into 64 bits";
+    const OVERFLOW: &str = "the sum does not fit into signed 64 bits";
     match (to, by) {
         (None | Some(Value::Null), Value::Int(_) | Value::Float(_)) => Ok(by.clone()),
         (Some(Value::Int(a)), Value::Int(b)) => a.checked_add(*b).map(Value::Int).ok_or(OVERFLOW),

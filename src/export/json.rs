@@ -120,7 +120,9 @@ impl<'de> Visitor<'de> for Reader {
             Ok(value) => Ok(Value::Int(value)),
             // Some programs write large floats so.
             Err(_) if float as u128 == u128::from(value) => Ok(Value::Float(float)),
-            Err(_) => Err(E::custom(format!("{value} does not fit into 64 bits"))),
+            Err(_) => Err(E::custom(format!(
+                "{value} does not fit into signed 64 bits"
+            ))),
         }
     }
 

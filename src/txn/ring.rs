@@ -4,7 +4,8 @@
 //!
 //! 1. A ring has its room on the device, where the storage can tell, before a place behind it can be given away. Else
 //!    commits would lie behind one that the disk has no room for, where the file cannot be cut: its zeros would stay, and
-//!    leave no room for the pages of those commits.
+//!    leave no room for the pages of those commits. The space is locked for that long: commits wait for the system to
+//!    find the blocks, readers do not.
 //! 2. A ring that does not come to be has given its room back before its place can be taken by others.
 
 use std::sync::atomic::Ordering;

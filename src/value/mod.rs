@@ -43,6 +43,10 @@ pub const MAX_DEPTH: usize = 64;
 /// Values have a total order across types: null, then booleans, numbers (integers and floats by
 /// value, NaN last), strings, bytes, UUIDs, times, arrays, objects. Equality follows it, so
 /// `Int(2)` equals `Float(2.0)`, and NaN equals itself.
+///
+/// It is `Serialize` and `Deserialize`. What comes back is what the format has words for: from JSON, and from a document
+/// that is read as a type with a `Value` in it, a UUID or a time comes as text or bytes. [`Document::get`] gives them as
+/// they are.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Value {
