@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::catalog;
 use super::documents::{check_unique, expiry_of, is_expired, refit, set_expiry, some_after};
-use super::index::{entry, values_of};
+use super::index;
 use super::meta::{CATALOG_TREE, IndexMeta, Meta, NumberedIndex, index_tree};
 use super::schema::{Index, Schema};
 use crate::moment::Moment;
@@ -258,8 +258,7 @@ fn add_entries(
 ) -> Result<()> {
     let mut entries = Vec::with_capacity(documents.len());
     for (key, document) in documents {
-        let own = values_of(meta, index, document)?;
-        let own = own.iter().map(|values| entry(values, key));
+        let own = index::entries(meta, index, key, document)?;
         if index.index.unique {
             // One by one: the next may have the same value. What nobody sees any more is in nobody's way.
             if !is_expired(meta, document, tx.now_ms())? {
@@ -394,18 +393,18 @@ fn refit_one(
             continue;
         }
         let before = match old_index(old, index).filter(|_| is_kept) {
-            Some(before) => values_of(old, before, document)?,
+            Some(before) => index::entries(old, before, key, document)?,
             None => Vec::new(),
         };
         check_unique(tx, new, index, key, &fitted)?;
-        let after = values_of(new, index, &fitted)?;
+        let after = index::entries(new, index, key, &fitted)?;
         let mut tree = tx.system_tree(&index.tree)?;
         let kept: HashSet<_> = after.iter().collect();
-        for values in before.iter().filter(|values| !kept.contains(values)) {
-            tree.delete(entry(values, key))?;
+        for entry in before.iter().filter(|entry| !kept.contains(entry)) {
+            tree.delete(entry)?;
         }
-        for values in &after {
-            tree.put(entry(values, key), [])?;
+        for entry in &after {
+            tree.put(entry, [])?;
         }
     }
     let (before, after) = (expiry_of(old, document)?, expiry_of(new, &fitted)?);
@@ -436,10 +435,10 @@ fn erase_before_refit(
         let Some(before) = old_index(old, index) else {
             continue;
         };
-        let entries = values_of(old, before, document)?;
+        let entries = index::entries(old, before, key, document)?;
         let mut tree = tx.system_tree(&index.tree)?;
-        for values in entries {
-            tree.delete(entry(&values, key))?;
+        for entry in entries {
+            tree.delete(entry)?;
         }
     }
     let before = expiry_of(old, document)?;

@@ -2,7 +2,8 @@
 //! both ways, what expires.
 
 use super::catalog;
-use super::documents::{entries, expiry_name, expiry_of, refit, some_after};
+use super::documents::{expiry_name, expiry_of, refit, some_after};
+use super::index;
 use super::meta::Meta;
 use crate::keys::expiry;
 use crate::moment::Moment;
@@ -57,7 +58,7 @@ fn check_document(
     refit(meta, key, document)?;
     for (index, count) in meta.indexes.iter().zip(counts) {
         let view = moment.system_view(&index.tree);
-        for entry in entries(meta, index, key, Some(document))? {
+        for entry in index::entries(meta, index, key, document)? {
             let is_there = match &view {
                 Some(view) => view.contains(&entry)?,
                 None => false,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::catalog;
 use super::incoming::{Incoming, checked, checked_fields, declared_id, given_id};
-use super::index::{self, MAX_ID_BYTES, agree, cut, entry, split, unique_values, unreadable};
+use super::index::{self, MAX_ID_BYTES, agree, cut, split, unique_values, unreadable};
 use super::meta::{IndexMeta, Meta};
 use super::patch::Patch;
 use super::schema::takes;
@@ -228,7 +228,7 @@ fn insert_waiting(
         check_unique(tx, meta, index, &key, &document)?;
     }
     let own = meta.indexes.iter();
-    let own = own.map(|index| entries(meta, index, &key, Some(&document)));
+    let own = own.map(|index| index::entries(meta, index, &key, &document));
     let own = own.collect::<Result<Vec<_>>>()?;
     tx.touch(meta.number, &key);
     // First what may be refused, with nothing changed.
@@ -343,8 +343,11 @@ fn change(
         if let Some(new) = new {
             check_unique(tx, meta, index, key, new)?;
         }
-        let before = entries(meta, index, key, old)?;
-        let after = entries(meta, index, key, new)?;
+        let entries = |document: Option<&[u8]>| match document {
+            Some(document) => index::entries(meta, index, key, document),
+            None => Ok(Vec::new()),
+        };
+        let (before, after) = (entries(old)?, entries(new)?);
         changes.push((index, before, after));
     }
     tx.touch(meta.number, key);
@@ -378,19 +381,6 @@ fn relieve(tx: &mut WriteTransaction, meta: &Meta) -> Result<()> {
         tx.together(expiry::relieve)?;
     }
     Ok(())
-}
-
-pub(crate) fn entries(
-    meta: &Meta,
-    index: &IndexMeta,
-    key: &[u8],
-    document: Option<&[u8]>,
-) -> Result<Vec<Vec<u8>>> {
-    let Some(document) = document else {
-        return Ok(Vec::new());
-    };
-    let values = index::values_of(meta, index, document)?;
-    Ok(values.iter().map(|values| entry(values, key)).collect())
 }
 
 fn change_expiry(

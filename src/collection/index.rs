@@ -34,13 +34,24 @@ pub(crate) fn is_cut(values: &[u8]) -> bool {
     values.len() >= LIMIT_BYTES
 }
 
+/// The entries of a document, in the order of their values.
+pub(crate) fn entries(
+    meta: &Meta,
+    index: &IndexMeta,
+    id: &[u8],
+    document: &[u8],
+) -> Result<Vec<Vec<u8>>> {
+    let values = values_of(meta, index, document)?;
+    Ok({ values.into_iter() }
+        .map(|values| entry(values, id))
+        .collect())
+}
+
 /// An entry: the part for the values, the id, the length of the id.
-pub(crate) fn entry(values: &[u8], id: &[u8]) -> Vec<u8> {
-    let mut entry = Vec::with_capacity(values.len() + id.len() + 1);
-    entry.extend_from_slice(values);
-    entry.extend_from_slice(id);
-    entry.push(id.len().min(MAX_ID_BYTES) as u8);
-    entry
+pub(crate) fn entry(mut values: Vec<u8>, id: &[u8]) -> Vec<u8> {
+    values.extend_from_slice(id);
+    values.push(id.len().min(MAX_ID_BYTES) as u8);
+    values
 }
 
 /// The part for the values, and the id.
@@ -64,12 +75,14 @@ pub(crate) fn unreadable(meta: &Meta, reason: &'static str) -> Error {
 }
 
 /// The parts for the values of a document's entries, sorted.
-pub(crate) fn values_of(meta: &Meta, index: &IndexMeta, document: &[u8]) -> Result<Vec<Vec<u8>>> {
+fn values_of(meta: &Meta, index: &IndexMeta, document: &[u8]) -> Result<Vec<Vec<u8>>> {
     if !takes_in(meta, index, document)? {
         return Ok(Vec::new());
     }
     let fault = |fault: crate::value::Fault| unreadable(meta, fault.0);
-    let mut whole = vec![WHOLE];
+    // Most entries fit, with the id: they are made without another allocation.
+    let mut whole = Vec::with_capacity(64);
+    whole.push(WHOLE);
     let mut elements = Vec::new();
     for path in &index.paths {
         let raw = path.find(document).map_err(fault)?;
@@ -236,7 +249,7 @@ mod tests {
         let what = "the document {x: 1, b: UUID 1} with x known as 0";
         says(what, &hex(&document));
         let values = [&[WHOLE][..], &one].concat();
-        let own = entry(&values, &in_order(2.into()));
+        let own = entry(values.clone(), &in_order(2.into()));
         says("entry of the integer 1 for the document 2", &hex(&own));
         assert_eq!(split(&own), Some((&values[..], &in_order(2.into())[..])));
     }

@@ -198,7 +198,7 @@ impl<'q> Execution<'q> {
             (Source::InOrder { access, .. }, State::InOrder { .. }) if access.is_by_id => {
                 let low = access.ranges.first().map(|range| range.low.as_slice());
                 let from = Some(Place {
-                    key: entry(low.unwrap_or_default(), &after.id),
+                    key: entry(low.unwrap_or_default().to_vec(), &after.id),
                     is_included: false,
                 });
                 self.state = State::InOrder { range: 0, from };
@@ -209,7 +209,7 @@ impl<'q> Execution<'q> {
                 let mut values = [&access.prefix[..], &after.values].concat();
                 cut(&mut values);
                 let key = match (is_cut(&values), descending) {
-                    (false, _) => entry(&values, &after.id),
+                    (false, _) => entry(values, &after.id),
                     // From the first of the entries that were cut to the same.
                     (true, false) => values,
                     (true, true) => after_prefix(&values).unwrap_or_default(),
