@@ -1175,3 +1175,31 @@ fn a_checkpoint_fails_if_the_file_takes_no_write_after_its_sync() {
     let found = state_of(&open(disk.storage()).unwrap());
     assert_eq!(found, model(&[("key", b"3")]));
 }
+
+/// Numbers of trees are never given anew: those of the newest stay high when the older ones are dropped.
+#[test]
+fn trees_are_found_again_however_many_older_ones_were_dropped() {
+    let name = |n: usize| format!("day {n:04}");
+    let disk = SimDisk::new(7);
+    let db = open(disk.storage()).unwrap();
+    db.write(|tx| (0..3_000).try_for_each(|n| tx.tree(name(n))?.put("key", name(n)).map(|_| ())))
+        .unwrap();
+    db.write(|tx| (0..2_999).try_for_each(|n| tx.drop_tree(name(n))))
+        .unwrap();
+    let check = |db: &Aurora| {
+        assert_eq!(db.tree_names().unwrap(), [name(2_999)]);
+        let value = db.tree(name(2_999)).unwrap().get("key").unwrap();
+        assert_eq!(value.as_deref(), Some(name(2_999).as_bytes()));
+        db.check().unwrap();
+    };
+    check(&db);
+    // From the log, and then from the catalog.
+    let killed = disk.kill_image();
+    let after = open(killed.storage()).unwrap();
+    check(&after);
+    after.close().unwrap();
+    let again = open(killed.storage()).unwrap();
+    check(&again);
+    again.tree("new").unwrap().put("key", "value").unwrap();
+    again.check().unwrap();
+}

@@ -45,6 +45,8 @@ pub const SLOT_BYTES: usize = header::SLOT_BYTES;
 pub const MIN_PAGE_SIZE: u32 = page_format::MIN_PAGE_SIZE;
 /// The largest page.
 pub const MAX_PAGE_SIZE: u32 = page_format::MAX_PAGE_SIZE;
+/// The highest number of a tree.
+pub const MAX_TREE: u32 = crate::txn::state::MAX_TREE;
 /// What nodes and pages of the space map begin with.
 pub const PAGE_HEADER_BYTES: usize = page_format::HEADER_BYTES;
 /// Kind of page.

@@ -234,7 +234,7 @@ impl<'a> IndexRecord<'a> {
 
     /// The entries that the document has in it.
     pub fn entries(&self, key: &[u8], document: &[u8]) -> Result<Vec<Vec<u8>>> {
-        documents::entries(self.meta, self.index, key, Some(document))
+        index::entries(self.meta, self.index, key, document)
     }
 
     /// The part of a document's entries that has to be the document's alone, if the index is

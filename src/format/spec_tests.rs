@@ -15,7 +15,7 @@ use super::{PageRef, RunRef, TreeRoot, get_u16, get_u32, page};
 use crate::Aurora;
 use crate::storage::MemoryStorage;
 use crate::txn::pages::DIRECT_BYTES;
-use crate::txn::state::{MAX_NAME_BYTES, catalog};
+use crate::txn::state::{MAX_NAME_BYTES, MAX_TREE, catalog};
 
 const SPEC: &str = include_str!("../../format-spec.md");
 const SALT: u64 = 0x0123_4567_89ab_cdef;
@@ -294,6 +294,7 @@ fn measure_references(found: &mut Found) {
     }
 
     found.number("catalog.name.max", MAX_NAME_BYTES);
+    found.number("catalog.tree.max", MAX_TREE as usize);
     let root = |page, checksum, level, count| TreeRoot {
         root: PageRef { page, checksum },
         count,

@@ -33,7 +33,7 @@ use super::engine::{Core, Engine, Settings};
 use super::reclaim::Reclaimer;
 use super::replay;
 use super::ring::FIRST_RING_BYTES;
-use super::state::{State, TreeId, Trees, catalog};
+use super::state::{MAX_TREE, State, TreeId, Trees, catalog};
 use crate::format::header::{Header, LogRegion, MAX_COUNT, SLOT_BYTES};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::format::record::Operation;
@@ -472,14 +472,13 @@ fn read_catalog(
         let what = "the catalog has another number of entries than the header says";
         return Err(corrupt(what, header.catalog.count, count));
     }
-    let limit = count.saturating_mul(2).saturating_add(1024);
     let file_bytes = pager.offset(pager.file_pages());
     let mut trees = Trees::default();
     let mut known = HashSet::new();
     for (name, id, root) in entries {
-        if u64::from(id) >= limit || !known.insert(id) {
+        if id > MAX_TREE || !known.insert(id) {
             let what = "the number of a tree in the catalog is too high, or that of another";
-            return Err(corrupt(what, limit, u64::from(id)));
+            return Err(corrupt(what, u64::from(MAX_TREE), u64::from(id)));
         }
         if (root.is_empty() && root != TreeRoot::default()) || root.level > tree::MAX_LEVEL {
             let what = "the root of a tree in the catalog cannot be one";

@@ -20,7 +20,7 @@ use super::arriving;
 use super::bulk::put_in_order;
 use super::engine::Engine;
 use super::pages::TxnPages;
-use super::state::{MAX_NAME_BYTES, State, TreeId, Trees};
+use super::state::{MAX_NAME_BYTES, MAX_TREE, State, TreeId, Trees};
 use super::write::{apply, edit};
 use crate::Result;
 use crate::format::header::MAX_COUNT;
@@ -249,10 +249,9 @@ fn check_operation(
             return Ok(());
         }
         Operation::CreateTree { tree, name } => {
-            let limit = known.len().max(1) as u64 * 2 + 1024;
-            if u64::from(tree) >= limit || !known.insert(tree) || !is_free(trees, name) {
+            if tree > MAX_TREE || !known.insert(tree) || !is_free(trees, name) {
                 let what = "the log makes a tree whose name or number is taken or impossible";
-                return fault(what, limit, u64::from(tree));
+                return fault(what, u64::from(MAX_TREE), u64::from(tree));
             }
             return Ok(());
         }

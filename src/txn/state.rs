@@ -1,7 +1,8 @@
 //! A state: one moment of the database, immutable, shared by everyone who looks at it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::format::{TreeRoot, Version};
@@ -49,14 +50,16 @@ struct Names {
     ids: BTreeMap<Arc<str>, TreeId>,
     names: BTreeMap<TreeId, Arc<str>>,
     /// Numbers that no tree has, below the highest that one has.
-    vacant: BTreeSet<TreeId>,
+    vacant: Vacant,
 }
 
 impl Names {
     fn insert(&mut self, name: &str, id: TreeId) {
         let next = self.next();
-        self.vacant.extend(next..id);
-        self.vacant.remove(&id);
+        match id < next {
+            true => self.vacant.take(id),
+            false => self.vacant.add(next..id),
+        }
         let name: Arc<str> = name.into();
         self.ids.insert(name.clone(), id);
         self.names.insert(id, name);
@@ -71,10 +74,54 @@ impl Names {
     fn remove(&mut self, id: TreeId) {
         if let Some(name) = self.names.remove(&id) {
             self.ids.remove(&name);
-            self.vacant.insert(id);
+            self.vacant.add(id..id.saturating_add(1));
             let next = self.next();
-            self.vacant.split_off(&next);
+            self.vacant.cut(next);
         }
+    }
+}
+
+/// A set of numbers as ranges, by their starts: no two overlap or touch, so that a single tree of a high number, the
+/// others dropped, takes one entry and not millions.
+#[derive(Debug, Clone, Default)]
+struct Vacant(BTreeMap<TreeId, TreeId>);
+
+impl Vacant {
+    fn first(&self) -> Option<TreeId> {
+        self.0.first_key_value().map(|(start, _)| *start)
+    }
+
+    /// Adds numbers that are not there.
+    fn add(&mut self, mut added: Range<TreeId>) {
+        if added.is_empty() {
+            return;
+        }
+        if let Some((&start, &end)) = self.0.range(..added.start).next_back()
+            && end == added.start
+        {
+            added.start = start;
+        }
+        if let Some(end) = self.0.remove(&added.end) {
+            added.end = end;
+        }
+        self.0.insert(added.start, added.end);
+    }
+
+    /// Takes a number out, if it is there.
+    fn take(&mut self, id: TreeId) {
+        let Some((&start, &end)) = self.0.range(..=id).next_back() else {
+            return;
+        };
+        if id < end {
+            self.0.remove(&start);
+            self.add(start..id);
+            self.add(id.saturating_add(1)..end);
+        }
+    }
+
+    /// Takes out all numbers from `end` on. A range never spans it: it is that of the highest tree, or above that.
+    fn cut(&mut self, end: TreeId) {
+        self.0.split_off(&end);
     }
 }
 
@@ -100,7 +147,8 @@ impl Trees {
         let id = id as usize;
         let roots = Arc::make_mut(&mut self.roots);
         if roots.len() <= id / CHUNK {
-            roots.resize_with(id / CHUNK + 1, Default::default);
+            // One empty chunk for all: a high number in a forged file takes no memory for those below it.
+            roots.resize(id / CHUNK + 1, Arc::default());
         }
         if let Some(chunk) = roots.get_mut(id / CHUNK)
             && let Some(slot) = Arc::make_mut(chunk).get_mut(id % CHUNK)
@@ -111,7 +159,7 @@ impl Trees {
 
     /// The lowest number that no tree has.
     pub(crate) fn vacant_id(&self) -> TreeId {
-        let vacant = self.names.vacant.first().copied();
+        let vacant = self.names.vacant.first();
         vacant.unwrap_or_else(|| self.names.next())
     }
 
@@ -131,6 +179,9 @@ impl Trees {
         names.insert(name, id);
     }
 }
+
+/// The highest number of a tree. The list of all roots below it takes 8 MiB.
+pub(crate) const MAX_TREE: TreeId = (1 << 24) - 1;
 
 /// The longest name of a tree, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 255;
@@ -168,6 +219,8 @@ pub(crate) mod catalog {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeSet, HashSet};
+
     use super::*;
 
     #[test]
@@ -190,6 +243,41 @@ mod tests {
         assert_eq!((trees.root(20).count, trees.id("t7")), (99, None));
         assert_eq!((trees.id("other"), trees.id("t8")), (Some(8), None));
         assert_eq!(trees.vacant_id(), 7);
+    }
+
+    #[test]
+    fn the_lowest_vacant_number_is_found_whatever_was_dropped() {
+        let mut trees = Trees::default();
+        let mut model = BTreeSet::new();
+        let mut seed = 7_u64;
+        for step in 0..20_000 {
+            seed = crate::checksum::crc32c(&seed.to_le_bytes()).into();
+            let lowest = (0..).find(|id| !model.contains(id)).unwrap();
+            assert_eq!(trees.vacant_id(), lowest, "step {step}");
+            let id = (seed % 40) as TreeId;
+            if model.remove(&id) {
+                trees.remove(id);
+            } else if seed.is_multiple_of(3) {
+                model.insert(id);
+                trees.insert(&format!("t{id}"), id, TreeRoot::default());
+            } else {
+                model.insert(lowest);
+                trees.insert(&format!("t{lowest}"), lowest, TreeRoot::default());
+            }
+            let ranges: Vec<_> = trees.names.vacant.0.iter().collect();
+            let is_tight = ranges.windows(2).all(|pair| pair[0].1 < pair[1].0);
+            assert!(is_tight, "step {step}: {ranges:?}");
+        }
+    }
+
+    #[test]
+    fn a_high_number_takes_little() {
+        let mut trees = Trees::default();
+        trees.insert("high", MAX_TREE, TreeRoot::default());
+        assert_eq!(trees.names.vacant.0.len(), 1);
+        let chunks: HashSet<_> = trees.roots.iter().map(Arc::as_ptr).collect();
+        assert_eq!(chunks.len(), 2);
+        assert_eq!(trees.vacant_id(), 0);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::pages::{DIRECT_BYTES, Mark, TxnPages};
 use super::snapshot::not_found;
-use super::state::{MAX_NAME_BYTES, TreeId, Trees};
+use super::state::{MAX_NAME_BYTES, MAX_TREE, TreeId, Trees};
 use super::tree_mut::{Pieces, TreeMut};
 use super::turn::Turn;
 use super::view::{Source, TreeView};
@@ -205,6 +205,12 @@ impl WriteTransaction {
     fn create(&mut self, name: &str) -> Result<TreeId> {
         check_name(name)?;
         let tree = self.trees.vacant_id();
+        if tree > MAX_TREE {
+            return Err(Error::BadTreeName {
+                name: name.to_string(),
+                reason: "there are 16,777,216 trees, and there cannot be more: drop one first",
+            });
+        }
         let name = name.as_bytes();
         self.change(&Operation::CreateTree { tree, name })?;
         Ok(tree)

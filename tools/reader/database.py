@@ -6,6 +6,8 @@ from log import operations, read_log
 from pages import Pages, Root, catalog_entry, walk
 from space import used_pages
 
+MAX_TREE = 16_777_215  # the highest number of a tree
+
 
 class Database:
     """All trees of a file: `trees` maps names to dictionaries of keys and values."""
@@ -49,10 +51,9 @@ class Database:
             header.catalog_level,
             header.catalog_count,
         )
-        limit = 2 * max(header.catalog_count, 1) + 1024
         for name, value in walk(self.pages, catalog, "the catalog", self.faults):
             number, root = catalog_entry(value)
-            if number in self._numbers or number >= limit:
+            if number in self._numbers or number > MAX_TREE:
                 raise Damage(f"number {number} of tree {name!r} is taken or too high")
             self._numbers[number] = name.decode("utf-8")
             what = f"tree {self._numbers[number]!r}"

@@ -342,12 +342,6 @@ impl Survey {
             name: CATALOG.to_string(),
             ..TreeSurvey::default()
         };
-        let limit = header
-            .catalog
-            .count
-            .max(1)
-            .saturating_mul(2)
-            .saturating_add(1024);
         let mut entries = Vec::new();
         let mut faults = Faults::default();
         let mut read = |entry: &Entry<'_>| {
@@ -371,12 +365,16 @@ impl Survey {
                 return;
             };
             match anatomy::decode_catalog_entry(value) {
-                Some((number, root)) if u64::from(number) < limit => {
+                Some((number, root)) if number <= anatomy::MAX_TREE => {
                     entries.push((name.to_string(), number, root));
                 }
                 Some((number, _)) => {
                     let what = "the number of a tree is too high";
-                    faults.add(wrong(what, format!("below {limit}"), number.to_string()));
+                    faults.add(wrong(
+                        what,
+                        format!("at most {}", anatomy::MAX_TREE),
+                        number.to_string(),
+                    ));
                 }
                 None => {
                     let what = "an entry of the catalog does not parse";

@@ -246,8 +246,7 @@ impl Wal {
                     None => Some(*tree),
                 },
                 Step::Create(tree, name) => {
-                    let limit = names.len().max(1) as u64 * 2 + 1024;
-                    let is_wrong = u64::from(*tree) >= limit
+                    let is_wrong = *tree > aurora::anatomy::MAX_TREE
                         || names.contains_key(tree)
                         || !is_name(name)
                         || !taken.insert(name.clone());
