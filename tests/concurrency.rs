@@ -685,6 +685,24 @@ fn an_awaited_commit_is_on_the_disk_and_a_dropped_one_follows() {
     }
 }
 
+/// Nobody polls it, waits for it, or commits anything behind it.
+#[test]
+fn a_commit_that_nobody_asks_about_is_soon_on_the_disk() {
+    let disk = SimDisk::new(4);
+    let db = small().background(true);
+    let db = db.open_storage(disk.storage()).unwrap();
+    let (_, commit) = db.write_async(|tx| tx.put("k", "v", None)).unwrap();
+    drop(commit);
+    let start = Instant::now();
+    let is_there = |db: &Aurora| db.get("k").unwrap().as_deref() == Some(b"v");
+    while !is_there(&db) {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        thread::sleep(Duration::from_millis(20));
+    }
+    let survivor = disk.crash_image(SimCrash::LoseAll);
+    assert!(is_there(&open(survivor.storage()).unwrap()));
+}
+
 #[test]
 fn a_handle_with_another_durability_promises_it_for_its_own_writes() {
     let disk = SimDisk::new(4);

@@ -54,6 +54,8 @@ pub(super) struct Inner<S> {
     pub(super) kicked: bool,
     /// Records are in `buffer` that nobody waits for: the background thread leads in a while.
     pub(super) lingers: bool,
+    /// Who leads holds locks above the log's: tasks are left to the background thread.
+    pub(super) is_closing: bool,
     pub(super) stopping: bool,
     /// Commits in the last batch.
     pub(super) last_batch: u64,

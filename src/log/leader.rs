@@ -174,7 +174,11 @@ impl<S: Versioned> Log<S> {
             inner.buffer = bytes;
             inner.buffer.clear();
         }
-        let woken = self.wake_tasks(&mut inner);
+        let mut woken = self.wake_tasks(&mut inner);
+        woken.append(&mut failed);
+        if inner.is_closing {
+            self.leave(&mut inner, std::mem::take(&mut woken));
+        }
         if inner.kicked || inner.lingers {
             self.work.notify_one();
         }
@@ -185,7 +189,7 @@ impl<S: Versioned> Log<S> {
             self.gate(batch + 1).call();
         }
         self.gate(batch).open(batch);
-        drop((told, failed, woken));
+        drop((told, woken));
         self.inner.lock()
     }
 

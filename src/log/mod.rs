@@ -156,6 +156,7 @@ impl<S: Versioned> Log<S> {
                 failed: None,
                 kicked: false,
                 lingers: false,
+                is_closing: false,
                 stopping: false,
                 last_batch: 0,
                 batched: 0,
@@ -324,11 +325,22 @@ impl<S: Versioned> Log<S> {
     /// it is going to write them in a while (invariant 10).
     pub(crate) fn buffered_bytes(&self, is_served: bool) -> (usize, u64) {
         let mut inner = self.inner.lock();
-        if is_served && !inner.buffer.is_empty() && !inner.lingers {
+        if is_served {
+            self.note_lingering(&mut inner);
+        }
+        (inner.buffer.len(), inner.runs.bytes)
+    }
+
+    /// The background thread is going to write what is in the buffer in a while, if nobody else does (invariant 10).
+    pub(crate) fn linger(&self) {
+        self.note_lingering(&mut self.inner.lock());
+    }
+
+    fn note_lingering(&self, inner: &mut Inner<S>) {
+        if !inner.buffer.is_empty() && !inner.lingers {
             inner.lingers = true;
             self.work.notify_one();
         }
-        (inner.buffer.len(), inner.runs.bytes)
     }
 
     pub(crate) fn failure(&self) -> Option<Error> {
@@ -371,6 +383,12 @@ impl<S: Versioned> Log<S> {
     pub(crate) fn flush(&self) -> Result<()> {
         let end = self.inner.lock().end;
         self.wait(end)
+    }
+
+    /// Tasks are left to the background thread from now on (invariant 11): who closes holds the writers' turn, for which
+    /// a task that runs where it is woken may wait.
+    pub(crate) fn begin_close(&self) {
+        self.inner.lock().is_closing = true;
     }
 
     pub(crate) fn stop(&self) {

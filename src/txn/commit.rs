@@ -35,9 +35,15 @@ impl WriteTransaction {
     ///
     /// The next transaction can begin before that, and sees the changes; snapshots see them when they
     /// are durable. The future works on any runtime, or on none
-    /// with [`Commit::wait`]. A dropped future does not undo the commit.
+    /// with [`Commit::wait`]. A dropped future, or one that nobody polls, does not undo the commit: it becomes durable
+    /// with the next one, or in about half a second. (With [`background(false)`](crate::Builder::background) there is no
+    /// thread that does the latter.)
     pub fn commit_async(self) -> Result<Commit> {
-        self.submit()
+        let commit = self.submit()?;
+        if commit.end.is_some() && commit.engine.settings.background {
+            commit.engine.log.linger();
+        }
+        Ok(commit)
     }
 
     fn submit(mut self) -> Result<Commit> {

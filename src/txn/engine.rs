@@ -513,6 +513,7 @@ impl Engine {
     /// The last checkpoint leaves nothing to recover. If it cannot be made (a full disk), the log
     /// still holds everything, once it is flushed.
     fn close_file(self: &Arc<Self>) -> Result<()> {
+        self.log.begin_close();
         self.log.flush()?;
         self.checkpoint_with(super::checkpoint::Purpose::Close, None)
     }

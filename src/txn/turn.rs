@@ -17,7 +17,8 @@
 //! 3. A waiter that goes away (a dropped future) passes on a turn that it was handed, or a wake.
 //! 4. A thread goes past tasks that have not taken the turn for [`TASK_MICROS`] since it came free: an executor's thread
 //!    that waits here cannot run them. They stay in line, and are woken with the next, but nothing is handed to them before
-//!    they are polled again.
+//!    they are polled again. Each time that a task was gone past it is given twice as long, up to [`MOST_TASK_MICROS`]: one
+//!    whose executor is slow gets its turn too.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -35,6 +36,10 @@ const PATIENCE_MICROS: u64 = 500;
 /// How long a thread waits for tasks to take a turn that is theirs. The thread that would run them may be this one.
 const TASK_MICROS: u64 = 5_000;
 
+/// How long at the most. (Beside three busy threads, a task that was polled each 200 ms had not got its turn in a minute
+/// when it was given 5 ms each time.)
+const MOST_TASK_MICROS: u64 = 64 * TASK_MICROS;
+
 #[derive(Debug)]
 enum Wake {
     Thread(Arc<Condvar>),
@@ -48,6 +53,8 @@ struct Waiter {
     patience: Patience,
     /// A task that did not take its turn: nothing is handed to it before it is heard of again (invariant 4).
     is_passed: bool,
+    /// How long it may take to take the turn, if it is a task.
+    task_micros: u64,
 }
 
 #[derive(Debug, Default)]
@@ -59,8 +66,8 @@ struct Queue {
     waiting: VecDeque<Waiter>,
     /// How many of them are tasks.
     tasks: usize,
-    /// The moment at which the turn was given back last, if tasks waited.
-    is_free_since: Option<Patience>,
+    /// How long the tasks that waited when the turn was given back last have to take it.
+    tasks_have: Option<Patience>,
 }
 
 impl Queue {
@@ -68,12 +75,13 @@ impl Queue {
     /// behind them, if it is a task and no thread.
     fn pass_on(&mut self) -> Vec<Waker> {
         self.taken = false;
-        self.is_free_since = (self.tasks > 0).then(|| Patience::new(TASK_MICROS));
+        let mut task_micros = TASK_MICROS;
         let mut woken = Vec::new();
         for waiter in &self.waiting {
             if !waiter.is_passed && waiter.patience.is_over() {
                 self.taken = true;
                 self.handed = Some(waiter.ticket);
+                task_micros = waiter.task_micros;
             }
             match &waiter.wake {
                 Wake::Thread(arrived) => {
@@ -85,6 +93,7 @@ impl Queue {
                 break;
             }
         }
+        self.tasks_have = (self.tasks > 0).then(|| Patience::new(task_micros));
         woken
     }
 
@@ -102,6 +111,7 @@ impl Queue {
             wake,
             patience: Patience::new(PATIENCE_MICROS),
             is_passed: false,
+            task_micros: TASK_MICROS,
         });
         ticket
     }
@@ -144,12 +154,15 @@ impl Queue {
         };
         let mut before = self.waiting.iter().take(place);
         let is_free = !self.taken || self.handed.is_some();
-        let is_due = self.is_free_since.as_ref().is_none_or(Patience::is_over);
+        let is_due = self.tasks_have.as_ref().is_none_or(Patience::is_over);
         if !is_free || !is_due || !before.all(|waiter| matches!(waiter.wake, Wake::Task(_))) {
             return false;
         }
         let before = self.waiting.iter_mut().take(place);
-        before.for_each(|task| task.is_passed = true);
+        for task in before.filter(|task| !task.is_passed) {
+            task.is_passed = true;
+            task.task_micros = (task.task_micros * 2).min(MOST_TASK_MICROS);
+        }
         self.taken = true;
         self.handed = None;
         self.remove(place);
@@ -419,6 +432,34 @@ mod tests {
             }
             assert_eq!(turns.queue.lock().tasks, 0);
         }
+    }
+
+    /// Its executor is slow, and threads go past it again and again.
+    #[test]
+    fn a_task_that_is_polled_seldom_gets_its_turn() {
+        let turns = Arc::new(Turns::default());
+        let is_over = AtomicBool::new(false);
+        let start = std::time::Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        let _turn = turns.wait();
+                        std::thread::sleep(Duration::from_micros(300));
+                    }
+                });
+            }
+            let mut context = Context::from_waker(Waker::noop());
+            let mut task = turns.queue_up();
+            while Pin::new(&mut task).poll(&mut context).is_pending() {
+                std::thread::sleep(Duration::from_millis(150));
+                if start.elapsed() > Duration::from_secs(30) {
+                    break;
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        assert!(start.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
