@@ -440,6 +440,10 @@ mod tests {
         let turns = Arc::new(Turns::default());
         let is_over = AtomicBool::new(false);
         let start = std::time::Instant::now();
+        let first = turns.wait();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut task = turns.queue_up();
+        assert!(Pin::new(&mut task).poll(&mut context).is_pending());
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
@@ -449,8 +453,10 @@ mod tests {
                     }
                 });
             }
-            let mut context = Context::from_waker(Waker::noop());
-            let mut task = turns.queue_up();
+            while turns.queue.lock().waiting.len() < 3 {
+                std::thread::yield_now();
+            }
+            drop(first);
             while Pin::new(&mut task).poll(&mut context).is_pending() {
                 std::thread::sleep(Duration::from_millis(150));
                 if start.elapsed() > Duration::from_secs(30) {
