@@ -42,14 +42,14 @@ pub(crate) fn backup(snapshot: &Snapshot, path: &Path) -> Result<()> {
     partial.push(".partial.db");
     let partial = PathBuf::from(partial);
     let refused = |error| Error::Open {
-        path: path.to_path_buf(),
+        path: partial.clone(),
         source: Arc::new(error),
     };
     remove_stale(&partial).map_err(refused)?;
     let storage = Arc::new(FileStorage::create_new(&partial).map_err(refused)?);
     // Who closes the copy does not unlock it: that is done when `storage` goes (invariant 3).
     let named = copy(snapshot, storage.clone()).and_then(|()| name(&storage, &partial, path));
-    if named.is_err() && storage.is_at(&partial) {
+    if named.is_err() && storage.is_at(&partial).unwrap_or(false) {
         let _ = std::fs::remove_file(&partial);
     }
     named?;
@@ -76,7 +76,7 @@ fn remove_stale(partial: &Path) -> io::Result<()> {
         }
         _ => error,
     })?;
-    if stale.is_at(partial) {
+    if stale.is_at(partial)? {
         std::fs::remove_file(partial)?;
     }
     Ok(())
@@ -88,7 +88,7 @@ fn name(storage: &FileStorage, partial: &Path, path: &Path) -> Result<()> {
         path: path.to_path_buf(),
         source: Arc::new(error),
     };
-    if !storage.is_at(partial) {
+    if !storage.is_at(partial).map_err(refused)? {
         let what = "the unfinished copy was taken away";
         return Err(refused(io::Error::new(io::ErrorKind::NotFound, what)));
     }

@@ -205,15 +205,7 @@ impl Builder {
                 source: Arc::new(error),
             },
         })?;
-        let storage = Arc::new(storage);
-        let created = storage.was_created();
-        let db = self.open_storage(storage.clone())?;
-        if created {
-            storage
-                .sync_parent_directory()
-                .map_err(|error| Error::io("sync the directory", 0, error))?;
-        }
-        Ok(db)
+        self.open_storage(Arc::new(storage))
     }
 
     /// [`open`](Self::open), on a thread of its own if it is awaited: after a crash an open reads the log, which can

@@ -151,6 +151,7 @@ pub enum Error {
     },
 
     /// The file may not grow as far: the file system has a limit for one file, or the process has (`RLIMIT_FSIZE`).
+    /// The latter is an error only in a process that ignores the signal `SIGXFSZ`, which ends others.
     #[error(
         "the file may not grow any further ({operation} at byte {offset}): that is the limit of the file system or of this process (`ulimit -f`); nothing that was acknowledged is lost; raise the limit, or delete what is not needed, and try again"
     )]
@@ -184,6 +185,16 @@ pub enum Error {
     Forked {
         /// The id of the process that opened it.
         opened_by: u32,
+    },
+
+    /// The system starts no more threads for this process.
+    #[error(
+        "the system does not start another thread ({source}); raise the limit of threads or of memory, or open the database with `background(false)` and wait for its calls without awaiting them"
+    )]
+    NoThread {
+        /// The operating system's own error.
+        #[source]
+        source: Arc<io::Error>,
     },
 
     /// A path that has no name for a file.

@@ -342,6 +342,11 @@ pub(crate) fn check(engine: &Arc<Engine>) -> Result<CheckReport> {
     engine.check_open()?;
     let _turn = engine.turns.wait();
     let _no_checkpoint = engine.checkpointing.lock();
+    // A checkpoint that failed half way has left the pages that it was about to use marked as used: what does not agree
+    // then is no damage of the file.
+    if let Some(error) = engine.log.failure() {
+        return Err(error);
+    }
     let mut core = engine.core.lock();
     engine.sweep_or_poison(&mut core)?;
     let end = engine.space.lock().end();

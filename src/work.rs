@@ -202,7 +202,9 @@ where
         let started = std::thread::Builder::new()
             .name("aurora-work".to_string())
             .spawn(move || answer.give(catch_unwind(AssertUnwindSafe(self.run))))
-            .map_err(|error| Error::io("start a thread", 0, error));
+            .map_err(|error| Error::NoThread {
+                source: Arc::new(error),
+            });
         Box::pin(async move {
             started?;
             std::future::poll_fn(|context| {

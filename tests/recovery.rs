@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use aurora::storage::{SimCrash, SimDisk, SimFault, SimOperation};
+use aurora::storage::{SimCrash, SimDisk, SimFailedSync, SimFault, SimOperation};
 use aurora::{Aurora, Durability, Error};
 use common::{Model, contents, open, repeatable};
 use hooked::{Hooked, at_event};
@@ -1202,4 +1202,73 @@ fn trees_are_found_again_however_many_older_ones_were_dropped() {
     check(&again);
     again.tree("new").unwrap().put("key", "value").unwrap();
     again.check().unwrap();
+}
+
+/// The length that a failed sync lost is durable again when the record that needs it is.
+#[test]
+fn a_long_value_after_a_failed_sync_outlives_a_power_cut_behind_the_next_open() {
+    let failures = [
+        SimFailedSync::Lost,
+        SimFailedSync::Partly,
+        SimFailedSync::Kept,
+    ];
+    let operations = [SimOperation::SyncAll, SimOperation::WriteSync];
+    for (failure, operation) in failures.iter().flat_map(|f| operations.map(|o| (*f, o))) {
+        for length in [5_000, 20_000, 65_536, 100_000, 300_001] {
+            for warm in [0, 30] {
+                let what = format!("{operation:?} {failure:?}, {length} bytes, {warm} puts before");
+                let disk = SimDisk::new(length as u64);
+                disk.set_failed_sync(failure);
+                let db = open(disk.storage()).unwrap();
+                db.put("acknowledged", "1", None).unwrap();
+                for n in 0..warm {
+                    db.put(n.to_string(), vec![1; 3000], None).unwrap();
+                }
+                db.checkpoint().unwrap();
+                db.put("later", "2", None).unwrap();
+                disk.fail_once(operation, 1, SimFault::Eio);
+                let put = db.put("long", vec![7; length], None);
+                if put.is_ok() {
+                    continue;
+                }
+                drop(db);
+                disk.clear_faults();
+                let again = open(disk.reopen().storage()).unwrap();
+                let was_there = again.contains("long").unwrap();
+                let cut = disk.crash_image(SimCrash::LoseAll);
+                let after = open(cut.storage()).unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert!(after.contains("acknowledged").unwrap(), "{what}");
+                assert!(after.contains("later").unwrap(), "{what}");
+                assert_eq!(after.contains("long").unwrap(), was_there, "{what}");
+                after
+                    .check()
+                    .unwrap_or_else(|error| panic!("{what}: {error}"));
+            }
+        }
+    }
+}
+
+/// A checkpoint that failed half way has marked pages as used that are not: `check` took that for damage of the file.
+#[test]
+fn a_check_behind_a_failed_checkpoint_finds_no_damage() {
+    for operation in [SimOperation::SyncAll, SimOperation::WriteSync] {
+        for failure in [SimFailedSync::Kept, SimFailedSync::Lost] {
+            let disk = SimDisk::new(1);
+            disk.set_failed_sync(failure);
+            let db = open(disk.storage()).unwrap();
+            let put = |n: u32, byte: u8| db.put(n.to_be_bytes(), vec![byte; 300], None).unwrap();
+            (0..50).for_each(|n| put(n, 1));
+            db.checkpoint().unwrap();
+            (0..10).for_each(|n| put(n, 2));
+            disk.fail_once(operation, 1, SimFault::Eio);
+            db.checkpoint().unwrap_err();
+            assert!(db.flush().unwrap_err().is_poisoned());
+            assert!(db.check().unwrap_err().is_poisoned());
+            assert_eq!(db.get(9u32.to_be_bytes()).unwrap().unwrap()[0], 2);
+            drop(db);
+            let again = open(disk.reopen().storage()).unwrap();
+            again.check().unwrap();
+            assert_eq!(again.get(9u32.to_be_bytes()).unwrap().unwrap()[0], 2);
+        }
+    }
 }

@@ -119,14 +119,21 @@ impl Scan {
         })
     }
 
+    /// Each to the end of its last page: a failed sync may have lost the length of the file, which ends with a page.
     fn rewrite_runs(&self, pager: &Pager) -> Result<()> {
+        let write = |offset, piece: &[u8]| {
+            let written = pager.storage().write_at(offset, piece);
+            written.map_err(|error| Error::io("write a long value again", offset, error))
+        };
         let mut is_any = false;
         for (_, run) in self.unproven_runs() {
             is_any = true;
-            for_each_piece(pager, &run, |offset, piece| {
-                let written = pager.storage().write_at(offset, piece);
-                written.map_err(|error| Error::io("write a long value again", offset, error))
-            })?;
+            for_each_piece(pager, &run, write)?;
+            let end = pager.offset(run.first) + u64::from(run.length_bytes);
+            let rest = end.next_multiple_of(pager.page_size().into()) - end;
+            if rest > 0 {
+                write(end, &vec![0; rest as usize])?;
+            }
         }
         if is_any { pager.sync_all() } else { Ok(()) }
     }

@@ -8,7 +8,7 @@
 //! 3. A child that `fork` made neither changes the file nor gives up the lock, which is its parent's: the two share
 //!    one descriptor.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,7 +37,6 @@ pub struct FileStorage {
     unsynced_bytes: AtomicU64,
     eager: Eager,
     read_only: bool,
-    created: bool,
     origin: Origin,
 }
 
@@ -50,7 +49,7 @@ impl FileStorage {
         let path = path.as_ref();
         refuse_other_than_files(&metadata(path)?)?;
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let storage = FileStorage::from_file(path, file, false, false)?;
+        let storage = FileStorage::from_file(path, file, false)?;
         // An empty file may be one whose maker died before its name was durable (invariant 1).
         if storage.length()? == 0 {
             storage.sync_parent_directory()?;
@@ -67,9 +66,12 @@ impl FileStorage {
             .write(true)
             .create_new(true)
             .open(path)?;
-        let storage = FileStorage::from_file(path, file, false, true)?;
-        storage.sync_parent_directory()?;
-        Ok(storage)
+        let named = FileStorage::from_file(path, file, false).and_then(|storage| {
+            storage.sync_parent_directory()?;
+            Ok(storage)
+        });
+        // An empty file that nobody has is not left behind.
+        named.inspect_err(|_| drop(std::fs::remove_file(path)))
     }
 
     /// Opens the file to read and to write, and makes it if there is none. The errors are those
@@ -92,7 +94,7 @@ impl FileStorage {
     pub fn open_read_only(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         refuse_other_than_files(&metadata(path)?)?;
-        FileStorage::from_file(path, File::open(path)?, true, false)
+        FileStorage::from_file(path, File::open(path)?, true)
     }
 
     /// The path as it was given.
@@ -100,17 +102,13 @@ impl FileStorage {
         &self.path
     }
 
-    /// Whether this call made the file.
-    pub fn was_created(&self) -> bool {
-        self.created
-    }
-
     /// Whether this is the file at that path. Where a system does not tell, it is.
-    pub(crate) fn is_at(&self, path: &Path) -> bool {
-        #[cfg(unix)]
-        return File::open(path).is_ok_and(|other| same_file(&self.file, &other));
-        #[cfg(not(unix))]
-        return path.exists();
+    pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let there = match std::fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            there => there?,
+        };
+        Ok(same_file(&self.file.metadata()?, &there))
     }
 
     /// Makes the name of the file durable, by syncing the directory that it is in. Does nothing
@@ -121,13 +119,17 @@ impl FileStorage {
             // The real path: the entry that counts is the file's, not that of a link to it.
             let path = std::fs::canonicalize(&self.path)?;
             if let Some(directory) = path.parent() {
-                File::open(directory)?.sync_all()?;
+                let synced = File::open(directory).and_then(|directory| directory.sync_all());
+                synced.map_err(|error| {
+                    let what = format!("its directory cannot be synced: {error}");
+                    io::Error::new(error.kind(), what)
+                })?;
             }
         }
         Ok(())
     }
 
-    fn from_file(path: &Path, file: File, read_only: bool, created: bool) -> io::Result<Self> {
+    fn from_file(path: &Path, file: File, read_only: bool) -> io::Result<Self> {
         refuse_other_than_files(&file.metadata()?)?;
         let streams = match read_only {
             true => Streams::default(),
@@ -140,7 +142,6 @@ impl FileStorage {
             unsynced_bytes: AtomicU64::new(0),
             eager: Eager::default(),
             read_only,
-            created,
             origin: Origin::here(),
         })
     }
@@ -366,15 +367,22 @@ pub(super) fn open_synced(file: &File, path: &Path) -> Option<File> {
         .open(descriptor)
         .or_else(|_| options.open(path))
         .ok()?;
-    same_file(file, &synced).then_some(synced)
+    let is_same = same_file(&file.metadata().ok()?, &synced.metadata().ok()?);
+    is_same.then_some(synced)
 }
 
-/// Whether two descriptors are of one file, whatever it is called.
-#[cfg(unix)]
-fn same_file(first: &File, second: &File) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |file: &File| file.metadata().ok().map(|data| (data.dev(), data.ino()));
-    identity(first).is_some_and(|first| identity(second) == Some(first))
+/// Whether both are of one file, whatever it is called. Where a system does not tell, they are.
+fn same_file(first: &Metadata, second: &Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        (first.dev(), first.ino()) == (second.dev(), second.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (first, second);
+        true
+    }
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -449,9 +457,10 @@ mod tests {
         let file = File::create_new(&path).unwrap();
         std::fs::rename(&path, directory.path().join("moved.db")).unwrap();
         let other = File::create_new(&path).unwrap();
-        assert!(!same_file(&file, &other));
-        assert!(same_file(&file, &file.try_clone().unwrap()));
+        let same = |a: &File, b: &File| same_file(&a.metadata().unwrap(), &b.metadata().unwrap());
+        assert!(!same(&file, &other));
+        assert!(same(&file, &file.try_clone().unwrap()));
         let synced = open_synced(&file, &path).unwrap();
-        assert!(same_file(&file, &synced));
+        assert!(same(&file, &synced));
     }
 }

@@ -62,7 +62,6 @@ impl Map {
     /// The bytes of `offset..offset + length_bytes`, or `None` if the map ends before.
     ///
     /// The caller must keep invariants 2 and 3 above; only the engine, which does, can call this.
-    #[cfg_attr(not(test), allow(dead_code))] // the pager calls it
     #[inline]
     pub(crate) fn bytes(&self, offset: u64, length_bytes: usize) -> Option<&[u8]> {
         let start = usize::try_from(offset).ok()?;

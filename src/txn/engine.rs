@@ -433,7 +433,9 @@ impl Engine {
         let thread = std::thread::Builder::new()
             .name(name.to_string())
             .spawn(run)
-            .map_err(|error| Error::io("start a thread", 0, error))?;
+            .map_err(|error| Error::NoThread {
+                source: Arc::new(error),
+            })?;
         self.threads.lock().push(thread);
         Ok(())
     }
