@@ -20,7 +20,8 @@
 //!                     storage     the only code that touches a file
 //! ```
 //!
-//! A layer calls only those below it (but that an index can have a query's filter).
+//! A layer calls only those below it. But an index can have a query's filter; transactions and snapshots carry the
+//! `handle`, with the clock and the caches of the layers above; and what expires may be a document or a blob.
 #![deny(missing_docs)]
 // Never panic on data.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -1,7 +1,7 @@
 //! The pages that all readers share, as the trees read them: under one pin, or each with a count of its own.
 
 use crate::Result;
-use crate::format::{PageNumber, PageRef, RunRef};
+use crate::format::{Fault, PageNumber, PageRef, RunRef};
 use crate::pager::{PageBytes, Pager, PinnedBytes};
 use crate::prefetch::prefetch_start;
 use crate::tree::pages::ReadPages;
@@ -45,9 +45,10 @@ impl<'g> ReadPages for PinnedPages<'g> {
     }
 
     fn read_run(&self, run: &RunRef) -> Result<PinnedBytes<'g>> {
-        // Values are read through the pager, which gives bytes that outlive the pin.
-        let _ = run;
-        Ok(PinnedBytes::Mapped(&[]))
+        // Values are read through the pager, which gives bytes that outlive the pin. An empty one would be wrong data.
+        let what = "a long value was asked of pages that give nodes only";
+        let fault = Fault::new(what, 0, 0, run.length_bytes.into());
+        Err(self.pager.corrupt(run.first, fault))
     }
 }
 

@@ -9,7 +9,6 @@
 //! 3. A transaction whose record outgrows the log's limit keeps none: it commits by checkpoint.
 
 use std::fmt;
-use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -473,9 +472,6 @@ pub(super) fn apply(
             tree::delete(pages, root, key).map(u64::from)
         }),
         Operation::DeleteRange { tree, lower, upper } => edit(pages, trees, tree, |pages, root| {
-            if is_empty_range(lower, upper) {
-                return Ok(0);
-            }
             tree::delete_range(pages, root, lower, upper)
         }),
         Operation::CreateTree { tree, name } => {
@@ -507,16 +503,6 @@ pub(super) fn edit(
     let affected = change(pages, &mut root)?;
     trees.set_root(id, root);
     Ok(affected)
-}
-
-fn is_empty_range(lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> bool {
-    match (lower, upper) {
-        (Bound::Included(a), Bound::Included(b)) => a > b,
-        (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => {
-            a >= b
-        }
-        _ => false,
-    }
 }
 
 /// Names are checked when they are given; in the log only a forged record holds anything else.
