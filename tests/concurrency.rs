@@ -733,7 +733,15 @@ fn trees_take_and_give_many_at_once() {
     assert_eq!(tree.delete_many([[99], [0], [200]]).unwrap(), 2);
     assert_eq!(tree.first().unwrap().unwrap().0.to_vec(), [1]);
     assert_eq!(tree.last().unwrap().unwrap().0.to_vec(), [98]);
-    assert_eq!(tree.clear().unwrap(), 98);
+    let popped = db.write(|tx| {
+        let mut tree = tx.tree("t")?;
+        Ok([tree.pop_last()?, tree.pop_first()?, tree.pop_first()?])
+    });
+    let keys = popped.unwrap().map(|entry| entry.unwrap().0.to_vec());
+    assert_eq!(keys, [[98], [1], [2]]);
+    assert_eq!(tree.clear().unwrap(), 95);
+    let popped = db.write(|tx| tx.tree("t")?.pop_first()).unwrap();
+    assert_eq!(popped, None);
     assert!(tree.is_empty().unwrap());
     assert_eq!(tree.first().unwrap(), None);
 }

@@ -2,7 +2,7 @@
 
 use std::ops::RangeBounds;
 
-use super::cursor::Range;
+use super::cursor::{Entry, Range};
 use super::pages::DIRECT_BYTES;
 use super::state::TreeId;
 use super::value::ValueRef;
@@ -82,6 +82,35 @@ impl TreeMut<'_> {
     /// Removes everything; the tree stays.
     pub fn clear(&mut self) -> Result<u64> {
         self.delete_range::<&[u8]>(..)
+    }
+
+    /// Removes the entry with the lowest key, and gives it.
+    ///
+    /// ```
+    /// # fn main() -> aurora::Result<()> {
+    /// let db = aurora::Aurora::in_memory()?;
+    /// db.tree("jobs")?.put_many([("1", "sweep"), ("2", "mop")])?;
+    /// let (_, job) = db.write(|tx| tx.tree("jobs")?.pop_first())?.expect("a job");
+    /// assert_eq!(job, b"sweep"[..]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pop_first(&mut self) -> Result<Option<Entry>> {
+        let first = self.view().first()?;
+        self.pop(first)
+    }
+
+    /// Removes the entry with the highest key, and gives it.
+    pub fn pop_last(&mut self) -> Result<Option<Entry>> {
+        let last = self.view().last()?;
+        self.pop(last)
+    }
+
+    fn pop(&mut self, entry: Option<Entry>) -> Result<Option<Entry>> {
+        if let Some((key, _)) = &entry {
+            self.delete(key)?;
+        }
+        Ok(entry)
     }
 
     /// The tree as it is now, to read.
