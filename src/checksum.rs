@@ -3,8 +3,31 @@
 //! The processor's multiplication without carry makes it: on one with AVX-512, 4 KiB in the second
 //! level cache took 0.09 us, 64 KiB 1.1 us; with the instruction for CRC-32C itself (the crate
 //! `crc32c`) it was 0.2 and 2.5 us. Lengths below 300 bytes took the same time either way.
+//!
+//! Checksums of parts make that of the whole, and the other way round. With `crc(AB)` for A followed by B:
+//! `crc(AB) = shift(crc(A), len B) ^ crc(B)`.
+//!
+//! A checksum is a polynomial modulo that of CRC-32C, the highest power in the lowest bit; a shift
+//! multiplies it by a power of x.
 
 use crc_fast::{CrcAlgorithm, Digest};
+
+/// The polynomial of CRC-32C, in that order of bits.
+const POLYNOMIAL: u32 = 0x82f6_3b78;
+/// The polynomials 1 and x to the 8th.
+const ONE: u32 = 1 << 31;
+const ONE_BYTE: u32 = 1 << 23;
+
+/// What shifts by 1, 2, 4, 8 bytes and so on.
+const POWERS: [u32; 64] = {
+    let mut powers = [ONE_BYTE; 64];
+    let mut bit = 1;
+    while bit < 64 {
+        powers[bit] = multiply(powers[bit - 1], powers[bit - 1]);
+        bit += 1;
+    }
+    powers
+};
 
 #[inline]
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
@@ -20,9 +43,71 @@ pub(crate) fn append(before: u32, bytes: &[u8]) -> u32 {
     digest.finalize() as u32
 }
 
+/// The product of two polynomials.
+const fn multiply(a: u32, mut b: u32) -> u32 {
+    let (mut product, mut bit) = (0, 32);
+    while bit > 0 {
+        bit -= 1;
+        if a >> bit & 1 == 1 {
+            product ^= b;
+        }
+        b = (b >> 1) ^ if b & 1 == 1 { POLYNOMIAL } else { 0 };
+    }
+    product
+}
+
+/// A checksum, or a difference of two, moved over as many bytes.
+pub(crate) fn shift(checksum: u32, bytes: u64) -> u32 {
+    Stride::new(bytes).shift(checksum)
+}
+
+/// A shift by one distance, made once for many uses.
+pub(crate) struct Stride {
+    factor: u32,
+}
+
+impl Stride {
+    pub(crate) const fn new(mut bytes: u64) -> Self {
+        let (mut factor, mut bit) = (ONE, 0);
+        while bytes > 0 {
+            if bytes & 1 == 1 {
+                factor = multiply(factor, POWERS[bit]);
+            }
+            bit += 1;
+            bytes >>= 1;
+        }
+        Stride { factor }
+    }
+
+    pub(crate) fn shift(&self, checksum: u32) -> u32 {
+        multiply(self.factor, checksum)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_make_the_whole() {
+        let bytes: Vec<u8> = (0..70_000u32)
+            .map(|i| (i.wrapping_mul(i) >> 3) as u8)
+            .collect();
+        for cut in [0, 1, 7, 2500, 4999, 5000, 65_535, 65_536, bytes.len()] {
+            let (first, second) = bytes.split_at(cut);
+            let joined = shift(crc32c(first), second.len() as u64) ^ crc32c(second);
+            assert_eq!(joined, crc32c(&bytes), "cut at {cut}");
+        }
+        // Whatever is in between: two shifts are one.
+        let distances = [0, 1, 8, 4096, u64::from(u32::MAX), 1 << 40, u64::MAX >> 1];
+        for (one, other) in distances
+            .into_iter()
+            .flat_map(|d| distances.map(|e| (d, e)))
+        {
+            let twice = shift(shift(0x1234_5678, one), other);
+            assert_eq!(twice, shift(0x1234_5678, one + other), "{one} and {other}");
+        }
+    }
 
     /// Against another program, with all lengths and places where a faster way of going on could begin.
     #[test]

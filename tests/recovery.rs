@@ -134,6 +134,95 @@ fn rot_in_the_last_acknowledged_record_is_noticed_too() {
     drop(expected);
 }
 
+/// Where the first ring begins in a new file.
+const RING: usize = 2 * 4096;
+const RING_BYTES: usize = 32 << 10;
+
+/// Writes over these bytes what looks like headers of records, one behind the other. Each names its own place in the ring, a
+/// lap that is to come and a payload nearly as long as the ring, and says that the log was durable far behind its end.
+/// Returns how many there are.
+fn forge_headers(image: &mut [u8], within: std::ops::Range<usize>) -> u64 {
+    let from = within.start.next_multiple_of(8);
+    let mut forged = 0;
+    for (at, to) in (from..)
+        .step_by(56)
+        .zip(image[..within.end][from..].chunks_exact_mut(56))
+    {
+        to.fill(0);
+        to[..4].copy_from_slice(b"ALOG");
+        to[4..8].copy_from_slice(&(RING_BYTES as u32 - 64).to_le_bytes());
+        let lsn = at - RING + (RING_BYTES << 20);
+        to[8..16].copy_from_slice(&(lsn as u64).to_le_bytes());
+        to[16..24].copy_from_slice(&1_000_000_u64.to_le_bytes());
+        to[32..40].copy_from_slice(&(1_u64 << 60).to_le_bytes());
+        to[40] = 1;
+        forged += 1;
+    }
+    forged
+}
+
+/// A file with one value of so many bytes, and another, as a power cut leaves it; and where that value lies in it.
+fn with_value(value: &[u8]) -> (SimDisk, std::ops::Range<usize>) {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    put(&db, "before", b"1");
+    put(&db, "forged", value);
+    put(&db, "after", b"2");
+    let cut = disk.crash_image(SimCrash::LoseAll);
+    let image = cut.image();
+    let at = image.windows(value.len()).position(|bytes| bytes == value);
+    let at = at.unwrap();
+    (cut, at..at + value.len())
+}
+
+/// Someone who chooses values can put into them whatever looks like a record and is none. It is no proof of damage, however
+/// much of it there is.
+#[test]
+fn values_full_of_headers_of_records_are_no_damage() {
+    for headers in [1, 8, 9, 10, 100, 140] {
+        let mut value = vec![0xab; headers * 56 + 16];
+        let (cut, place) = with_value(&value);
+        let mut image = cut.image();
+        let forged = forge_headers(&mut image, place.clone());
+        assert_eq!(forged, headers as u64);
+        value.copy_from_slice(&image[place.clone()]);
+        let (cut, same_place) = with_value(&value);
+        assert_eq!(place, same_place);
+        let db = open(cut.storage()).unwrap_or_else(|error| panic!("{headers} headers: {error}"));
+        let expected = model(&[("after", b"2"), ("before", b"1"), ("forged", &value)]);
+        assert_eq!(state_of(&db), expected);
+    }
+}
+
+/// As in the last lap's records, or in pages that had other uses before they became a ring.
+#[test]
+fn a_ring_full_of_headers_of_records_ends_where_it_ends() {
+    let (killed, expected) = killed();
+    let used = open(killed.reopen().storage()).unwrap().stats().unwrap();
+    let used = used.log_used_bytes as usize;
+    let mut image = killed.image();
+    let behind_the_mark = RING + used + 56;
+    assert!(forge_headers(&mut image, behind_the_mark..RING + RING_BYTES) > 500);
+    let db = open(SimDisk::from_image(image.clone(), 1).storage()).unwrap();
+    assert_eq!(state_of(&db), expected);
+    drop(db);
+    // Where one that was acknowledged is damaged, it is the record behind it that proves it, and nothing within.
+    let (cut, place) = with_value(&[0xab; 1000]);
+    let mut image = cut.image();
+    forge_headers(&mut image, place.clone());
+    let (cut, place) = with_value(&image[place]);
+    cut.flip_bit(place.start as u64 - 5, 0); // of its key
+    let error = open(cut.storage()).unwrap_err();
+    let later = match error {
+        Error::LogDamaged { later_lsn, .. } => later_lsn,
+        _ => panic!("{error}"),
+    };
+    assert!(
+        later < RING_BYTES as u64,
+        "what was forged is named: {error}"
+    );
+}
+
 #[test]
 fn a_damaged_header_slot_is_never_replaced_by_an_older_state() {
     // After a kill, after a checkpoint, after a commit by checkpoint that left no record, and

@@ -3,30 +3,9 @@
 //! With `crc(AB)` for A followed by B:
 //! `crc(AB) = shift(crc(A), len B) ^ crc(B)`, and if B is replaced by B' of the same length,
 //! `crc(ABC) ^ crc(AB'C) = shift(crc(B) ^ crc(B'), len C)`.
-//!
-//! A checksum is a polynomial modulo that of CRC-32C, the highest power in the lowest bit; a shift
-//! multiplies it by a power of x.
 
 use super::CHUNK_BYTES;
-
-/// The polynomial of CRC-32C, in that order of bits.
-const POLYNOMIAL: u32 = 0x82f6_3b78;
-/// The polynomials 1 and x to the 8th.
-const ONE: u32 = 1 << 31;
-const ONE_BYTE: u32 = 1 << 23;
-
-/// The product of two polynomials.
-const fn multiply(a: u32, mut b: u32) -> u32 {
-    let (mut product, mut bit) = (0, 32);
-    while bit > 0 {
-        bit -= 1;
-        if a >> bit & 1 == 1 {
-            product ^= b;
-        }
-        b = (b >> 1) ^ if b & 1 == 1 { POLYNOMIAL } else { 0 };
-    }
-    product
-}
+use crate::checksum::{self, Stride};
 
 /// A checksum, or a difference of two, moved over as many bytes.
 pub(super) fn shift(checksum: u32, bytes: u64) -> u32 {
@@ -36,30 +15,7 @@ pub(super) fn shift(checksum: u32, bytes: u64) -> u32 {
         // That of nothing, which is before the first chunk, stays what it is.
         0 => 0,
         _ if bytes == u64::from(CHUNK_BYTES) => CHUNK.shift(checksum),
-        _ => Stride::new(bytes).shift(checksum),
-    }
-}
-
-/// A shift by one distance, made once for many uses.
-pub(super) struct Stride {
-    factor: u32,
-}
-
-impl Stride {
-    pub(super) const fn new(mut bytes: u64) -> Self {
-        let (mut factor, mut power) = (ONE, ONE_BYTE);
-        while bytes > 0 {
-            if bytes & 1 == 1 {
-                factor = multiply(factor, power);
-            }
-            power = multiply(power, power);
-            bytes >>= 1;
-        }
-        Stride { factor }
-    }
-
-    pub(super) fn shift(&self, checksum: u32) -> u32 {
-        multiply(self.factor, checksum)
+        _ => checksum::shift(checksum, bytes),
     }
 }
 
@@ -77,10 +33,6 @@ mod tests {
             let tail = second.len() as u64;
             let joined = shift(crc32c(first), tail) ^ crc32c(second);
             assert_eq!(joined, crc32c(&bytes), "cut at {cut}");
-            assert_eq!(
-                Stride::new(tail).shift(crc32c(first)),
-                shift(crc32c(first), tail)
-            );
         }
     }
 

@@ -33,11 +33,13 @@
 //! 11. A task is woken by a thread that holds no lock: it may run, or be dropped, right there. Where locks above the log's
 //!     are held, the background thread does it. (Without one no task waits.)
 
+mod behind;
 mod gate;
 mod geometry;
 mod inner;
 mod leader;
 mod replay;
+mod ring;
 mod waiting;
 
 use std::collections::VecDeque;

@@ -16,19 +16,18 @@
 
 use std::ops::Range;
 
+use super::behind::find_proof;
+use super::ring::Ring;
 use super::{Geometry, Position};
 use crate::checksum;
-use crate::format::header::{Header, LogRegion, MAX_COUNT};
+use crate::format::header::Header;
 use crate::format::record::{self, Operation, Operations, RecordHeader};
 use crate::format::{Lsn, RunRef, Version};
 use crate::pager::Pager;
 use crate::{Error, Result};
 
-/// The log and long values are read, and long values written again, in pieces of this size.
+/// Long values are read, and written again, in pieces of this size.
 const PIECE_BYTES: usize = 256 << 10;
-
-/// See [`Ring::find_proof`].
-const LOOKS_AT_RING: u64 = 8;
 
 /// An accepted commit record.
 #[derive(Debug)]
@@ -175,156 +174,6 @@ fn is_there(pager: &Pager, run: &RunRef) -> Result<bool> {
     Ok(checksum == run.checksum)
 }
 
-/// A ring as it is read: its bytes from position `base` on are kept as far as its records go. (A ring is mostly
-/// longer than these. To keep all of two rings took 50 to 70 ms, most of it for memory.)
-#[derive(Debug)]
-struct Ring {
-    region: LogRegion,
-    base: Lsn,
-    length_bytes: u64,
-    bytes: Vec<u8>,
-}
-
-impl Ring {
-    fn new(pager: &Pager, region: LogRegion, base: Lsn) -> Self {
-        Ring {
-            region,
-            base,
-            length_bytes: region.length_bytes(pager.page_size()),
-            bytes: Vec::new(),
-        }
-    }
-
-    /// The byte offset in the file of a position.
-    fn offset(&self, pager: &Pager, lsn: Lsn) -> u64 {
-        pager.offset(self.region.first) + lsn % self.length_bytes.max(1)
-    }
-
-    /// Reads on until `end_bytes` are here, or all.
-    fn fill(&mut self, pager: &Pager, end_bytes: u64) -> Result<()> {
-        let end = end_bytes.min(self.length_bytes);
-        while (self.bytes.len() as u64) < end {
-            let here = self.bytes.len() as u64;
-            let piece = (PIECE_BYTES as u64).min(self.length_bytes - here);
-            self.bytes.resize((here + piece) as usize, 0);
-            let to = self.bytes.get_mut(here as usize..).unwrap_or_default();
-            read_ring(pager, self.region, self.base.saturating_add(here), to)?;
-        }
-        Ok(())
-    }
-
-    /// The next record, if it is one (invariant 1).
-    fn accept(&mut self, pager: &Pager, at: Position) -> Result<Option<RecordHeader>> {
-        let index = at.lsn.saturating_sub(self.base);
-        let head_end = index.saturating_add(record::RECORD_HEADER_BYTES as u64);
-        self.fill(pager, head_end)?;
-        let Some(header) = record::decode_header(self.rest(index)) else {
-            return Ok(None);
-        };
-        let linked = header.lsn == at.lsn && header.previous == at.crc;
-        if !linked {
-            return Ok(None);
-        }
-        let bytes = record::record_bytes(header.length_bytes as usize) as u64;
-        self.fill(pager, index.saturating_add(bytes))?;
-        let is_intact = record::is_intact(self.rest(index), &header, pager.salt());
-        Ok(is_intact.then_some(header))
-    }
-
-    fn rest(&self, index: u64) -> &[u8] {
-        let index = usize::try_from(index).unwrap_or(usize::MAX);
-        self.bytes.get(index..).unwrap_or_default()
-    }
-
-    /// A record at or behind `end` that proves that the log was durable further than that, or that
-    /// a newer checkpoint was (invariant 2). What a crash leaves takes up no more than the ring, but for a few that look
-    /// so and are not: with so many that to look at them took as long as [`LOOKS_AT_RING`] rings, one is taken for a
-    /// proof of damage. `newest` becomes the highest version of all that prove nothing.
-    fn find_proof(
-        &self,
-        pager: &Pager,
-        end: Lsn,
-        checkpoint: u64,
-        newest: &mut Version,
-    ) -> Result<Option<RecordHeader>> {
-        let mut place = 0;
-        let mut left_bytes = self.length_bytes.saturating_mul(LOOKS_AT_RING);
-        let mut buffer = vec![0; PIECE_BYTES + record::RECORD_HEADER_BYTES];
-        let mut of_record = Vec::new();
-        while place < self.length_bytes {
-            let piece = (PIECE_BYTES as u64).min(self.length_bytes - place);
-            let piece = piece.min(self.length_bytes.div_ceil(2)) as usize;
-            let lsn = self.base.saturating_add(place);
-            // A header may begin in this piece and end in the next, or where this view began.
-            let bytes = buffer.get_mut(..piece + record::RECORD_HEADER_BYTES);
-            let bytes = bytes.unwrap_or_default();
-            read_ring(pager, self.region, lsn, bytes)?;
-            for (index, header) in headers(bytes, piece) {
-                let place = lsn.saturating_add(index as u64) % self.length_bytes;
-                let in_place = header.lsn >= end && header.lsn % self.length_bytes == place;
-                let proves = header.durable > end || header.checkpoint > checkpoint;
-                let is_of_use = proves || (*newest + 1..=MAX_COUNT).contains(&header.version);
-                let length = record::record_bytes(header.length_bytes as usize) as u64;
-                if !in_place || !is_of_use || length > self.length_bytes {
-                    continue;
-                }
-                let Some(left) = left_bytes.checked_sub(length) else {
-                    return Ok(Some(header));
-                };
-                left_bytes = left;
-                if !self.is_intact(pager, &header, &mut of_record)? {
-                    continue;
-                }
-                if proves {
-                    return Ok(Some(header));
-                }
-                *newest = header.version;
-            }
-            place += piece as u64;
-        }
-        Ok(None)
-    }
-
-    /// Whether the record that this seems to be the header of, and that fits the ring, is there.
-    fn is_intact(
-        &self,
-        pager: &Pager,
-        header: &RecordHeader,
-        buffer: &mut Vec<u8>,
-    ) -> Result<bool> {
-        buffer.resize(record::record_bytes(header.length_bytes as usize), 0);
-        read_ring(pager, self.region, header.lsn, buffer)?;
-        Ok(record::is_intact(buffer, header, pager.salt()))
-    }
-}
-
-/// What looks like the header of a record, wherever one can begin in front of `end`.
-fn headers(bytes: &[u8], end: usize) -> impl Iterator<Item = (usize, RecordHeader)> {
-    let places = (0..end).step_by(record::ALIGN_BYTES);
-    places.filter_map(|index| {
-        let bytes = bytes.get(index..)?;
-        let is_one = bytes.starts_with(&record::MAGIC);
-        Some((index, is_one.then(|| record::decode_header(bytes))??))
-    })
-}
-
-/// Reads what lies from a position of a ring on, around its end.
-fn read_ring(pager: &Pager, region: LogRegion, lsn: Lsn, to: &mut [u8]) -> Result<()> {
-    let length = region.length_bytes(pager.page_size());
-    let start = lsn % length.max(1);
-    let before_end = (length - start).min(to.len() as u64) as usize;
-    let (head, tail) = to.split_at_mut(before_end);
-    for (within, piece) in [(start, head), (0, tail)] {
-        if piece.is_empty() {
-            continue;
-        }
-        let offset = pager.offset(region.first) + within;
-        let read = pager.storage().read_at(offset, piece);
-        read.map_err(|error| Error::io("read the log", offset, error))?;
-    }
-    Ok(())
-}
-
 /// Reads the log from the header's start to its end.
 pub(crate) fn scan(pager: &Pager, header: &Header) -> Result<Scan> {
     let mut found = follow(pager, header, Lsn::MAX)?;
@@ -404,7 +253,7 @@ fn refuse_damage(pager: &Pager, header: &Header, found: &Scan) -> Result<Version
     let not_entered = not_entered.map(|region| Ring::new(pager, region, end));
     let current = found.rings.last();
     for ring in current.into_iter().chain(&not_entered) {
-        if let Some(proof) = ring.find_proof(pager, end, header.checkpoint, &mut newest)? {
+        if let Some(proof) = find_proof(pager, ring, end, header.checkpoint, &mut newest)? {
             return Err(damaged(pager, header, current.unwrap_or(ring), end, &proof));
         }
     }
@@ -426,96 +275,5 @@ fn damaged(pager: &Pager, header: &Header, ring: &Ring, lsn: Lsn, proof: &Record
         lsn,
         offset: ring.offset(pager, lsn),
         later_lsn: proof.lsn,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::pager::Cause;
-    use crate::storage::MemoryStorage;
-
-    const SALT: u64 = 7;
-    const LENGTH: u64 = 800 << 10;
-
-    /// A ring with one record, which was durable further than to `end`, at a position of the lap after it.
-    fn ring_with(lsn: Lsn, payload_bytes: usize) -> (Pager, LogRegion) {
-        let pager = Pager::new(Arc::new(MemoryStorage::new()), 4096, SALT, 1 << 20).unwrap();
-        let (first, pages) = (2, (LENGTH / 4096) as u32);
-        pager.ensure_pages(u64::from(first + pages)).unwrap();
-        let mut bytes = Vec::new();
-        let header = RecordHeader {
-            length_bytes: payload_bytes as u32,
-            lsn,
-            durable: lsn,
-            kind: record::COMMIT,
-            ..RecordHeader::default()
-        };
-        record::encode(&mut bytes, &header, &vec![3; payload_bytes], SALT);
-        let mut image = vec![0; LENGTH as usize];
-        for (byte, place) in bytes.iter().zip(lsn..) {
-            image[(place % LENGTH) as usize] = *byte;
-        }
-        pager.write_at(first, &image, Cause::Log).unwrap();
-        (pager, LogRegion { first, pages })
-    }
-
-    /// Invariant 2: also where it goes from one piece to the next, or over the place where the view begins.
-    #[test]
-    fn a_record_that_proves_more_is_found_wherever_it_lies() {
-        let base = 40 << 10;
-        let edges = [0, PIECE_BYTES as u64, 2 * PIECE_BYTES as u64, LENGTH];
-        let near = [-64_i64, -56, -48, -8, 0, 8, 100_000];
-        for (edge, offset) in edges.into_iter().flat_map(|e| near.map(|n| (e, n))) {
-            let lsn = (base + LENGTH + edge).saturating_add_signed(offset);
-            for payload_bytes in [0, 1000, 100 << 10] {
-                let (pager, region) = ring_with(lsn, payload_bytes);
-                let ring = Ring::new(&pager, region, base);
-                let found = ring.find_proof(&pager, base + 8, 1, &mut 0).unwrap();
-                let found = found.map(|header| header.lsn);
-                assert_eq!(found, Some(lsn), "{edge} {offset} {payload_bytes}");
-                // One that was not durable further than to where the log ends proves nothing.
-                let found = ring.find_proof(&pager, lsn, 1, &mut 0).unwrap();
-                assert!(found.is_none());
-            }
-        }
-    }
-
-    /// A ring full of what looks like records that prove something, and are none, each as long as the ring.
-    #[test]
-    fn headers_without_end_are_not_looked_at_without_end() {
-        let base = 40 << 10;
-        let pager = Pager::new(Arc::new(MemoryStorage::new()), 4096, SALT, 1 << 20).unwrap();
-        let (first, pages) = (2, (LENGTH / 4096) as u32);
-        pager.ensure_pages(u64::from(first + pages)).unwrap();
-        let mut image = Vec::new();
-        while image.len() as u64 + 100 < LENGTH {
-            let place = image.len() as u64;
-            let mut bytes = Vec::new();
-            let header = RecordHeader {
-                lsn: place + LENGTH,
-                durable: u64::MAX >> 1,
-                kind: record::COMMIT,
-                ..RecordHeader::default()
-            };
-            record::encode(&mut bytes, &header, &[], SALT);
-            let length = (LENGTH as u32 - 64).to_le_bytes();
-            let at = (0..bytes.len() - 4).find(|at| {
-                let mut other = bytes.clone();
-                other[*at..*at + 4].copy_from_slice(&length);
-                record::decode_header(&other).is_some_and(|h| h.length_bytes == LENGTH as u32 - 64)
-            });
-            bytes[at.unwrap()..][..4].copy_from_slice(&length);
-            image.extend(bytes);
-        }
-        image.resize(LENGTH as usize, 0);
-        pager.write_at(first, &image, Cause::Log).unwrap();
-        let ring = Ring::new(&pager, LogRegion { first, pages }, base);
-        let start = std::time::Instant::now();
-        let found = ring.find_proof(&pager, base + 8, 1, &mut 0).unwrap();
-        assert!(found.is_some());
-        assert!(start.elapsed() < std::time::Duration::from_secs(2));
     }
 }

@@ -94,8 +94,8 @@ def read_log(data, header):
             log, _, rings = _follow(data, header, record.lsn)
             break
     if not log.clean:
-        for ring in rings:
-            _look_for_proof(ring, log.end, header)
+        for ring, since in rings:
+            _look_for_proof(ring, since, log.end, header)
     return log
 
 
@@ -133,7 +133,10 @@ def _follow(data, header, limit):
             raise Damage("switch record, but the header names no next ring", *ring.place(record.lsn))
         ring, following, log.switched, since = following, None, True, position
     log.end = position
-    return log, proven, [each for each in (ring, following) if each is not None]
+    rings = [(ring, since)]
+    if following is not None:
+        rings.append((following, position))
+    return log, proven, rings
 
 
 def _has_its_runs(data, header, record):
@@ -151,13 +154,18 @@ def _newest_header(ring, position):
     return Damage("the log knows a newer checkpoint: the newest header slot is damaged", *ring.place(position))
 
 
-def _look_for_proof(ring, end, header):
-    """Fails if a record behind the end shows that acknowledged commits are missing."""
-    for offset in range(0, ring.length, 8):
+def _look_for_proof(ring, since, end, header):
+    """Fails if a record behind the end shows that acknowledged commits are missing. Those that were accepted in this ring
+    lie from `since` to the end, and no other can lie over them."""
+    accepted = end - since
+    for behind in range(accepted, ring.length, 8):
+        offset = (since + behind) % ring.length
         if ring.raw[offset : offset + 4] != b"ALOG":
             continue
         record = intact(ring, offset, header.salt)
         if record is None or record.lsn % ring.length != offset or record.lsn < end:
+            continue
+        if accepted and behind + record.end - record.lsn > ring.length:
             continue
         if record.checkpoint > header.checkpoint:
             raise _newest_header(ring, offset)
