@@ -27,7 +27,7 @@ use std::sync::atomic::Ordering;
 use super::engine::{Core, Engine};
 use super::pace::Pace;
 use super::pages::{Levels, Outcome, TxnPages};
-use super::reclaim::Retired;
+use super::reclaim::{Look, Retired};
 use super::state::{State, catalog};
 use crate::format::header::{Header, LogRegion, SLOT_BYTES};
 use crate::format::{PageNumber, TreeRoot, page, record};
@@ -135,7 +135,7 @@ impl Engine {
         candidate: Option<Candidate<'_>>,
     ) -> Result<Option<Job>> {
         let mut core = self.core.lock();
-        self.sweep_or_poison(&mut core)?;
+        self.sweep_or_poison(&mut core, Look::AtAll)?;
         let before = core.header;
         let is_new = core.current.version > before.version;
         if !is_new && candidate.is_none() && matches!(purpose, Purpose::Routine | Purpose::Close) {
@@ -485,7 +485,7 @@ impl Engine {
         core.checkpoints += 1;
         self.checkpoint_version
             .store(header.version, Ordering::Release);
-        self.sweep_or_poison(&mut core)?;
+        self.sweep_or_poison(&mut core, Look::AtAll)?;
         self.truncate(&mut core);
         tracing::debug!(
             checkpoint = header.checkpoint,
@@ -560,7 +560,7 @@ impl Engine {
             undone.inspect_err(|error| self.log.poison(error))?;
         }
         core.reclaimer.end_checkpoint();
-        self.sweep_or_poison(&mut core)
+        self.sweep_or_poison(&mut core, Look::AtAll)
     }
 
     fn uninstall(&self, outcome: &Outcome) -> Result<()> {
@@ -625,7 +625,7 @@ pub(super) struct FrameSource<'a> {
 impl PageSource for FrameSource<'_> {
     fn with_bytes(&self, number: PageNumber, then: &mut dyn FnMut(&[u8])) -> Result<()> {
         let pin = crossbeam_epoch::pin();
-        // A dirty frame stays in its cell while a checkpoint runs (`reclaim`, invariant 3).
+        // A dirty frame stays in its cell while a checkpoint runs (`reclaim`, invariant 4).
         match self.pager.entry(number).frame.load(&pin) {
             Some(frame) => {
                 then(frame.bytes());

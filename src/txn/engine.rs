@@ -27,7 +27,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 
 use super::ahead::AheadJob;
 use super::pages::{Outcome, TxnPages};
-use super::reclaim::{Reclaimer, Retired};
+use super::reclaim::{Look, Reclaimer, Retired};
 use super::state::State;
 use super::turn::Turns;
 use crate::format::header::Header;
@@ -224,8 +224,8 @@ impl Engine {
     }
 
     /// Releases the pages that no state can see any more.
-    pub(crate) fn sweep(&self, core: &mut Core) -> Result<()> {
-        let free = core.reclaimer.sweep();
+    fn sweep(&self, core: &mut Core, look: Look) -> Result<()> {
+        let free = core.reclaimer.sweep(look);
         if free.is_empty() {
             return Ok(());
         }
@@ -273,7 +273,7 @@ impl Engine {
             self.log.poison(&error);
             return Err(error);
         }
-        self.sweep_or_poison(&mut core)?;
+        self.sweep_or_poison(&mut core, Look::AtSome)?;
         Ok(Some(end))
     }
 
@@ -283,8 +283,8 @@ impl Engine {
         self.log.poison(error);
     }
 
-    pub(crate) fn sweep_or_poison(&self, core: &mut Core) -> Result<()> {
-        let swept = self.sweep(core);
+    pub(crate) fn sweep_or_poison(&self, core: &mut Core, look: Look) -> Result<()> {
+        let swept = self.sweep(core, look);
         if let Err(error) = &swept {
             self.log.poison(error);
         }
@@ -301,7 +301,7 @@ impl Engine {
             return Err(error);
         }
         self.log.publish(state.clone(), end, false, None);
-        self.sweep_or_poison(&mut core)
+        self.sweep_or_poison(&mut core, Look::AtSome)
     }
 
     /// The length of the file, in bytes.
