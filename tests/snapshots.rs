@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aurora::storage::MemoryStorage;
+use aurora::storage::{MemoryStorage, SimCrash, SimDisk};
 use aurora::{Aurora, Durability, Snapshot, Stats};
 use common::{Model, Random, contents, open};
 
@@ -152,4 +152,80 @@ fn each_of_many_snapshots_keeps_what_it_sees() {
         let now = stats(&db);
         assert!(now.held_versions < 10, "{now:?}");
     }
+}
+
+// --- What a snapshot never reads ---------------------------------------------------------------
+
+/// Changes a few entries until the log has a ring of that length.
+fn grow_ring(db: &Aurora, bytes: u64) {
+    let mut n = 0;
+    while stats(db).log_bytes < bytes {
+        put(db, n % 8, n as u8, 1000);
+        n += 1;
+    }
+}
+
+#[test]
+fn a_snapshot_keeps_no_place_of_the_log_or_the_catalog_or_the_space_map() {
+    let db = in_memory();
+    put(&db, 0, 1, 8);
+    let snapshot = db.begin_read().unwrap();
+    let before = contents(&snapshot).unwrap();
+    grow_ring(&db, 2 << 20);
+    for n in 0..20 {
+        put(&db, n, 1, 1000);
+        db.checkpoint().unwrap();
+    }
+    let now = stats(&db);
+    // What it keeps is one leaf.
+    assert!(now.oldest_pins_pages <= 1, "{now:?}");
+    assert!(now.waiting_pages < 10, "{now:?}");
+    assert!(contents(&snapshot).unwrap() == before);
+    db.check().unwrap();
+}
+
+/// The places of the old log are used again at once, while the snapshot is held, and whatever the power leaves of that
+/// is no harm: the slot that is replaced next still names them.
+#[test]
+fn the_place_of_an_old_log_is_used_again_and_a_crash_does_not_need_it() {
+    let disk = SimDisk::new(3);
+    let db = open(disk.storage()).unwrap();
+    put(&db, 0, 1, 8);
+    let snapshot = db.begin_read().unwrap();
+    let seen = contents(&snapshot).unwrap();
+    let now = || contents(&db.begin_read().unwrap()).unwrap();
+    disk.record_moments();
+    for round in 0..12u8 {
+        let mut possible = vec![now()];
+        // Long values lie where there is room: where the ring was, once it has grown.
+        for key in 0..4 {
+            put(&db, key, round, 40_000);
+            possible.push(now());
+        }
+        for key in 10..14 {
+            put(&db, key, round, 7000);
+            possible.push(now());
+        }
+        db.checkpoint().unwrap();
+        for moment in disk.take_moments() {
+            let variants = [
+                SimCrash::LoseAll,
+                SimCrash::KeepAll,
+                SimCrash::OnlyWrites,
+                SimCrash::Sectors { seed: 5 },
+                SimCrash::Random { seed: 6 },
+            ];
+            for variant in variants {
+                let image = moment.crash_image(variant);
+                let again = open(image.storage()).unwrap();
+                again.check().unwrap();
+                let found = contents(&again.begin_read().unwrap()).unwrap();
+                assert!(possible.contains(&found), "round {round}, {variant:?}");
+            }
+        }
+    }
+    let after = stats(&db);
+    assert!(after.log_bytes > 32 << 10, "{after:?}");
+    assert!(after.oldest_pins_pages <= 1, "{after:?}");
+    assert!(contents(&snapshot).unwrap() == seen);
 }

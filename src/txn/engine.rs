@@ -226,23 +226,35 @@ impl Engine {
     /// Releases the pages that no state can see any more.
     fn sweep(&self, core: &mut Core, look: Look) -> Result<()> {
         let free = core.reclaimer.sweep(look);
+        self.release(&free, |retired| (retired.first, retired.pages))
+    }
+
+    /// Gives runs of pages back that nobody needs. Called with the core lock.
+    pub(super) fn release<T>(
+        &self,
+        free: &[T],
+        run: impl Fn(&T) -> (PageNumber, u32),
+    ) -> Result<()> {
         if free.is_empty() {
             return Ok(());
         }
         let pin = crossbeam_epoch::pin();
-        self.pager
-            .visit_warm(&free, Retired::first, &pin, |retired| {
-                self.forget(retired, &pin)
-            });
+        self.pager.visit_warm(
+            free,
+            |item| run(item).0,
+            &pin,
+            |item| self.forget(run(item), &pin),
+        );
         let mut space = self.space.lock();
-        for retired in &free {
-            space.release(&self.pager, retired.first, retired.pages)?;
+        for item in free {
+            let (first, pages) = run(item);
+            space.release(&self.pager, first, pages)?;
         }
         Ok(())
     }
 
-    fn forget(&self, retired: &Retired, pin: &crossbeam_epoch::Guard) {
-        for page in retired.first..retired.first.saturating_add(retired.pages) {
+    fn forget(&self, (first, pages): (PageNumber, u32), pin: &crossbeam_epoch::Guard) {
+        for page in first..first.saturating_add(pages) {
             let known = self.pager.known(page);
             if let Some(frame) = known.and_then(|entry| entry.frame.load(pin))
                 && !frame.is_clean()
