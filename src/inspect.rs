@@ -7,6 +7,7 @@ use crate::format::{Fault, PageNumber};
 use crate::pager::{Cause, Pager, Space};
 use crate::tree::{self, PageKind, TreeShape};
 use crate::txn::engine::{Core, Engine};
+use crate::txn::reclaim::Look;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::state::State;
 use crate::{Error, Result};
@@ -348,7 +349,7 @@ pub(crate) fn check(engine: &Arc<Engine>) -> Result<CheckReport> {
         return Err(error);
     }
     let mut core = engine.core.lock();
-    engine.sweep_or_poison(&mut core)?;
+    engine.sweep_or_poison(&mut core, Look::AtAll)?;
     let end = engine.space.lock().end();
     let mut survey = Survey::new(end, engine.pager.page_size());
     let mut report = CheckReport::default();

@@ -113,8 +113,11 @@ impl Entry {
     /// What the next frame in the cell holds.
     pub(crate) fn set_run_frame(&self, is_run: bool) {
         let is_set = self.meta.load(Ordering::Relaxed) & RUN_FRAME != 0;
-        if is_set != is_run {
-            self.meta.fetch_xor(RUN_FRAME, Ordering::Release);
+        // Set or cleared, not turned over: two readers of the same value may both be here.
+        if is_run && !is_set {
+            self.meta.fetch_or(RUN_FRAME, Ordering::Release);
+        } else if is_set && !is_run {
+            self.meta.fetch_and(!RUN_FRAME, Ordering::Release);
         }
     }
 
@@ -279,5 +282,26 @@ mod tests {
         entry.reset(&crossbeam_epoch::pin());
         assert_eq!(entry.checksum(), None);
         assert!(!entry.set_listed());
+    }
+
+    /// Two readers who are the first to read the same long value.
+    #[test]
+    fn threads_that_say_the_same_of_a_frame_agree() {
+        const ENTRIES: PageNumber = 400_000;
+        const AT_ONCE: PageNumber = 2000;
+        let table = PageTable::new();
+        let both = std::sync::Barrier::new(2);
+        let mark_all = || {
+            for start in (0..ENTRIES).step_by(AT_ONCE as usize) {
+                both.wait();
+                (start..start + AT_ONCE).for_each(|page| table.entry(page).set_run_frame(true));
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(mark_all);
+            scope.spawn(mark_all);
+        });
+        let wrong = (0..ENTRIES).filter(|page| !table.entry(*page).is_run_frame());
+        assert_eq!(wrong.count(), 0);
     }
 }

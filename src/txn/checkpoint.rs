@@ -19,6 +19,10 @@
 //! 4. A file system that shuts down under a sync can let it succeed without having written. So after
 //!    the slot's sync something is written that need not stay: only if that can be done was the file
 //!    system up, and only then does anybody hear of the checkpoint. (As for the log, `log`, invariant 7.)
+//! 5. Log, catalog and space map are read by an open and by the next checkpoint, never through a snapshot. So what of them
+//!    only checkpoint N - 1 used is free as soon as the slot of N is durable, the log's window has moved up and the map
+//!    in memory is N's: an open finds it free in that. The slot of N - 1 names it still, but with N durable that one is
+//!    taken only where N was damaged later, which the log tells (format-spec, section 4).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,7 +31,7 @@ use std::sync::atomic::Ordering;
 use super::engine::{Core, Engine};
 use super::pace::Pace;
 use super::pages::{Levels, Outcome, TxnPages};
-use super::reclaim::Retired;
+use super::reclaim::Look;
 use super::state::{State, catalog};
 use crate::format::header::{Header, LogRegion, SLOT_BYTES};
 use crate::format::{PageNumber, TreeRoot, page, record};
@@ -135,7 +139,7 @@ impl Engine {
         candidate: Option<Candidate<'_>>,
     ) -> Result<Option<Job>> {
         let mut core = self.core.lock();
-        self.sweep_or_poison(&mut core)?;
+        self.sweep_or_poison(&mut core, Look::AtAll)?;
         let before = core.header;
         let is_new = core.current.version > before.version;
         if !is_new && candidate.is_none() && matches!(purpose, Purpose::Routine | Purpose::Close) {
@@ -455,23 +459,6 @@ impl Engine {
 
         let mut core = self.core.lock();
         core.reclaimer.end_checkpoint();
-        let birth = job.before.version;
-        let death = header.version;
-        let retire = |first, pages| Retired {
-            first,
-            pages,
-            birth,
-            death,
-        };
-        for ring in given_up {
-            core.reclaimer.retire(retire(ring.first, ring.pages));
-        }
-        for page in &written.plan.freed {
-            core.reclaimer.retire(retire(*page, 1));
-        }
-        for retired in written.catalog.freed {
-            core.reclaimer.retire(Retired { death, ..retired });
-        }
         {
             let mut space = self.space.lock();
             space.set_tree(written.plan.tree);
@@ -479,13 +466,19 @@ impl Engine {
                 space.release(&self.pager, page, 1)?;
             }
         }
+        // Only now, that nobody reads the space map at its old place (invariant 5).
+        let rings = given_up.iter().map(|ring| (ring.first, ring.pages));
+        let of_map = written.plan.freed.iter().map(|page| (*page, 1));
+        let of_catalog = written.catalog.freed.iter().map(|r| (r.first, r.pages));
+        let free: Vec<_> = rings.chain(of_map).chain(of_catalog).collect();
+        self.release(&free, |run| *run)?;
         core.header = header;
         core.checkpoint_state = job.state;
         drop(job.before_state); // or what only it uses would wait for the next commit
         core.checkpoints += 1;
         self.checkpoint_version
             .store(header.version, Ordering::Release);
-        self.sweep_or_poison(&mut core)?;
+        self.sweep_or_poison(&mut core, Look::AtAll)?;
         self.truncate(&mut core);
         tracing::debug!(
             checkpoint = header.checkpoint,
@@ -560,7 +553,7 @@ impl Engine {
             undone.inspect_err(|error| self.log.poison(error))?;
         }
         core.reclaimer.end_checkpoint();
-        self.sweep_or_poison(&mut core)
+        self.sweep_or_poison(&mut core, Look::AtAll)
     }
 
     fn uninstall(&self, outcome: &Outcome) -> Result<()> {
@@ -625,7 +618,7 @@ pub(super) struct FrameSource<'a> {
 impl PageSource for FrameSource<'_> {
     fn with_bytes(&self, number: PageNumber, then: &mut dyn FnMut(&[u8])) -> Result<()> {
         let pin = crossbeam_epoch::pin();
-        // A dirty frame stays in its cell while a checkpoint runs (`reclaim`, invariant 3).
+        // A dirty frame stays in its cell while a checkpoint runs (`reclaim`, invariant 4).
         match self.pager.entry(number).frame.load(&pin) {
             Some(frame) => {
                 then(frame.bytes());

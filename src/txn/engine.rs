@@ -27,7 +27,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 
 use super::ahead::AheadJob;
 use super::pages::{Outcome, TxnPages};
-use super::reclaim::{Reclaimer, Retired};
+use super::reclaim::{Look, Reclaimer, Retired};
 use super::state::State;
 use super::turn::Turns;
 use crate::format::header::Header;
@@ -224,25 +224,37 @@ impl Engine {
     }
 
     /// Releases the pages that no state can see any more.
-    pub(crate) fn sweep(&self, core: &mut Core) -> Result<()> {
-        let free = core.reclaimer.sweep();
+    fn sweep(&self, core: &mut Core, look: Look) -> Result<()> {
+        let free = core.reclaimer.sweep(look);
+        self.release(&free, |retired| (retired.first, retired.pages))
+    }
+
+    /// Gives runs of pages back that nobody needs. Called with the core lock.
+    pub(super) fn release<T>(
+        &self,
+        free: &[T],
+        run: impl Fn(&T) -> (PageNumber, u32),
+    ) -> Result<()> {
         if free.is_empty() {
             return Ok(());
         }
         let pin = crossbeam_epoch::pin();
-        self.pager
-            .visit_warm(&free, Retired::first, &pin, |retired| {
-                self.forget(retired, &pin)
-            });
+        self.pager.visit_warm(
+            free,
+            |item| run(item).0,
+            &pin,
+            |item| self.forget(run(item), &pin),
+        );
         let mut space = self.space.lock();
-        for retired in &free {
-            space.release(&self.pager, retired.first, retired.pages)?;
+        for item in free {
+            let (first, pages) = run(item);
+            space.release(&self.pager, first, pages)?;
         }
         Ok(())
     }
 
-    fn forget(&self, retired: &Retired, pin: &crossbeam_epoch::Guard) {
-        for page in retired.first..retired.first.saturating_add(retired.pages) {
+    fn forget(&self, (first, pages): (PageNumber, u32), pin: &crossbeam_epoch::Guard) {
+        for page in first..first.saturating_add(pages) {
             let known = self.pager.known(page);
             if let Some(frame) = known.and_then(|entry| entry.frame.load(pin))
                 && !frame.is_clean()
@@ -273,7 +285,7 @@ impl Engine {
             self.log.poison(&error);
             return Err(error);
         }
-        self.sweep_or_poison(&mut core)?;
+        self.sweep_or_poison(&mut core, Look::AtSome)?;
         Ok(Some(end))
     }
 
@@ -283,8 +295,8 @@ impl Engine {
         self.log.poison(error);
     }
 
-    pub(crate) fn sweep_or_poison(&self, core: &mut Core) -> Result<()> {
-        let swept = self.sweep(core);
+    pub(crate) fn sweep_or_poison(&self, core: &mut Core, look: Look) -> Result<()> {
+        let swept = self.sweep(core, look);
         if let Err(error) = &swept {
             self.log.poison(error);
         }
@@ -301,7 +313,7 @@ impl Engine {
             return Err(error);
         }
         self.log.publish(state.clone(), end, false, None);
-        self.sweep_or_poison(&mut core)
+        self.sweep_or_poison(&mut core, Look::AtSome)
     }
 
     /// The length of the file, in bytes.
