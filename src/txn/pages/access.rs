@@ -117,6 +117,7 @@ impl WritePages for TxnPages {
                     let copy = Unique::copy_of(&bytes, version, false);
                     drop(pin);
                     if birth == version {
+                        self.spill_if_due()?;
                         self.take_back(target.page, copy);
                         return Ok(target.page);
                     }

@@ -79,6 +79,7 @@ impl TxnPages {
 
     /// Brings a private page that was written early back into the slab.
     pub(super) fn reload(&mut self, page: PageNumber) -> Result<()> {
+        self.spill_if_due()?;
         self.wait_for_ahead();
         let pager = &self.engine.pager;
         let target = PageRef { page, checksum: 0 };
@@ -95,7 +96,7 @@ impl TxnPages {
         self.put_slot(page, frame);
     }
 
-    /// Before more is taken.
+    /// Before more is taken, or brought back.
     pub(super) fn spill_if_due(&mut self) -> Result<()> {
         if self.slab_bytes > self.spill_above_bytes.max(self.spill_again_bytes) {
             self.spill()?;

@@ -7,7 +7,9 @@
 //! 2. Every page number taken from the allocator stands in `allocated` once. At any moment each of
 //!    them is in use, waits in `recycled`, or stands in `freed`.
 //! 3. A private page beyond the memory budget is written early to its own, unreferenced place and
-//!    leaves the slab. Its checksum is in the page table. It comes back when it is changed again.
+//!    leaves the slab. Its checksum is in the page table. It comes back when it is changed again,
+//!    others making room for it. Whoever changes a page has what leads to it changed after that, so that a branch which
+//!    left meanwhile comes back, too, and is written again.
 //!    What `ahead` writes early is the same, but that its bytes may stay in memory. A branch is written
 //!    when the checksums of all its children are known, those of earlier commits too.
 //! 4. A long value that was written straight to its place is never recycled within the
