@@ -9,8 +9,8 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use aurora::storage::{SimCrash, SimDisk};
-use aurora::{Aurora, Result, WriteTransaction};
+use aurora::storage::{SimCrash, SimDisk, SimFault, SimOperation};
+use aurora::{Aurora, Error, Result, WriteTransaction};
 use common::{Random, budget, each, repeatable};
 
 /// Entries of a tree, so many that a few thousand of them are more than the memory.
@@ -257,4 +257,105 @@ fn pages_that_are_changed_again_stay_within_the_memory_limit() {
     for entry in tree.iter() {
         assert_eq!(entry.unwrap().1, [6; 200]);
     }
+}
+
+fn fill(tx: &mut WriteTransaction, entries: u64, put: &mut u64) -> Result<()> {
+    (0..entries).try_for_each(|n| {
+        tx.tree("t")?.put(key(n), [1; 200])?;
+        *put += 1;
+        Ok(())
+    })
+}
+
+/// That a leaf could not be written was told by the commit alone, however much came after it: all of that stayed in
+/// memory. And no rollback helped.
+#[test]
+fn a_full_disk_is_met_by_the_next_change_and_undone_by_a_rollback() {
+    const ENTRIES: u64 = 40_000;
+    for background in [false, true] {
+        let disk = SimDisk::new(1);
+        let builder = repeatable().background(background);
+        let db = builder.open_storage(disk.storage()).unwrap();
+        let mut tx = db.begin_write().unwrap();
+        tx.tree("u").unwrap().put("before", "1").unwrap();
+        let savepoint = tx.savepoint().unwrap();
+        disk.set_capacity(Some(1 << 20));
+        let mut put = 0;
+        let error = fill(&mut tx, ENTRIES, &mut put).unwrap_err();
+        assert!(error.is_disk_full(), "{error}");
+        // The disk, the limit and some more.
+        assert!(put * 208 < 4 << 20, "{put} entries put");
+        let again = tx.tree("t").and_then(|mut tree| tree.put("k", "v"));
+        assert!(matches!(again, Err(Error::TransactionFailed)), "{again:?}");
+        disk.set_capacity(None);
+        tx.roll_back_to(&savepoint).unwrap();
+        fill(&mut tx, ENTRIES, &mut put).unwrap();
+        tx.commit().unwrap();
+        db.check().unwrap();
+        drop(db);
+        let db = open(&disk);
+        assert_eq!(db.check().unwrap().entries, ENTRIES + 1);
+        assert!(db.tree("u").unwrap().contains("before").unwrap());
+    }
+}
+
+/// At whatever moment a leaf cannot be written: it is not lost, neither to what is put into it later nor to a commit.
+#[test]
+fn leaves_that_could_not_be_written_once_are_written_later() {
+    let mut failures = 0;
+    for entries in (700..1500).step_by(7) {
+        for way in 0..3 {
+            let disk = SimDisk::new(entries);
+            let db = open(&disk);
+            let mut tx = db.begin_write().unwrap();
+            let start = tx.savepoint().unwrap();
+            disk.fail_once(SimOperation::Write, 1 + entries % 3, SimFault::Eio);
+            let mut put = 0;
+            let filled = fill(&mut tx, entries, &mut put);
+            failures += u64::from(filled.is_err());
+            let count = match (filled, way) {
+                (Err(_), _) => {
+                    tx.roll_back_to(&start).unwrap();
+                    fill(&mut tx, entries, &mut put).unwrap();
+                    entries
+                }
+                (Ok(()), 0) => entries,
+                // What it is rolled back to may be what could not be written.
+                (Ok(()), 1) => {
+                    let savepoint = tx.savepoint().unwrap();
+                    let more = (0..entries).try_for_each(|n| {
+                        let mut tree = tx.tree("t")?;
+                        tree.put(key(n), [2; 300]).map(drop)
+                    });
+                    failures += u64::from(more.is_err());
+                    tx.roll_back_to(&savepoint).unwrap();
+                    entries
+                }
+                // Some of it is gone.
+                (Ok(()), _) => {
+                    let all = tx.tree("t").unwrap().delete_range(key(0)..key(650));
+                    failures += u64::from(all.is_err());
+                    match all {
+                        Ok(_) => entries - 650,
+                        Err(_) => {
+                            tx.roll_back_to(&start).unwrap();
+                            0
+                        }
+                    }
+                }
+            };
+            disk.clear_faults();
+            tx.commit().unwrap();
+            db.check().unwrap();
+            drop(db);
+            let db = open(&disk);
+            assert_eq!(db.check().unwrap().entries, count, "{entries} {way}");
+            let tree = db.tree("t").unwrap();
+            for n in entries - count..entries {
+                let value = tree.get(key(n)).unwrap();
+                assert!(count == 0 || value.is_some_and(|value| value[..] == [1; 200]));
+            }
+        }
+    }
+    assert!(failures > 0);
 }

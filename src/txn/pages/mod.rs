@@ -204,6 +204,10 @@ impl TxnPages {
                 self.allocated.push((page, 1));
             }
         }
+        // What could not be written ahead and was not undone is tried again.
+        if let Err(error) = self.settle_ahead() {
+            tracing::debug!(%error, "pages could not be written ahead");
+        }
     }
 
     /// Throws away whatever the page number holds.
