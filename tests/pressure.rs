@@ -89,7 +89,11 @@ impl Run {
     /// Puts or deletes so many entries, in order or not.
     fn change(&mut self, tx: &mut WriteTransaction, model: &mut Model, entries: u64) -> Result<()> {
         let tree = self.random.below(2) as usize;
-        let length = [20, 150, 400, 900][self.random.below(4) as usize];
+        let (length, entries) = match self.random.below(12) {
+            // Several pages each.
+            0 => (5_000 + self.random.below(20_000) as usize, entries.min(150)),
+            n => ([20, 150, 400, 900][n as usize % 4], entries),
+        };
         let step = [0, 0, 1, 97, 13][self.random.below(5) as usize];
         let start = self.random.below(KEYS);
         let deletes = self.random.below(6) == 0;
@@ -358,4 +362,56 @@ fn leaves_that_could_not_be_written_once_are_written_later() {
         }
     }
     assert!(failures > 0);
+}
+
+/// Each savepoint kept a list of all pages that wait to be used again.
+#[cfg(target_os = "linux")]
+#[test]
+fn many_savepoints_take_little_memory() {
+    let anonymous_kib = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.unwrap().parse::<u64>().unwrap()
+    };
+    let db = open(&SimDisk::new(1));
+    let mut tx = db.begin_write().unwrap();
+    for n in 0..2_500 {
+        tx.tree("u").unwrap().put(key(n), vec![1; 16_000]).unwrap();
+    }
+    tx.tree("u").unwrap().clear().unwrap();
+    let before = anonymous_kib();
+    for n in 0..6_000 {
+        tx.savepoint().unwrap();
+        tx.tree("t").unwrap().put(key(n % 10), "x").unwrap();
+    }
+    // It was some 190 MiB. (Other tests run meanwhile.)
+    let more = anonymous_kib().saturating_sub(before);
+    assert!(more < 120 << 10, "{more} KiB");
+    tx.commit().unwrap();
+    db.check().unwrap();
+}
+
+/// The places of a value of several pages served single ones alone.
+#[test]
+fn a_long_value_that_is_put_again_and_again_takes_its_places_again() {
+    let disk = SimDisk::new(1);
+    let db = open(&disk);
+    db.write(|tx| {
+        let savepoint = tx.savepoint()?;
+        for n in 0..2_000u64 {
+            let length = 5_000 + n as usize % 3 * 10_000;
+            tx.tree("t")?.put("k", vec![n as u8; length])?;
+            if n % 100 == 0 {
+                tx.roll_back_to(&savepoint)?;
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+    let last = db.tree("t").unwrap().get("k").unwrap().unwrap();
+    assert!(last[..] == vec![1999u64 as u8; 5_000 + 1999 % 3 * 10_000]);
+    let file_bytes = db.stats().unwrap().file_bytes;
+    assert!(file_bytes < 4 << 20, "{file_bytes} bytes");
+    db.check().unwrap();
 }
