@@ -1,6 +1,7 @@
 //! Transactions with more changes than the memory limit, among ordinary ones, at random: pages are written before
 //! their transaction commits, and come back; savepoints, ranges that go, compactions and power cuts between and within.
 //! Compared with a plain model after each reopening.
+//! And that changes of what was written early before stay within the limit, too.
 //!
 //! Longer with `AURORA_TEST_BUDGET`; one seed again with `AURORA_SEED`.
 
@@ -8,8 +9,8 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use aurora::storage::{SimCrash, SimDisk};
-use aurora::{Aurora, Result, WriteTransaction};
+use aurora::storage::{SimCrash, SimDisk, SimFault, SimOperation};
+use aurora::{Aurora, Error, Result, WriteTransaction};
 use common::{Random, budget, each, repeatable};
 
 /// Entries of a tree, so many that a few thousand of them are more than the memory.
@@ -88,7 +89,11 @@ impl Run {
     /// Puts or deletes so many entries, in order or not.
     fn change(&mut self, tx: &mut WriteTransaction, model: &mut Model, entries: u64) -> Result<()> {
         let tree = self.random.below(2) as usize;
-        let length = [20, 150, 400, 900][self.random.below(4) as usize];
+        let (length, entries) = match self.random.below(12) {
+            // Several pages each.
+            0 => (5_000 + self.random.below(20_000) as usize, entries.min(150)),
+            n => ([20, 150, 400, 900][n as usize % 4], entries),
+        };
         let step = [0, 0, 1, 97, 13][self.random.below(5) as usize];
         let start = self.random.below(KEYS);
         let deletes = self.random.below(6) == 0;
@@ -193,4 +198,220 @@ fn large_transactions_among_small_ones_survive_power_cuts() {
         }
         run.cut();
     });
+}
+
+/// What is changed again has left memory, and leaves it again: pages came back one by one and all stayed, for as long as
+/// the transaction needed no new page.
+#[test]
+fn pages_that_are_changed_again_stay_within_the_memory_limit() {
+    const ENTRIES: u64 = 40_000;
+    const LIMIT_BYTES: u64 = 1 << 20;
+    let scattered = |n: u64| key(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let disk = SimDisk::new(1);
+    let db = open(&disk);
+    db.write(|tx| {
+        let all = (0..ENTRIES).map(|n| (scattered(n), [0; 200]));
+        tx.tree("t")?.put_many(all).map(drop)
+    })
+    .unwrap();
+    let mut sorted: Vec<[u8; 8]> = (0..ENTRIES).map(scattered).collect();
+    sorted.sort_unstable();
+    let leaves = db.tree_stats().unwrap()["t"].leaf_pages;
+    let changed_bytes = leaves * u64::from(db.stats().unwrap().page_size);
+    assert!(changed_bytes > 8 * LIMIT_BYTES);
+    let mut tx = db.begin_write().unwrap();
+    for pass in 1..=8u8 {
+        let before = db.stats().unwrap().written.spill;
+        let mut tree = tx.tree("t").unwrap();
+        match pass {
+            1..=3 => {
+                for key in &sorted {
+                    tree.put(key, [pass; 200]).unwrap();
+                }
+            }
+            4..=6 => {
+                let all = (0..ENTRIES).map(|n| (scattered(n), [pass; 200]));
+                tree.put_many(all).unwrap();
+            }
+            // Two of five, so that hardly any leaf is merged with another.
+            7 => {
+                let some = (0..ENTRIES).filter(|n| n % 5 == 0).map(scattered);
+                tree.delete_many(some).unwrap();
+            }
+            _ => {
+                for n in (0..ENTRIES).filter(|n| n % 5 == 1) {
+                    tree.delete(scattered(n)).unwrap();
+                }
+            }
+        }
+        let written = db.stats().unwrap().written.spill - before;
+        let left_bytes = changed_bytes.saturating_sub(written);
+        assert!(
+            left_bytes < LIMIT_BYTES,
+            "{left_bytes} bytes in pass {pass}"
+        );
+    }
+    tx.commit().unwrap();
+    drop(db);
+    let db = open(&disk);
+    db.check().unwrap();
+    let snapshot = db.begin_read().unwrap();
+    let tree = snapshot.tree("t").unwrap();
+    assert_eq!(tree.len(), ENTRIES * 3 / 5);
+    for entry in tree.iter() {
+        assert_eq!(entry.unwrap().1, [6; 200]);
+    }
+}
+
+fn fill(tx: &mut WriteTransaction, entries: u64, put: &mut u64) -> Result<()> {
+    (0..entries).try_for_each(|n| {
+        tx.tree("t")?.put(key(n), [1; 200])?;
+        *put += 1;
+        Ok(())
+    })
+}
+
+/// That a leaf could not be written was told by the commit alone, however much came after it: all of that stayed in
+/// memory. And no rollback helped.
+#[test]
+fn a_full_disk_is_met_by_the_next_change_and_undone_by_a_rollback() {
+    const ENTRIES: u64 = 40_000;
+    for background in [false, true] {
+        let disk = SimDisk::new(1);
+        let builder = repeatable().background(background);
+        let db = builder.open_storage(disk.storage()).unwrap();
+        let mut tx = db.begin_write().unwrap();
+        tx.tree("u").unwrap().put("before", "1").unwrap();
+        let savepoint = tx.savepoint().unwrap();
+        disk.set_capacity(Some(1 << 20));
+        let mut put = 0;
+        let error = fill(&mut tx, ENTRIES, &mut put).unwrap_err();
+        assert!(error.is_disk_full(), "{error}");
+        // The disk, the limit and some more.
+        assert!(put * 208 < 4 << 20, "{put} entries put");
+        let again = tx.tree("t").and_then(|mut tree| tree.put("k", "v"));
+        assert!(matches!(again, Err(Error::TransactionFailed)), "{again:?}");
+        disk.set_capacity(None);
+        tx.roll_back_to(&savepoint).unwrap();
+        fill(&mut tx, ENTRIES, &mut put).unwrap();
+        tx.commit().unwrap();
+        db.check().unwrap();
+        drop(db);
+        let db = open(&disk);
+        assert_eq!(db.check().unwrap().entries, ENTRIES + 1);
+        assert!(db.tree("u").unwrap().contains("before").unwrap());
+    }
+}
+
+/// At whatever moment a leaf cannot be written: it is not lost, neither to what is put into it later nor to a commit.
+#[test]
+fn leaves_that_could_not_be_written_once_are_written_later() {
+    let mut failures = 0;
+    for entries in (700..1500).step_by(7) {
+        for way in 0..3 {
+            let disk = SimDisk::new(entries);
+            let db = open(&disk);
+            let mut tx = db.begin_write().unwrap();
+            let start = tx.savepoint().unwrap();
+            disk.fail_once(SimOperation::Write, 1 + entries % 3, SimFault::Eio);
+            let mut put = 0;
+            let filled = fill(&mut tx, entries, &mut put);
+            failures += u64::from(filled.is_err());
+            let count = match (filled, way) {
+                (Err(_), _) => {
+                    tx.roll_back_to(&start).unwrap();
+                    fill(&mut tx, entries, &mut put).unwrap();
+                    entries
+                }
+                (Ok(()), 0) => entries,
+                // What it is rolled back to may be what could not be written.
+                (Ok(()), 1) => {
+                    let savepoint = tx.savepoint().unwrap();
+                    let more = (0..entries).try_for_each(|n| {
+                        let mut tree = tx.tree("t")?;
+                        tree.put(key(n), [2; 300]).map(drop)
+                    });
+                    failures += u64::from(more.is_err());
+                    tx.roll_back_to(&savepoint).unwrap();
+                    entries
+                }
+                // Some of it is gone.
+                (Ok(()), _) => {
+                    let all = tx.tree("t").unwrap().delete_range(key(0)..key(650));
+                    failures += u64::from(all.is_err());
+                    match all {
+                        Ok(_) => entries - 650,
+                        Err(_) => {
+                            tx.roll_back_to(&start).unwrap();
+                            0
+                        }
+                    }
+                }
+            };
+            disk.clear_faults();
+            tx.commit().unwrap();
+            db.check().unwrap();
+            drop(db);
+            let db = open(&disk);
+            assert_eq!(db.check().unwrap().entries, count, "{entries} {way}");
+            let tree = db.tree("t").unwrap();
+            for n in entries - count..entries {
+                let value = tree.get(key(n)).unwrap();
+                assert!(count == 0 || value.is_some_and(|value| value[..] == [1; 200]));
+            }
+        }
+    }
+    assert!(failures > 0);
+}
+
+/// Each savepoint kept a list of all pages that wait to be used again.
+#[cfg(target_os = "linux")]
+#[test]
+fn many_savepoints_take_little_memory() {
+    let anonymous_kib = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.unwrap().parse::<u64>().unwrap()
+    };
+    let db = open(&SimDisk::new(1));
+    let mut tx = db.begin_write().unwrap();
+    for n in 0..2_500 {
+        tx.tree("u").unwrap().put(key(n), vec![1; 16_000]).unwrap();
+    }
+    tx.tree("u").unwrap().clear().unwrap();
+    let before = anonymous_kib();
+    for n in 0..6_000 {
+        tx.savepoint().unwrap();
+        tx.tree("t").unwrap().put(key(n % 10), "x").unwrap();
+    }
+    // It was some 190 MiB. (Other tests run meanwhile.)
+    let more = anonymous_kib().saturating_sub(before);
+    assert!(more < 120 << 10, "{more} KiB");
+    tx.commit().unwrap();
+    db.check().unwrap();
+}
+
+/// The places of a value of several pages served single ones alone.
+#[test]
+fn a_long_value_that_is_put_again_and_again_takes_its_places_again() {
+    let disk = SimDisk::new(1);
+    let db = open(&disk);
+    db.write(|tx| {
+        let savepoint = tx.savepoint()?;
+        for n in 0..2_000u64 {
+            let length = 5_000 + n as usize % 3 * 10_000;
+            tx.tree("t")?.put("k", vec![n as u8; length])?;
+            if n % 100 == 0 {
+                tx.roll_back_to(&savepoint)?;
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+    let last = db.tree("t").unwrap().get("k").unwrap().unwrap();
+    assert!(last[..] == vec![1999u64 as u8; 5_000 + 1999 % 3 * 10_000]);
+    let file_bytes = db.stats().unwrap().file_bytes;
+    assert!(file_bytes < 4 << 20, "{file_bytes} bytes");
+    db.check().unwrap();
 }

@@ -16,17 +16,20 @@
 //! 1. A page that was handed over is private still, but its bytes are fixed: it is in its cell, or in
 //!    the file alone once it was written, not in the slab. It comes back to the slab, and its number
 //!    serves another page, only when nothing of the transaction is under way.
-//! 2. Nothing is under way when a transaction commits or is given up. What failed fails the commit.
+//! 2. Nothing is under way when a transaction commits or is given up. What could not be written is in its cell until
+//!    it is back in the slab ([`settle_ahead`](super::pages::TxnPages::settle_ahead)), so nothing is lost by it: the next
+//!    change fails, lest memory be filled, and a commit, or what comes after a rollback, tries again.
 //! 3. As with pages that are written early for lack of memory, only unreferenced places are written.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::checkpoint::FrameSource;
 use super::engine::Engine;
 use crate::format::PageNumber;
 use crate::pager::Cause;
 use crate::pager::frame::Burst;
-use crate::sync::{Condvar, Mutex, shielded};
+use crate::sync::{Condvar, Mutex, MutexGuard, shielded};
 use crate::{Error, Result};
 
 /// So much is handed over at once; less where a transaction is large that has less.
@@ -53,6 +56,8 @@ pub(super) struct Ahead {
 struct Progress {
     state: Mutex<State>,
     changed: Condvar,
+    /// Whether there is a failure: for a look without the lock.
+    has_failed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +65,8 @@ struct State {
     jobs: usize,
     unsynced_bytes: usize,
     failure: Option<Error>,
+    /// Of the jobs that failed.
+    unwritten: Vec<PageNumber>,
 }
 
 /// Pages to be written: frames in their cells.
@@ -115,13 +122,29 @@ impl Ahead {
         }
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.progress.has_failed.load(Ordering::Acquire)
+    }
+
     /// Waits until nothing is under way (invariant 2).
-    pub(super) fn wait(&self) -> Result<()> {
+    pub(super) fn wait(&self) {
+        drop(self.waited());
+    }
+
+    /// The same, and gives the first failure since the last call, with the pages that may not be written.
+    pub(super) fn settle(&self) -> Option<(Error, Vec<PageNumber>)> {
+        let mut state = self.waited();
+        self.progress.has_failed.store(false, Ordering::Release);
+        let unwritten = std::mem::take(&mut state.unwritten);
+        Some((state.failure.take()?, unwritten))
+    }
+
+    fn waited(&self) -> MutexGuard<'_, State> {
         let mut state = self.progress.state.lock();
         while state.jobs > 0 {
             self.progress.changed.wait(&mut state);
         }
-        state.failure.clone().map_or(Ok(()), Err)
+        state
     }
 }
 
@@ -132,6 +155,9 @@ impl Drop for AheadJob {
         // Nobody writes it any more if the database was closed.
         if let Err(error) = self.done.take().unwrap_or(Err(Error::Closed)) {
             state.failure.get_or_insert(error);
+            let pages = self.pages.iter();
+            state.unwritten.extend(pages.map(|(page, _)| *page));
+            self.progress.has_failed.store(true, Ordering::Release);
         }
         drop(state);
         self.progress.changed.notify_all();

@@ -49,8 +49,11 @@ impl WriteTransaction {
     fn submit(mut self) -> Result<Commit> {
         self.check_usable()?;
         let engine = self.handle.engine.clone();
+        // What could not be written ahead is written with the rest, or fails there.
+        if let Err(error) = self.pages.settle_ahead() {
+            tracing::debug!(%error, "pages could not be written ahead");
+        }
         engine.check_writable()?;
-        self.pages.settle_ahead()?;
         if self.pages.is_unchanged() && self.record.is_empty() && !self.by_checkpoint {
             // A full commit makes the buffered ones before it durable, even if it is empty.
             let waits = self.durability == Durability::Full;

@@ -117,6 +117,7 @@ impl WritePages for TxnPages {
                     let copy = Unique::copy_of(&bytes, version, false);
                     drop(pin);
                     if birth == version {
+                        self.spill_if_due()?;
                         self.take_back(target.page, copy);
                         return Ok(target.page);
                     }
@@ -200,8 +201,19 @@ impl WritePages for TxnPages {
         };
         let pages = run.pages(self.page_size());
         self.spill_if_due()?;
-        let first = self.allocate_below_ceiling(pages)?;
-        self.allocated.push((first, pages));
+        // (What is written straight to its place gets a new one: invariant 4.)
+        let again = match Self::is_direct(&run) {
+            true => None,
+            false => self.recycled.take(pages),
+        };
+        let first = match again {
+            Some(first) => first,
+            None => {
+                let first = self.allocate_below_ceiling(pages)?;
+                self.allocated.push((first, pages));
+                first
+            }
+        };
         self.store_run(first, value)?;
         Ok(RunRef { first, ..run })
     }
@@ -215,8 +227,7 @@ impl WritePages for TxnPages {
                 .push((run.first, pages, run.birth.min(checkpoint)));
         } else if run.birth == self.version {
             self.discard(run.first);
-            self.recycled
-                .extend(run.first..run.first.saturating_add(pages));
+            self.recycled.give(run.first, pages);
         } else {
             self.freed.push((run.first, pages, run.birth));
         }

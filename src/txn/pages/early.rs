@@ -33,9 +33,26 @@ impl TxnPages {
         self.is_in_order = is_in_order;
     }
 
-    /// Waits for what is written ahead. Before the pages are handed to others.
+    /// Waits for what is written ahead: before the pages are handed to others. What could not be written is in the slab
+    /// then, as if it had never left it, and the next call has nothing to say of it (`ahead`, invariant 2).
     pub(crate) fn settle_ahead(&mut self) -> Result<()> {
-        self.ahead.as_ref().map_or(Ok(()), Ahead::wait)
+        let Some((error, pages)) = self.ahead.as_ref().and_then(Ahead::settle) else {
+            return Ok(());
+        };
+        let pin = crossbeam_epoch::pin();
+        for page in pages {
+            let entry = self.engine.pager.entry(page);
+            // It may have come back to be changed, or be gone, or another one be written under its number.
+            let is_here = entry.slab_index().is_some();
+            let held = entry.frame.load(&pin);
+            if let Some(frame) = held.filter(|frame| !is_here && !frame.is_clean()) {
+                let bytes = frame.bytes();
+                // It may stand under a savepoint since.
+                let copy = Unique::copy_of(bytes, page::birth(bytes), false);
+                self.take_back(page, copy);
+            }
+        }
+        Err(error)
     }
 
     /// Takes filled leaves out of the slab and has them written (`ahead`, invariant 1).
@@ -69,20 +86,31 @@ impl TxnPages {
         }
     }
 
-    /// Until a page that was handed over is nobody else's. (If it could not be written, the commit will
+    /// Until a page that was handed over is nobody else's. (If it could not be written, the next change will
     /// say so.)
-    pub(super) fn wait_for_ahead(&mut self) {
-        if let Err(error) = self.settle_ahead() {
-            tracing::debug!(%error, "a page could not be written ahead");
+    pub(super) fn wait_for_ahead(&self) {
+        if let Some(ahead) = &self.ahead {
+            ahead.wait();
         }
     }
 
     /// Brings a private page that was written early back into the slab.
     pub(super) fn reload(&mut self, page: PageNumber) -> Result<()> {
+        self.spill_if_due()?;
         self.wait_for_ahead();
         let pager = &self.engine.pager;
-        let target = PageRef { page, checksum: 0 };
-        let frame = pager.read_verified(&target, pager.entry(page), self.version)?;
+        let entry = pager.entry(page);
+        let pin = crossbeam_epoch::pin();
+        // First there: what could not be written is nowhere else.
+        let frame = match entry.frame.load(&pin) {
+            Some(_) if entry.is_run_frame() => return Err(pager.not_a_node(page)),
+            Some(frame) => Unique::copy_of(frame.bytes(), self.version, false),
+            None => {
+                let target = PageRef { page, checksum: 0 };
+                pager.read_verified(&target, entry, self.version)?
+            }
+        };
+        drop(pin);
         self.take_back(page, frame);
         Ok(())
     }
@@ -95,8 +123,11 @@ impl TxnPages {
         self.put_slot(page, frame);
     }
 
-    /// Before more is taken.
+    /// Before more is taken, or brought back.
     pub(super) fn spill_if_due(&mut self) -> Result<()> {
+        if self.ahead.as_ref().is_some_and(Ahead::has_failed) {
+            self.settle_ahead()?;
+        }
         if self.slab_bytes > self.spill_above_bytes.max(self.spill_again_bytes) {
             self.spill()?;
             self.spill_again_bytes = self.slab_bytes + self.slab_bytes / 4;
@@ -117,7 +148,7 @@ impl TxnPages {
                 }
                 if level > 0 {
                     // Its leaves may be under way (invariant 3).
-                    self.wait_for_ahead();
+                    self.settle_ahead()?;
                 }
                 let pages = self.spillable(level, ignore_touched, self.slab_bytes - target);
                 if !pages.is_empty() {

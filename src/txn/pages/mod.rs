@@ -7,7 +7,9 @@
 //! 2. Every page number taken from the allocator stands in `allocated` once. At any moment each of
 //!    them is in use, waits in `recycled`, or stands in `freed`.
 //! 3. A private page beyond the memory budget is written early to its own, unreferenced place and
-//!    leaves the slab. Its checksum is in the page table. It comes back when it is changed again.
+//!    leaves the slab. Its checksum is in the page table. It comes back when it is changed again,
+//!    others making room for it. Whoever changes a page has what leads to it changed after that, so that a branch which
+//!    left meanwhile comes back, too, and is written again.
 //!    What `ahead` writes early is the same, but that its bytes may stay in memory. A branch is written
 //!    when the checksums of all its children are known, those of earlier commits too.
 //! 4. A long value that was written straight to its place is never recycled within the
@@ -15,6 +17,7 @@
 
 mod access;
 mod early;
+mod recycled;
 mod runs;
 
 use std::fmt;
@@ -29,6 +32,7 @@ use crate::pager::frame::Unique;
 use crate::{Error, Result};
 
 pub(crate) use self::early::Levels;
+use self::recycled::{Recycled, RecycledMark};
 pub(crate) use self::runs::DIRECT_BYTES;
 
 /// With so many in the slab, a transaction that commits by checkpoint fills memory that stays.
@@ -59,7 +63,7 @@ impl Slot {
 pub(crate) struct Mark {
     allocated: usize,
     freed: usize,
-    recycled: Vec<PageNumber>,
+    recycled: RecycledMark,
 }
 
 /// The pages of one transaction.
@@ -69,7 +73,7 @@ pub(crate) struct TxnPages {
     slab: Vec<Option<Slot>>,
     vacant: Vec<usize>,
     allocated: Vec<(PageNumber, u32)>,
-    recycled: Vec<PageNumber>,
+    recycled: Recycled,
     freed: Vec<(PageNumber, u32, Version)>,
     slab_bytes: usize,
     spill_above_bytes: usize,
@@ -121,7 +125,7 @@ impl TxnPages {
             slab: Vec::new(),
             vacant: Vec::new(),
             allocated: Vec::new(),
-            recycled: Vec::new(),
+            recycled: Recycled::default(),
             freed: Vec::new(),
             slab_bytes: 0,
             spill_above_bytes: budget / 2,
@@ -177,7 +181,7 @@ impl TxnPages {
         Mark {
             allocated: self.allocated.len(),
             freed: self.freed.len(),
-            recycled: self.recycled.clone(),
+            recycled: self.recycled.mark(),
         }
     }
 
@@ -187,20 +191,21 @@ impl TxnPages {
         self.version += 1;
         self.spill_again_bytes = 0;
         self.freed.truncate(mark.freed);
-        let later: Vec<_> = self
-            .allocated
-            .split_off(mark.allocated.min(self.allocated.len()));
-        self.recycled.clone_from(&mark.recycled);
         // Pages that were recycled before the savepoint and used again after it go back too.
-        for page in mark.recycled.clone() {
-            self.discard(page);
+        let again = self.recycled.go_back_to(&mark.recycled);
+        let later = self.allocated.get(mark.allocated..).unwrap_or_default();
+        let later = later.to_vec();
+        for (first, pages) in again.iter().chain(&later) {
+            for page in *first..first.saturating_add(*pages) {
+                self.discard(page);
+            }
         }
         for (first, pages) in later {
-            for page in first..first.saturating_add(pages) {
-                self.discard(page);
-                self.recycled.push(page);
-                self.allocated.push((page, 1));
-            }
+            self.recycled.give(first, pages);
+        }
+        // What could not be written ahead and was not undone is tried again.
+        if let Err(error) = self.settle_ahead() {
+            tracing::debug!(%error, "pages could not be written ahead");
         }
     }
 
@@ -284,7 +289,7 @@ impl TxnPages {
         {
             ahead.ready_memory();
         }
-        if let Some(page) = self.recycled.pop() {
+        if let Some(page) = self.recycled.take(1) {
             return Ok(page);
         }
         let page = self.allocate_below_ceiling(1)?;
@@ -295,7 +300,7 @@ impl TxnPages {
     /// A private page whose bytes go back to nobody: its number serves the transaction again.
     fn recycle(&mut self, page: PageNumber) {
         self.discard(page);
-        self.recycled.push(page);
+        self.recycled.give(page, 1);
     }
 
     /// Hands the pages over: frames into the page table, the rest to the caller. The transaction
@@ -312,7 +317,7 @@ impl TxnPages {
             entry.set_slab_index(None);
         }
         outcome.allocated = std::mem::take(&mut self.allocated);
-        outcome.unused = std::mem::take(&mut self.recycled);
+        outcome.unused = self.recycled.drain();
         outcome.freed = std::mem::take(&mut self.freed)
             .into_iter()
             .map(|(first, pages, birth)| Retired {
