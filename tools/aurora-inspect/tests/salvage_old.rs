@@ -272,6 +272,7 @@ fn kinds(bytes: &[u8]) -> BTreeMap<&'static str, Vec<u32>> {
     for kind in ["branch", "leaf", "bitmap", "index"] {
         kinds.insert(kind, pages_of(bytes, "", kind));
     }
+    kinds.insert("catalog", pages_of(bytes, "aurora/(catalog)", "leaf"));
     let all = 2..(bytes.len() / PAGE) as u32;
     kinds.insert("any", all.collect());
     kinds
@@ -289,11 +290,13 @@ fn whatever_is_damaged_nothing_old_comes_back_and_the_report_is_right() {
         for _ in 0..12 {
             let mut damaged = bytes.clone();
             let mut what = format!("seed {seed}");
-            let recipes: [&[&str]; 5] = [
+            let recipes: [&[&str]; 7] = [
                 &["branch", "bitmap"],
                 &["branch", "bitmap", "leaf"],
                 &["branch", "leaf", "leaf"],
                 &["branch", "branch", "bitmap"],
+                &["catalog", "bitmap"],
+                &["catalog", "branch", "leaf"],
                 &["any", "any", "any"],
             ];
             for kind in recipes[random.below(recipes.len())] {
