@@ -7,7 +7,7 @@ use aurora::storage::FileStorage;
 use serde_json::json;
 
 use crate::place::NewFile;
-use crate::salvage::{Salvaged, salvage as run};
+use crate::salvage::{LOST_AND_FOUND, Salvaged, salvage as run};
 use crate::table::Table;
 use crate::{Failure, Report, Silent, Source, Watcher};
 
@@ -55,11 +55,19 @@ fn report(salvaged: &Salvaged) -> Result<Report, Failure> {
     text += &salvaged.losses.text();
     text += match salvaged.losses.is_empty() {
         true => "\nnothing was lost: the file was whole\n",
+        false if salvaged.losses.lost_count == 0 && !salvaged.losses.uncertain.is_empty() => {
+            "\nthe new file is healthy, and nothing is listed as lost; but what is uncertain may be of its trees\n"
+        }
         false if salvaged.losses.lost_count == 0 => {
             "\nno entry was lost; the new file is healthy\n"
         }
         false => "\nthe new file is healthy, and misses what is listed above\n",
     };
+    let uncertain = salvaged.losses.uncertain_entries();
+    if uncertain > 0 {
+        text +=
+            &format!("{uncertain} entries are under {LOST_AND_FOUND}: nobody can vouch for them\n");
+    }
     let is_damaged = !salvaged.losses.is_empty();
     let mut json = serde_json::to_value(salvaged).map_err(|e| Failure(e.to_string()))?;
     let trees = salvaged.trees.iter();

@@ -117,10 +117,10 @@ impl<'s> Gather<'s> {
         }
     }
 
-    /// Hands all entries below to the sink. Says how many there were.
+    /// Hands all entries below to the sink. Says how many of them are out of place.
     pub fn walk(&mut self, tree: usize, start: Start, sink: &mut dyn Sink) -> Result<u64, Failure> {
         let mut stack = Vec::new();
-        let mut found = self.enter(tree, start, &mut stack, sink)?;
+        let mut astray = self.enter(tree, start, &mut stack, sink)?;
         while let Some(frame) = stack.last_mut() {
             let node = Node::read(&frame.bytes, frame.page).ok();
             let Some(node) = node.filter(|node| frame.next < node.count()) else {
@@ -144,9 +144,9 @@ impl<'s> Gather<'s> {
                 count: Some(child.count),
                 birth: frame.birth,
             };
-            found += self.enter(tree, start, &mut stack, sink)?;
+            astray += self.enter(tree, start, &mut stack, sink)?;
         }
-        Ok(found)
+        Ok(astray)
     }
 
     fn enter(
@@ -187,18 +187,19 @@ impl<'s> Gather<'s> {
         let count = node.count() as u64;
         self.miscounts += u64::from(start.count.is_some_and(|expected| expected != count));
         let mut before: Option<Vec<u8>> = None;
-        let mut found = 0;
+        let mut astray = 0;
         for slot in 0..node.count() {
             let key = node.key(slot);
             let is_in_place = key >= start.low
                 && start.high.as_ref().is_none_or(|high| key < *high)
                 && before.as_ref().is_none_or(|before| *before < key);
-            found += self.entry(tree, &key, node.value(slot), is_in_place, sink)?;
-            if is_in_place {
-                before = Some(key);
+            self.entry(tree, &key, node.value(slot), is_in_place, sink)?;
+            match is_in_place {
+                true => before = Some(key),
+                false => astray += 1,
             }
         }
-        Ok(found)
+        Ok(astray)
     }
 
     fn entry(
@@ -208,19 +209,18 @@ impl<'s> Gather<'s> {
         cell: Cell<'_>,
         is_in_place: bool,
         sink: &mut dyn Sink,
-    ) -> Result<u64, Failure> {
+    ) -> Result<(), Failure> {
         let whole = |bytes| match is_in_place {
             true => Value::Whole(bytes),
             false => Value::OutOfPlace(bytes),
         };
         match cell {
-            Cell::Inline(bytes) => sink.entry(tree, key, whole(bytes))?,
+            Cell::Inline(bytes) => sink.entry(tree, key, whole(bytes)),
             Cell::Run(run) => match self.run(&run) {
-                Ok(bytes) => sink.entry(tree, key, whole(&bytes))?,
-                Err(why) => sink.entry(tree, key, Value::Lost(run, why))?,
+                Ok(bytes) => sink.entry(tree, key, whole(&bytes)),
+                Err(why) => sink.entry(tree, key, Value::Lost(run, why)),
             },
         }
-        Ok(1)
     }
 
     /// The page that a reference leads to. `Err`: why not, and whether what is there is a damaged

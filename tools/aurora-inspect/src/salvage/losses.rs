@@ -101,6 +101,12 @@ impl Losses {
         self.lost_count == 0 && self.uncertain.is_empty() && self.repaired.is_empty()
     }
 
+    /// Entries in trees of `lost+found`.
+    pub(crate) fn uncertain_entries(&self) -> u64 {
+        let entries = self.uncertain.iter().map(|doubt| doubt.entries);
+        entries.fold(0, u64::saturating_add)
+    }
+
     /// Tables for people.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -158,6 +164,7 @@ impl Loss {
         };
         let entries = match (self.entries, self.recovered) {
             (Some(entries), 0) => entries.to_string(),
+            (Some(entries), found) if found > entries => format!("{entries} ({found} found)"),
             (Some(entries), found) => format!("{} of {entries}", entries.saturating_sub(found)),
             (None, 0) => String::from("?"),
             (None, found) => format!("? ({found} found)"),

@@ -5,6 +5,7 @@
 //! index      every page that proves itself            records   every record of the log that does
 //!   state    the newest state that is left: catalog, space map, log
 //!     gather   walking verified references, noting gaps
+//!       evidence what a damaged page still says of the pages below it
 //!       orphans  living pages that nothing leads to, put into gaps
 //!       names    trees whose entry in the catalog is lost
 //!         replay   commits of the log, onto the new file
@@ -20,6 +21,7 @@
 //! 3. Everything that was lost is told, or counted by its parent and told as a count.
 //! 4. It ends, with memory in proportion to the number of pages.
 
+mod evidence;
 mod gather;
 mod geometry;
 mod index;
@@ -175,6 +177,7 @@ impl<'w> Work<'w> {
             space: self.state.space.as_ref(),
             version: self.state.version,
             for_catalog,
+            has_lost_trees: !for_catalog && !self.is_catalog_whole(),
         }
     }
 
@@ -296,12 +299,12 @@ impl<'w> Work<'w> {
                 }
                 Name::Sure(name, _) | Name::Likely(name) => {
                     self.all_named = false;
-                    self.doubtful(&name, &root, "the name is from an older or damaged page")
+                    self.doubtful(&name, "the name is from an older or damaged page")
                 }
                 Name::Unknown => {
                     self.all_named = false;
                     let name = format!("tree-at-page-{}", intact.at.page);
-                    self.doubtful(&name, &root, "the name of the tree is lost")
+                    self.doubtful(&name, "the name of the tree is lost")
                 }
             };
             self.walk(tree, &root)?;
@@ -321,10 +324,11 @@ impl<'w> Work<'w> {
         self.output.rebuild.has(name).map_err(failed)
     }
 
-    fn doubtful(&mut self, name: &str, root: &Root, why: &str) -> usize {
+    fn doubtful(&mut self, name: &str, why: &'static str) -> usize {
         let tree = self.output.add_lost_tree(name, None);
-        let name = self.output.name(tree);
-        self.output.losses.doubt(&name, root.count, why);
+        if let Some(tree) = self.output.trees.get_mut(tree) {
+            tree.doubt = Some(why);
+        }
         tree
     }
 
@@ -371,10 +375,13 @@ impl<'w> Work<'w> {
                 false => "perhaps an old copy: nothing shows that the state has these pages",
             };
             let gaps = self.gather.gaps.len();
-            let tree = self.doubtful(&name, &root, why);
+            let tree = self.doubtful(&name, why);
             self.walk(tree, &root)?;
             // What an old copy misses is no loss of the state.
             self.gather.gaps.truncate(gaps);
+            if !orphan.is_alive {
+                self.output.overwritten_range(tree, |_| true);
+            }
         }
         self.output.only_if_absent = false;
         Ok(())
@@ -396,7 +403,7 @@ impl<'w> Work<'w> {
                 page: Some(gap.at.page).filter(|page| *page > 0),
                 pages: Some(1),
                 entries: gap.count,
-                recovered: gap.found,
+                recovered: gap.count.map_or(gap.found, |count| gap.found.min(count)),
                 what: format!("{}: entries are trees", gap.why),
                 ..Loss::default()
             });
@@ -421,6 +428,7 @@ impl<'w> Work<'w> {
                 ));
                 continue;
             }
+            let missing = evidence::missing_below(&self.gather, self.index, &gap);
             let (low, high) = gap.free.first().cloned().unwrap_or((gap.low, gap.high));
             let rebuild = &mut self.output.rebuild;
             let near = rebuild.neighbors(&name, &low, high.as_deref());
@@ -436,7 +444,7 @@ impl<'w> Work<'w> {
                 before: before.map(shown),
                 entries: gap.count,
                 recovered: gap.found,
-                what: gap.why,
+                what: gap.why + &below(&missing),
             });
         }
         if self.gather.miscounts > 0 {
@@ -445,6 +453,26 @@ impl<'w> Work<'w> {
             self.output.losses.repair(what);
         }
         self.output.tell_values();
+        self.output.tell_doubts();
         Ok(())
+    }
+}
+
+/// The pages below a damaged one that are damaged as well, in words.
+fn below(missing: &[u32]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = { missing.iter().take(SHOWN) }
+        .map(|page| format!("page {page}"))
+        .collect();
+    let more = match missing.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    match shown.is_empty() {
+        true => more,
+        false => format!(
+            "; what it led to at {}{more} is damaged as well",
+            shown.join(", ")
+        ),
     }
 }

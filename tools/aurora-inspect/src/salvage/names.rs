@@ -105,7 +105,7 @@ impl Names {
 }
 
 /// The entries that can still be made out in a damaged leaf of the catalog.
-fn fragments(bytes: &[u8]) -> Vec<Named> {
+pub(super) fn fragments(bytes: &[u8]) -> Vec<Named> {
     const HEADER: usize = 32;
     let header = PageHeader::decode(bytes);
     let prefix = usize::from(header.prefix).min(bytes.len());

@@ -1,19 +1,22 @@
 //! Pages that nothing leads to any more, and the gaps that they belong into.
 //!
 //! A page is *alive* if it was shown to be part of the state: the space map of the state says that
-//! it is used, or its reference, page and checksum, still stands in the damaged page that led to
-//! it. It belongs into a gap if its keys lie in it, and in no gap of another tree.
+//! it is used, or, where that part of the map is lost, its reference, page and checksum, still
+//! stands for sure in the damaged page that led to it ([`Evidence`]). It belongs into a gap if its
+//! keys lie in it, and in no gap of another tree.
 //!
 //! # Invariants
 //!
 //! 1. Only a living page is put into a gap. Old copies of a page are not alive, however sound.
-//! 2. No gap gets more entries than its parent counted, and no two pages with overlapping keys.
+//! 2. No gap gets more entries than its parent counted, and no two pages with overlapping keys: the
+//!    newer one is right, as both cannot have been in the tree when it was written.
 //! 3. It ends: each round enters a page that was not entered before.
 
 use std::collections::{HashMap, HashSet};
 
-use aurora::anatomy::{Node, PAGE_HEADER_BYTES, Reference};
+use aurora::anatomy::Node;
 
+use super::evidence::Evidence;
 use super::gather::{Gap, Gather, High, Sink, Start};
 use super::index::{Index, Intact};
 use crate::Failure;
@@ -27,8 +30,10 @@ pub(crate) struct Orphan {
     pub last: Vec<u8>,
     /// Shown to be of the state.
     pub is_alive: bool,
-    /// The gap whose damaged page still refers to it.
+    /// The gap whose damaged page still refers to it, for sure.
     pub parent: Option<usize>,
+    /// The tree that it was in, now or once.
+    pub tree: Option<usize>,
 }
 
 /// What the search rests on.
@@ -39,6 +44,8 @@ pub(crate) struct Grounds<'g> {
     pub version: u64,
     /// Whether a leaf that looks like one of the catalog may be put into a gap.
     pub for_catalog: bool,
+    /// A page may be of a tree that is not known: then its keys do not tell where it belongs.
+    pub has_lost_trees: bool,
 }
 
 /// Puts living pages into gaps until none fits any more.
@@ -52,7 +59,7 @@ pub(crate) fn fill_gaps(
         let mut orphans = find(gather, grounds);
         orphans.retain(|orphan| orphan.is_alive && !refused.contains(&orphan.intact.at.page));
         // The highest first: what lies below them comes with them.
-        let fits = choose(&gather.gaps, &orphans);
+        let fits = choose(&gather.gaps, &orphans, grounds);
         let Some(level) = fits.iter().map(|(o, _)| orphan_level(&orphans, *o)).max() else {
             return Ok(());
         };
@@ -78,7 +85,7 @@ fn orphan_level(orphans: &[Orphan], at: usize) -> u8 {
 
 /// Intact nodes that were not reached, are not too new, and that no other such node refers to.
 pub(crate) fn find(gather: &Gather<'_>, grounds: &Grounds<'_>) -> Vec<Orphan> {
-    let evidence = Evidence::of(gather);
+    let evidence = Evidence::of(gather, grounds);
     // The page of a gap is known not to be what belongs there.
     let wrong: HashSet<u32> = gather.gaps.iter().map(|gap| gap.at.page).collect();
     let mut orphans = Vec::new();
@@ -119,6 +126,7 @@ pub(crate) fn find(gather: &Gather<'_>, grounds: &Grounds<'_>) -> Vec<Orphan> {
             last,
             is_alive,
             parent,
+            tree: evidence.tree(intact.at),
         });
     }
     // What a dead page refers to may be alive, and is looked at for itself.
@@ -145,48 +153,8 @@ fn is_catalog(gather: &Gather<'_>, index: &Index, node: &Node<'_>) -> bool {
         })
 }
 
-/// References that still stand in damaged pages.
-struct Evidence {
-    gaps: HashMap<Reference2, usize>,
-}
-
-/// Page and checksum.
-type Reference2 = (u32, u32);
-
-impl Evidence {
-    fn of(gather: &Gather<'_>) -> Self {
-        let mut gaps = HashMap::new();
-        for (number, gap) in gather
-            .gaps
-            .iter()
-            .enumerate()
-            .filter(|(_, gap)| gap.is_evidence)
-        {
-            let Ok(bytes) = gather.source.raw(gap.at.page) else {
-                continue;
-            };
-            // Cells begin anywhere.
-            for window in bytes.windows(8).skip(PAGE_HEADER_BYTES) {
-                if let Some((page, checksum)) = window.split_first_chunk::<4>()
-                    && let Ok(checksum) = checksum.try_into()
-                {
-                    let page = u32::from_le_bytes(*page);
-                    if page >= 2 && page < gather.source.file_pages() {
-                        gaps.insert((page, u32::from_le_bytes(checksum)), number);
-                    }
-                }
-            }
-        }
-        Evidence { gaps }
-    }
-
-    fn parent(&self, at: Reference) -> Option<usize> {
-        self.gaps.get(&(at.page, at.checksum)).copied()
-    }
-}
-
 /// The first and the last key that are known to be below a node.
-fn ends(gather: &Gather<'_>, index: &Index, node: &Node<'_>) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn ends(gather: &Gather<'_>, index: &Index, node: &Node<'_>) -> (Vec<u8>, Vec<u8>) {
     let last = node.key(node.count().saturating_sub(1));
     if !node.is_branch() {
         return (node.key(0), last);
@@ -226,9 +194,12 @@ fn end(
 }
 
 /// Which orphan belongs into which gap.
-fn choose(gaps: &[Gap], orphans: &[Orphan]) -> Vec<(usize, usize)> {
+fn choose(gaps: &[Gap], orphans: &[Orphan], grounds: &Grounds<'_>) -> Vec<(usize, usize)> {
     let mut fits = Vec::new();
     for (number, orphan) in orphans.iter().enumerate() {
+        if grounds.has_lost_trees && orphan.parent.is_none() && orphan.tree.is_none() {
+            continue;
+        }
         let fitting = |(_, gap): &(usize, &Gap)| {
             gap.level > orphan.intact.level
                 && orphan.intact.birth <= gap.birth
@@ -237,6 +208,8 @@ fn choose(gaps: &[Gap], orphans: &[Orphan]) -> Vec<(usize, usize)> {
         let mut fitting: Vec<(usize, &Gap)> = gaps.iter().enumerate().filter(fitting).collect();
         if let Some(parent) = orphan.parent {
             fitting.retain(|(gap, _)| *gap == parent);
+        } else if let Some(tree) = orphan.tree {
+            fitting.retain(|(_, gap)| gap.tree == tree);
         }
         let Some((_, first)) = fitting.first() else {
             continue;
@@ -258,34 +231,17 @@ fn choose(gaps: &[Gap], orphans: &[Orphan]) -> Vec<(usize, usize)> {
 fn admit(
     gather: &mut Gather<'_>,
     gap: usize,
-    mut pages: Vec<&Orphan>,
+    pages: Vec<&Orphan>,
     sink: &mut dyn Sink,
 ) -> Result<Vec<u32>, Failure> {
     let Some(wanted) = gather.gaps.get(gap).cloned() else {
         return Ok(Vec::new());
     };
-    pages.sort_by(|a, b| a.first.cmp(&b.first));
-    let mut refused = Vec::new();
-    let overlapping: HashSet<u32> = pages
-        .windows(2)
-        .filter_map(|pair| match pair {
-            [a, b] if b.first <= a.last => Some([a.intact.at.page, b.intact.at.page]),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    let sum = pages
-        .iter()
-        .fold(wanted.found, |n, o| n.saturating_add(o.intact.entries));
-    let too_many = wanted.count.is_some_and(|count| sum > count);
-    pages.retain(|orphan| {
-        let page = orphan.intact.at.page;
-        let is_sure = orphan.parent.is_some() || !(too_many || overlapping.contains(&page));
-        if !is_sure {
-            refused.push(page);
-        }
-        is_sure
-    });
+    let offered: Vec<u32> = pages.iter().map(|orphan| orphan.intact.at.page).collect();
+    let pages = sure_ones(&wanted, pages);
+    let taken: HashSet<u32> = pages.iter().map(|orphan| orphan.intact.at.page).collect();
+    let mut refused = offered;
+    refused.retain(|page| !taken.contains(page));
     for (i, orphan) in pages.iter().enumerate() {
         let before = i.checked_sub(1).and_then(|i| pages.get(i));
         let behind = pages.get(i + 1);
@@ -293,13 +249,51 @@ fn admit(
             refused.push(orphan.intact.at.page);
             continue;
         };
-        gather.walk(wanted.tree, start, sink)?;
+        let astray = gather.walk(wanted.tree, start, sink)?;
         if let Some(gap) = gather.gaps.get_mut(gap) {
-            gap.found = gap.found.saturating_add(orphan.intact.entries);
+            let found = orphan.intact.entries.saturating_sub(astray);
+            gap.found = gap.found.saturating_add(found);
             split(&mut gap.free, orphan);
         }
     }
     Ok(refused)
+}
+
+/// Those of the pages that a gap can have together, in the order of their keys.
+fn sure_ones<'o>(gap: &Gap, mut pages: Vec<&'o Orphan>) -> Vec<&'o Orphan> {
+    pages.sort_by(|a, b| a.first.cmp(&b.first));
+    let outdated = outdated(&pages);
+    pages.retain(|orphan| !outdated.contains(&orphan.intact.at.page));
+    let fit = |pages: &[&Orphan]| {
+        let entries = pages.iter().map(|orphan| orphan.intact.entries);
+        let sum = entries.fold(gap.found, u64::saturating_add);
+        gap.count.is_none_or(|count| sum <= count)
+    };
+    // With too many of them, which ones are wrong cannot be told but by the damaged page.
+    if !fit(&pages) {
+        pages.retain(|orphan| orphan.parent.is_some());
+    }
+    if !fit(&pages) {
+        pages.clear();
+    }
+    pages
+}
+
+/// Pages whose keys overlap with those of a page that is newer, or as new.
+fn outdated(pages: &[&Orphan]) -> HashSet<u32> {
+    let mut outdated = HashSet::new();
+    for (i, a) in pages.iter().enumerate() {
+        let behind = pages.iter().skip(i + 1);
+        for b in behind.take_while(|b| b.first <= a.last) {
+            if a.intact.birth <= b.intact.birth {
+                outdated.insert(a.intact.at.page);
+            }
+            if b.intact.birth <= a.intact.birth {
+                outdated.insert(b.intact.at.page);
+            }
+        }
+    }
+    outdated
 }
 
 fn start_of(

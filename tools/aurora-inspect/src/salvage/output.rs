@@ -23,6 +23,10 @@ const LONGEST_NAME: usize = 255;
 pub(crate) struct OutTree {
     pub name: String,
     pub is_dropped: bool,
+    /// Why nobody can vouch for what is in it.
+    pub doubt: Option<&'static str>,
+    /// How many keys it was the first to put.
+    pub put: u64,
 }
 
 /// A value that is gone with its run.
@@ -85,6 +89,8 @@ impl Output {
         self.trees.push(OutTree {
             name: name.to_string(),
             is_dropped: false,
+            doubt: None,
+            put: 0,
         });
         self.trees.len() - 1
     }
@@ -164,6 +170,15 @@ impl Output {
             .insert((tree, key.to_vec()), LostValue { run, why });
     }
 
+    /// Tells what is under `lost+found/`: what was put, as some of it can be there twice.
+    pub fn tell_doubts(&mut self) {
+        for tree in &self.trees {
+            if let Some(why) = tree.doubt.filter(|_| tree.put > 0) {
+                self.losses.doubt(&tree.name, tree.put, why);
+            }
+        }
+    }
+
     /// Tells what was lost of values, now that it is known which of them count.
     pub fn tell_values(&mut self) {
         for ((tree, key), lost) in std::mem::take(&mut self.lost_values) {
@@ -193,7 +208,12 @@ impl Sink for Output {
                     return Ok(());
                 }
                 match self.rebuild.put(&name, key, value) {
-                    Ok(_) => Ok(()),
+                    Ok(was_there) => {
+                        if let Some(tree) = self.trees.get_mut(tree) {
+                            tree.put = tree.put.saturating_add(u64::from(!was_there));
+                        }
+                        Ok(())
+                    }
                     // Forged: the engine writes no such keys.
                     Err(error) if error.is_misuse() => {
                         self.losses.lose(Loss {
