@@ -1033,3 +1033,80 @@ fn what_has_expired_is_not_exported() {
     let mut file = Vec::new();
     assert_eq!(db.export("c").write_csv(&mut file).unwrap(), 1);
 }
+
+/// What the schema says of the field `id` holds for ids that come without it as a field as well: else nothing that goes
+/// through the documents would work any more.
+#[test]
+fn ids_that_are_not_fields_are_of_the_declared_type_too() {
+    let uuid = Uuid::from_u128(1);
+    let ids = [
+        Value::from(5),
+        "x".into(),
+        "5".into(),
+        uuid.into(),
+        uuid.to_string().into(),
+    ];
+    // As documents have them that were there before the field was declared.
+    let written = |id: &Value| match id {
+        Value::Int(id) => format!(r#"{{"$id":{id}}}"#),
+        Value::Uuid(id) => format!(r#"{{"$id":"{id}"}}"#),
+        id => format!(r#"{{"$id":{{"$string":"{id}"}}}}"#),
+    };
+    let rows: Vec<String> = ids.iter().map(written).collect();
+    let lines = |row: &String| format!("{{\"id\":{row},\"a\":1}}\n");
+    let lines: String = rows.iter().map(lines).collect();
+    let json = format!("[{}]", lines.trim_end().replace('\n', ","));
+    let cell = |row: &String| format!("\"{}\",1\n", row.replace('"', "\"\""));
+    let csv = "id,a\n".to_string() + &rows.iter().map(cell).collect::<String>();
+    let directory = tempfile::tempdir().unwrap();
+    for (kind, fits) in [
+        (FieldType::Int, 1),
+        (FieldType::String, 3),
+        (FieldType::Uuid, 1),
+        (FieldType::Any, 5),
+    ] {
+        for format in ["json", "jsonl", "csv"] {
+            let db = Aurora::in_memory().unwrap();
+            let schema = Schema::new()
+                .field(Field::new("id", kind))
+                .field(Field::new("a", FieldType::Int));
+            db.new_collection("c", schema.clone()).unwrap();
+            let imported = match format {
+                "json" => db.import("c").read_json(json.as_bytes()),
+                "jsonl" => db.import("c").read_json_lines(lines.as_bytes()),
+                _ => db.import("c").read_csv(csv.as_bytes()),
+            };
+            let imported = imported.unwrap();
+            let told = format!("{kind:?}, {format}: {:?}", reasons(&imported));
+            assert_eq!(imported.taken, fits, "{told}");
+            assert_eq!(imported.refused_count, 5 - fits, "{told}");
+            for refused in &imported.refused {
+                let Error::WrongType {
+                    field, expected, ..
+                } = &refused.reason
+                else {
+                    panic!("{told}");
+                };
+                assert_eq!((&**field, *expected), ("id", kind.name()));
+            }
+            assert_comes_back(&db, &schema).unwrap();
+            let same = db.alter_collection("c", schema);
+            same.wait().unwrap();
+            db.check().unwrap();
+            let path = directory.path().join(format!("{kind:?}-{format}"));
+            db.backup_to(path).unwrap();
+        }
+    }
+}
+
+/// The default of the field `id` is the id of no document that comes with another.
+#[test]
+fn a_default_of_the_field_id_is_not_put_beside_the_id() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new().field(Field::new("id", FieldType::Int).default(7));
+    db.new_collection("c", schema).unwrap();
+    let rows = "{\"id\":{\"$id\":5}}\n{\"id\":{\"$id\":7}}\n{\"id\":6}\n";
+    let imported = db.import("c").read_json_lines(rows.as_bytes()).unwrap();
+    assert_eq!((imported.taken, imported.refused_count), (2, 1));
+    db.check().unwrap();
+}

@@ -12,18 +12,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::catalog;
-use super::incoming::{Incoming, checked, checked_fields, declared_id, given_id};
+use super::incoming::{Incoming, check_id, checked, checked_fields, declared_id, given_id};
 use super::index::{self, MAX_ID_BYTES, agree, cut, split, unique_values, unreadable};
 use super::meta::{IndexMeta, Meta};
 use super::patch::Patch;
-use super::schema::takes;
 use crate::hot::{Hot, SharedDocument};
 use crate::keys::expiry;
 use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
 use crate::value::{
-    Document, DocumentId, EncodedFields, FieldType, Object, Raw, Value, decode_id, encode,
-    encode_fields,
+    Document, DocumentId, EncodedFields, Object, Raw, Value, decode_id, encode, encode_fields,
 };
 use crate::{Error, Result};
 
@@ -427,18 +425,7 @@ pub(crate) fn refit(meta: &Meta, key: &[u8], document: &[u8]) -> Result<Vec<u8>>
     let id = document.id.value().clone();
     let fields = checked_fields(meta, document.into_fields())?;
     // The id itself stays of its type.
-    let is_taken = declared_id(meta).is_none_or(|kind| takes(kind, &id));
-    let own = fields.get("id").filter(|own| **own != id);
-    if !is_taken || own.is_some() {
-        let wanted = declared_id(meta).map_or(id.type_name(), FieldType::name);
-        return Err(Error::WrongType {
-            collection: meta.name.to_string(),
-            field: "id".to_string(),
-            expected: wanted,
-            found: id.type_name(),
-            value: id.brief(),
-        });
-    }
+    check_id(meta, &id, &fields)?;
     Ok(encode_fields(&fields, &meta.names))
 }
 

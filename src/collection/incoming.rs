@@ -31,7 +31,9 @@ pub(super) fn checked(
     let mut fields = incoming.fields;
     if let Some(id) = incoming.id {
         fields.remove("id");
-        return Ok((id, checked_fields(meta, fields)?));
+        let fields = checked_fields(meta, fields)?;
+        check_id(meta, &id, &fields)?;
+        return Ok((id, fields));
     }
     let declared = declared_id(meta);
     let id = match given_id(meta, &fields) {
@@ -62,6 +64,27 @@ pub(super) fn given_id(meta: &Meta, fields: &Object) -> Option<Value> {
         (None, Value::Bytes(_)) => id.fitted(FieldType::Uuid),
         (None, _) => id,
     })
+}
+
+/// Checks an id against the schema, and against the field `id` of the document if there is one. The document may have
+/// its id only as its key: what is declared of the field holds for that too.
+pub(super) fn check_id(meta: &Meta, id: &Value, fields: &Object) -> Result<()> {
+    let wrong = |expected, value: &Value| {
+        Err(Error::WrongType {
+            collection: meta.name.to_string(),
+            field: "id".to_string(),
+            expected,
+            found: value.type_name(),
+            value: value.brief(),
+        })
+    };
+    if let Some(kind) = declared_id(meta).filter(|kind| !takes(*kind, id)) {
+        return wrong(kind.name(), id);
+    }
+    match fields.get("id").filter(|own| *own != id) {
+        Some(own) => wrong("the id of the document", own),
+        None => Ok(()),
+    }
 }
 
 /// Checks fields against the schema, and fills in defaults.
