@@ -1110,3 +1110,21 @@ fn a_default_of_the_field_id_is_not_put_beside_the_id() {
     assert_eq!((imported.taken, imported.refused_count), (2, 1));
     db.check().unwrap();
 }
+
+/// Only the rows that come without an id have to wait for one.
+#[test]
+fn a_row_that_can_get_no_id_does_not_end_an_import() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new()
+        .field(Field::new("id", FieldType::Int))
+        .field(Field::new("a", FieldType::Int));
+    db.new_collection("c", schema).unwrap();
+    let rows = "{\"id\":1}\n{\"id\":9223372036854775807}\n{\"a\":2}\n{\"id\":5}\n";
+    let imported = db.import("c").read_json_lines(rows.as_bytes()).unwrap();
+    assert_eq!((imported.taken, imported.refused_count), (3, 1));
+    assert_reasons(&imported, 3, &[(3, "give the document an id")]);
+    let refused = db.insert_into("c", object([("a", 2.into())])).unwrap_err();
+    assert!(matches!(&refused, Error::NoNextId { collection } if collection == "c"));
+    assert!(refused.is_misuse());
+    assert_eq!(db.collection("c").unwrap().len().unwrap(), 3);
+}
