@@ -1264,3 +1264,47 @@ fn a_handle_follows_its_name_to_another_collection() {
         assert_eq!(n(), Some(Value::Int(2)));
     }
 }
+
+/// Where there is no thread that does, whoever stores many removes as many, and not only who stores one.
+#[test]
+fn what_has_expired_goes_where_many_documents_come() {
+    let names = ["insert_many", "in a transaction", "import", "refused"];
+    for (way, name) in names.into_iter().enumerate() {
+        let (clock, db) = with_clock();
+        let schema = Schema::schemaless()
+            .index(Index::on(["k"]))
+            .field(Field::new("at", FieldType::DateTime))
+            .expires_after("at", Duration::from_millis(100));
+        db.new_collection("c", schema).unwrap();
+        let c = db.collection("c").unwrap();
+        for round in 0..50 {
+            let now = 1_000_000 + 1_000 * round;
+            clock.0.store(now, Ordering::Relaxed);
+            let at = Timestamp::from_millisecond(now as i64).unwrap();
+            let new = |k: i64| Object::from([("at", Value::from(at)), ("k", k.into())]);
+            let documents = (0..20).map(new);
+            let row = |k: i64| format!("{{\"at\":\"{at}\",\"k\":{k}}}\n");
+            let rows: String = (0..20).map(row).collect();
+            match way {
+                0 => c.insert_many(documents).map(drop).unwrap(),
+                1 => {
+                    { db.write(|tx| tx.collection("c")?.insert_many(documents).map(drop)) }.unwrap()
+                }
+                2 => {
+                    let imported = db.import("c").read_json_lines(rows.as_bytes());
+                    assert_eq!(imported.unwrap().taken, 20);
+                }
+                _ => {
+                    // Each part between two rows that are refused is one of its own.
+                    let rows = rows.replace('\n', "\n{\"at\":5}\n");
+                    let imported = db.import("c").read_json_lines(rows.as_bytes());
+                    assert_eq!(imported.unwrap().refused_count, 20);
+                }
+            }
+            let (alive, stored) = (c.query().count().wait().unwrap(), c.len().unwrap());
+            assert_eq!(alive, 20, "{name}");
+            assert!(stored <= 40, "{name}: {stored} are stored, {alive} alive");
+            db.check().unwrap();
+        }
+    }
+}

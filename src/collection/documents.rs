@@ -162,7 +162,7 @@ fn insert_checked(
     }
     let document = encode_fields(&fields, &meta.names);
     change(tx, meta, &key, old.as_deref(), Some(&document))?;
-    relieve(tx, meta)?;
+    relieve(tx, meta, 1)?;
     Ok(id)
 }
 
@@ -183,7 +183,6 @@ fn insert_all(
     meta: &Meta,
     all: impl IntoIterator<Item = Result<Incoming>>,
 ) -> Result<Vec<Value>> {
-    const BATCH_DOCUMENTS: usize = 16 << 10;
     let mut ids = Vec::new();
     let mut waiting: Vec<Vec<Vec<u8>>> = meta.indexes.iter().map(|_| Vec::new()).collect();
     for incoming in all {
@@ -192,7 +191,7 @@ fn insert_all(
             Ok(id) => ids.push(id),
             Err(error) => {
                 // In a transaction that has failed they are no matter.
-                let added = add_waiting(tx, meta, &mut waiting);
+                let added = end_batch(tx, meta, &mut waiting, ids.len() % BATCH_DOCUMENTS);
                 return Err(match added {
                     Err(other) if error.is_misuse() => other,
                     _ => error,
@@ -200,11 +199,25 @@ fn insert_all(
             }
         }
         if ids.len().is_multiple_of(BATCH_DOCUMENTS) {
-            add_waiting(tx, meta, &mut waiting)?;
+            end_batch(tx, meta, &mut waiting, BATCH_DOCUMENTS)?;
         }
     }
-    add_waiting(tx, meta, &mut waiting)?;
+    end_batch(tx, meta, &mut waiting, ids.len() % BATCH_DOCUMENTS)?;
     Ok(ids)
+}
+
+const BATCH_DOCUMENTS: usize = 16 << 10;
+
+/// Adds the entries that wait. Only then is it time to remove what has expired, as much as so many documents are to: one
+/// of these may be among it.
+fn end_batch(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    waiting: &mut [Vec<Vec<u8>>],
+    documents: usize,
+) -> Result<()> {
+    add_waiting(tx, meta, waiting)?;
+    relieve(tx, meta, documents)
 }
 
 /// Stores a document, its entries in unique indexes and its expiry; other entries wait.
@@ -288,7 +301,7 @@ pub(crate) fn replace(
     let fields = checked_fields(meta, fields)?;
     let document = encode_fields(&fields, &meta.names);
     change(tx, meta, key, Some(&old), Some(&document))?;
-    relieve(tx, meta)
+    relieve(tx, meta, 1)
 }
 
 /// Changes single fields of a document.
@@ -316,7 +329,7 @@ pub(crate) fn delete(tx: &mut WriteTransaction, meta: &Meta, key: &[u8]) -> Resu
     };
     let was_there = !is_expired(meta, &old, tx.now_ms())?;
     change(tx, meta, key, Some(&old), None)?;
-    relieve(tx, meta)?;
+    relieve(tx, meta, 1)?;
     Ok(was_there)
 }
 
@@ -373,10 +386,10 @@ fn change(
     })
 }
 
-/// Removes some of what has expired, where there is no thread that does.
-fn relieve(tx: &mut WriteTransaction, meta: &Meta) -> Result<()> {
+/// Removes some of what has expired for each document that was written, where there is no thread that does.
+fn relieve(tx: &mut WriteTransaction, meta: &Meta, documents: usize) -> Result<()> {
     if meta.expires.is_some() {
-        tx.together(expiry::relieve)?;
+        tx.together(|tx| expiry::relieve_after(tx, documents))?;
     }
     Ok(())
 }

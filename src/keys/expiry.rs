@@ -30,7 +30,7 @@ pub(crate) const OF_DOCUMENT: u8 = 1;
 /// What stands before the name in an entry: the time and whose entry it is.
 pub(crate) const ENTRY_HEAD_BYTES: usize = 9;
 
-/// How many entries a write sweeps when there is no thread for it: more than one, so that writes
+/// How many entries each write sweeps when there is no thread for it: more than one, so that writes
 /// with a time to live cannot outrun it.
 const RELIEF: usize = 2;
 
@@ -185,8 +185,13 @@ fn expire(tx: &mut WriteTransaction, due: Due<'_>) -> Result<()> {
 
 /// Sweeps a little, if there is no thread that does.
 pub(crate) fn relieve(tx: &mut WriteTransaction) -> Result<()> {
+    relieve_after(tx, 1)
+}
+
+/// Sweeps as much as so many writes do.
+pub(crate) fn relieve_after(tx: &mut WriteTransaction, writes: usize) -> Result<()> {
     if !tx.handle().engine.settings.background {
-        sweep(tx, RELIEF)?;
+        sweep(tx, RELIEF.saturating_mul(writes))?;
     }
     Ok(())
 }
