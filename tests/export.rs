@@ -1128,3 +1128,68 @@ fn a_row_that_can_get_no_id_does_not_end_an_import() {
     assert!(refused.is_misuse());
     assert_eq!(db.collection("c").unwrap().len().unwrap(), 3);
 }
+
+/// Documents with many names, and the lines of other programs with many columns.
+#[test]
+fn many_names_go_out_and_in_in_good_time() {
+    const NAMES: i64 = 60_000;
+    let names = || (0..NAMES).map(|i| (format!("name {i}"), Value::from(i)));
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    db.insert_into("c", names().collect::<Object>()).unwrap();
+    let paths = Schema::schemaless().field(Field::new("p.q", FieldType::Int));
+    db.new_collection("paths", paths).unwrap();
+    let in_good_time = |what: &str, work: &mut dyn FnMut()| {
+        let start = std::time::Instant::now();
+        work();
+        let took = start.elapsed();
+        println!("{what}: {took:?}");
+        assert!(took < Duration::from_secs(3), "{what}: {took:?}");
+    };
+    let mut lines = Vec::new();
+    in_good_time("export of lines", &mut || {
+        db.export("c").write_json_lines(&mut lines).unwrap();
+    });
+    in_good_time("export of cells", &mut || {
+        let mut cells = Vec::new();
+        db.export("c").write_csv(&mut cells).unwrap();
+    });
+    in_good_time("export of chosen cells", &mut || {
+        let chosen = names().map(|(name, _)| name);
+        let mut cells = Vec::new();
+        let export = db.export("c").fields(chosen);
+        export.write_csv(&mut cells).unwrap();
+    });
+    let header: String = names().map(|(name, _)| format!(",{name}")).collect();
+    let cells: String = names().map(|(_, value)| format!(",{value}")).collect();
+    let rows = format!("p.q{header}\n7{cells}\n");
+    in_good_time("import of cells with a path", &mut || {
+        let imported = db.import("paths").read_csv(rows.as_bytes()).unwrap();
+        assert_eq!(imported.taken, 1);
+    });
+    let imported = db.query("paths").first().wait().unwrap().unwrap();
+    assert_eq!(imported.fields().len() as i64, NAMES + 1);
+    assert_eq!(imported.fields().get_path("p.q"), Some(&7.into()));
+    assert_eq!(imported.get("name 59999"), Some(&59_999.into()));
+}
+
+/// A path goes into the object of another column, whichever of the two comes first.
+#[test]
+fn columns_of_an_object_and_of_a_path_in_it_are_one() {
+    for (rows, taken) in [
+        ("p,p.q\n\"{\"\"r\"\":1}\",2\n", 1),
+        ("p.q,p\n2,\"{\"\"r\"\":1}\"\n", 1),
+        ("p,p.q\n5,2\n", 0),
+        ("p.q,p\n2,5\n", 0),
+    ] {
+        let db = Aurora::in_memory().unwrap();
+        let schema = Schema::schemaless().field(Field::new("p.q", FieldType::Int));
+        db.new_collection("c", schema).unwrap();
+        let imported = db.import("c").read_csv(rows.as_bytes()).unwrap();
+        assert_eq!(imported.taken, taken, "{rows}");
+        if let Some(document) = db.query("c").first().wait().unwrap() {
+            let inner = object([("q", 2.into()), ("r", 1.into())]);
+            assert_eq!(document.get("p"), Some(&Value::from(inner)), "{rows}");
+        }
+    }
+}
