@@ -1308,3 +1308,28 @@ fn what_has_expired_goes_where_many_documents_come() {
         }
     }
 }
+
+/// As the same number that is given.
+#[test]
+fn a_whole_number_that_is_the_default_of_a_float_field_is_a_float() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new()
+        .field(Field::new("id", FieldType::Int))
+        .field(Field::new("price", FieldType::Float).default(11))
+        .field(Field::new("more", FieldType::Float).default(Value::Array(vec![1.into()])));
+    db.new_collection("c", schema.clone()).unwrap();
+    let more = Value::Array(vec![1.into()]);
+    db.insert_into("c", [("id", 1)]).unwrap();
+    let given = [("id", Value::from(2)), ("price", 11.into()), ("more", more)];
+    db.insert_into("c", given).unwrap();
+    for id in [1, 2] {
+        let document = db.collection("c").unwrap().get(id).unwrap().unwrap();
+        let shown = format!("{:?} {:?}", document.get("price"), document.get("more"));
+        assert_eq!(shown, "Some(Float(11.0)) Some(Array([Float(1.0)]))");
+    }
+    // A field that is declared later is the same.
+    let later = schema.field(Field::new("new", FieldType::Float).default(3));
+    db.alter_collection("c", later).wait().unwrap();
+    let document = db.collection("c").unwrap().get(1).unwrap().unwrap();
+    assert_eq!(format!("{:?}", document.get("new")), "Some(Float(3.0))");
+}

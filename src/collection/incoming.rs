@@ -92,7 +92,7 @@ pub(super) fn checked_fields(meta: &Meta, mut fields: Object) -> Result<Object> 
     for field in &meta.schema.fields {
         let value = fields.get_path(&field.path);
         let fitted = match (value, &field.default) {
-            (None, Some(default)) => Some(default.clone()),
+            (None, Some(default)) => Some(default.clone().fitted(field.kind)),
             (Some(value), _) if !takes(field.kind, value) => Some(value.clone().fitted(field.kind)),
             (Some(value), _) if field.kind == FieldType::Float => {
                 Some(value.clone().fitted(field.kind))
