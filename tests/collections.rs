@@ -1027,9 +1027,9 @@ fn a_schema_without_bounds_is_the_same_when_it_is_read_back() {
     );
 }
 
-/// What a collection leaves behind is removed without a search for it among all the others.
+/// Whose an entry is, is not looked for among all collections.
 #[test]
-fn the_leftovers_of_a_collection_are_swept_in_good_time() {
+fn documents_of_one_of_many_collections_are_swept_in_good_time() {
     let (clock, db) = with_clock();
     db.write(|tx| {
         for i in 0..2_000 {
@@ -1043,7 +1043,6 @@ fn the_leftovers_of_a_collection_are_swept_in_good_time() {
     let at = Timestamp::from_millisecond(1_000_000).unwrap();
     let documents = (0..5_000i64).map(|i| [("id", Value::from(i)), ("at", at.into())]);
     db.collection("c").unwrap().insert_many(documents).unwrap();
-    db.delete_collection("c").wait().unwrap();
     clock.0.store(2_000_000, Ordering::Relaxed);
     let start = std::time::Instant::now();
     db.sweep(usize::MAX).unwrap();
@@ -1332,4 +1331,49 @@ fn a_whole_number_that_is_the_default_of_a_float_field_is_a_float() {
     db.alter_collection("c", later).wait().unwrap();
     let document = db.collection("c").unwrap().get(1).unwrap().unwrap();
     assert_eq!(format!("{:?}", document.get("new")), "Some(Float(3.0))");
+}
+
+fn entries_of(db: &Aurora, tree: &str) -> u64 {
+    let trees = db.stats().unwrap().trees;
+    trees.get(tree).map_or(0, |tree| tree.entries)
+}
+
+/// Lives may be long, and collections made again and again.
+#[test]
+fn a_collection_that_is_gone_leaves_nothing_that_expires() {
+    let (clock, db) = with_clock();
+    let expiring = || Schema::schemaless().expires_after("at", Duration::from_secs(1_000_000));
+    let document = |id: i64| {
+        let at = Timestamp::from_millisecond(1_000_000 + id % 7).unwrap();
+        Object::from([("id", Value::from(id)), ("at", at.into())])
+    };
+    db.new_collection("others", expiring()).unwrap();
+    db.insert_into("others", document(1)).unwrap();
+    db.put("key", "value", Some(Duration::from_secs(1_000_000)))
+        .unwrap();
+    for count in [0, 1, 40_000] {
+        db.new_collection("c", expiring()).unwrap();
+        let c = db.collection("c").unwrap();
+        c.insert_many((0..count).map(document)).unwrap();
+        // One without a date, and one that has expired.
+        c.insert_fields(Object::from([("id", -1)])).unwrap();
+        assert_eq!(entries_of(&db, "aurora/expiry"), count as u64 + 2);
+        db.delete_collection("c").wait().unwrap();
+        assert_eq!(entries_of(&db, "aurora/expiry"), 2, "of {count}");
+        db.check().unwrap();
+    }
+    // Nor do documents that no longer expire, nor those that nobody sees any more.
+    db.new_collection("c", expiring()).unwrap();
+    let c = db.collection("c").unwrap();
+    c.insert_many((0..100).map(document)).unwrap();
+    db.alter_collection("c", Schema::schemaless())
+        .wait()
+        .unwrap();
+    assert_eq!(entries_of(&db, "aurora/expiry"), 2);
+    db.alter_collection("c", expiring()).wait().unwrap();
+    assert_eq!(entries_of(&db, "aurora/expiry"), 102);
+    clock.0.store(2_000_000_000, Ordering::Relaxed);
+    db.delete_collection("c").wait().unwrap();
+    assert_eq!(entries_of(&db, "aurora/expiry"), 2);
+    db.check().unwrap();
 }

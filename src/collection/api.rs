@@ -76,7 +76,7 @@ impl Aurora {
         self.write(|tx| tx.collection(collection)?.insert_fields(fields))
     }
 
-    /// Removes a collection with all its documents and indexes.
+    /// Removes a collection with all its documents and indexes. Where documents expire, it goes through all of them.
     pub fn delete_collection(&self, name: impl Into<String>) -> Work<'static, ()> {
         let name = name.into();
         Work::transaction(self.clone(), move |tx| tx.delete_collection(&name))

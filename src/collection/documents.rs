@@ -537,3 +537,26 @@ pub(super) fn some_after(
     let bounds = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
     view.range::<&[u8]>(bounds).take(limit).collect()
 }
+
+/// What stands in the index of what expires for some documents behind an id, and the last id that was looked at, if there
+/// is one. Documents that cannot be read have no entry that could be found: they keep none of the others from being.
+pub(super) fn some_expiries_after(
+    moment: &impl Moment,
+    meta: &Meta,
+    after: &[u8],
+    limit: usize,
+) -> Result<(Option<Vec<u8>>, Vec<expiry::TimeAndName>)> {
+    let (mut last, mut entries) = (None, Vec::new());
+    let Some(view) = moment.system_view(&meta.documents_tree) else {
+        return Ok((last, entries));
+    };
+    let bounds = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
+    for found in view.range::<&[u8]>(bounds).take(limit) {
+        let (key, document) = found?;
+        if let Ok(Some(expiry)) = expiry_of(meta, &document) {
+            entries.push((expiry, expiry_name(meta.number, &key)));
+        }
+        last = Some(key);
+    }
+    Ok((last, entries))
+}

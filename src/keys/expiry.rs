@@ -42,6 +42,9 @@ pub(crate) struct Due<'a> {
     pub name: &'a [u8],
 }
 
+/// What tells an entry from others of its owner.
+pub(crate) type TimeAndName = (u64, Vec<u8>);
+
 impl<'a> Due<'a> {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut entry = Vec::with_capacity(ENTRY_HEAD_BYTES + self.name.len());
@@ -109,6 +112,27 @@ pub(crate) fn remove(
         name,
     };
     tx.system_tree(EXPIRY)?.delete(due.encode())?;
+    Ok(())
+}
+
+/// Removes many entries, by their times and names. They may be gone.
+pub(crate) fn remove_many(
+    tx: &mut WriteTransaction,
+    owner: u8,
+    entries: Vec<TimeAndName>,
+) -> Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let entries = entries.iter().map(|(expiry_ms, name)| {
+        let due = Due {
+            expiry_ms: *expiry_ms,
+            owner,
+            name,
+        };
+        due.encode()
+    });
+    tx.system_tree(EXPIRY)?.delete_many(entries)?;
     Ok(())
 }
 
