@@ -1377,3 +1377,52 @@ fn a_collection_that_is_gone_leaves_nothing_that_expires() {
     assert_eq!(entries_of(&db, "aurora/expiry"), 2);
     db.check().unwrap();
 }
+
+/// Of two that have a value, the one that has expired under the new schema does not count, whichever comes first.
+#[test]
+fn what_expires_under_a_new_schema_is_in_the_way_of_no_index_in_it() {
+    for expired in [1, 2] {
+        let (_, db) = with_clock();
+        db.new_collection("c", Schema::schemaless()).unwrap();
+        for id in [1, 2] {
+            let at = if id == expired { 1 } else { 1_000_000 };
+            let at = Timestamp::from_second(at).unwrap();
+            let fields = [("id", Value::from(id)), ("u", 7.into()), ("at", at.into())];
+            db.insert_into("c", Object::from(fields)).unwrap();
+        }
+        let schema = Schema::schemaless()
+            .field(Field::new("u", FieldType::Int).unique())
+            .expires_after("at", Duration::from_secs(60));
+        db.alter_collection("c", schema).wait().unwrap();
+        db.check().unwrap();
+        let left = db.query("c").collect().wait().unwrap();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].get("id"), Some(&(3 - expired).into()));
+    }
+}
+
+/// The same where the index stays, and only now the documents get the same value, and the date is one.
+#[test]
+fn what_expires_under_a_new_schema_is_in_the_way_of_no_default() {
+    for expired in [1, 2] {
+        let (_, db) = with_clock();
+        let unique = || Schema::schemaless().index(Index::on(["u"]).unique());
+        db.new_collection("c", unique()).unwrap();
+        let old = [
+            ("id", Value::from(expired)),
+            ("u", 7.into()),
+            ("at", "1970-01-01T00:00:01Z".into()),
+        ];
+        db.insert_into("c", Object::from(old)).unwrap();
+        db.insert_into("c", [("id", 3 - expired)]).unwrap();
+        let schema = unique()
+            .field(Field::new("u", FieldType::Int).default(7))
+            .field(Field::new("at", FieldType::DateTime))
+            .expires_after("at", Duration::from_secs(60));
+        db.alter_collection("c", schema).wait().unwrap();
+        db.check().unwrap();
+        let left = db.query("c").collect().wait().unwrap();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].get("u"), Some(&7.into()));
+    }
+}

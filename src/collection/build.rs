@@ -368,10 +368,10 @@ pub(super) fn alter(tx: &mut WriteTransaction, name: &str, schema: Schema) -> Re
     let new = changed(&old, schema, names, next_index, indexes);
     // Stored first: what is wrong with it is known before much is done.
     catalog::store(tx, &new)?;
-    // All that have expired first: they are in no other document's way.
-    if old.expires.is_some() {
+    // All that have expired first, or have now: they are in no other document's way.
+    if old.expires.is_some() || new.expires.is_some() {
         for_each(tx, &old, |tx, key, document| {
-            match is_expired(&old, document, tx.now_ms())? {
+            match is_over(&old, &new, key, document, tx.now_ms())? {
                 true => erase_before_refit(tx, &old, &new, &kept, key, document),
                 false => Ok(()),
             }
@@ -380,6 +380,17 @@ pub(super) fn alter(tx: &mut WriteTransaction, name: &str, schema: Schema) -> Re
     for_each(tx, &old, |tx, key, document| {
         refit_one(tx, &old, &new, &kept, key, document)
     })
+}
+
+/// Whether a document has expired, or fits the new schema and has expired under that.
+fn is_over(old: &Meta, new: &Meta, key: &[u8], document: &[u8], now_ms: u64) -> Result<bool> {
+    if is_expired(old, document, now_ms)? {
+        return Ok(true);
+    }
+    match new.expires.as_ref().map(|_| refit(new, key, document)) {
+        Some(Ok(fitted)) => is_expired(new, &fitted, now_ms),
+        _ => Ok(false), // what does not fit is told later, with the others before it fitted
+    }
 }
 
 /// Calls `change` for each document, in the order of their ids.
