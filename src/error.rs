@@ -393,6 +393,15 @@ pub enum Error {
         field: String,
     },
 
+    /// A document came without an id, and there is no number left behind the ids of the others.
+    #[error(
+        "{collection:?} has a document with the greatest number as its id, so there is no next one; give the document an id"
+    )]
+    NoNextId {
+        /// The name of the collection.
+        collection: String,
+    },
+
     /// Another document has this value in a unique field.
     #[error("another document of {collection:?} ({id}) has {value} in the unique field {field:?}")]
     Duplicate {
@@ -550,6 +559,7 @@ impl Error {
                 | Error::WrongType { .. }
                 | Error::UnknownField { .. }
                 | Error::MissingField { .. }
+                | Error::NoNextId { .. }
                 | Error::Duplicate { .. }
                 | Error::BadIndex { .. }
                 | Error::BadQuery { .. }

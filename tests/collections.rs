@@ -1027,9 +1027,9 @@ fn a_schema_without_bounds_is_the_same_when_it_is_read_back() {
     );
 }
 
-/// What a collection leaves behind is removed without a search for it among all the others.
+/// Whose an entry is, is not looked for among all collections.
 #[test]
-fn the_leftovers_of_a_collection_are_swept_in_good_time() {
+fn documents_of_one_of_many_collections_are_swept_in_good_time() {
     let (clock, db) = with_clock();
     db.write(|tx| {
         for i in 0..2_000 {
@@ -1043,7 +1043,6 @@ fn the_leftovers_of_a_collection_are_swept_in_good_time() {
     let at = Timestamp::from_millisecond(1_000_000).unwrap();
     let documents = (0..5_000i64).map(|i| [("id", Value::from(i)), ("at", at.into())]);
     db.collection("c").unwrap().insert_many(documents).unwrap();
-    db.delete_collection("c").wait().unwrap();
     clock.0.store(2_000_000, Ordering::Relaxed);
     let start = std::time::Instant::now();
     db.sweep(usize::MAX).unwrap();
@@ -1262,5 +1261,168 @@ fn a_handle_follows_its_name_to_another_collection() {
     make(2);
     for _ in 0..4 {
         assert_eq!(n(), Some(Value::Int(2)));
+    }
+}
+
+/// Where there is no thread that does, whoever stores many removes as many, and not only who stores one.
+#[test]
+fn what_has_expired_goes_where_many_documents_come() {
+    let names = ["insert_many", "in a transaction", "import", "refused"];
+    for (way, name) in names.into_iter().enumerate() {
+        let (clock, db) = with_clock();
+        let schema = Schema::schemaless()
+            .index(Index::on(["k"]))
+            .field(Field::new("at", FieldType::DateTime))
+            .expires_after("at", Duration::from_millis(100));
+        db.new_collection("c", schema).unwrap();
+        let c = db.collection("c").unwrap();
+        for round in 0..50 {
+            let now = 1_000_000 + 1_000 * round;
+            clock.0.store(now, Ordering::Relaxed);
+            let at = Timestamp::from_millisecond(now as i64).unwrap();
+            let new = |k: i64| Object::from([("at", Value::from(at)), ("k", k.into())]);
+            let documents = (0..20).map(new);
+            let row = |k: i64| format!("{{\"at\":\"{at}\",\"k\":{k}}}\n");
+            let rows: String = (0..20).map(row).collect();
+            match way {
+                0 => c.insert_many(documents).map(drop).unwrap(),
+                1 => {
+                    { db.write(|tx| tx.collection("c")?.insert_many(documents).map(drop)) }.unwrap()
+                }
+                2 => {
+                    let imported = db.import("c").read_json_lines(rows.as_bytes());
+                    assert_eq!(imported.unwrap().taken, 20);
+                }
+                _ => {
+                    // Each part between two rows that are refused is one of its own.
+                    let rows = rows.replace('\n', "\n{\"at\":5}\n");
+                    let imported = db.import("c").read_json_lines(rows.as_bytes());
+                    assert_eq!(imported.unwrap().refused_count, 20);
+                }
+            }
+            let (alive, stored) = (c.query().count().wait().unwrap(), c.len().unwrap());
+            assert_eq!(alive, 20, "{name}");
+            assert!(stored <= 40, "{name}: {stored} are stored, {alive} alive");
+            db.check().unwrap();
+        }
+    }
+}
+
+/// As the same number that is given.
+#[test]
+fn a_whole_number_that_is_the_default_of_a_float_field_is_a_float() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new()
+        .field(Field::new("id", FieldType::Int))
+        .field(Field::new("price", FieldType::Float).default(11))
+        .field(Field::new("more", FieldType::Float).default(Value::Array(vec![1.into()])));
+    db.new_collection("c", schema.clone()).unwrap();
+    let more = Value::Array(vec![1.into()]);
+    db.insert_into("c", [("id", 1)]).unwrap();
+    let given = [("id", Value::from(2)), ("price", 11.into()), ("more", more)];
+    db.insert_into("c", given).unwrap();
+    for id in [1, 2] {
+        let document = db.collection("c").unwrap().get(id).unwrap().unwrap();
+        let shown = format!("{:?} {:?}", document.get("price"), document.get("more"));
+        assert_eq!(shown, "Some(Float(11.0)) Some(Array([Float(1.0)]))");
+    }
+    // A field that is declared later is the same.
+    let later = schema.field(Field::new("new", FieldType::Float).default(3));
+    db.alter_collection("c", later).wait().unwrap();
+    let document = db.collection("c").unwrap().get(1).unwrap().unwrap();
+    assert_eq!(format!("{:?}", document.get("new")), "Some(Float(3.0))");
+}
+
+fn entries_of(db: &Aurora, tree: &str) -> u64 {
+    let trees = db.stats().unwrap().trees;
+    trees.get(tree).map_or(0, |tree| tree.entries)
+}
+
+/// Lives may be long, and collections made again and again.
+#[test]
+fn a_collection_that_is_gone_leaves_nothing_that_expires() {
+    let (clock, db) = with_clock();
+    let expiring = || Schema::schemaless().expires_after("at", Duration::from_secs(1_000_000));
+    let document = |id: i64| {
+        let at = Timestamp::from_millisecond(1_000_000 + id % 7).unwrap();
+        Object::from([("id", Value::from(id)), ("at", at.into())])
+    };
+    db.new_collection("others", expiring()).unwrap();
+    db.insert_into("others", document(1)).unwrap();
+    db.put("key", "value", Some(Duration::from_secs(1_000_000)))
+        .unwrap();
+    for count in [0, 1, 40_000] {
+        db.new_collection("c", expiring()).unwrap();
+        let c = db.collection("c").unwrap();
+        c.insert_many((0..count).map(document)).unwrap();
+        // One without a date, and one that has expired.
+        c.insert_fields(Object::from([("id", -1)])).unwrap();
+        assert_eq!(entries_of(&db, "aurora/expiry"), count as u64 + 2);
+        db.delete_collection("c").wait().unwrap();
+        assert_eq!(entries_of(&db, "aurora/expiry"), 2, "of {count}");
+        db.check().unwrap();
+    }
+    // Nor do documents that no longer expire, nor those that nobody sees any more.
+    db.new_collection("c", expiring()).unwrap();
+    let c = db.collection("c").unwrap();
+    c.insert_many((0..100).map(document)).unwrap();
+    db.alter_collection("c", Schema::schemaless())
+        .wait()
+        .unwrap();
+    assert_eq!(entries_of(&db, "aurora/expiry"), 2);
+    db.alter_collection("c", expiring()).wait().unwrap();
+    assert_eq!(entries_of(&db, "aurora/expiry"), 102);
+    clock.0.store(2_000_000_000, Ordering::Relaxed);
+    db.delete_collection("c").wait().unwrap();
+    assert_eq!(entries_of(&db, "aurora/expiry"), 2);
+    db.check().unwrap();
+}
+
+/// Of two that have a value, the one that has expired under the new schema does not count, whichever comes first.
+#[test]
+fn what_expires_under_a_new_schema_is_in_the_way_of_no_index_in_it() {
+    for expired in [1, 2] {
+        let (_, db) = with_clock();
+        db.new_collection("c", Schema::schemaless()).unwrap();
+        for id in [1, 2] {
+            let at = if id == expired { 1 } else { 1_000_000 };
+            let at = Timestamp::from_second(at).unwrap();
+            let fields = [("id", Value::from(id)), ("u", 7.into()), ("at", at.into())];
+            db.insert_into("c", Object::from(fields)).unwrap();
+        }
+        let schema = Schema::schemaless()
+            .field(Field::new("u", FieldType::Int).unique())
+            .expires_after("at", Duration::from_secs(60));
+        db.alter_collection("c", schema).wait().unwrap();
+        db.check().unwrap();
+        let left = db.query("c").collect().wait().unwrap();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].get("id"), Some(&(3 - expired).into()));
+    }
+}
+
+/// The same where the index stays, and only now the documents get the same value, and the date is one.
+#[test]
+fn what_expires_under_a_new_schema_is_in_the_way_of_no_default() {
+    for expired in [1, 2] {
+        let (_, db) = with_clock();
+        let unique = || Schema::schemaless().index(Index::on(["u"]).unique());
+        db.new_collection("c", unique()).unwrap();
+        let old = [
+            ("id", Value::from(expired)),
+            ("u", 7.into()),
+            ("at", "1970-01-01T00:00:01Z".into()),
+        ];
+        db.insert_into("c", Object::from(old)).unwrap();
+        db.insert_into("c", [("id", 3 - expired)]).unwrap();
+        let schema = unique()
+            .field(Field::new("u", FieldType::Int).default(7))
+            .field(Field::new("at", FieldType::DateTime))
+            .expires_after("at", Duration::from_secs(60));
+        db.alter_collection("c", schema).wait().unwrap();
+        db.check().unwrap();
+        let left = db.query("c").collect().wait().unwrap();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].get("u"), Some(&7.into()));
     }
 }

@@ -1033,3 +1033,163 @@ fn what_has_expired_is_not_exported() {
     let mut file = Vec::new();
     assert_eq!(db.export("c").write_csv(&mut file).unwrap(), 1);
 }
+
+/// What the schema says of the field `id` holds for ids that come without it as a field as well: else nothing that goes
+/// through the documents would work any more.
+#[test]
+fn ids_that_are_not_fields_are_of_the_declared_type_too() {
+    let uuid = Uuid::from_u128(1);
+    let ids = [
+        Value::from(5),
+        "x".into(),
+        "5".into(),
+        uuid.into(),
+        uuid.to_string().into(),
+    ];
+    // As documents have them that were there before the field was declared.
+    let written = |id: &Value| match id {
+        Value::Int(id) => format!(r#"{{"$id":{id}}}"#),
+        Value::Uuid(id) => format!(r#"{{"$id":"{id}"}}"#),
+        id => format!(r#"{{"$id":{{"$string":"{id}"}}}}"#),
+    };
+    let rows: Vec<String> = ids.iter().map(written).collect();
+    let lines = |row: &String| format!("{{\"id\":{row},\"a\":1}}\n");
+    let lines: String = rows.iter().map(lines).collect();
+    let json = format!("[{}]", lines.trim_end().replace('\n', ","));
+    let cell = |row: &String| format!("\"{}\",1\n", row.replace('"', "\"\""));
+    let csv = "id,a\n".to_string() + &rows.iter().map(cell).collect::<String>();
+    let directory = tempfile::tempdir().unwrap();
+    for (kind, fits) in [
+        (FieldType::Int, 1),
+        (FieldType::String, 3),
+        (FieldType::Uuid, 1),
+        (FieldType::Any, 5),
+    ] {
+        for format in ["json", "jsonl", "csv"] {
+            let db = Aurora::in_memory().unwrap();
+            let schema = Schema::new()
+                .field(Field::new("id", kind))
+                .field(Field::new("a", FieldType::Int));
+            db.new_collection("c", schema.clone()).unwrap();
+            let imported = match format {
+                "json" => db.import("c").read_json(json.as_bytes()),
+                "jsonl" => db.import("c").read_json_lines(lines.as_bytes()),
+                _ => db.import("c").read_csv(csv.as_bytes()),
+            };
+            let imported = imported.unwrap();
+            let told = format!("{kind:?}, {format}: {:?}", reasons(&imported));
+            assert_eq!(imported.taken, fits, "{told}");
+            assert_eq!(imported.refused_count, 5 - fits, "{told}");
+            for refused in &imported.refused {
+                let Error::WrongType {
+                    field, expected, ..
+                } = &refused.reason
+                else {
+                    panic!("{told}");
+                };
+                assert_eq!((&**field, *expected), ("id", kind.name()));
+            }
+            assert_comes_back(&db, &schema).unwrap();
+            let same = db.alter_collection("c", schema);
+            same.wait().unwrap();
+            db.check().unwrap();
+            let path = directory.path().join(format!("{kind:?}-{format}"));
+            db.backup_to(path).unwrap();
+        }
+    }
+}
+
+/// The default of the field `id` is the id of no document that comes with another.
+#[test]
+fn a_default_of_the_field_id_is_not_put_beside_the_id() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new().field(Field::new("id", FieldType::Int).default(7));
+    db.new_collection("c", schema).unwrap();
+    let rows = "{\"id\":{\"$id\":5}}\n{\"id\":{\"$id\":7}}\n{\"id\":6}\n";
+    let imported = db.import("c").read_json_lines(rows.as_bytes()).unwrap();
+    assert_eq!((imported.taken, imported.refused_count), (2, 1));
+    db.check().unwrap();
+}
+
+/// Only the rows that come without an id have to wait for one.
+#[test]
+fn a_row_that_can_get_no_id_does_not_end_an_import() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new()
+        .field(Field::new("id", FieldType::Int))
+        .field(Field::new("a", FieldType::Int));
+    db.new_collection("c", schema).unwrap();
+    let rows = "{\"id\":1}\n{\"id\":9223372036854775807}\n{\"a\":2}\n{\"id\":5}\n";
+    let imported = db.import("c").read_json_lines(rows.as_bytes()).unwrap();
+    assert_eq!((imported.taken, imported.refused_count), (3, 1));
+    assert_reasons(&imported, 3, &[(3, "give the document an id")]);
+    let refused = db.insert_into("c", object([("a", 2.into())])).unwrap_err();
+    assert!(matches!(&refused, Error::NoNextId { collection } if collection == "c"));
+    assert!(refused.is_misuse());
+    assert_eq!(db.collection("c").unwrap().len().unwrap(), 3);
+}
+
+/// Documents with many names, and the lines of other programs with many columns.
+#[test]
+fn many_names_go_out_and_in_in_good_time() {
+    const NAMES: i64 = 60_000;
+    let names = || (0..NAMES).map(|i| (format!("name {i}"), Value::from(i)));
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    db.insert_into("c", names().collect::<Object>()).unwrap();
+    let paths = Schema::schemaless().field(Field::new("p.q", FieldType::Int));
+    db.new_collection("paths", paths).unwrap();
+    let in_good_time = |what: &str, work: &mut dyn FnMut()| {
+        let start = std::time::Instant::now();
+        work();
+        let took = start.elapsed();
+        println!("{what}: {took:?}");
+        assert!(took < Duration::from_secs(3), "{what}: {took:?}");
+    };
+    let mut lines = Vec::new();
+    in_good_time("export of lines", &mut || {
+        db.export("c").write_json_lines(&mut lines).unwrap();
+    });
+    in_good_time("export of cells", &mut || {
+        let mut cells = Vec::new();
+        db.export("c").write_csv(&mut cells).unwrap();
+    });
+    in_good_time("export of chosen cells", &mut || {
+        let chosen = names().map(|(name, _)| name);
+        let mut cells = Vec::new();
+        let export = db.export("c").fields(chosen);
+        export.write_csv(&mut cells).unwrap();
+    });
+    let header: String = names().map(|(name, _)| format!(",{name}")).collect();
+    let cells: String = names().map(|(_, value)| format!(",{value}")).collect();
+    let rows = format!("p.q{header}\n7{cells}\n");
+    in_good_time("import of cells with a path", &mut || {
+        let imported = db.import("paths").read_csv(rows.as_bytes()).unwrap();
+        assert_eq!(imported.taken, 1);
+    });
+    let imported = db.query("paths").first().wait().unwrap().unwrap();
+    assert_eq!(imported.fields().len() as i64, NAMES + 1);
+    assert_eq!(imported.fields().get_path("p.q"), Some(&7.into()));
+    assert_eq!(imported.get("name 59999"), Some(&59_999.into()));
+}
+
+/// A path goes into the object of another column, whichever of the two comes first.
+#[test]
+fn columns_of_an_object_and_of_a_path_in_it_are_one() {
+    for (rows, taken) in [
+        ("p,p.q\n\"{\"\"r\"\":1}\",2\n", 1),
+        ("p.q,p\n2,\"{\"\"r\"\":1}\"\n", 1),
+        ("p,p.q\n5,2\n", 0),
+        ("p.q,p\n2,5\n", 0),
+    ] {
+        let db = Aurora::in_memory().unwrap();
+        let schema = Schema::schemaless().field(Field::new("p.q", FieldType::Int));
+        db.new_collection("c", schema).unwrap();
+        let imported = db.import("c").read_csv(rows.as_bytes()).unwrap();
+        assert_eq!(imported.taken, taken, "{rows}");
+        if let Some(document) = db.query("c").first().wait().unwrap() {
+            let inner = object([("q", 2.into()), ("r", 1.into())]);
+            assert_eq!(document.get("p"), Some(&Value::from(inner)), "{rows}");
+        }
+    }
+}

@@ -76,7 +76,7 @@ impl Aurora {
         self.write(|tx| tx.collection(collection)?.insert_fields(fields))
     }
 
-    /// Removes a collection with all its documents and indexes.
+    /// Removes a collection with all its documents and indexes. Where documents expire, it goes through all of them.
     pub fn delete_collection(&self, name: impl Into<String>) -> Work<'static, ()> {
         let name = name.into();
         Work::transaction(self.clone(), move |tx| tx.delete_collection(&name))
@@ -84,7 +84,7 @@ impl Aurora {
 
     /// Gives a collection another schema, in one transaction: every document is checked against it
     /// and gets the defaults of new fields; indexes come and go as it says. Fields that a strict
-    /// schema no longer has must have been unset before.
+    /// schema no longer has must have been unset before. Documents that have expired, now or under the new schema, are removed.
     ///
     /// # Errors
     /// What is wrong with the first document that does not fit. Nothing has changed then.

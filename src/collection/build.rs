@@ -11,16 +11,21 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::catalog;
-use super::documents::{check_unique, expiry_of, is_expired, refit, set_expiry, some_after};
+use super::documents::{
+    check_unique, expiry_of, is_expired, refit, set_expiry, some_after, some_expiries_after,
+};
 use super::index;
 use super::meta::{CATALOG_TREE, IndexMeta, Meta, NumberedIndex, index_tree};
 use super::schema::{Index, Schema};
+use crate::keys::expiry;
 use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
 
 /// Documents that a step of building an index takes in.
 const STEP_DOCUMENTS: usize = 1024;
+/// Documents that a step of taking them out of the index of what expires looks at. It keeps their ids alone.
+const STEP_EXPIRIES: usize = 16 << 10;
 
 /// How far the building of an index has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,15 +106,33 @@ fn names_of(schema: &Schema, known: &[Arc<str>]) -> Vec<Arc<str>> {
 /// Removes a collection with all its documents and indexes.
 pub(crate) fn delete(tx: &mut WriteTransaction, name: &str) -> Result<()> {
     let meta = catalog::load(tx, name)?;
-    drop_if_there(tx, &meta.documents_tree)?;
-    for index in &meta.indexes {
-        drop_if_there(tx, &index.tree)?;
-    }
-    tx.touch_space(meta.number);
-    // What it leaves in the index of what expires is removed when its time comes.
-    tx.system_tree(CATALOG_TREE)?.delete(name)?;
+    tx.together(|tx| {
+        forget_expiries(tx, &meta)?;
+        drop_if_there(tx, &meta.documents_tree)?;
+        for index in &meta.indexes {
+            drop_if_there(tx, &index.tree)?;
+        }
+        tx.touch_space(meta.number);
+        tx.system_tree(CATALOG_TREE)?.delete(name)
+    })?;
     tx.handle().catalog.forget(name);
     Ok(())
+}
+
+/// Takes all documents out of the index of what expires, where their entries would stay until their time comes.
+fn forget_expiries(tx: &mut WriteTransaction, meta: &Meta) -> Result<()> {
+    if meta.expires.is_none() {
+        return Ok(());
+    }
+    let mut after = Vec::new();
+    loop {
+        let (last, entries) = some_expiries_after(tx, meta, &after, STEP_EXPIRIES)?;
+        expiry::remove_many(tx, expiry::OF_DOCUMENT, entries)?;
+        match last {
+            Some(last) => after = last,
+            None => return Ok(()),
+        }
+    }
 }
 
 fn drop_if_there(tx: &mut WriteTransaction, tree: &str) -> Result<()> {
@@ -345,10 +368,10 @@ pub(super) fn alter(tx: &mut WriteTransaction, name: &str, schema: Schema) -> Re
     let new = changed(&old, schema, names, next_index, indexes);
     // Stored first: what is wrong with it is known before much is done.
     catalog::store(tx, &new)?;
-    // All that have expired first: they are in no other document's way.
-    if old.expires.is_some() {
+    // All that have expired first, or have now: they are in no other document's way.
+    if old.expires.is_some() || new.expires.is_some() {
         for_each(tx, &old, |tx, key, document| {
-            match is_expired(&old, document, tx.now_ms())? {
+            match is_over(&old, &new, key, document, tx.now_ms())? {
                 true => erase_before_refit(tx, &old, &new, &kept, key, document),
                 false => Ok(()),
             }
@@ -357,6 +380,17 @@ pub(super) fn alter(tx: &mut WriteTransaction, name: &str, schema: Schema) -> Re
     for_each(tx, &old, |tx, key, document| {
         refit_one(tx, &old, &new, &kept, key, document)
     })
+}
+
+/// Whether a document has expired, or fits the new schema and has expired under that.
+fn is_over(old: &Meta, new: &Meta, key: &[u8], document: &[u8], now_ms: u64) -> Result<bool> {
+    if is_expired(old, document, now_ms)? {
+        return Ok(true);
+    }
+    match new.expires.as_ref().map(|_| refit(new, key, document)) {
+        Some(Ok(fitted)) => is_expired(new, &fitted, now_ms),
+        _ => Ok(false), // what does not fit is told later, with the others before it fitted
+    }
 }
 
 /// Calls `change` for each document, in the order of their ids.

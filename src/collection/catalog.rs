@@ -4,8 +4,8 @@
 //!
 //! 1. Whoever reads a collection's documents uses its record of the same moment. Records are
 //!    decoded once: the bytes that a moment sees say whether the decoded form is the right one.
-//! 2. The number of a collection is never used again, so what a deleted one leaves behind (entries
-//!    in the index of what expires) cannot be taken for another's.
+//! 2. The number of a collection is never used again, so what a deleted one may have left behind (entries
+//!    in the index of what expires, in files of earlier times) cannot be taken for another's.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ pub(crate) fn load(moment: &impl Moment, name: &str) -> Result<Arc<Meta>> {
 
 /// The collection with that number, if it is still there and has had documents.
 pub(crate) fn by_number(moment: &impl Moment, number: u32) -> Result<Option<Arc<Meta>>> {
-    // Of one that is gone there is an entry for each of its documents: it is not looked for each time.
+    // Of one that is gone there may be an entry for each of its documents: it is not looked for each time.
     if moment.system_view(&documents_tree(number)).is_none() {
         return Ok(None);
     }
@@ -167,8 +167,10 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+    use crate::collection::documents::expiry_name;
     use crate::collection::schema::{Field, Index, Schema};
     use crate::db::Aurora;
+    use crate::keys::expiry;
     use crate::value::FieldType;
 
     /// Whoever makes collections with ever new names and deletes them had the records of all of them in memory.
@@ -195,6 +197,32 @@ mod tests {
         }
         db.insert_into(name(1), [("n", 1)]).unwrap();
         assert_eq!(db.collection(name(1)).unwrap().len().unwrap(), 1);
+    }
+
+    /// Files of earlier times have what a collection left in the index of what expires: it is removed without a search for
+    /// the collection among all the others.
+    #[test]
+    fn the_leftovers_of_a_collection_are_swept_in_good_time() {
+        let storage = Arc::new(crate::storage::MemoryStorage::new());
+        let builder = Aurora::builder().background(false);
+        let db = builder.open_storage(storage).unwrap();
+        db.write(|tx| {
+            for i in 0..2_000 {
+                tx.new_collection(format!("other {i}"), Schema::schemaless())?;
+            }
+            for i in 0..5_000u32 {
+                let name = expiry_name(1_000_000, &i.to_be_bytes());
+                expiry::add(tx, 1_000, expiry::OF_DOCUMENT, &name)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+        let start = std::time::Instant::now();
+        assert_eq!(db.sweep(usize::MAX).unwrap(), 5_000);
+        let took = start.elapsed();
+        assert!(took < std::time::Duration::from_secs(2), "{took:?}");
+        assert_eq!(db.sweep(usize::MAX).unwrap(), 0);
+        db.check().unwrap();
     }
 
     /// A file can say anything of the numbers that were given.

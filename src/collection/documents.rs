@@ -12,18 +12,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::catalog;
-use super::incoming::{Incoming, checked, checked_fields, declared_id, given_id};
+use super::incoming::{Incoming, check_id, checked, checked_fields, declared_id, given_id};
 use super::index::{self, MAX_ID_BYTES, agree, cut, split, unique_values, unreadable};
 use super::meta::{IndexMeta, Meta};
 use super::patch::Patch;
-use super::schema::takes;
 use crate::hot::{Hot, SharedDocument};
 use crate::keys::expiry;
 use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
 use crate::value::{
-    Document, DocumentId, EncodedFields, FieldType, Object, Raw, Value, decode_id, encode,
-    encode_fields,
+    Document, DocumentId, EncodedFields, Object, Raw, Value, decode_id, encode, encode_fields,
 };
 use crate::{Error, Result};
 
@@ -164,7 +162,7 @@ fn insert_checked(
     }
     let document = encode_fields(&fields, &meta.names);
     change(tx, meta, &key, old.as_deref(), Some(&document))?;
-    relieve(tx, meta)?;
+    relieve(tx, meta, 1)?;
     Ok(id)
 }
 
@@ -185,7 +183,6 @@ fn insert_all(
     meta: &Meta,
     all: impl IntoIterator<Item = Result<Incoming>>,
 ) -> Result<Vec<Value>> {
-    const BATCH_DOCUMENTS: usize = 16 << 10;
     let mut ids = Vec::new();
     let mut waiting: Vec<Vec<Vec<u8>>> = meta.indexes.iter().map(|_| Vec::new()).collect();
     for incoming in all {
@@ -194,7 +191,7 @@ fn insert_all(
             Ok(id) => ids.push(id),
             Err(error) => {
                 // In a transaction that has failed they are no matter.
-                let added = add_waiting(tx, meta, &mut waiting);
+                let added = end_batch(tx, meta, &mut waiting, ids.len() % BATCH_DOCUMENTS);
                 return Err(match added {
                     Err(other) if error.is_misuse() => other,
                     _ => error,
@@ -202,11 +199,25 @@ fn insert_all(
             }
         }
         if ids.len().is_multiple_of(BATCH_DOCUMENTS) {
-            add_waiting(tx, meta, &mut waiting)?;
+            end_batch(tx, meta, &mut waiting, BATCH_DOCUMENTS)?;
         }
     }
-    add_waiting(tx, meta, &mut waiting)?;
+    end_batch(tx, meta, &mut waiting, ids.len() % BATCH_DOCUMENTS)?;
     Ok(ids)
+}
+
+const BATCH_DOCUMENTS: usize = 16 << 10;
+
+/// Adds the entries that wait. Only then is it time to remove what has expired, as much as so many documents are to: one
+/// of these may be among it.
+fn end_batch(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    waiting: &mut [Vec<Vec<u8>>],
+    documents: usize,
+) -> Result<()> {
+    add_waiting(tx, meta, waiting)?;
+    relieve(tx, meta, documents)
 }
 
 /// Stores a document, its entries in unique indexes and its expiry; other entries wait.
@@ -290,7 +301,7 @@ pub(crate) fn replace(
     let fields = checked_fields(meta, fields)?;
     let document = encode_fields(&fields, &meta.names);
     change(tx, meta, key, Some(&old), Some(&document))?;
-    relieve(tx, meta)
+    relieve(tx, meta, 1)
 }
 
 /// Changes single fields of a document.
@@ -318,7 +329,7 @@ pub(crate) fn delete(tx: &mut WriteTransaction, meta: &Meta, key: &[u8]) -> Resu
     };
     let was_there = !is_expired(meta, &old, tx.now_ms())?;
     change(tx, meta, key, Some(&old), None)?;
-    relieve(tx, meta)?;
+    relieve(tx, meta, 1)?;
     Ok(was_there)
 }
 
@@ -375,10 +386,10 @@ fn change(
     })
 }
 
-/// Removes some of what has expired, where there is no thread that does.
-fn relieve(tx: &mut WriteTransaction, meta: &Meta) -> Result<()> {
+/// Removes some of what has expired for each document that was written, where there is no thread that does.
+fn relieve(tx: &mut WriteTransaction, meta: &Meta, documents: usize) -> Result<()> {
     if meta.expires.is_some() {
-        tx.together(expiry::relieve)?;
+        tx.together(|tx| expiry::relieve_after(tx, documents))?;
     }
     Ok(())
 }
@@ -427,18 +438,7 @@ pub(crate) fn refit(meta: &Meta, key: &[u8], document: &[u8]) -> Result<Vec<u8>>
     let id = document.id.value().clone();
     let fields = checked_fields(meta, document.into_fields())?;
     // The id itself stays of its type.
-    let is_taken = declared_id(meta).is_none_or(|kind| takes(kind, &id));
-    let own = fields.get("id").filter(|own| **own != id);
-    if !is_taken || own.is_some() {
-        let wanted = declared_id(meta).map_or(id.type_name(), FieldType::name);
-        return Err(Error::WrongType {
-            collection: meta.name.to_string(),
-            field: "id".to_string(),
-            expected: wanted,
-            found: id.type_name(),
-            value: id.brief(),
-        });
-    }
+    check_id(meta, &id, &fields)?;
     Ok(encode_fields(&fields, &meta.names))
 }
 
@@ -536,4 +536,27 @@ pub(super) fn some_after(
     };
     let bounds = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
     view.range::<&[u8]>(bounds).take(limit).collect()
+}
+
+/// What stands in the index of what expires for some documents behind an id, and the last id that was looked at, if there
+/// is one. Documents that cannot be read have no entry that could be found: they keep none of the others from being.
+pub(super) fn some_expiries_after(
+    moment: &impl Moment,
+    meta: &Meta,
+    after: &[u8],
+    limit: usize,
+) -> Result<(Option<Vec<u8>>, Vec<expiry::TimeAndName>)> {
+    let (mut last, mut entries) = (None, Vec::new());
+    let Some(view) = moment.system_view(&meta.documents_tree) else {
+        return Ok((last, entries));
+    };
+    let bounds = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
+    for found in view.range::<&[u8]>(bounds).take(limit) {
+        let (key, document) = found?;
+        if let Ok(Some(expiry)) = expiry_of(meta, &document) {
+            entries.push((expiry, expiry_name(meta.number, &key)));
+        }
+        last = Some(key);
+    }
+    Ok((last, entries))
 }

@@ -31,7 +31,9 @@ pub(super) fn checked(
     let mut fields = incoming.fields;
     if let Some(id) = incoming.id {
         fields.remove("id");
-        return Ok((id, checked_fields(meta, fields)?));
+        let fields = checked_fields(meta, fields)?;
+        check_id(meta, &id, &fields)?;
+        return Ok((id, fields));
     }
     let declared = declared_id(meta);
     let id = match given_id(meta, &fields) {
@@ -64,12 +66,33 @@ pub(super) fn given_id(meta: &Meta, fields: &Object) -> Option<Value> {
     })
 }
 
+/// Checks an id against the schema, and against the field `id` of the document if there is one. The document may have
+/// its id only as its key: what is declared of the field holds for that too.
+pub(super) fn check_id(meta: &Meta, id: &Value, fields: &Object) -> Result<()> {
+    let wrong = |expected, value: &Value| {
+        Err(Error::WrongType {
+            collection: meta.name.to_string(),
+            field: "id".to_string(),
+            expected,
+            found: value.type_name(),
+            value: value.brief(),
+        })
+    };
+    if let Some(kind) = declared_id(meta).filter(|kind| !takes(*kind, id)) {
+        return wrong(kind.name(), id);
+    }
+    match fields.get("id").filter(|own| *own != id) {
+        Some(own) => wrong("the id of the document", own),
+        None => Ok(()),
+    }
+}
+
 /// Checks fields against the schema, and fills in defaults.
 pub(super) fn checked_fields(meta: &Meta, mut fields: Object) -> Result<Object> {
     for field in &meta.schema.fields {
         let value = fields.get_path(&field.path);
         let fitted = match (value, &field.default) {
-            (None, Some(default)) => Some(default.clone()),
+            (None, Some(default)) => Some(default.clone().fitted(field.kind)),
             (Some(value), _) if !takes(field.kind, value) => Some(value.clone().fitted(field.kind)),
             (Some(value), _) if field.kind == FieldType::Float => {
                 Some(value.clone().fitted(field.kind))

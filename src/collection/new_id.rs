@@ -33,8 +33,8 @@ fn next_number(tx: &WriteTransaction, meta: &Meta) -> Result<Value> {
         false => None,
     };
     let next = last.unwrap_or(0).max(0).checked_add(1);
-    next.map(Value::Int).ok_or_else(|| Error::BadQuery {
-        reason: "the greatest number is taken as an id; give the document one".to_string(),
+    next.map(Value::Int).ok_or_else(|| Error::NoNextId {
+        collection: meta.name.to_string(),
     })
 }
 

@@ -16,7 +16,7 @@ use csv::{ByteRecord, ReaderBuilder, Writer};
 use super::Source;
 use super::file::Fault;
 use super::json;
-use super::plain::{self, Plain};
+use super::plain::{self, ByName};
 use crate::Result;
 use crate::collection::Schema;
 use crate::value::{FieldType, Object, Value};
@@ -68,7 +68,7 @@ impl Column {
         Column::new(schema, header.to_string(), is_path)
     }
 
-    fn cell(&self, document: &Plain) -> Result<String, Fault> {
+    fn cell(&self, document: &ByName<'_>) -> Result<String, Fault> {
         let value = match self.path.as_str() {
             "id" => Some(document.id.clone()),
             path if self.is_path => document.at_path(path),
@@ -173,8 +173,9 @@ pub(super) fn write(source: &Source<'_>, to: impl Write) -> Result<u64, Fault> {
     let mut documents = 0;
     for document in source.documents()? {
         let document = document?;
+        let by_name = document.by_name();
         for column in &columns {
-            writer.write_field(column.cell(&document)?)?;
+            writer.write_field(column.cell(&by_name)?)?;
         }
         writer.write_record(None::<&[u8]>)?;
         documents += 1;
@@ -230,24 +231,19 @@ fn row(columns: &[Column], record: &ByteRecord) -> Result<Object, String> {
         let (cells, names) = (record.len(), columns.len());
         return Err(format!("it has {cells} cells below {names} names"));
     }
-    let cells = columns.iter().zip(record).filter_map(|(column, cell)| {
-        let value = match std::str::from_utf8(cell) {
-            Ok(cell) => column.value(cell)?,
-            Err(error) => return Some(Err(format!("the column {:?}: {error}", column.path))),
-        };
-        Some(Ok((column, value)))
+    let cells = columns.iter().zip(record);
+    let names = { cells.clone() }.filter(|(column, _)| !column.is_path);
+    let names = names.filter_map(|(column, cell)| {
+        let value = value(column, cell).transpose()?;
+        Some(value.map(|value| (column.path.as_str(), value)))
     });
-    if columns.iter().all(|column| !column.is_path) {
-        return cells
-            .map(|cell| cell.map(|(column, value)| (column.path.as_str(), value)))
-            .collect();
-    }
-    let mut fields = Object::new();
-    for cell in cells {
-        let (column, value) = cell?;
-        if !column.is_path {
-            fields.insert(column.path.as_str(), value);
-        } else if !fields.set_path(&column.path, value) {
+    // All names at once, as they may be many. Then a path goes into the object that one of them may have.
+    let mut fields = names.collect::<Result<Object, String>>()?;
+    for (column, cell) in cells.filter(|(column, _)| column.is_path) {
+        let Some(value) = value(column, cell)? else {
+            continue;
+        };
+        if !fields.set_path(&column.path, value) {
             return Err(format!(
                 "the column {:?} is inside of another that is not an object",
                 column.path
@@ -255,6 +251,13 @@ fn row(columns: &[Column], record: &ByteRecord) -> Result<Object, String> {
         }
     }
     Ok(fields)
+}
+
+/// The value of a cell; `None` if the document does not have the field.
+fn value(column: &Column, cell: &[u8]) -> Result<Option<Value>, String> {
+    let cell = std::str::from_utf8(cell);
+    let cell = cell.map_err(|error| format!("the column {:?}: {error}", column.path))?;
+    Ok(column.value(cell))
 }
 
 #[cfg(test)]

@@ -374,6 +374,7 @@ fn is_of_row(reason: &Error) -> bool {
             | Error::UnknownField { .. }
             | Error::MissingField { .. }
             | Error::Duplicate { .. }
+            | Error::NoNextId { .. }
             | Error::Conversion { .. }
     )
 }

@@ -4,6 +4,9 @@
 //! and an object with one name, its tag, where it does not: `{"$uuid": "..."}`. An object that
 //! happens to look like that is put into one more: `{"$object": {"$uuid": "..."}}`.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use crate::collection::Schema;
 use crate::collection::incoming::Incoming;
 use crate::value::{Document, FieldType, Object, Timestamp, Uuid, Value};
@@ -49,23 +52,22 @@ impl Plain {
         self.fields.iter().map(|(name, _)| name)
     }
 
-    /// A field, as it is written.
-    pub(super) fn field(&self, name: &str) -> Option<Value> {
-        self.fields.get(name).cloned().map(tagged)
-    }
-
-    /// The value at a path, as it is written.
-    pub(super) fn at_path(&self, path: &str) -> Option<Value> {
-        self.fields.get_path(path).cloned().map(tagged)
+    pub(super) fn by_name(&self) -> ByName<'_> {
+        let is_large = self.fields.len() > MANY_NAMES;
+        ByName {
+            id: &self.id,
+            fields: &self.fields,
+            table: is_large.then(|| self.fields.iter().collect()),
+        }
     }
 
     /// All of it.
     pub(super) fn whole(self) -> Object {
-        let mut whole = Object::from([("id", self.id)]);
-        for (name, value) in self.fields.into_fields() {
-            whole.insert(name, tagged(value));
-        }
-        whole
+        let fields = self.fields.into_fields().into_iter();
+        let fields = fields.map(|(name, value)| (name, tagged(value)));
+        // All at once: to look for each name among the others takes for ever where there are many.
+        let id = (Arc::from("id"), self.id);
+        std::iter::once(id).chain(fields).collect()
     }
 
     /// Only the values at some paths.
@@ -86,6 +88,39 @@ impl Plain {
             };
         }
         picked
+    }
+}
+
+/// With more names than this, the one that is asked for is found by a table.
+const MANY_NAMES: usize = 32;
+
+/// A document on its way out, of which one field after the other is asked for.
+pub(super) struct ByName<'p> {
+    pub id: &'p Value,
+    fields: &'p Object,
+    table: Option<HashMap<&'p str, &'p Value>>,
+}
+
+impl ByName<'_> {
+    fn get(&self, name: &str) -> Option<&Value> {
+        match &self.table {
+            Some(table) => table.get(name).copied(),
+            None => self.fields.get(name),
+        }
+    }
+
+    /// A field, as it is written.
+    pub(super) fn field(&self, name: &str) -> Option<Value> {
+        self.get(name).cloned().map(tagged)
+    }
+
+    /// The value at a path, as it is written.
+    pub(super) fn at_path(&self, path: &str) -> Option<Value> {
+        self.field(path).or_else(|| {
+            let (first, rest) = path.split_once('.')?;
+            let inner = self.get(first)?.as_object()?;
+            inner.get_path(rest).cloned().map(tagged)
+        })
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) const OF_DOCUMENT: u8 = 1;
 /// What stands before the name in an entry: the time and whose entry it is.
 pub(crate) const ENTRY_HEAD_BYTES: usize = 9;
 
-/// How many entries a write sweeps when there is no thread for it: more than one, so that writes
+/// How many entries each write sweeps when there is no thread for it: more than one, so that writes
 /// with a time to live cannot outrun it.
 const RELIEF: usize = 2;
 
@@ -41,6 +41,9 @@ pub(crate) struct Due<'a> {
     pub owner: u8,
     pub name: &'a [u8],
 }
+
+/// What tells an entry from others of its owner.
+pub(crate) type TimeAndName = (u64, Vec<u8>);
 
 impl<'a> Due<'a> {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -109,6 +112,27 @@ pub(crate) fn remove(
         name,
     };
     tx.system_tree(EXPIRY)?.delete(due.encode())?;
+    Ok(())
+}
+
+/// Removes many entries, by their times and names. They may be gone.
+pub(crate) fn remove_many(
+    tx: &mut WriteTransaction,
+    owner: u8,
+    entries: Vec<TimeAndName>,
+) -> Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let entries = entries.iter().map(|(expiry_ms, name)| {
+        let due = Due {
+            expiry_ms: *expiry_ms,
+            owner,
+            name,
+        };
+        due.encode()
+    });
+    tx.system_tree(EXPIRY)?.delete_many(entries)?;
     Ok(())
 }
 
@@ -185,8 +209,13 @@ fn expire(tx: &mut WriteTransaction, due: Due<'_>) -> Result<()> {
 
 /// Sweeps a little, if there is no thread that does.
 pub(crate) fn relieve(tx: &mut WriteTransaction) -> Result<()> {
+    relieve_after(tx, 1)
+}
+
+/// Sweeps as much as so many writes do.
+pub(crate) fn relieve_after(tx: &mut WriteTransaction, writes: usize) -> Result<()> {
     if !tx.handle().engine.settings.background {
-        sweep(tx, RELIEF)?;
+        sweep(tx, RELIEF.saturating_mul(writes))?;
     }
     Ok(())
 }
