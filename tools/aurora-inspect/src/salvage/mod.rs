@@ -458,7 +458,7 @@ impl<'w> Work<'w> {
     }
 }
 
-/// The pages below a damaged one that are damaged as well, in words.
+/// The pages that a damaged one refers to and that are not there, in words.
 fn below(missing: &[u32]) -> String {
     const SHOWN: usize = 8;
     let shown: Vec<String> = { missing.iter().take(SHOWN) }
@@ -471,7 +471,7 @@ fn below(missing: &[u32]) -> String {
     match shown.is_empty() {
         true => more,
         false => format!(
-            "; what it led to at {}{more} is damaged as well",
+            "; what it refers to at {}{more} was not found",
             shown.join(", ")
         ),
     }
