@@ -410,7 +410,7 @@ fn a_long_value_that_is_put_again_and_again_takes_its_places_again() {
     })
     .unwrap();
     let last = db.tree("t").unwrap().get("k").unwrap().unwrap();
-    assert!(last[..] == vec![1999u64 as u8; 15_000]);
+    assert!(last[..] == [1999_u64 as u8; 15_000]);
     let file_bytes = db.stats().unwrap().file_bytes;
     assert!(file_bytes < 4 << 20, "{file_bytes} bytes");
     db.check().unwrap();
