@@ -851,6 +851,7 @@ fn schemas_that_cannot_be_are_refused() {
         field("a").field(Field::new("a", FieldType::Int)),
         Schema::new().field(Field::new("a", FieldType::Int).default("x")),
         Schema::new().field(Field::new("id", FieldType::Float)),
+        Schema::new().field(Field::new("id.x", FieldType::Int).default(1)),
         Schema::new().index(Index::on(Vec::<String>::new())),
         Schema::new()
             .index(Index::on(["a"]))

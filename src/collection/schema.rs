@@ -325,6 +325,11 @@ impl Schema {
                 let kind = field.kind.name();
                 return Some(format!("the default of {path:?} is not of the type {kind}"));
             }
+            if path.starts_with("id.") && field.default.is_some() {
+                return Some(format!(
+                    "{path:?} cannot have a default: an id has no fields"
+                ));
+            }
             if path == "id" && !can_be_id(field.kind) {
                 return Some("the field \"id\" must be Uuid, String, Int or Any".to_string());
             }
