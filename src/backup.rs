@@ -41,8 +41,13 @@ pub(crate) fn backup(snapshot: &Snapshot, path: &Path) -> Result<()> {
     let mut partial = path.as_os_str().to_os_string();
     partial.push(".partial.db");
     let partial = PathBuf::from(partial);
+    // Whatever is in the way has the copy's name, all else is about the directory.
     let refused = |error| Error::Open {
-        path: partial.clone(),
+        path: if partial.exists() {
+            partial.clone()
+        } else {
+            path.to_path_buf()
+        },
         source: Arc::new(error),
     };
     remove_stale(&partial).map_err(refused)?;
