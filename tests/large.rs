@@ -225,9 +225,9 @@ fn a_load_that_is_given_up_leaves_nothing() {
     }
 }
 
-/// A write that fails fails the commit, and nothing else.
+/// A write that fails in the middle of a load fails that, and nothing else.
 #[test]
-fn a_write_ahead_that_fails_fails_the_commit() {
+fn a_write_ahead_that_fails_fails_the_load() {
     let small = || repeatable().log_limit(128 << 10);
     let disk = SimDisk::new(1);
     let db = small().open_storage(disk.storage()).unwrap();
