@@ -80,8 +80,9 @@ fn values_of(meta: &Meta, index: &IndexMeta, document: &[u8]) -> Result<Vec<Vec<
         return Ok(Vec::new());
     }
     let fault = |fault: crate::value::Fault| unreadable(meta, fault.0);
-    // Most entries fit, with the id: they are made without another allocation.
-    let mut whole = Vec::with_capacity(64);
+    // Most entries fit, with the id: they are made without another allocation. (Thousands wait in memory for the others of
+    // a transaction: with 64 bytes instead of 40 inserts of 10,000 documents took a tenth longer.)
+    let mut whole = Vec::with_capacity(40);
     whole.push(WHOLE);
     let mut elements = Vec::new();
     for path in &index.paths {
