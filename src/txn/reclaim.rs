@@ -129,6 +129,17 @@ impl Reclaimer {
         self.free.retain(keep);
     }
 
+    /// Pages that no state sees come free with the next sweep.
+    pub(crate) fn free_later(&mut self, runs: &[(PageNumber, u32)]) {
+        let unseen = runs.iter().map(|(first, pages)| Retired {
+            first: *first,
+            pages: *pages,
+            birth: 0,
+            death: 0,
+        });
+        self.free.extend(unseen);
+    }
+
     /// Lets go of states that nobody else holds, and returns the pages that came free.
     pub(crate) fn sweep(&mut self, look: Look) -> Vec<Retired> {
         self.looked_at = self.looked_at.saturating_add(NEWEST);
