@@ -21,8 +21,8 @@
 //!    system up, and only then does anybody hear of the checkpoint. (As for the log, `log`, invariant 7.)
 //! 5. Log, catalog and space map are read by an open and by the next checkpoint, never through a snapshot. So what of them
 //!    only checkpoint N - 1 used is free as soon as the slot of N is durable, the log's window has moved up and the map
-//!    in memory is N's, or with the next sweep: an open finds it free in that. The slot of N - 1 names it still, but with N durable that one is
-//!    taken only where N was damaged later, which the log tells (format-spec, section 4).
+//!    in memory is N's, or with the next sweep: an open finds it free in that. The slot of N - 1 names it still, but with
+//!    N durable that one is taken only where N was damaged later, which the log tells (format-spec, section 4).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
