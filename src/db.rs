@@ -475,6 +475,19 @@ impl Tree {
         })
     }
 
+    /// The values of several keys at one moment, as copies: one for each key, in their order. See
+    /// [`TreeView::get_many`](crate::TreeView::get_many).
+    ///
+    /// # Errors
+    /// [`Error::TreeNotFound`] if nothing was ever written to the tree.
+    pub fn get_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Vec<u8>>>> {
+        self.db
+            .read(|snapshot| snapshot.tree(&self.name)?.get_many(keys))
+    }
+
     /// Whether the key is there.
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.db

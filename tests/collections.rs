@@ -1427,3 +1427,48 @@ fn what_expires_under_a_new_schema_is_in_the_way_of_no_default() {
         assert_eq!(left[0].get("u"), Some(&7.into()));
     }
 }
+
+#[test]
+fn many_documents_are_read_by_their_ids_in_their_order() {
+    let db = open();
+    let people = db.collection("people").unwrap();
+    let rows = (0..200).map(|n| person(&n.to_string()));
+    let mut ids: Vec<Value> = people
+        .insert_many(rows)
+        .unwrap()
+        .iter()
+        .map(Value::from)
+        .collect();
+    people.delete(&ids[7]).unwrap();
+    ids.push(Uuid::nil().into());
+    ids.reverse();
+    ids.push(ids[3].clone());
+    let one_by_one: Vec<_> = ids.iter().map(|id| people.get(id).unwrap()).collect();
+    let found = people.get_many(&ids).unwrap();
+    assert_eq!(found.iter().flatten().count(), 200);
+    let same = |found: &[Option<Document>]| {
+        found.len() == ids.len()
+            && found
+                .iter()
+                .zip(&one_by_one)
+                .all(|(one, other)| one.as_ref() == other.as_deref())
+    };
+    assert!(same(&found));
+    let snapshot = db.begin_read().unwrap();
+    assert!(same(
+        &snapshot
+            .collection("people")
+            .unwrap()
+            .get_many(&ids)
+            .unwrap()
+    ));
+    let mut tx = db.begin_write().unwrap();
+    let mut own = tx.collection("people").unwrap();
+    own.delete(&ids[5]).unwrap();
+    assert_eq!(own.get_many(&ids[5..7]).unwrap(), [None, found[6].clone()]);
+    drop(tx);
+    assert!(matches!(
+        people.get_many([true]),
+        Err(Error::WrongType { .. })
+    ));
+}

@@ -80,6 +80,44 @@ fn a_value_is_put_read_and_deleted() {
 }
 
 #[test]
+fn many_keys_are_read_in_their_order_at_one_moment() {
+    let (db, clock) = at(1000);
+    let none: [&str; 0] = [];
+    assert!(db.get_many(none).unwrap().is_empty());
+    assert_eq!(db.get_many(["a", "b"]).unwrap(), [None, None]); // nothing was ever written
+    for n in 0..100u32 {
+        let ttl = (n % 10 == 3).then_some(ms(50));
+        db.put(format!("{n:03}"), n.to_string(), ttl).unwrap();
+    }
+    clock.set(1050);
+    // In no order, some twice, some that are not there.
+    let numbers = (0..150u32).map(|n| (n * 37) % 110);
+    let alive = numbers.clone().filter(|n| *n < 100 && n % 10 != 3).count();
+    let keys: Vec<String> = numbers.map(|n| format!("{n:03}")).collect();
+    let one_by_one: Vec<_> = keys.iter().map(|key| db.get(key).unwrap()).collect();
+    assert_eq!(one_by_one.iter().flatten().count(), alive);
+    assert_eq!(db.get_many(&keys).unwrap(), one_by_one);
+    assert_eq!(
+        db.begin_read().unwrap().get_many(&keys).unwrap(),
+        one_by_one
+    );
+    let mut tx = db.begin_write().unwrap();
+    tx.put("000", "new", None).unwrap();
+    let own = tx.get_many(["000", "001"]).unwrap();
+    assert_eq!(own[0].as_deref(), Some(&b"new"[..]));
+    assert_eq!(own[1].as_deref(), Some(&b"1"[..]));
+    tx.put("long", vec![b'x'; 50_000], None).unwrap();
+    tx.commit().unwrap();
+    assert_eq!(
+        db.get_many(["long"]).unwrap()[0].as_ref().unwrap().len(),
+        50_000
+    );
+    db.put_blob_from("blob", &b"content"[..]).unwrap();
+    let refused = db.get_many(["001", "blob"]);
+    assert!(matches!(refused, Err(Error::WrongKind { key, .. }) if key == "blob"));
+}
+
+#[test]
 fn deleting_can_be_awaited() {
     async fn delete(db: &Aurora) -> Result<bool> {
         db.delete("key").await

@@ -221,6 +221,18 @@ fn get(moment: &impl Moment, meta: &Meta, id: &Value) -> Result<Option<Document>
     }
 }
 
+fn get_many<I: Into<Value>>(
+    moment: &impl Moment,
+    meta: &Meta,
+    ids: impl IntoIterator<Item = I>,
+) -> Result<Vec<Option<Document>>> {
+    let keys = ids
+        .into_iter()
+        .map(|id| documents::key_of(meta, &id.into()));
+    let keys = keys.collect::<Result<Vec<_>>>()?;
+    documents::find_many(moment, meta, &keys)
+}
+
 /// A collection of an open database. Each call is a transaction of its own; to do several things at
 /// once use [`Aurora::write`] and [`WriteTransaction::collection`].
 ///
@@ -293,6 +305,17 @@ impl Collection {
             Ok(None)
         })?;
         Ok(found.or(elsewhere).and_then(documents::of_hot))
+    }
+
+    /// The documents of several ids at one moment: one for each id, in their order; `None` for one that is not there. Looks for some of them at
+    /// once, and asks the device for many together where they are not in memory. It goes past the hot tier: what is read
+    /// as a whole seldom is what is read often.
+    pub fn get_many<I: Into<Value>>(
+        &self,
+        ids: impl IntoIterator<Item = I>,
+    ) -> Result<Vec<Option<Document>>> {
+        self.db
+            .read(|snapshot| snapshot.collection(&self.name)?.get_many(ids))
     }
 
     /// The document of that id, as the program's own type.
@@ -392,6 +415,14 @@ impl CollectionView<'_> {
         get(self.snapshot, &self.meta, &id.into())
     }
 
+    /// The documents of several ids: one for each id, in their order; `None` for one that is not there.
+    pub fn get_many<I: Into<Value>>(
+        &self,
+        ids: impl IntoIterator<Item = I>,
+    ) -> Result<Vec<Option<Document>>> {
+        get_many(self.snapshot, &self.meta, ids)
+    }
+
     /// The document of that id, as the program's own type.
     ///
     /// # Errors
@@ -460,6 +491,14 @@ impl CollectionMut<'_> {
     /// The document of that id.
     pub fn get(&self, id: impl Into<Value>) -> Result<Option<Document>> {
         get(self.tx, &self.meta, &id.into())
+    }
+
+    /// The documents of several ids: one for each id, in their order; `None` for one that is not there.
+    pub fn get_many<I: Into<Value>>(
+        &self,
+        ids: impl IntoIterator<Item = I>,
+    ) -> Result<Vec<Option<Document>>> {
+        get_many(self.tx, &self.meta, ids)
     }
 
     /// The document of that id, as the program's own type.

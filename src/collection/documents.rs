@@ -93,6 +93,28 @@ pub(crate) fn find(moment: &impl Moment, meta: &Meta, key: &[u8]) -> Result<Opti
     }
 }
 
+/// Several documents as they are stored, one for each key, in their order.
+pub(super) fn find_many(
+    moment: &impl Moment,
+    meta: &Meta,
+    keys: &[Vec<u8>],
+) -> Result<Vec<Option<Document>>> {
+    let mut found = Vec::with_capacity(keys.len());
+    let Some(view) = moment.system_view(&meta.documents_tree) else {
+        found.resize_with(keys.len(), || None);
+        return Ok(found);
+    };
+    let now_ms = moment.now_ms();
+    view.get_group(keys.iter().map(Vec::as_slice), |key, bytes| {
+        found.push(match bytes {
+            Some(bytes) if !is_expired(meta, bytes, now_ms)? => Some(decode(meta, key, bytes)?),
+            _ => None,
+        });
+        Ok(true)
+    })?;
+    Ok(found)
+}
+
 /// A document for the hot tier.
 pub(super) fn load_hot(moment: &impl Moment, meta: &Meta, key: &[u8]) -> Result<Option<Hot>> {
     let Some(bytes) = find(moment, meta, key)? else {

@@ -26,6 +26,18 @@ macro_rules! reads {
                 read::get(self, key.as_ref())
             }
 
+            /// The values of several keys, one for each, in their order. See
+            /// [`Aurora::get_many`](crate::Aurora::get_many).
+            ///
+            /// # Errors
+            /// [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under one of them.
+            pub fn get_many<K: AsRef<[u8]>>(
+                &self,
+                keys: impl IntoIterator<Item = K>,
+            ) -> Result<Vec<Option<SharedBytes>>> {
+                read::get_many(self, keys)
+            }
+
             /// Whether there is a value or a blob under the key that has not expired.
             pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
                 read::contains(self, key.as_ref())
@@ -209,6 +221,31 @@ impl Aurora {
             Some(Hot::Value(value)) => Some(value),
             _ => None,
         })
+    }
+
+    /// The values of several keys at one moment: one for each key, in the order of the keys, which may be any; `None`
+    /// for one that is not there or has expired.
+    ///
+    /// Looks for some of them at once, and asks the device for many together where they are not in memory. It goes
+    /// past the hot tier: what is read as a whole seldom is what is read often.
+    ///
+    /// ```
+    /// # let db = aurora::Aurora::in_memory()?;
+    /// db.put("a", "1", None)?;
+    /// db.put("b", "2", None)?;
+    /// let found = db.get_many(["b", "c", "a"])?;
+    /// let found: Vec<Option<&[u8]>> = found.iter().map(Option::as_deref).collect();
+    /// assert_eq!(found, [Some(&b"2"[..]), None, Some(&b"1"[..])]);
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under one of them.
+    pub fn get_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<SharedBytes>>> {
+        self.read(|snapshot| snapshot.get_many(keys))
     }
 
     /// Deletes a key with the value or the blob under it. Says whether it was there.

@@ -35,6 +35,17 @@ fn load(moment: &impl Moment, key: &[u8], kept_key: &[u8]) -> Result<Option<Shar
     })
 }
 
+pub(super) fn get_many<K: AsRef<[u8]>>(
+    moment: &impl Moment,
+    keys: impl IntoIterator<Item = K>,
+) -> Result<Vec<Option<SharedBytes>>> {
+    let keys: Vec<K> = keys.into_iter().collect();
+    store::live_many(moment, keys.iter().map(AsRef::as_ref), |key, record| {
+        check_kind(key, &record, Kind::Value)?;
+        Ok(SharedBytes::new(&[], record.payload, record.expiry_ms))
+    })
+}
+
 pub(super) fn contains(moment: &impl Moment, key: &[u8]) -> Result<bool> {
     Ok(store::live(moment, key, |_| Ok(()))?.is_some())
 }

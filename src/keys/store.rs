@@ -37,6 +37,29 @@ pub(super) fn stored<T>(
     look(record).map(Some)
 }
 
+/// Hands the records of keys that have not expired to a closure, and gives what it makes of them: one answer for each
+/// key, in their order.
+pub(super) fn live_many<'k, T>(
+    moment: &impl Moment,
+    keys: impl ExactSizeIterator<Item = &'k [u8]>,
+    mut look: impl FnMut(&[u8], RecordRef<'_>) -> Result<T>,
+) -> Result<Vec<Option<T>>> {
+    let mut found = Vec::with_capacity(keys.len());
+    let Some(tree) = moment.system_view(KEYS) else {
+        found.resize_with(keys.len(), || None);
+        return Ok(found);
+    };
+    let now_ms = moment.now_ms();
+    tree.get_group(keys, |key, bytes| {
+        let record = bytes.map(RecordRef::decode).transpose();
+        let record = record.map_err(|flaw| flaw.at(KEYS, key))?;
+        let record = record.filter(|record| !record.is_over(now_ms));
+        found.push(record.map(|record| look(key, record)).transpose()?);
+        Ok(true)
+    })?;
+    Ok(found)
+}
+
 /// Hands the record of a key to a closure, unless the key has expired.
 pub(super) fn live<T>(
     moment: &impl Moment,

@@ -445,6 +445,12 @@ impl FrameCell {
         })
     }
 
+    /// Whether there is nothing in it at the moment.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed).is_null()
+    }
+
     /// Puts a frame in, or nothing, and lets go of what was there once no reader can see it.
     pub(crate) fn replace(&self, frame: Option<Frame>, pin: &Guard) {
         let new = frame.map_or(std::ptr::null_mut(), into_raw);

@@ -17,6 +17,7 @@
 
 mod arena;
 mod cache;
+mod fetch;
 pub(crate) mod frame;
 mod hints;
 mod maps;
@@ -35,6 +36,7 @@ use crate::sync::Mutex;
 use crossbeam_epoch::Guard;
 
 use self::cache::Cache;
+use self::fetch::Suspicion;
 use self::frame::{Frame, Pinned, Unique};
 use self::hints::Hints;
 use self::maps::Maps;
@@ -65,6 +67,7 @@ pub(crate) struct Pager {
     /// Held while the file's length changes.
     growing: Mutex<()>,
     hints: Hints,
+    suspicion: Suspicion,
     /// The first sync that failed.
     sync_failure: OnceLock<Error>,
     pub(crate) cache: Cache,
@@ -157,6 +160,7 @@ impl Pager {
             file_pages: AtomicU32::new(u32::try_from(pages).unwrap_or(u32::MAX)),
             growing: Mutex::new(()),
             sync_failure: OnceLock::new(),
+            suspicion: Suspicion::default(),
             hints: Hints::new(budget_bytes / page_size.max(1) as usize),
             cache: Cache::new(budget_bytes),
             written: WriteCounters::default(),

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::cached::{self, Cached};
 use super::eager::Eager;
 use super::origin::Origin;
 use super::room;
@@ -36,6 +37,7 @@ pub struct FileStorage {
     /// Bytes that were written and not synced, about.
     unsynced_bytes: AtomicU64,
     eager: Eager,
+    cached: Cached,
     read_only: bool,
     origin: Origin,
 }
@@ -141,6 +143,7 @@ impl FileStorage {
             streams,
             unsynced_bytes: AtomicU64::new(0),
             eager: Eager::default(),
+            cached: Cached::default(),
             read_only,
             origin: Origin::here(),
         })
@@ -252,6 +255,14 @@ impl Storage for FileStorage {
         let plain = || self.write_sync_at(offset, bytes);
         self.eager
             .write(bytes.len(), plain, begin, || self.streams.sync(&self.file))
+    }
+
+    fn is_cached(&self, offset: u64) -> bool {
+        self.cached.has(&self.file, offset)
+    }
+
+    fn start_read(&self, offset: u64, length_bytes: u64) {
+        cached::start_read(&self.file, offset, length_bytes);
     }
 
     fn reserve(&self, offset: u64, length_bytes: u64) -> io::Result<()> {

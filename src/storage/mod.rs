@@ -18,6 +18,7 @@
 use std::io;
 use std::sync::Arc;
 
+mod cached;
 mod eager;
 mod file;
 mod lock;
@@ -77,6 +78,20 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Begins to bring what was written to this range to the disk, and does not wait for it. A hint: nothing is
     /// durable by it, and to do nothing is right too. What goes wrong here has to fail the next sync.
     fn start_write(&self, offset: u64, length_bytes: u64) {
+        let _ = (offset, length_bytes);
+    }
+
+    /// Whether the byte at `offset` is in memory, so that to read it waits for no device. Asked before many reads, to
+    /// tell whether [`start_read`](Self::start_read) is worth its time. Where that cannot be told, it is. (A storage that
+    /// wraps another has to pass both on; with the defaults nothing is asked for ahead.)
+    fn is_cached(&self, offset: u64) -> bool {
+        let _ = offset;
+        true
+    }
+
+    /// Begins to bring this range from the disk to memory, and does not wait for it: it will be read soon. A hint: to
+    /// do nothing is right too, also for a range that the file does not have.
+    fn start_read(&self, offset: u64, length_bytes: u64) {
         let _ = (offset, length_bytes);
     }
 

@@ -21,6 +21,7 @@ use crate::prefetch::prefetch;
 
 use super::delete::{TOO_EMPTY, collapse, merge_near, percent};
 use super::pages::{ReadPages, WritePages};
+use super::upcoming::Upcoming;
 use super::{branch_at, node_at, private};
 
 /// Up to so many changes of a leaf are made one after the other, where it has room for them: laying
@@ -92,7 +93,10 @@ pub(crate) fn each_leaf<P: ReadPages>(
         };
     }
     let mut rest = changes;
-    for step in steps(pages, at, level, changes)?.0 {
+    let mut upcoming = Upcoming::default();
+    let steps = steps(pages, at, level, changes)?.0;
+    for (i, step) in steps.iter().enumerate() {
+        upcoming.turn(pages, i, |i| steps.get(i).map(Step::page));
         let (below, behind) = rest.split_at(step.changes.min(rest.len()));
         if !each_leaf(pages, &step.child.page, level - 1, below, visit)? {
             return Ok(false);
@@ -152,6 +156,12 @@ struct Step {
     changes: usize,
 }
 
+impl Step {
+    fn page(&self) -> PageNumber {
+        self.child.page.page
+    }
+}
+
 impl<P: WritePages> Job<'_, P> {
     /// A tree of what was an empty one.
     fn fill(&mut self, changes: &[Change<'_>]) -> Result<Option<Changed>> {
@@ -199,7 +209,9 @@ impl<P: WritePages> Job<'_, P> {
         let (steps, last_slot) = steps(self.pages, at, level, changes)?;
         let mut done = Vec::with_capacity(steps.len());
         let mut rest = changes;
+        let mut upcoming = Upcoming::default();
         for (i, step) in steps.iter().enumerate() {
+            upcoming.turn(self.pages, i, |i| steps.get(i).map(Step::page));
             let (below, behind) = rest.split_at(step.changes.min(rest.len()));
             // What one waits for in memory arrives while this one is changed.
             if let Some(next) = steps.get(i + 1) {

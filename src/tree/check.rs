@@ -15,6 +15,7 @@ use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot};
 
 use super::node_at;
 use super::pages::ReadPages;
+use super::upcoming::Upcoming;
 
 /// What a page that belongs to a tree is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -216,7 +217,10 @@ impl<P: ReadPages, V: FnMut(PageKind, PageNumber, u32) -> Result<()>> Check<'_, 
         high: Option<&[u8]>,
     ) -> Result<()> {
         let mut from = low.to_vec();
+        let mut upcoming = Upcoming::default();
         for (i, child) in node.children().enumerate() {
+            let turn = |i| (i < node.count()).then(|| node.child(i).page.page);
+            upcoming.turn(self.pages, i, turn);
             let to = (i + 1 < node.count()).then(|| node.key_vec(i + 1));
             let below = to.as_deref().or(high);
             self.below(

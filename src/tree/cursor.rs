@@ -12,6 +12,7 @@
 //!    (Branches that share their children would keep it for ever.)
 
 use std::ops::{Bound, Deref};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::Result;
 use crate::format::node::{self, Node, ValueAt};
@@ -20,12 +21,17 @@ use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot, page};
 use super::count::{child_of_nth, wrong_count};
 use super::pages::ReadPages;
 use super::range::slots_between;
+use super::upcoming::{REACH, Walk};
 use super::{branch_at, node_at};
 
 /// So many entries ahead of a walk forward, cells are asked for: each may lie anywhere in its page. (Without
 /// that, seeks of 10 entries of a million took 1.4 times as long, and a scan of all 1.25 times. With 6
 /// or 10 a scan takes longer than with 3.)
 const AHEAD: usize = 3;
+
+/// So many long values are asked of the device at once.
+const RUNS_AHEAD: usize = 16;
+const NONE_ASKED: usize = usize::MAX;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -47,6 +53,11 @@ struct Leaf<B> {
     /// The slots inside the bounds.
     start: usize,
     end: usize,
+    /// When it was entered.
+    was_far: bool,
+    /// Where the long values begin that were not asked for yet. (Atomic, as values are looked at through a shared
+    /// reference.)
+    unasked: AtomicUsize,
 }
 
 /// A value: in the leaf, or read from its overflow run.
@@ -78,6 +89,8 @@ pub(crate) struct Cursor<'p, P: ReadPages> {
     slot: usize,
     /// The direction of the walk from leaf to leaf, and the entries of those entered in it.
     walk: (Direction, u64),
+    /// What was asked for ahead of it.
+    ahead: Walk,
     key: Vec<u8>,
     /// Whether `key` holds the key of `slot`.
     key_is_current: bool,
@@ -109,6 +122,7 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
             leaf: None,
             slot: 0,
             walk: (Direction::Forward, 0),
+            ahead: Walk::default(),
             key: Vec::new(),
             key_is_current: false,
         }
@@ -317,7 +331,31 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
             ValueAt::Inline(range) => Ok(ValueBytes::Inline(
                 leaf.bytes.get(range).unwrap_or_default(),
             )),
-            ValueAt::Run(run) => self.pages.read_run(&run).map(ValueBytes::Run),
+            ValueAt::Run(run) => {
+                self.fetch_runs(leaf, &run);
+                self.pages.read_run(&run).map(ValueBytes::Run)
+            }
+        }
+    }
+
+    /// Has the device begin with the long values that come next, in a walk that has come from another leaf: who reads
+    /// one here may want no other.
+    fn fetch_runs(&self, leaf: &Leaf<P::Bytes<'p>>, run: &RunRef) {
+        if !self.ahead.is_on() || !self.pages.is_far(run.first) {
+            return;
+        }
+        let (slot, unasked) = (self.slot, leaf.unasked.load(Ordering::Relaxed));
+        let node = Node::new(&leaf.bytes);
+        if self.walk.0 == Direction::Forward && (slot >= unasked || unasked == NONE_ASKED) {
+            let end = leaf.end.min(slot.saturating_add(RUNS_AHEAD));
+            leaf.unasked.store(end, Ordering::Relaxed);
+            self.pages
+                .fetch_runs((slot..end).filter_map(|i| node.run(i)));
+        } else if self.walk.0 == Direction::Backward && slot < unasked {
+            let start = leaf.start.max((slot + 1).saturating_sub(RUNS_AHEAD));
+            leaf.unasked.store(start, Ordering::Relaxed);
+            self.pages
+                .fetch_runs((start..=slot).rev().filter_map(|i| node.run(i)));
         }
     }
 
@@ -352,6 +390,7 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
         self.path.clear();
         self.leaf = None;
         self.walk.1 = 0;
+        self.ahead = Walk::default();
         self.key_is_current = false;
         if self.root.is_empty() {
             return Ok(false);
@@ -376,6 +415,7 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
             self.path.push(Step { page, slot, count });
             page = child;
         }
+        let was_far = self.pages.is_far(page.page);
         let bytes = self.pages.read(&page)?;
         node::warm(&bytes);
         let count = node_at(&bytes, page.page, 0)?.count();
@@ -385,6 +425,8 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
             count,
             start: 0,
             end: count,
+            was_far,
+            unasked: AtomicUsize::new(NONE_ASKED),
         });
         self.enter_bounds();
         Ok(())
@@ -444,7 +486,8 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
         while let Some(step) = self.path.pop() {
             if step.slot + 1 < step.count {
                 self.enter_sibling(&step, step.slot + 1, step.slot + 2, |_| 0)?;
-                return self.count_leaf(Direction::Forward).map(|()| true);
+                self.count_leaf(Direction::Forward)?;
+                return self.fetch_ahead().map(|()| true);
             }
         }
         Ok(false)
@@ -457,7 +500,8 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
                 self.enter_sibling(&step, step.slot - 1, after, |node| {
                     node.count().saturating_sub(1)
                 })?;
-                return self.count_leaf(Direction::Backward).map(|()| true);
+                self.count_leaf(Direction::Backward)?;
+                return self.fetch_ahead().map(|()| true);
             }
         }
         Ok(false)
@@ -470,6 +514,7 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
         };
         if self.walk.0 != direction {
             self.walk = (direction, 0);
+            self.ahead = Walk::default();
         }
         self.walk.1 = self.walk.1.saturating_add(leaf.count as u64);
         if leaf.count > 0 && self.walk.1 <= self.root.count {
@@ -502,9 +547,59 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
             count: step.count,
         });
         self.descend(child, level.saturating_sub(1), pick)?;
+        if level > 1 {
+            self.ahead.leave_branch();
+        }
         if let Some(after) = after {
             self.pages.warm(&after, node::warm_all);
         }
         Ok(())
+    }
+
+    /// Has the device begin with leaves that the walk comes to, if it is long enough and they are in no frames.
+    fn fetch_ahead(&mut self) -> Result<()> {
+        let Some(leaf) = &self.leaf else {
+            return Ok(());
+        };
+        let distances = self.ahead.enter(leaf.was_far);
+        let Some(step) = self.path.last().filter(|_| !distances.is_empty()) else {
+            return Ok(());
+        };
+        let mut upcoming = [0; REACH];
+        let count = self.pages.look(&step.page, |bytes| {
+            let node = branch_at(bytes, step.page.page, 1)?;
+            let slots = distances.map_while(|distance| self.slot_ahead(&node, step.slot, distance));
+            let found = upcoming.iter_mut().zip(slots);
+            let found = found.map(|(page, slot)| *page = node.child(slot).page.page);
+            Result::Ok(found.count())
+        })??;
+        self.pages.fetch(upcoming.into_iter().take(count));
+        Ok(())
+    }
+
+    /// The slot of a branch that the walk comes to after so many others behind `slot`, if it comes to it.
+    fn slot_ahead(&self, node: &Node<'_>, slot: usize, distance: usize) -> Option<usize> {
+        match self.walk.0 {
+            Direction::Forward => {
+                let ahead = slot.checked_add(1 + distance)?;
+                let is_inside = match &self.upper {
+                    Bound::Included(upper) | Bound::Excluded(upper) => {
+                        node.key_vec(ahead) <= *upper
+                    }
+                    Bound::Unbounded => true,
+                };
+                (ahead < node.count() && is_inside).then_some(ahead)
+            }
+            Direction::Backward => {
+                let ahead = slot.checked_sub(1 + distance)?;
+                let is_inside = match &self.lower {
+                    Bound::Included(lower) | Bound::Excluded(lower) => {
+                        node.key_vec(ahead + 1) > *lower
+                    }
+                    Bound::Unbounded => true,
+                };
+                is_inside.then_some(ahead)
+            }
+        }
     }
 }

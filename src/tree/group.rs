@@ -7,10 +7,11 @@ use std::ops::Deref;
 
 use crate::Result;
 use crate::format::node::{self, Node, ValueAt};
-use crate::format::{PageRef, TreeRoot};
+use crate::format::{PageRef, RunRef, TreeRoot};
 
 use super::node_at;
 use super::pages::ReadPages;
+use super::upcoming::Upcoming;
 
 /// So many entries are looked for at once by [`find_group`].
 pub(crate) const GROUP: usize = 32;
@@ -56,11 +57,20 @@ pub(crate) fn find_group<P: ReadPages>(
         *slot = node.lowest(key);
         node.warm_cell(*slot);
     }
+    let mut has_fetched = false;
     for (i, (key, lowest)) in keys.iter().zip(slots).enumerate() {
         let leaf = leaves.bytes(i);
         let node = Node::new(leaf);
         let found = node.search_from(lowest, key).ok();
-        if !take(key, found.map(|slot| (leaf, node.value(slot))))? {
+        let found = found.map(|slot| (leaf, node.value(slot)));
+        if let Some((_, ValueAt::Run(run))) = &found
+            && !has_fetched
+            && pages.is_far(run.first)
+        {
+            has_fetched = true;
+            pages.fetch_runs(leaves.runs(i, keys, &slots));
+        }
+        if !take(key, found)? {
             return Ok(false);
         }
     }
@@ -86,6 +96,20 @@ impl<B: Deref<Target = [u8]>> PageGroup<B> {
         page.and_then(Option::as_deref).unwrap_or_default()
     }
 
+    /// The long values of the keys from `first` on, in leaves where they are to be found from those slots on.
+    fn runs<'k>(
+        &'k self,
+        first: usize,
+        keys: &'k [&[u8]],
+        slots: &'k [usize; GROUP],
+    ) -> impl Iterator<Item = RunRef> + 'k {
+        let places = keys.iter().zip(slots).enumerate().skip(first);
+        places.filter_map(|(i, (key, lowest))| {
+            let node = Node::new(self.bytes(i));
+            node.run(node.search_from(*lowest, key).ok()?)
+        })
+    }
+
     #[inline]
     fn node(&self, i: usize, at: &[PageRef; GROUP], level: u8) -> Result<Node<'_>> {
         let page = at.get(i).map_or(0, |at| at.page);
@@ -108,10 +132,13 @@ fn read_group<'p, P: ReadPages>(
         places: [0; GROUP],
     };
     let mut last = None;
+    let mut upcoming = Upcoming::default();
     for ((i, page), place) in { 0u8.. }.zip(at).zip(&mut group.places).take(count) {
         *place = match last {
             Some((place, before)) if before == page.page => place,
             _ => {
+                let turn = |i: usize| Some(at.get(..count)?.get(i)?.page);
+                upcoming.turn(pages, usize::from(i), turn);
                 let bytes = pages.read(page)?;
                 node::warm(&bytes);
                 if let Some(page) = group.pages.get_mut(usize::from(i)) {

@@ -40,6 +40,7 @@ pub(crate) mod insert;
 pub(crate) mod pages;
 pub(crate) mod range;
 pub(crate) mod relocate;
+mod upcoming;
 
 #[cfg(test)]
 mod speed;

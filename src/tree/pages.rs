@@ -31,6 +31,20 @@ pub(crate) trait ReadPages {
     #[inline]
     fn note_leaf(&self, _branch: PageNumber, _slot: usize, _leaf: &[u8]) {}
 
+    /// Whether to read a page may be to wait for the device. (Where all pages are in memory, it never is.)
+    #[inline]
+    fn is_far(&self, _page: PageNumber) -> bool {
+        false
+    }
+
+    /// Has the device begin with pages that are read soon, where it is to be waited for. Does not wait itself.
+    #[inline]
+    fn fetch(&self, _pages: impl Iterator<Item = PageNumber>) {}
+
+    /// The same for long values.
+    #[inline]
+    fn fetch_runs(&self, _runs: impl Iterator<Item = RunRef>) {}
+
     /// Has a look at a leaf or branch page, as `read` gives it.
     #[inline]
     fn look<R>(&self, page: &PageRef, look: impl FnOnce(&[u8]) -> R) -> Result<R> {

@@ -17,6 +17,7 @@ use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot, page};
 
 use super::delete::{self, collapse, merge_near, percent};
 use super::pages::WritePages;
+use super::upcoming::Upcoming;
 use super::{node_at, private};
 
 type KeyBound<'k> = Bound<&'k [u8]>;
@@ -91,7 +92,9 @@ fn drop_below<P: WritePages>(pages: &mut P, at: &PageRef, level: u8, count: u64)
     } else {
         let children: Vec<Child> = node.children().collect();
         drop(bytes);
-        for child in &children {
+        let mut upcoming = Upcoming::default();
+        for (i, child) in children.iter().enumerate() {
+            upcoming.turn(pages, i, |i| Some(children.get(i)?.page.page));
             drop_below(pages, &child.page, level - 1, child.count)?;
         }
     }
@@ -165,7 +168,9 @@ fn trim<P: WritePages>(
     drop(bytes);
     let mut left = Vec::with_capacity(children.len());
     let mut removed: u64 = 0;
+    let mut upcoming = Upcoming::default();
     for (i, child) in (low..=high).zip(&children) {
+        upcoming.turn(pages, i - low, |i| Some(children.get(i)?.page.page));
         let lower = if i == low { lower } else { Bound::Unbounded };
         let upper = if i == high { upper } else { Bound::Unbounded };
         let (page, gone) = trim(pages, &child.page, level - 1, child.count, lower, upper)?;

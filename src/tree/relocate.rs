@@ -16,6 +16,7 @@ use crate::{Error, Result};
 
 use super::delete::{TOO_EMPTY, collapse, merge_near, merge_pair, percent};
 use super::pages::{ReadPages, WritePages};
+use super::upcoming::REACH;
 use super::{node_at, private};
 
 /// In percent. Room that is left for inserts to come would be a few entries a leaf, and the file as
@@ -34,11 +35,12 @@ pub(crate) fn relocate<P: WritePages>(
     wants_move: &dyn Fn(PageNumber) -> bool,
 ) -> Result<Option<Vec<u8>>> {
     let mut from = from_key.to_vec();
+    let mut ahead = 0;
     for _ in 0..budget_leaves {
         if root.is_empty() {
             return Ok(None);
         }
-        let moved = move_below(pages, &root.root, root.level, &from, wants_move)?;
+        let moved = move_below(pages, &root.root, root.level, &from, wants_move, &mut ahead)?;
         let mut rest = TreeRoot {
             root: moved.page,
             ..*root
@@ -69,6 +71,7 @@ fn move_below<P: WritePages>(
     level: u8,
     key: &[u8],
     wants_move: &dyn Fn(PageNumber) -> bool,
+    ahead: &mut usize,
 ) -> Result<Moved> {
     if level == 0 {
         let page = move_leaf(pages, at, wants_move)?;
@@ -76,7 +79,11 @@ fn move_below<P: WritePages>(
     }
     let mut at = *at;
     let bytes = pages.read(&at)?;
-    let i = node_at(&bytes, at.page, level)?.child_index(key);
+    let node = node_at(&bytes, at.page, level)?;
+    let i = node.child_index(key);
+    if level == 1 {
+        fetch_leaves(pages, &node, i, ahead);
+    }
     drop(bytes);
     if level == 1 {
         while is_loose(pages, &at, i)? {
@@ -84,6 +91,7 @@ fn move_below<P: WritePages>(
             if !pack(pages, at.page, i)? {
                 break;
             }
+            *ahead = ahead.saturating_sub(1);
         }
     }
     let bytes = pages.read(&at)?;
@@ -91,7 +99,7 @@ fn move_below<P: WritePages>(
     let child = node.child(i);
     let next = (i + 1 < node.count()).then(|| node.key_vec(i + 1));
     drop(bytes);
-    let below = move_below(pages, &child.page, level - 1, key, wants_move)?;
+    let below = move_below(pages, &child.page, level - 1, key, wants_move, ahead)?;
     // A private page below may have been written early, and changed since: what leads to it is written again.
     let is_private = below.page.checksum == 0;
     if below.page != child.page || is_private || wants_move(at.page) {
@@ -109,6 +117,20 @@ fn move_below<P: WritePages>(
         page: at,
         next: below.next.or(next),
     })
+}
+
+/// Has the device begin with leaves of a branch from the `i`-th on, of which `ahead` were asked for.
+fn fetch_leaves<P: ReadPages>(pages: &P, node: &Node<'_>, i: usize, ahead: &mut usize) {
+    if i == 0 {
+        *ahead = 0; // those were of the branch before
+    }
+    let from = i.saturating_add(*ahead);
+    let leaf = |i| (i < node.count()).then(|| node.child(i).page.page);
+    if *ahead <= REACH / 2 && leaf(from).is_some_and(|leaf| pages.is_far(leaf)) {
+        pages.fetch((from..i.saturating_add(REACH)).map_while(leaf));
+        *ahead = REACH;
+    }
+    *ahead = ahead.saturating_sub(1);
 }
 
 /// Whether leaf `i` below a branch has room to take entries from a leaf after it.

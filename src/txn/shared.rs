@@ -40,6 +40,19 @@ impl<'g> ReadPages for PinnedPages<'g> {
     }
 
     #[inline]
+    fn is_far(&self, page: PageNumber) -> bool {
+        self.pager.is_far(page)
+    }
+
+    fn fetch(&self, pages: impl Iterator<Item = PageNumber>) {
+        self.pager.fetch(pages);
+    }
+
+    fn fetch_runs(&self, runs: impl Iterator<Item = RunRef>) {
+        self.pager.fetch_runs(runs);
+    }
+
+    #[inline]
     fn read(&self, page: &PageRef) -> Result<PinnedBytes<'g>> {
         self.pager.read_pinned(page, self.pin)
     }
@@ -66,6 +79,19 @@ impl ReadPages for Pager {
 
     fn ask(&self, page: &PageRef) {
         self.expect(page.page);
+    }
+
+    #[inline]
+    fn is_far(&self, page: PageNumber) -> bool {
+        Pager::is_far(self, page)
+    }
+
+    fn fetch(&self, pages: impl Iterator<Item = PageNumber>) {
+        Pager::fetch(self, pages);
+    }
+
+    fn fetch_runs(&self, runs: impl Iterator<Item = RunRef>) {
+        Pager::fetch_runs(self, runs);
     }
 
     /// Under a pin: a count of a frame would be a change of memory that all readers share.

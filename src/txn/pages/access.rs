@@ -73,6 +73,21 @@ impl ReadPages for TxnPages {
     }
 
     #[inline]
+    fn is_far(&self, page: PageNumber) -> bool {
+        !self.is_private(page) && self.engine.pager.is_far(page)
+    }
+
+    fn fetch(&self, pages: impl Iterator<Item = PageNumber>) {
+        let others = pages.filter(|page| !self.is_private(*page));
+        self.engine.pager.fetch(others);
+    }
+
+    fn fetch_runs(&self, runs: impl Iterator<Item = RunRef>) {
+        let others = runs.filter(|run| !self.is_private(run.first));
+        self.engine.pager.fetch_runs(others);
+    }
+
+    #[inline]
     fn warm(&self, page: &PageRef, lines: impl FnOnce(&[u8])) {
         match self.slot(page.page) {
             Some(slot) => lines(&slot.frame),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aurora_bench::{Random, median};
+use rustix::fs::{Advice, fadvise};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::Options;
@@ -46,6 +47,14 @@ struct Kind {
     make: fn(&Source, &mut Random) -> Question,
 }
 
+/// What an engine has in memory when it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Anything,
+    /// Nothing: it is opened again for each question, with the files in nobody's memory.
+    Nothing,
+}
+
 const EQUALITY: fn(&Source, &mut Random) -> Question =
     |source, random| Question::City(source.city(random.below(source.cities())));
 
@@ -56,6 +65,34 @@ const COLD: Kind = Kind {
     rounds: 25,
     make: EQUALITY,
 };
+
+/// Asked with nothing in memory, neither the engine's nor the system's.
+const FROM_DEVICE: [Kind; 3] = [
+    Kind {
+        what: "equality, all of it from the device",
+        bar: Some(Bar(1.0)),
+        rounds: 25,
+        make: EQUALITY,
+    },
+    Kind {
+        what: "range: 1,000 documents between two moments, from the device",
+        bar: Some(Bar(1.0)),
+        rounds: 10,
+        make: |source, random| {
+            let (low, high) = window(source, random, 1000);
+            Question::Created(low, high)
+        },
+    },
+    Kind {
+        what: "full scan, two conditions, count, from the device",
+        bar: Some(Bar(1.0)),
+        rounds: 5,
+        make: |_, random| {
+            let word = WORDS[random.below(WORDS.len() as u64) as usize];
+            Question::CountScore(60.0 + random.below(30) as f64, word)
+        },
+    },
+];
 
 const KINDS: [Kind; 10] = [
     Kind {
@@ -197,7 +234,12 @@ impl<'o> Run<'o> {
         for engine in &mut engines {
             engine.reopen()?;
         }
-        self.ask(&mut engines, &COLD, 1)?;
+        self.ask(&mut engines, &COLD, Before::Anything, 1)?;
+        for kind in &FROM_DEVICE {
+            if kind.what.contains(&self.options.only) {
+                self.ask(&mut engines, kind, Before::Nothing, 1)?;
+            }
+        }
         // From here on everything has been read once.
         let everything = Question::CountScore(0.0, "e");
         for engine in &mut engines {
@@ -205,7 +247,7 @@ impl<'o> Run<'o> {
         }
         for kind in &KINDS {
             if kind.what.contains(&self.options.only) {
-                self.ask(&mut engines, kind, self.options.repeat)?;
+                self.ask(&mut engines, kind, Before::Anything, self.options.repeat)?;
             }
         }
         self.insert_singly(&mut engines)
@@ -275,7 +317,13 @@ impl<'o> Run<'o> {
     /// The questions come in blocks. Each engine answers a block as a program would ask it, one
     /// question after the other; the engines take turns, another one first each time. All answers
     /// have to be the same.
-    fn ask(&mut self, engines: &mut Engines, kind: &Kind, repeat: usize) -> Outcome<()> {
+    fn ask(
+        &mut self,
+        engines: &mut Engines,
+        kind: &Kind,
+        before: Before,
+        repeat: usize,
+    ) -> Outcome<()> {
         let mut random = Random::new(SEED);
         let mut times = vec![Vec::new(); engines.len()];
         let mut faults = vec![None; engines.len()];
@@ -292,6 +340,10 @@ impl<'o> Run<'o> {
             for place in 0..engines.len() {
                 let i = (place + turn) % engines.len();
                 for question in &questions {
+                    if before == Before::Nothing {
+                        engines[i].reopen()?;
+                        drop_from_memory(&self.directory.join("whole"))?;
+                    }
                     let start = self.now();
                     let answer = engines[i].ask(question)?;
                     times[i].push(self.now() - start);
@@ -341,6 +393,21 @@ impl<'o> Run<'o> {
         });
         Ok(())
     }
+}
+
+/// Takes the files of all engines out of the system's memory.
+fn drop_from_memory(directory: &Path) -> Outcome<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            drop_from_memory(&path)?;
+            continue;
+        }
+        let file = std::fs::File::open(path)?;
+        file.sync_all()?; // what is not written yet would stay
+        fadvise(&file, 0, None, Advice::DontNeed)?;
+    }
+    Ok(())
 }
 
 fn create_other(name: &str, directory: &Path) -> Outcome<Box<dyn Engine>> {
