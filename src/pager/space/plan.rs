@@ -65,21 +65,27 @@ impl Space {
         used: bool,
     ) -> Result<()> {
         let (index, word, bit) = self.place(page);
-        if image.chunks.len() <= index {
-            image.chunks.resize(index + 1, None);
-        }
-        // Not loaded when the image was taken: unchanged since the durable checkpoint.
-        let bits = self.bits;
-        if let Some(slot) = image.chunks.get_mut(index) {
-            let words = match slot.take() {
-                Some(words) => words,
-                None => read_bitmap(pager, &self.tree, index, bits)?.into(),
-            };
-            flip(slot.insert(words), word, bit, used);
+        self.complete(pager, image, index)?;
+        if let Some(Some(words)) = image.chunks.get_mut(index) {
+            flip(words, word, bit, used);
         }
         image.dirty.insert(index);
         self.load(pager, index)?;
         self.flip_used(page, used);
+        Ok(())
+    }
+
+    /// Has the image hold that bitmap, which is going to be written: because it changes, or only to have it elsewhere.
+    fn complete(&self, pager: &Pager, image: &mut SpaceImage, index: usize) -> Result<()> {
+        if image.chunks.len() <= index {
+            image.chunks.resize(index + 1, None);
+        }
+        if let Some(slot) = image.chunks.get_mut(index)
+            && slot.is_none()
+        {
+            // Not loaded when the image was taken: unchanged since the durable checkpoint.
+            *slot = Some(read_bitmap(pager, &self.tree, index, self.bits)?.into());
+        }
         Ok(())
     }
 
@@ -188,6 +194,9 @@ impl Space {
         level: usize,
         index: usize,
     ) -> Result<()> {
+        if level == 0 {
+            self.complete(pager, &mut plan.image, index)?;
+        }
         let page = self.allocate(pager)?;
         self.set_used_in(pager, &mut plan.image, page, true)?;
         let entry = plan

@@ -1,0 +1,108 @@
+//! Files so long that the space map has several bitmaps, of which an open reads only what it needs. (With pages of 4096
+//! bytes each covers 127 MiB. Most of the bytes here are zeros, which a simulated disk keeps only once.)
+
+mod common;
+
+use aurora::storage::SimDisk;
+use aurora::{Aurora, Tree};
+use common::open;
+
+const MIB: usize = 1 << 20;
+
+/// Zeros with the tag at both ends, in pages of its own.
+fn value(tag: u8, mib: usize) -> Vec<u8> {
+    let mut value = vec![0; mib * MIB];
+    value[0] = tag;
+    value[mib * MIB - 1] = tag;
+    value
+}
+
+fn put(tree: &Tree, tag: u8, mib: usize) {
+    tree.put([tag], value(tag, mib)).unwrap();
+}
+
+fn verify(tree: &Tree, values: &[(u8, usize)]) {
+    for &(tag, mib) in values {
+        let found = tree.get([tag]).unwrap();
+        assert!(found.unwrap() == value(tag, mib), "value {tag}");
+    }
+    assert_eq!(tree.len().unwrap(), values.len() as u64);
+}
+
+fn reopened(disk: &SimDisk, db: Aurora) -> Aurora {
+    db.close().unwrap();
+    open(disk.reopen().storage()).unwrap()
+}
+
+/// A bitmap of nothing was not read when its pages were given away again, so these were not marked: they were given
+/// away a second time, under the values that lay there.
+#[test]
+fn a_file_that_was_emptied_is_filled_again() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    for tag in 0..8 {
+        put(&db.tree("t").unwrap(), tag, 40);
+    }
+    let db = reopened(&disk, db);
+    db.tree("t").unwrap().clear().unwrap();
+    let db = reopened(&disk, db);
+
+    let tree = db.tree("t").unwrap();
+    let mut values: Vec<(u8, usize)> = (0..40).map(|tag| (tag, 8)).collect();
+    for &(tag, mib) in &values {
+        put(&tree, tag, mib);
+    }
+    db.check().unwrap();
+    // Room in front of all, too short for what comes next, and behind.
+    for tag in [1, 37] {
+        assert!(tree.delete([tag]).unwrap());
+        values.retain(|(other, _)| *other != tag);
+    }
+    db.checkpoint().unwrap();
+    for tag in 100..103 {
+        put(&tree, tag, 10);
+        values.push((tag, 10));
+    }
+    verify(&tree, &values);
+    db.check().unwrap();
+    drop(tree);
+    let db = reopened(&disk, db);
+    db.check().unwrap();
+    verify(&db.tree("t").unwrap(), &values);
+}
+
+/// A bitmap that nothing had asked for, and that lay near the end of the file, was written at its new place as one of
+/// nothing: all that it covers was given away, under the values that lay there.
+#[test]
+fn a_compaction_moves_a_bitmap_that_was_never_read() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    let tree = db.tree("t").unwrap();
+    for (tag, mib) in [(1, 100), (2, 160), (3, 100)] {
+        put(&tree, tag, mib);
+    }
+    drop(tree);
+    // As long as it is under way no place in front is free, so the map goes to the end.
+    let mut tx = db.begin_write().unwrap();
+    let mut filler = 0u32;
+    while db.stats().unwrap().free_pages > 0 {
+        let bytes = filler.to_be_bytes();
+        tx.tree("filler").unwrap().put(bytes, [1; 3000]).unwrap();
+        filler += 1;
+    }
+    db.checkpoint().unwrap();
+    drop(tx);
+    let tree = db.tree("t").unwrap();
+    tree.delete([1]).unwrap();
+    drop(tree);
+
+    let db = reopened(&disk, db);
+    db.compact().unwrap();
+    db.check().unwrap();
+    let tree = db.tree("t").unwrap();
+    put(&tree, 4, 140);
+    verify(&tree, &[(2, 160), (3, 100), (4, 140)]);
+    drop(tree);
+    let db = reopened(&disk, db);
+    db.check().unwrap();
+}
