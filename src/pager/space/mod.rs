@@ -9,7 +9,8 @@
 //!
 //! 1. Used pages are busy.
 //! 2. Chunks are loaded when they are first needed: opening a file reads the index pages only.
-//!    An unloaded chunk has not changed since the durable checkpoint.
+//!    An unloaded chunk has not changed since the durable checkpoint. Before a bit of one is set it is loaded, or is made
+//!    anew if it lies behind the end.
 //! 3. The lowest free page is allocated first, so the file stays dense and its tail comes free.
 //! 4. `used` bitmaps are shared with the images that checkpoints take, and copied on change.
 //! 5. The page before `end` is busy, so the file ends where its last page does.
@@ -20,6 +21,9 @@
 mod busy;
 mod plan;
 mod read;
+#[cfg(test)]
+#[cfg(not(shuttle))]
+mod tests;
 
 use std::sync::Arc;
 
@@ -279,6 +283,13 @@ impl Space {
     fn extend(&mut self, end: u32) {
         let words = self.bits as usize / 64;
         let chunks = end.div_ceil(self.bits) as usize;
+        // Behind the present end nothing is used. A chunk there that is not loaded would not keep what is marked in it.
+        let behind = self.end.div_ceil(self.bits) as usize;
+        for chunk in self.chunks.iter_mut().take(chunks).skip(behind) {
+            if chunk.used.is_none() {
+                *chunk = Chunk::empty(words);
+            }
+        }
         while self.chunks.len() < chunks {
             self.chunks.push(Chunk::empty(words));
         }
