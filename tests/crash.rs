@@ -9,7 +9,7 @@ mod common;
 
 use aurora::storage::{SimCrash, SimDisk};
 use aurora::{Aurora, Durability, Error, Snapshot};
-use common::{Change, Model, Random, budget, contents, open};
+use common::{Change, Model, Random, budget, contents, open, repeatable};
 
 /// What a workload does.
 #[derive(Debug, Clone)]
@@ -306,6 +306,46 @@ fn creation_can_be_cut_anywhere() {
                 let image = disk.crash_image(variant);
                 verify(&image, &history, &format!("cut {nth}, {variant:?}"));
             }
+        }
+    }
+}
+
+/// What two creations with different page sizes had left, the first of them cut off by the second and that cut lost,
+/// was no rest of one: it was never opened again.
+#[test]
+fn creation_can_be_cut_and_begun_again_with_another_page_size() {
+    let sizes = [4096, 8192, 16384, 32768, 65536];
+    let open = |disk: &SimDisk, page_size| {
+        let builder = repeatable().page_size(page_size);
+        builder.open_storage(disk.reopen().storage())
+    };
+    for (seed, nth) in (0..budget(40)).flat_map(|seed| (1..12).map(move |nth| (seed, nth))) {
+        let mut random = Random(seed * 100 + nth);
+        let mut disk = SimDisk::new(seed);
+        for cut in [
+            Some(nth),
+            Some(1 + random.below(11)),
+            Some(1 + random.below(11)),
+            None,
+        ] {
+            if let Some(nth) = cut {
+                disk.crash_after(nth);
+            }
+            let opened = open(&disk, sizes[random.below(5) as usize]);
+            match &opened {
+                Ok(db) if cut.is_none() => _ = db.check().unwrap(),
+                Ok(_) => {}
+                Err(error) => assert!(disk.has_crashed(), "seed {seed}, {nth}: {error}"),
+            }
+            let seed = random.next();
+            let image = disk.crash_image(match random.below(4) {
+                0 => SimCrash::OnlyWrites,
+                1 => SimCrash::Sectors { seed },
+                _ => SimCrash::Bytes { seed },
+            });
+            disk.crash_after(0); // a close would write
+            drop(opened);
+            disk = image;
         }
     }
 }

@@ -58,7 +58,7 @@ impl Engine {
         let slots = read_slots(&*storage, length)?;
         let engine = match slots {
             Some(slot) => open(storage, settings, &slot, length)?,
-            None if create && !settings.read_only => make(storage, settings)?,
+            None if create && !settings.read_only => make(storage, settings, length)?,
             None => {
                 return Err(Error::NotADatabase {
                     reason: "the file is empty",
@@ -286,12 +286,9 @@ fn lay_out(
 }
 
 /// Makes an empty database.
-fn make(storage: Arc<dyn Storage>, settings: Settings) -> Result<Arc<Engine>> {
+fn make(storage: Arc<dyn Storage>, settings: Settings, length: u64) -> Result<Arc<Engine>> {
     let salt = settings.salt.unwrap_or_else(random);
-    // The rest of a creation that was cut short goes first.
-    storage
-        .set_length(0)
-        .map_err(|error| Error::io("set the length of the file", 0, error))?;
+    clear(&*storage, length)?;
     let made = lay_out(storage, settings.page_size, salt, settings.memory_bytes)?;
     super::checkpoint::write_slot(&made.pager, made.header.checkpoint, &made.header.encode())?;
     tracing::info!(page_size = settings.page_size, "created a database");
@@ -310,6 +307,18 @@ fn make(storage: Arc<dyn Storage>, settings: Settings) -> Result<Arc<Engine>> {
     let engine = assemble(settings, made.pager, log, made.header, state, made.space);
     engine.log.write_mark(0, true)?;
     Ok(engine)
+}
+
+/// The rest of a creation that was cut short goes first, for good: what is left of two with different page sizes is not
+/// known for the rest of one.
+fn clear(storage: &dyn Storage, length: u64) -> Result<()> {
+    let cut = storage.set_length(0);
+    cut.map_err(|error| Error::io("set the length of the file", 0, error))?;
+    if length == 0 {
+        return Ok(());
+    }
+    let synced = storage.sync_all();
+    synced.map_err(|error| Error::io("sync", 0, error))
 }
 
 fn random() -> u64 {
