@@ -1472,3 +1472,30 @@ fn many_documents_are_read_by_their_ids_in_their_order() {
         Err(Error::WrongType { .. })
     ));
 }
+
+/// A default can put an object where another field is declared, and fields into an object. Nothing was compared with the
+/// schema after that: the document was stored, and `check` took it for damage.
+#[test]
+fn what_defaults_make_fits_the_schema_as_well() {
+    let text = Field::new("a", FieldType::String);
+    let within = Field::new("a.b", FieldType::Int).default(5);
+    let number = Field::new("d.x", FieldType::Int);
+    let object = Object::from([("x", "not a number")]);
+    let object = Field::new("d", FieldType::Object).default(object);
+    for fields in [
+        [text.clone(), within.clone()],
+        [within, text],
+        [number.clone(), object.clone()],
+        [object, number],
+    ] {
+        let db = Aurora::in_memory().unwrap();
+        let schema = { fields.iter().cloned() }.fold(Schema::new(), Schema::field);
+        db.new_collection("c", schema).unwrap();
+        for document in [Object::new(), Object::from([("a", Value::Null)])] {
+            let refused = db.insert_into("c", document).unwrap_err();
+            assert!(refused.is_misuse(), "{fields:?}: {refused}");
+        }
+        db.check().unwrap();
+        assert!(db.collection("c").unwrap().is_empty().unwrap());
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::meta::Meta;
 use super::new_id::new_id;
-use super::schema::takes;
+use super::schema::{Field, takes};
 use crate::txn::write::WriteTransaction;
 use crate::value::{FieldType, MAX_DEPTH, Object, Value};
 use crate::{Error, Result};
@@ -89,6 +89,7 @@ pub(super) fn check_id(meta: &Meta, id: &Value, fields: &Object) -> Result<()> {
 
 /// Checks fields against the schema, and fills in defaults.
 pub(super) fn checked_fields(meta: &Meta, mut fields: Object) -> Result<Object> {
+    let mut is_rebuilt = false;
     for field in &meta.schema.fields {
         let value = fields.get_path(&field.path);
         let fitted = match (value, &field.default) {
@@ -100,26 +101,16 @@ pub(super) fn checked_fields(meta: &Meta, mut fields: Object) -> Result<Object> 
             _ => None,
         };
         if let Some(fitted) = fitted {
+            // A default may be within another field, or have others in it.
+            let is_nested = field.path.contains('.') || matches!(fitted, Value::Object(_));
+            is_rebuilt |= is_nested && value.is_none();
             fields.set_path(&field.path, fitted);
         }
-        let value = fields.get_path(&field.path);
-        if field.required && value.is_none_or(Value::is_null) {
-            return Err(Error::MissingField {
-                collection: meta.name.to_string(),
-                field: field.path.clone(),
-            });
-        }
-        if let Some(value) = value
-            && !takes(field.kind, value)
-        {
-            return Err(Error::WrongType {
-                collection: meta.name.to_string(),
-                field: field.path.clone(),
-                expected: field.kind.name(),
-                found: value.type_name(),
-                value: value.brief(),
-            });
-        }
+        check_field(meta, field, &fields)?;
+    }
+    if is_rebuilt {
+        let mut all = meta.schema.fields.iter();
+        all.try_for_each(|field| check_field(meta, field, &fields))?;
     }
     for (name, value) in fields.iter() {
         if meta.schema.strict && !is_declared(meta, name) {
@@ -140,6 +131,27 @@ pub(super) fn checked_fields(meta: &Meta, mut fields: Object) -> Result<Object> 
         }
     }
     Ok(fields)
+}
+
+/// Checks the value of a field, if there is one.
+fn check_field(meta: &Meta, field: &Field, fields: &Object) -> Result<()> {
+    let value = fields.get_path(&field.path);
+    if field.required && value.is_none_or(Value::is_null) {
+        return Err(Error::MissingField {
+            collection: meta.name.to_string(),
+            field: field.path.clone(),
+        });
+    }
+    match value.filter(|value| !takes(field.kind, value)) {
+        None => Ok(()),
+        Some(value) => Err(Error::WrongType {
+            collection: meta.name.to_string(),
+            field: field.path.clone(),
+            expected: field.kind.name(),
+            found: value.type_name(),
+            value: value.brief(),
+        }),
+    }
 }
 
 fn is_declared(meta: &Meta, name: &str) -> bool {
