@@ -1053,3 +1053,68 @@ fn what_cannot_be_asked_is_an_error() {
         Err(aurora::Error::BadQuery { .. })
     ));
 }
+
+/// The memory of this process that is no file's.
+#[cfg(target_os = "linux")]
+fn memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.unwrap().parse().unwrap()
+}
+
+/// An index has the order of long values only as far as it has the values: rows behind that are put in order when they are
+/// met. All of them were in memory for that, whatever the limit.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_first_of_many_long_values_are_found_in_little_memory() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    // In a process of its own, where no other test takes memory.
+    const NAME: &str = "the_first_of_many_long_values_are_found_in_little_memory";
+    const IN_CHILD: &str = "AURORA_TEST_MEMORY";
+    if std::env::var_os(IN_CHILD).is_none() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let run = child.args(["--exact", NAME]).env(IN_CHILD, "1").output();
+        let run = run.unwrap();
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let builder = Aurora::builder().memory_limit(8 << 20);
+    let builder = builder.durability(aurora::Durability::Buffered);
+    let db = builder.open(directory.path().join("db")).unwrap();
+    let schema = Schema::schemaless().index(Index::on(["a"]));
+    db.new_collection("c", schema).unwrap();
+    let (same, body) = ("x".repeat(600), "y".repeat(3000));
+    let count = 20_000i64;
+    for few in 0..20 {
+        let documents = (0..count / 20).map(|i| {
+            let n = (few * 1000 + i) * 7919 % count;
+            [
+                ("id", Value::from(n)),
+                ("a", format!("{same}{n:06}").into()),
+                ("body", body.as_str().into()),
+            ]
+        });
+        db.collection("c").unwrap().insert_many(documents).unwrap();
+    }
+    for (ascending, offset) in [(true, 0), (false, 0), (true, 300)] {
+        let before = memory_kib();
+        let (most, looks) = (AtomicU64::new(0), AtomicU64::new(0));
+        let query = db.query("c").filter(|f| {
+            if looks.fetch_add(1, Ordering::Relaxed) % 500 == 0 {
+                most.fetch_max(memory_kib(), Ordering::Relaxed);
+            }
+            f.ends_with("body", "y")
+        });
+        let query = query.order_by("a", ascending).offset(offset).limit(2);
+        let found = ids(&query.collect().wait().unwrap());
+        let first = if ascending { offset as i64 } else { count - 1 };
+        let second = if ascending { first + 1 } else { first - 1 };
+        assert_eq!(found, [first, second]);
+        let took = most.into_inner().saturating_sub(before);
+        assert!(took < 20 << 10, "{took} KiB for two rows");
+    }
+}

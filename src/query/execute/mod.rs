@@ -87,8 +87,8 @@ pub(crate) struct Execution<'q> {
     spec: Spec<'q>,
     reader: RowReader,
     state: State,
-    /// Rows whose order the index does not know (values that were cut), put in order.
-    pending: VecDeque<Row>,
+    /// Rows that are put in order: all of a plan that sorts, or those whose order the index does not know (of values that
+    /// were cut to the same).
     sorter: BinaryHeap<Row>,
     offset_left: u64,
     limit_left: Option<u64>,
@@ -120,7 +120,6 @@ impl<'q> Execution<'q> {
             reader: RowReader::new(meta.names.clone()),
             examined: 0,
             state,
-            pending: VecDeque::new(),
             sorter: BinaryHeap::new(),
             offset_left: spec.offset,
             limit_left: spec.limit,
@@ -368,9 +367,9 @@ impl<'q> Execution<'q> {
                 }
                 if let Some(values) = cut_values {
                     left = left.saturating_sub(1);
-                    there = self.take_group(&mut cursor, &values, descending, &documents)?;
-                    while let Some(row) = self.pending.pop_front() {
-                        if !self.consider(moment, &row.id, &row.document, sink)? {
+                    there = self.sort_group(moment, &mut cursor, &values, &documents)?;
+                    for row in std::mem::take(&mut self.sorter).into_sorted_vec() {
+                        if !self.emit(&row.id, &row.document, sink)? {
                             return Ok(State::Done);
                         }
                     }
@@ -431,35 +430,42 @@ impl<'q> Execution<'q> {
         document: &[u8],
         sink: &mut Sink<'_>,
     ) -> Result<bool> {
-        self.examined += 1;
-        let fault = |fault: crate::value::Fault| unreadable(&self.meta, fault.0);
-        if is_expired(&self.meta, document, moment.now_ms())? {
+        if !self.is_row(moment, id, document)? {
             return Ok(true);
-        }
-        if self.plan.checks {
-            let passes = |fields: &Fields<'_>| self.spec.passes(fields);
-            if !self
-                .reader
-                .matches(Some(id), document, passes)
-                .map_err(fault)?
-            {
-                return Ok(true);
-            }
         }
         if !self.plan.sorts && self.spec.after.is_none() {
             return self.emit(id, document, sink);
         }
-        let key = row_key(&self.reader, &self.spec.order, id, document).map_err(fault)?;
-        if let Some(after) = &self.spec.after
-            && key <= *after.row_key()
-        {
+        let Some(key) = self.key_of_row(id, document)? else {
             return Ok(true);
-        }
+        };
         if !self.plan.sorts {
             return self.emit(id, document, sink);
         }
         self.sort_in(key, id, document);
         Ok(true)
+    }
+
+    /// Whether a candidate is alive and passes the filter.
+    fn is_row(&mut self, moment: &impl Moment, id: &[u8], document: &[u8]) -> Result<bool> {
+        self.examined += 1;
+        if is_expired(&self.meta, document, moment.now_ms())? {
+            return Ok(false);
+        }
+        if !self.plan.checks {
+            return Ok(true);
+        }
+        let passes = |fields: &Fields<'_>| self.spec.passes(fields);
+        let passes = self.reader.matches(Some(id), document, passes);
+        passes.map_err(|fault| unreadable(&self.meta, fault.0))
+    }
+
+    /// What a row is ordered by, unless the pages before have it.
+    fn key_of_row(&self, id: &[u8], document: &[u8]) -> Result<Option<Vec<u8>>> {
+        let key = row_key(&self.reader, &self.spec.order, id, document);
+        let key = key.map_err(|fault| unreadable(&self.meta, fault.0))?;
+        let after = self.spec.after.as_ref();
+        Ok(Some(key).filter(|key| after.is_none_or(|after| key > after.row_key())))
     }
 
     fn emit(&mut self, id: &[u8], document: &[u8], sink: &mut Sink<'_>) -> Result<bool> {

@@ -5,8 +5,10 @@ use std::collections::VecDeque;
 use super::{Execution, Sink, State, step};
 use crate::Result;
 use crate::collection::index::{split, unreadable};
+use crate::moment::Moment;
 use crate::query::fields::{ID, RowReader};
 use crate::query::page::Cursor;
+use crate::query::plan::Source;
 use crate::txn::cursor::TreeCursor;
 use crate::txn::view::TreeView;
 use crate::value::{Fault, Raw, encode, encode_missing};
@@ -72,15 +74,18 @@ fn invert(key: &mut [u8], start: usize) {
 }
 
 impl Execution<'_> {
-    /// Reads all entries that were cut to the same values and puts their rows in order.
-    pub(super) fn take_group(
+    /// Looks at all entries that were cut to the same values. Of their rows the sorter keeps what is wanted: there may be as
+    /// many as the collection has. Says whether there are other entries behind them.
+    pub(super) fn sort_group(
         &mut self,
+        moment: &impl Moment,
         cursor: &mut TreeCursor<'_>,
         values: &[u8],
-        descending: bool,
         documents: &TreeView<'_>,
     ) -> Result<bool> {
-        let mut rows = Vec::new();
+        let Source::InOrder { descending, .. } = self.plan.source else {
+            return Ok(false);
+        };
         let mut there = true;
         while there {
             let Some((own, id)) = split(cursor.key()) else {
@@ -89,17 +94,14 @@ impl Execution<'_> {
             if own != values {
                 break;
             }
-            let document = self.document(documents, id)?.to_vec();
-            let key = row_key(&self.reader, &self.spec.order, id, &document);
-            rows.push(Row {
-                key: key.map_err(|fault| unreadable(&self.meta, fault.0))?,
-                id: id.to_vec(),
-                document,
-            });
+            let document = self.document(documents, id)?;
+            if self.is_row(moment, id, &document)?
+                && let Some(key) = self.key_of_row(id, &document)?
+            {
+                self.sort_in(key, id, &document);
+            }
             there = step(cursor, descending)?;
         }
-        rows.sort();
-        self.pending.extend(rows);
         Ok(there)
     }
 
@@ -122,8 +124,8 @@ impl Execution<'_> {
 
     /// Keeps no more rows than are wanted.
     pub(super) fn sort_in(&mut self, key: Vec<u8>, id: &[u8], document: &[u8]) {
-        let wanted = { self.spec.limit }
-            .and_then(|limit| limit.checked_add(self.spec.offset))
+        let wanted = { self.limit_left }
+            .and_then(|limit| limit.checked_add(self.offset_left))
             .map(|rows| usize::try_from(rows).unwrap_or(usize::MAX));
         if wanted.is_some_and(|wanted| self.sorter.len() >= wanted) {
             match self.sorter.peek() {
