@@ -95,10 +95,14 @@ impl RangeSet {
         let (mut left, mut right) = (self.ranges.iter(), other.ranges.iter());
         let (mut a, mut b) = (left.next(), right.next());
         while let (Some(of_a), Some(of_b)) = (a, b) {
-            ranges.push(ByteRange {
-                low: (&of_a.low).max(&of_b.low).clone(),
-                high: (&of_a.high).min(&of_b.high).clone(),
-            });
+            let low = (&of_a.low).max(&of_b.low);
+            let high = (&of_a.high).min(&of_b.high);
+            if low < high {
+                ranges.push(ByteRange {
+                    low: low.clone(),
+                    high: high.clone(),
+                });
+            }
             // The one that ends first meets nothing more.
             if of_a.high <= of_b.high {
                 a = left.next();
@@ -111,6 +115,16 @@ impl RangeSet {
             both.point = self.point.clone().or_else(|| other.point.clone());
         }
         both
+    }
+
+    /// Whether something may be left out by [`cut_out`](Self::cut_out): some of it is near.
+    pub(crate) fn may_have(&self, gone: &[&ByteRange]) -> bool {
+        match (self.ranges.first(), self.ranges.last()) {
+            (Some(first), Some(last)) => {
+                { gone.iter() }.any(|gone| gone.high > first.low && gone.low < last.high)
+            }
+            _ => false,
+        }
     }
 
     /// Takes values out, of which the ranges may be in any order and overlap.

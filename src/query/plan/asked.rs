@@ -1,6 +1,7 @@
 //! What a way into the filter asks of each field.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::query::decision::{Question, WayIn, decide};
 use crate::query::fields::ID;
@@ -10,22 +11,30 @@ use crate::query::ranges::{ByteRange, RangeSet, values_of};
 /// The values that answer each question with yes, if ranges can say that. Worked out once: hundreds of ways ask the same.
 pub(super) struct Answers<'q> {
     questions: &'q [Question],
-    yes: Vec<Option<RangeSet>>,
+    yes: Vec<Option<Arc<RangeSet>>>,
 }
 
 impl<'q> Answers<'q> {
     pub(super) fn new(questions: &'q [Question]) -> Self {
-        let yes = { questions.iter() }.map(|question| values_of(&question.test, true));
+        let yes =
+            { questions.iter() }.map(|question| values_of(&question.test, true).map(Arc::new));
         Answers {
             yes: yes.collect(),
             questions,
         }
     }
+
+    /// How many ranges all of them have.
+    pub(super) fn pieces(&self) -> usize {
+        let yes = self.yes.iter().flatten();
+        yes.map(|set| set.ranges.len()).sum()
+    }
 }
 
 /// The values that a way leaves of a field.
 pub(super) struct Left {
-    pub set: RangeSet,
+    /// Shared by all ways that leave what one answer does: that may be a list of thousands.
+    pub set: Arc<RangeSet>,
     /// How many answers say so.
     pub answers: usize,
     /// All of them say no: nearly everything is left, perhaps in very many pieces.
@@ -68,20 +77,23 @@ impl<'q> Asked<'q> {
                 continue;
             };
             let left = asked.sets.entry(field).or_insert_with(|| Left {
-                set: RangeSet::everything(),
+                set: Arc::new(RangeSet::everything()),
                 answers: 0,
                 is_open: true,
             });
             left.answers += 1;
-            left.is_open &= !answer;
             match answer {
-                true => left.set = left.set.intersect(yes),
+                true if left.is_open => left.set = yes.clone(),
+                true => left.set = Arc::new(left.set.intersect(yes)),
                 false => without.entry(field).or_default().extend(&yes.ranges),
             }
+            left.is_open &= !answer;
         }
         for (field, ranges) in without {
-            if let Some(left) = asked.sets.get_mut(field) {
-                left.set.cut_out(ranges);
+            if let Some(left) = asked.sets.get_mut(field)
+                && left.set.may_have(&ranges)
+            {
+                Arc::make_mut(&mut left.set).cut_out(ranges);
             }
         }
         asked
@@ -115,7 +127,8 @@ pub(super) enum Condition {
 
 /// What a way into a condition asks.
 pub(super) struct Needed {
-    sets: Vec<(String, RangeSet)>,
+    /// Those of few pieces first, which mostly decide.
+    sets: Vec<(String, Arc<RangeSet>)>,
     /// Answers that ranges cannot say, by the numbers that the filter's questions have. `None`: the filter does not ask.
     others: Vec<Option<(usize, bool)>>,
 }
@@ -139,9 +152,12 @@ impl Condition {
         let needed = decision.ways.iter().map(|way| {
             let asked = Asked::new(&answers, way);
             let sets = asked.sets.into_iter();
+            let sets = sets.map(|(field, left)| (field.to_string(), left.set));
+            let mut sets: Vec<_> = sets.collect();
+            sets.sort_by_key(|(_, set)| set.ranges.len());
             let number = |other: usize| numbers.get(other).copied().flatten();
             Needed {
-                sets: { sets.map(|(field, left)| (field.to_string(), left.set)) }.collect(),
+                sets,
                 others: { asked.others.into_iter() }
                     .map(|(other, answer)| Some((number(other)?, answer)))
                     .collect(),

@@ -1,6 +1,8 @@
 //! Documents by their ids: their keys are the ids in order, so the tree of the documents is the index of the field `id`,
 //! which every document has.
 
+use std::sync::Arc;
+
 use super::access::{count_in, merged};
 use super::asked::Asked;
 use super::{FETCH_COST, Plan, Planner, SCAN_COST, SORT_ROW_COST, Source};
@@ -15,7 +17,7 @@ use crate::query::ranges::{ByteRange, RangeSet};
 pub(super) struct Ids {
     ranges: Vec<ByteRange>,
     /// What was added last.
-    last: Vec<ByteRange>,
+    last: Option<Arc<RangeSet>>,
     /// The documents with these ids are the rows, no others.
     is_exact: bool,
 }
@@ -25,7 +27,7 @@ impl Default for Ids {
     fn default() -> Self {
         Ids {
             ranges: Vec::new(),
-            last: Vec::new(),
+            last: None,
             is_exact: true,
         }
     }
@@ -36,7 +38,7 @@ impl Ids {
     pub(super) fn unknown() -> Self {
         Ids {
             ranges: RangeSet::everything().ranges,
-            last: Vec::new(),
+            last: None,
             is_exact: false,
         }
     }
@@ -45,20 +47,24 @@ impl Ids {
     pub(super) fn add(&mut self, asked: &Asked<'_>) {
         let left = asked.sets.get(ID);
         let answers = left.map_or(0, |left| left.answers);
-        let set = left.map_or_else(RangeSet::everything, |left| left.set.clone());
-        let cut = |mut range: ByteRange| {
-            // No id is longer, so none is between a bound and what is left of it.
-            range.low.truncate(MAX_ID_BYTES + 1);
-            range.high.truncate(MAX_ID_BYTES + 1);
-            range
-        };
-        let ranges: Vec<ByteRange> = set.ranges.into_iter().map(cut).collect();
-        // Most ways say the same of the ids.
-        if self.last != ranges {
-            self.ranges.extend(ranges.iter().cloned());
-            self.last = ranges;
-        }
         self.is_exact &= answers == asked.answers;
+        let set = left.map_or_else(|| Arc::new(RangeSet::everything()), |left| left.set.clone());
+        // Most ways say the same of the ids.
+        let is_known =
+            { self.last.as_ref() }.is_some_and(|last| Arc::ptr_eq(last, &set) || *last == set);
+        if is_known {
+            return;
+        }
+        let cut = |range: &ByteRange| {
+            // No id is longer, so none is between a bound and what is left of it.
+            let cut = |bound: &Vec<u8>| bound.iter().take(MAX_ID_BYTES + 1).copied().collect();
+            ByteRange {
+                low: cut(&range.low),
+                high: cut(&range.high),
+            }
+        };
+        self.ranges.extend(set.ranges.iter().map(cut));
+        self.last = Some(set);
     }
 
     pub(super) fn ranges(self) -> Vec<ByteRange> {

@@ -15,6 +15,7 @@ mod access;
 mod asked;
 mod by_id;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ use crate::moment::Moment;
 use crate::{Error, Result};
 
 pub(crate) use self::access::Access;
-use self::access::merged;
+use self::access::{Known, are_same, merged};
 use self::asked::{Answers, Asked, Condition};
 use self::by_id::Ids;
 pub(crate) use self::by_id::{is_backwards_by_id, is_everything};
@@ -106,6 +107,7 @@ pub(crate) fn plan(moment: &impl Moment, meta: &Meta, wanted: &Wanted<'_>) -> Re
         wanted,
         documents: { moment.system_view(&meta.documents_tree) }.map_or(0, |view| view.len()),
         check_cost,
+        known: RefCell::default(),
     };
     planner.choose(decision)
 }
@@ -139,6 +141,7 @@ struct Planner<'p, M> {
     documents: u64,
     /// Of a candidate that has to be looked at with the filter, beside what finds it.
     check_cost: f64,
+    known: RefCell<Known>,
 }
 
 impl<M: Moment> Planner<'_, M> {
@@ -147,6 +150,7 @@ impl<M: Moment> Planner<'_, M> {
             return self.without_ranges();
         };
         let answers = Answers::new(&decision.questions);
+        *self.known.borrow_mut() = Known::new(&answers);
         let conditions = { self.meta.indexes.iter() }
             .map(|index| Condition::new(index.index.only.as_ref(), &decision.questions));
         let conditions: Vec<Condition> = conditions.collect();
@@ -172,7 +176,13 @@ impl<M: Moment> Planner<'_, M> {
         }
         let mut best: Vec<Option<Vec<Access>>> = Vec::new();
         for accesses in &ways {
-            best.push(self.best_of(accesses)?);
+            let own = self.best_of(accesses)?;
+            // Entries that several ways look at are looked at once.
+            let is_there =
+                |own: &Vec<Access>| best.iter().flatten().any(|best| are_same(best, own));
+            if !own.as_ref().is_some_and(is_there) {
+                best.push(own);
+            }
         }
         let matches = self.expected_matches(&best);
         let mut plans = vec![self.scan(ids, matches)?];
@@ -385,12 +395,17 @@ impl<M: Moment> Planner<'_, M> {
         let mut ranges = Vec::new();
         let mut is_exact = !ways.is_empty();
         let mut points = None;
+        let mut last = None;
         for accesses in ways {
             let own =
                 { accesses.iter() }.find(|access| access.index == position && access.is_whole);
             match own {
                 Some(access) => {
-                    ranges.extend(access.ranges.iter().cloned());
+                    let is_there = last.is_some_and(|last| Arc::ptr_eq(last, &access.ranges));
+                    if !is_there {
+                        ranges.extend(access.ranges.iter().cloned());
+                    }
+                    last = Some(&access.ranges);
                     is_exact &= access.is_exact;
                     points = Some(&access.points);
                 }
@@ -417,7 +432,7 @@ impl<M: Moment> Planner<'_, M> {
         let count = self.count(index, &ranges)?;
         Ok(Some(Access {
             index: position,
-            ranges,
+            ranges: ranges.into(),
             count,
             is_exact,
             is_by_id: false,
