@@ -1499,3 +1499,28 @@ fn what_defaults_make_fits_the_schema_as_well() {
         assert!(db.collection("c").unwrap().is_empty().unwrap());
     }
 }
+
+/// An index was built, and all documents were checked or given another schema, with a thousand of them in memory, however
+/// long they are.
+#[test]
+fn long_documents_are_gone_through_a_few_at_a_time() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let text = "x".repeat(1 << 20);
+    for n in 0..50 {
+        let document = [("n", Value::from(n)), ("text", text.as_str().into())];
+        db.insert_into("c", document).unwrap();
+    }
+    let (told, steps) = std::sync::mpsc::channel();
+    let built = db.create_index_with("c", Index::on(["n"]), move |progress| {
+        told.send(progress.done).unwrap();
+    });
+    built.wait().unwrap();
+    let steps: Vec<u64> = std::iter::once(0).chain(steps).collect();
+    assert_eq!(steps.last(), Some(&50));
+    let most = steps.windows(2).map(|two| two[1] - two[0]).max();
+    assert!(most.is_some_and(|most| most <= 20), "{steps:?}");
+    let found = db.query("c").filter(|f| f.gte("n", 10)).count();
+    assert_eq!(found.wait().unwrap(), 40);
+    db.check().unwrap();
+}

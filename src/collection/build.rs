@@ -22,8 +22,6 @@ use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
 
-/// Documents that a step of building an index takes in.
-const STEP_DOCUMENTS: usize = 1024;
 /// Documents that a step of taking them out of the index of what expires looks at. It keeps their ids alone.
 const STEP_EXPIRIES: usize = 16 << 10;
 
@@ -239,10 +237,10 @@ pub(super) fn build_step(
     let Some(built_to) = building.built_to.clone() else {
         return Ok((true, finished));
     };
-    let some = some_after(tx, &meta, &built_to, STEP_DOCUMENTS)?;
+    let (some, is_more) = some_after(tx, &meta, &built_to)?;
     let last = some.last().map(|(key, _)| key.clone());
     add_entries(tx, &meta, building, &some)?;
-    let is_done = some.len() < STEP_DOCUMENTS;
+    let is_done = !is_more;
     let mut indexes = meta.numbered_indexes();
     if let Some(index) = indexes.get_mut(position) {
         index.built_to = if is_done { None } else { last.clone() };
@@ -401,7 +399,7 @@ fn for_each(
 ) -> Result<()> {
     let mut after = Vec::new();
     loop {
-        let some = some_after(tx, meta, &after, STEP_DOCUMENTS)?;
+        let (some, _) = some_after(tx, meta, &after)?;
         let Some((last, _)) = some.last() else {
             return Ok(());
         };

@@ -9,8 +9,6 @@ use crate::keys::expiry;
 use crate::moment::Moment;
 use crate::{Error, Result};
 
-const STEP_DOCUMENTS: usize = 1024;
-
 /// Checks all collections. Reads everything.
 pub(crate) fn check(moment: &impl Moment) -> Result<()> {
     for name in catalog::names(moment)? {
@@ -31,7 +29,7 @@ fn check_one(moment: &impl Moment, meta: &Meta) -> Result<()> {
     let mut counts = vec![0u64; meta.indexes.len()];
     let mut after = Vec::new();
     loop {
-        let some = some_after(moment, meta, &after, STEP_DOCUMENTS)?;
+        let (some, _) = some_after(moment, meta, &after)?;
         let Some((last, _)) = some.last() else { break };
         after = last.clone();
         for (key, document) in &some {

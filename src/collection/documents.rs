@@ -546,19 +546,36 @@ fn is_same(
     })
 }
 
-/// All documents, one by one, in the order of their ids: used to build indexes and to check.
+/// So many documents are looked at in one step where all of them are, or fewer if they are long: they are in memory.
+const STEP_DOCUMENTS: usize = 1024;
+const STEP_BYTES: usize = 16 << 20;
+
+/// Some documents behind an id, in the order of their ids, and whether there may be others behind those: used to build
+/// indexes and to check.
 pub(super) fn some_after(
     moment: &impl Moment,
     meta: &Meta,
     after: &[u8],
-    limit: usize,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+) -> Result<(Stored, bool)> {
+    let mut some = Vec::new();
     let Some(view) = moment.system_view(&meta.documents_tree) else {
-        return Ok(Vec::new());
+        return Ok((some, false));
     };
     let bounds = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
-    view.range::<&[u8]>(bounds).take(limit).collect()
+    let mut bytes = 0usize;
+    for found in view.range::<&[u8]>(bounds) {
+        let (key, document) = found?;
+        bytes = bytes.saturating_add(document.len());
+        some.push((key, document));
+        if some.len() >= STEP_DOCUMENTS || bytes >= STEP_BYTES {
+            return Ok((some, true));
+        }
+    }
+    Ok((some, false))
 }
+
+/// Documents as they are stored, with their keys.
+pub(super) type Stored = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What stands in the index of what expires for some documents behind an id, and the last id that was looked at, if there
 /// is one. Documents that cannot be read have no entry that could be found: they keep none of the others from being.
