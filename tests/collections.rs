@@ -1524,3 +1524,51 @@ fn long_documents_are_gone_through_a_few_at_a_time() {
     assert_eq!(found.wait().unwrap(), 40);
     db.check().unwrap();
 }
+
+/// The memory of this process that is no file's.
+#[cfg(target_os = "linux")]
+fn memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.unwrap().parse().unwrap()
+}
+
+/// The index entries of many documents are put in order together: those of 16,384 documents, however many each has.
+#[cfg(target_os = "linux")]
+#[test]
+fn many_documents_with_long_arrays_come_in_with_little_memory() {
+    // In a process of its own, where no other test takes memory.
+    const NAME: &str = "many_documents_with_long_arrays_come_in_with_little_memory";
+    const IN_CHILD: &str = "AURORA_TEST_MEMORY";
+    if std::env::var_os(IN_CHILD).is_none() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let run = child.args(["--exact", NAME]).env(IN_CHILD, "1").output();
+        let run = run.unwrap();
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let builder = Aurora::builder().memory_limit(8 << 20);
+    let db = builder.open(directory.path().join("db")).unwrap();
+    let schema = Schema::schemaless().index(Index::on(["a"]));
+    db.new_collection("c", schema).unwrap();
+    let before = memory_kib();
+    let mut most = 0;
+    let documents = (0..5000i64).map(|n| {
+        if n % 100 == 0 {
+            most = most.max(memory_kib());
+        }
+        let words = (0..300).map(|word| n * 7 + word * 1000);
+        [("id", Value::from(n)), ("a", words.collect())]
+    });
+    db.collection("c").unwrap().insert_many(documents).unwrap();
+    let took = most.saturating_sub(before);
+    println!("{took} KiB");
+    assert!(took < 64 << 10, "{took} KiB");
+    let found = db.query("c").filter(|f| f.contains("a", 7000)).count();
+    let expected =
+        (0..5000i64).filter(|n| n * 7 <= 7000 && n * 7 % 1000 == 0 && n * 7 >= 7000 - 299_000);
+    assert_eq!(found.wait().unwrap(), expected.count() as u64);
+}

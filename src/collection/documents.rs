@@ -222,6 +222,8 @@ fn insert_all(
         }
         if ids.len().is_multiple_of(BATCH_DOCUMENTS) {
             end_batch(tx, meta, &mut waiting, BATCH_DOCUMENTS)?;
+        } else if waiting.iter().map(Vec::len).sum::<usize>() >= MOST_WAITING {
+            add_waiting(tx, meta, &mut waiting)?;
         }
     }
     end_batch(tx, meta, &mut waiting, ids.len() % BATCH_DOCUMENTS)?;
@@ -229,6 +231,8 @@ fn insert_all(
 }
 
 const BATCH_DOCUMENTS: usize = 16 << 10;
+/// So many entries wait at the most, each with an allocation: an array has as many as elements.
+const MOST_WAITING: usize = 1 << 18;
 
 /// Adds the entries that wait. Only then is it time to remove what has expired, as much as so many documents are to: one
 /// of these may be among it.
