@@ -385,13 +385,13 @@ impl Aurora {
     /// # Errors
     /// [`Error::Closed`] after [`close`](Self::close), [`Error::BadTreeName`] for a name that begins
     /// with `aurora/`: those are the database's own.
-    pub fn tree(&self, name: impl Into<String>) -> Result<Tree> {
+    pub fn tree(&self, name: impl AsRef<str>) -> Result<Tree> {
         self.handle.engine.check_open()?;
-        let name = name.into();
-        check_not_system(&name)?;
+        let name = name.as_ref();
+        check_not_system(name)?;
         Ok(Tree {
             db: self.clone(),
-            name,
+            name: name.to_string(),
         })
     }
 

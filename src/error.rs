@@ -567,6 +567,11 @@ impl Error {
         )
     }
 
+    /// There is no memory, or no address, for something that may be very long.
+    pub(crate) fn no_memory(operation: &'static str, offset: u64) -> Self {
+        Error::io(operation, offset, io::ErrorKind::OutOfMemory.into())
+    }
+
     /// Wraps an operating-system error, telling a full disk from the rest.
     pub(crate) fn io(operation: &'static str, offset: u64, source: io::Error) -> Self {
         match source.kind() {

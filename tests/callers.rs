@@ -389,6 +389,73 @@ fn everything_can_be_sent_and_shared() {
     is_sent::<aurora::Work<'static, u64>>();
     is_sent::<aurora::Query<'static>>();
     is_sent::<aurora::Rows<'static>>();
+    fn ends<T: std::iter::FusedIterator>() {}
+    ends::<aurora::Range<'static>>();
+    ends::<aurora::Scan<'static>>();
+    ends::<aurora::Rows<'static>>();
+}
+
+/// A file that can only grow, as one does on some systems while it is mapped.
+#[derive(Debug, Default)]
+struct Growing(MemoryStorage);
+
+impl Storage for Growing {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, buffer)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, bytes)
+    }
+    fn sync_range(&self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn set_length(&self, length_bytes: u64) -> io::Result<()> {
+        match length_bytes < self.0.length()? {
+            true => Err(io::Error::other("the file is mapped")),
+            false => self.0.set_length(length_bytes),
+        }
+    }
+    fn length(&self) -> io::Result<u64> {
+        self.0.length()
+    }
+    fn lock(&self, exclusive: bool) -> io::Result<()> {
+        self.0.lock(exclusive)
+    }
+}
+
+/// Not to get space back is no reason to fail, nor is it one to fail later, when the space is needed again.
+#[test]
+fn a_file_that_cannot_be_cut_is_filled_again() {
+    let file = Arc::new(Growing::default());
+    let open = || {
+        let builder = Aurora::builder().background(false).log_limit(64 << 10);
+        builder.open_storage(file.clone())
+    };
+    let db = open().unwrap();
+    for round in 0..3 {
+        for n in 0..200 {
+            db.put(format!("{n}"), vec![round; 20_000], None).unwrap();
+        }
+        db.tree("t").unwrap().put([round], [round]).unwrap();
+        let rest = db.scan::<&[u8]>(..).unwrap().map(|entry| entry.unwrap().0);
+        for key in rest.collect::<Vec<_>>() {
+            db.delete(key).wait().unwrap();
+        }
+        for _ in 0..3 {
+            db.checkpoint().unwrap();
+        }
+        db.compact().unwrap();
+        db.check().unwrap();
+    }
+    assert!(file.0.length().unwrap() > 1 << 20, "it was never long");
+    db.close().unwrap();
+    let db = open().unwrap();
+    assert_eq!(db.tree("t").unwrap().len().unwrap(), 3);
+    db.put("k", vec![1; 2_000_000], None).unwrap();
+    db.check().unwrap();
 }
 
 /// A program's own types hold handles and derive `Debug`.

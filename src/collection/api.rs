@@ -39,8 +39,8 @@ impl Aurora {
     ///
     /// # Errors
     /// [`Error::CollectionNotFound`](crate::Error::CollectionNotFound) if there is none.
-    pub fn collection(&self, name: impl Into<String>) -> Result<Collection> {
-        let name = name.into();
+    pub fn collection(&self, name: impl AsRef<str>) -> Result<Collection> {
+        let name = name.as_ref().to_string();
         let meta = self.read(|snapshot| catalog::load(snapshot, &name))?;
         Ok(Collection {
             db: self.clone(),
@@ -77,8 +77,8 @@ impl Aurora {
     }
 
     /// Removes a collection with all its documents and indexes. Where documents expire, it goes through all of them.
-    pub fn delete_collection(&self, name: impl Into<String>) -> Work<'static, ()> {
-        let name = name.into();
+    pub fn delete_collection(&self, name: impl AsRef<str>) -> Work<'static, ()> {
+        let name = name.as_ref().to_string();
         Work::transaction(self.clone(), move |tx| tx.delete_collection(&name))
     }
 
@@ -90,10 +90,10 @@ impl Aurora {
     /// What is wrong with the first document that does not fit. Nothing has changed then.
     pub fn alter_collection(
         &self,
-        name: impl Into<String>,
+        name: impl AsRef<str>,
         schema: impl Into<Schema>,
     ) -> Work<'static, ()> {
-        let (name, schema) = (name.into(), schema.into());
+        let (name, schema) = (name.as_ref().to_string(), schema.into());
         Work::transaction(self.clone(), move |tx| build::alter(tx, &name, schema))
     }
 
@@ -107,18 +107,18 @@ impl Aurora {
     /// # Errors
     /// [`Error::Duplicate`](crate::Error::Duplicate) if it is unique and two documents have the
     /// same value: the index is removed again.
-    pub fn create_index(&self, collection: impl Into<String>, index: Index) -> Work<'static, ()> {
+    pub fn create_index(&self, collection: impl AsRef<str>, index: Index) -> Work<'static, ()> {
         self.create_index_with(collection, index, |_| {})
     }
 
     /// Like [`create_index`](Self::create_index); the closure is told the progress after each step.
     pub fn create_index_with(
         &self,
-        collection: impl Into<String>,
+        collection: impl AsRef<str>,
         index: Index,
         mut progress: impl FnMut(BuildProgress) + Send + 'static,
     ) -> Work<'static, ()> {
-        let (db, collection) = (self.clone(), collection.into());
+        let (db, collection) = (self.clone(), collection.as_ref().to_string());
         Work::on_thread(move || {
             let name = index.name();
             db.write(|tx| build::begin_index(tx, &collection, index))?;
@@ -143,10 +143,10 @@ impl Aurora {
     /// Removes an index, also from the collection's schema: see [`create_index`](Self::create_index).
     pub fn drop_index(
         &self,
-        collection: impl Into<String>,
-        index: impl Into<String>,
+        collection: impl AsRef<str>,
+        index: impl AsRef<str>,
     ) -> Work<'static, ()> {
-        let (collection, index) = (collection.into(), index.into());
+        let (collection, index) = (collection.as_ref().to_string(), index.as_ref().to_string());
         Work::transaction(self.clone(), move |tx| {
             build::drop_index(tx, &collection, &index)
         })

@@ -66,7 +66,7 @@ impl Aurora {
     /// was there before stays then.
     pub fn export_as_json(
         &self,
-        collection: impl Into<String>,
+        collection: impl AsRef<str>,
         path: impl AsRef<Path>,
     ) -> Result<Exported> {
         self.export(collection).to_json(path)
@@ -76,7 +76,7 @@ impl Aurora {
     /// The extension is `.jsonl`. See [`export_as_json`](Self::export_as_json).
     pub fn export_as_json_lines(
         &self,
-        collection: impl Into<String>,
+        collection: impl AsRef<str>,
         path: impl AsRef<Path>,
     ) -> Result<Exported> {
         self.export(collection).to_json_lines(path)
@@ -86,21 +86,21 @@ impl Aurora {
     /// `.csv`. See [`export_as_json`](Self::export_as_json).
     pub fn export_as_csv(
         &self,
-        collection: impl Into<String>,
+        collection: impl AsRef<str>,
         path: impl AsRef<Path>,
     ) -> Result<Exported> {
         self.export(collection).to_csv(path)
     }
 
     /// An export of a collection, or of a part of it.
-    pub fn export<'q>(&self, collection: impl Into<String>) -> Export<'q> {
+    pub fn export<'q>(&self, collection: impl AsRef<str>) -> Export<'q> {
         Export::new(self.query(collection))
     }
 
     /// Stores the documents of a file: see [`Import::from_json`].
     pub fn import_json(
         &self,
-        collection: impl Into<String>,
+        collection: impl AsRef<str>,
         path: impl AsRef<Path>,
     ) -> Result<Imported> {
         self.import(collection).from_json(path)
@@ -109,7 +109,7 @@ impl Aurora {
     /// Stores the documents of a file: see [`Import::from_json_lines`].
     pub fn import_json_lines(
         &self,
-        collection: impl Into<String>,
+        collection: impl AsRef<str>,
         path: impl AsRef<Path>,
     ) -> Result<Imported> {
         self.import(collection).from_json_lines(path)
@@ -118,21 +118,21 @@ impl Aurora {
     /// Stores the documents of a file: see [`Import::from_csv`].
     pub fn import_csv(
         &self,
-        collection: impl Into<String>,
+        collection: impl AsRef<str>,
         path: impl AsRef<Path>,
     ) -> Result<Imported> {
         self.import(collection).from_csv(path)
     }
 
     /// An import into a collection, with options.
-    pub fn import(&self, collection: impl Into<String>) -> Import {
-        Import::new(self.clone(), collection.into())
+    pub fn import(&self, collection: impl AsRef<str>) -> Import {
+        Import::new(self.clone(), collection.as_ref().to_string())
     }
 }
 
 impl Snapshot {
     /// An export of a collection as it was at this moment.
-    pub fn export<'q>(&self, collection: impl Into<String>) -> Export<'q> {
+    pub fn export<'q>(&self, collection: impl AsRef<str>) -> Export<'q> {
         Export::new(self.query(collection))
     }
 }

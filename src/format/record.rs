@@ -59,8 +59,8 @@ pub(crate) struct RecordHeader {
 }
 
 /// How many bytes a record with this payload takes in the log.
-pub(crate) fn record_bytes(payload_bytes: usize) -> usize {
-    (RECORD_HEADER_BYTES + payload_bytes).next_multiple_of(ALIGN_BYTES)
+pub(crate) fn record_bytes(payload_bytes: u64) -> u64 {
+    (RECORD_HEADER_BYTES as u64 + payload_bytes).next_multiple_of(ALIGN_BYTES as u64)
 }
 
 /// Appends the record to `out` and returns its checksum.
@@ -111,11 +111,14 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Option<RecordHeader> {
 
 /// Whether header and payload match the record's checksum, and the padding is zero.
 pub(crate) fn is_intact(bytes: &[u8], header: &RecordHeader, salt: u64) -> bool {
-    let end = RECORD_HEADER_BYTES + header.length_bytes as usize;
-    let (Some(head), Some(payload), Some(padding)) = (
+    // A length of nearly 4 GiB is more than 32 bits can count together with the header.
+    let whole = usize::try_from(record_bytes(header.length_bytes.into())).ok();
+    let Some(rest) = whole.and_then(|whole| bytes.get(RECORD_HEADER_BYTES..whole)) else {
+        return false;
+    };
+    let (Some(head), Some((payload, padding))) = (
         bytes.first_chunk::<RECORD_HEADER_BYTES>(),
-        bytes.get(RECORD_HEADER_BYTES..end),
-        bytes.get(end..end.next_multiple_of(ALIGN_BYTES)),
+        rest.split_at_checked(header.length_bytes as usize),
     ) else {
         return false;
     };
@@ -371,7 +374,7 @@ mod tests {
             ..RecordHeader::default()
         };
         encode(&mut bytes, &header, b"payload", 1);
-        assert_eq!(bytes.len(), record_bytes(7));
+        assert_eq!(bytes.len() as u64, record_bytes(7));
         let intact =
             |bytes: &[u8]| decode_header(bytes).is_some_and(|header| is_intact(bytes, &header, 1));
         assert!(intact(&bytes));

@@ -1,6 +1,7 @@
 //! The values of a range of keys, from either end, without holding more than a few of them.
 
 use std::collections::VecDeque;
+use std::iter::FusedIterator;
 use std::ops::{Bound, RangeBounds};
 
 use super::record::{Flaw, Kind, RecordRef};
@@ -221,3 +222,5 @@ impl DoubleEndedIterator for Scan<'_> {
         self.step(true).transpose()
     }
 }
+
+impl FusedIterator for Scan<'_> {}

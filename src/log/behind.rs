@@ -73,7 +73,7 @@ fn headers(bytes: &[u8], end: usize) -> impl Iterator<Item = (usize, RecordHeade
 /// Whether this is the place of the record, and it fits there (invariant 3).
 fn can_lie_there(ring: &Ring, start: u64, header: &RecordHeader, accepted: u64) -> bool {
     let length = ring.length_bytes.max(1);
-    let bytes = record::record_bytes(header.length_bytes as usize) as u64;
+    let bytes = record::record_bytes(header.length_bytes.into());
     // Where no record was accepted, one may go on over the place where the view began.
     let room = if accepted == 0 {
         length
@@ -290,7 +290,7 @@ mod tests {
             let Some(header) = record::decode_header(view) else {
                 continue;
             };
-            let bytes = record::record_bytes(header.length_bytes as usize) as u64;
+            let bytes = record::record_bytes(header.length_bytes.into());
             let is_behind = accepted == 0 || index + bytes <= LENGTH;
             let is_there = header.lsn % LENGTH == place && header.lsn >= end;
             if !is_behind || !is_there || !record::is_intact(view, &header, SALT) {

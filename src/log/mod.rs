@@ -194,7 +194,7 @@ impl<S: Versioned> Log<S> {
             }));
         }
         self.switch_if_due(&mut inner, version);
-        if record::record_bytes(payload.len()) as u64 > inner.room(self.pager.page_size()) {
+        if record::record_bytes(payload.len() as u64) > inner.room(self.pager.page_size()) {
             return Err(Refusal::NoRoom);
         }
         let flags = inner.runs.add(run_bytes);

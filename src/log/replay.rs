@@ -76,8 +76,8 @@ impl Scan {
             let length = end.saturating_sub(ring.base) as usize;
             let bytes = ring.bytes.get(..length).unwrap_or_default();
             let start = ring.base % ring.length_bytes.max(1);
-            let before_end = (ring.length_bytes - start) as usize;
-            let (head, tail) = bytes.split_at(bytes.len().min(before_end));
+            let before_end = (ring.length_bytes - start).min(bytes.len() as u64) as usize;
+            let (head, tail) = bytes.split_at(before_end);
             for (within, piece) in [(start, head), (0, tail)] {
                 if piece.is_empty() {
                     continue;
@@ -220,7 +220,7 @@ fn follow(pager: &Pager, header: &Header, limit: Lsn) -> Result<Scan> {
         }
         let index = (found.end.lsn - ring.base) as usize;
         let start = index + record::RECORD_HEADER_BYTES;
-        let bytes = record::record_bytes(record.length_bytes as usize) as u64;
+        let bytes = record::record_bytes(record.length_bytes.into());
         let from = found.end.lsn;
         found.end = Position {
             lsn: from + bytes,

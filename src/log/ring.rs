@@ -47,6 +47,8 @@ impl Ring {
         while (self.bytes.len() as u64) < end {
             let here = self.bytes.len() as u64;
             let piece = (PIECE_BYTES as u64).min(self.length_bytes - here);
+            let reserved = self.bytes.try_reserve(piece as usize);
+            reserved.map_err(|_| Error::no_memory("read the log into memory", here))?;
             self.bytes.resize((here + piece) as usize, 0);
             let to = self.bytes.get_mut(here as usize..).unwrap_or_default();
             read(pager, self.region, self.base.saturating_add(here), to)?;
@@ -66,7 +68,7 @@ impl Ring {
         if !linked {
             return Ok(None);
         }
-        let bytes = record::record_bytes(header.length_bytes as usize) as u64;
+        let bytes = record::record_bytes(header.length_bytes.into());
         self.fill(pager, index.saturating_add(bytes))?;
         let is_intact = record::is_intact(self.rest(index), &header, pager.salt());
         Ok(is_intact.then_some(header))

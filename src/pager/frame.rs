@@ -38,14 +38,10 @@ struct Head {
 
 const HEAD_BYTES: usize = size_of::<Head>();
 
-fn layout(length: usize) -> Layout {
+/// `None` past isize::MAX, which is 2 GiB on 32 bits: there long values can be longer.
+fn layout(length: usize) -> Option<Layout> {
     let bytes = HEAD_BYTES.saturating_add(length);
-    match Layout::from_size_align(bytes, align_of::<Head>()) {
-        Ok(layout) => layout,
-        // Lengths come from page sizes and value lengths of at most 4 GiB; a layout fails only
-        // past isize::MAX. Treat it like the allocation that it could never be.
-        Err(_) => handle_alloc_error(Layout::new::<Head>()),
-    }
+    Layout::from_size_align(bytes, align_of::<Head>()).ok()
 }
 
 const SMALLEST_LOG2: u32 = 12;
@@ -140,6 +136,12 @@ thread_local! {
 
 /// Memory for a head and `length` bytes, not initialised.
 fn allocate(length: usize) -> Place {
+    let none = || handle_alloc_error(layout(length).unwrap_or(Layout::new::<Head>()));
+    try_allocate(length).unwrap_or_else(none)
+}
+
+/// The same, unless there is no memory.
+fn try_allocate(length: usize) -> Option<Place> {
     if let Some(arena) = arena(length) {
         let spare = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
@@ -153,25 +155,25 @@ fn allocate(length: usize) -> Place {
             spare.places.pop()
         });
         if let Ok(Some(place)) = spare {
-            return place;
+            return Some(place);
         }
     }
-    let layout = layout(length);
+    let layout = layout(length)?;
     // SAFETY: the layout has a non-zero size (the head).
-    let Some(start) = NonNull::new(unsafe { alloc(layout) }) else {
-        handle_alloc_error(layout)
-    };
-    Place {
+    let start = NonNull::new(unsafe { alloc(layout) })?;
+    Some(Place {
         start,
         block: NO_BLOCK,
-    }
+    })
 }
 
 /// Takes back what `allocate` gave, which nobody points to any more.
 fn release(place: Place, length: usize) {
     if place.block == NO_BLOCK {
-        // SAFETY: the memory came from `alloc` in `allocate`, with this length.
-        unsafe { dealloc(place.start.as_ptr(), layout(length)) };
+        if let Some(layout) = layout(length) {
+            // SAFETY: the memory came from `alloc` in `try_allocate`, with this length.
+            unsafe { dealloc(place.start.as_ptr(), layout) };
+        }
         return;
     }
     let kept = SPARE.try_with(|spare| {
@@ -277,7 +279,15 @@ impl Unique {
     /// Whatever bytes there are, for a caller who replaces all of them, as a page of that version. (Zeros took a
     /// quarter as long as reading the page did.)
     pub(crate) fn to_fill(length: usize, birth: Version) -> Self {
-        let place = allocate(length);
+        Self::filled_later(allocate(length), length, birth)
+    }
+
+    /// The same, unless there is no memory: for what may be very long.
+    pub(crate) fn try_to_fill(length: usize, birth: Version) -> Option<Self> {
+        Some(Self::filled_later(try_allocate(length)?, length, birth))
+    }
+
+    fn filled_later(place: Place, length: usize, birth: Version) -> Self {
         if place.block == NO_BLOCK {
             // SAFETY: the place has `length` bytes behind the head.
             unsafe { place.start.add(HEAD_BYTES).write_bytes(0, length) };

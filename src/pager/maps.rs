@@ -5,6 +5,8 @@
 //! 1. Maps are only added. An older one stays until the pager goes, so no reader can lose its bytes; they double in
 //!    size, so all of them together are less than twice the largest.
 //! 2. A storage without maps, or an error, is no map: pages are read with calls then.
+//! 3. Nothing is mapped where addresses are few, so that they do not run out for whatever else the program has in
+//!    memory, nor where a file cannot be cut while it is mapped.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +19,9 @@ use crate::storage::{Map, Storage};
 /// The smallest map: small files need one only.
 const SMALLEST_LOG2: u32 = 24;
 const MAPS: usize = 64 - SMALLEST_LOG2 as usize;
+
+/// Invariant 3: on 64 bits, and not on Windows.
+const CAN_MAP: bool = cfg!(all(unix, target_pointer_width = "64"));
 
 /// Maps that the system has the same advice for.
 #[derive(Debug)]
@@ -44,6 +49,9 @@ impl Maps {
 
     /// A map that reaches as far, if there can be one.
     pub(super) fn reaching(&self, storage: &dyn Storage, end: u64) -> Option<&Map> {
+        if !CAN_MAP {
+            return None;
+        }
         let log2 = end.checked_next_power_of_two()?.ilog2().max(SMALLEST_LOG2);
         let index = (log2 - SMALLEST_LOG2) as usize;
         let map = self.maps.get(index)?.get_or_init(|| {

@@ -49,7 +49,10 @@ impl Pager {
         }
         // Before memory for it is asked for.
         self.check_place(run.first, u64::from(run.pages(self.page_size)))?;
-        let frame = self.read_raw(run.first, Unique::to_fill(length, 0))?;
+        let frame = Unique::try_to_fill(length, 0);
+        let no_memory =
+            || Error::no_memory("read a long value into memory", self.offset(run.first));
+        let frame = self.read_raw(run.first, frame.ok_or_else(no_memory)?)?;
         self.check_run(run, checksum::crc32c(&frame))?;
         let frame = frame.share();
         frame.set_clean();

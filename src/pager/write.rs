@@ -282,7 +282,15 @@ impl Pager {
             return Ok(());
         }
         self.file_pages.store(pages, Ordering::Release);
-        self.set_length(self.offset(pages))
+        let cut = self.set_length(self.offset(pages));
+        if cut.is_err()
+            && let Ok(length) = self.storage().length()
+        {
+            // Who takes the file for shorter than it is makes it longer by cutting it, which fails again.
+            let there = u32::try_from(length / u64::from(self.page_size())).unwrap_or(u32::MAX);
+            self.file_pages.store(there.max(pages), Ordering::Release);
+        }
+        cut
     }
 
     fn set_length(&self, length: u64) -> Result<()> {

@@ -113,15 +113,21 @@ impl fmt::Debug for Query<'_> {
 
 impl Aurora {
     /// A query on a collection. See [`Query`].
-    pub fn query<'q>(&self, collection: impl Into<String>) -> Query<'q> {
-        Query::new(Origin::Database(self.clone()), collection.into())
+    pub fn query<'q>(&self, collection: impl AsRef<str>) -> Query<'q> {
+        Query::new(
+            Origin::Database(self.clone()),
+            collection.as_ref().to_string(),
+        )
     }
 }
 
 impl Snapshot {
     /// A query on a collection as it was at this moment. See [`Query`].
-    pub fn query<'q>(&self, collection: impl Into<String>) -> Query<'q> {
-        Query::new(Origin::Snapshot(self.clone()), collection.into())
+    pub fn query<'q>(&self, collection: impl AsRef<str>) -> Query<'q> {
+        Query::new(
+            Origin::Snapshot(self.clone()),
+            collection.as_ref().to_string(),
+        )
     }
 }
 
@@ -640,3 +646,5 @@ impl Iterator for Rows<'_> {
         row.or_else(|| self.failure.take().map(Err))
     }
 }
+
+impl std::iter::FusedIterator for Rows<'_> {}

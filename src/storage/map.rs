@@ -30,7 +30,7 @@ impl Map {
     /// Maps the first `length_bytes` of `file`.
     ///
     /// On Unix the map may go past the end of the file. Windows has no such maps: there it ends
-    /// where the file ends now, so ask [`len`](Map::len).
+    /// where the file ends now, so ask [`len`](Map::len). (The engine makes none there.)
     pub(crate) fn new(file: &File, length_bytes: u64) -> io::Result<Self> {
         let length_bytes = if cfg!(unix) {
             length_bytes

@@ -1,5 +1,6 @@
 //! Walks through a tree: a cursor that lends, and a range that copies.
 
+use std::iter::FusedIterator;
 use std::ops::Bound;
 
 use super::pages::TxnPages;
@@ -212,3 +213,5 @@ impl DoubleEndedIterator for Range<'_> {
         self.step_back().transpose()
     }
 }
+
+impl FusedIterator for Range<'_> {}

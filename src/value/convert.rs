@@ -8,10 +8,15 @@ use super::deserialize::{Form, OfObject};
 use super::{MAX_DEPTH, Object, Timestamp, Uuid, Value};
 use crate::{Error, Result};
 
+/// The value that anything serializes as.
+pub(super) fn value_of<T: Serialize + ?Sized>(value: &T) -> Result<Value> {
+    let cbor = Cbor::serialized(value).map_err(|error| Refused::new(error.to_string()).error())?;
+    from_cbor(cbor, MAX_DEPTH).map_err(Refused::error)
+}
+
 /// The fields of anything that serializes as a map or a struct.
 pub(crate) fn from_serde<T: Serialize + ?Sized>(value: &T) -> Result<Object> {
-    let cbor = Cbor::serialized(value).map_err(|error| Refused::new(error.to_string()).error())?;
-    match from_cbor(cbor, MAX_DEPTH).map_err(Refused::error)? {
+    match value_of(value)? {
         Value::Object(fields) => Ok(fields),
         other => {
             let kind = other.type_name();

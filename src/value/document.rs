@@ -10,8 +10,8 @@ use super::cbor::EncodedFields;
 use super::{Object, Value, to_serde};
 use crate::{Error, Result};
 
-/// Which document of which collection. Prints as the id alone.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// Which document of which collection. Prints as the id alone. In order by the collection, then by the id.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentId {
     collection: Arc<str>,
     value: Value,

@@ -26,7 +26,7 @@ pub use uuid::Uuid;
 
 pub(crate) use self::cbor::{EncodedFields, FieldNames, decode_document, encode_fields};
 pub(crate) use self::convert::from_serde;
-use self::convert::to_serde;
+use self::convert::{to_serde, value_of};
 pub use self::document::{Document, DocumentId};
 pub use self::object::Object;
 pub(crate) use self::order::{
@@ -121,6 +121,32 @@ impl FieldType {
 }
 
 impl Value {
+    /// A value of the program's own type, as it is in a document of which it is a part: for filters and patches. (UUIDs
+    /// and times are bytes and text then, as `serde` hands them over; for filters they have to be made with `from`.)
+    ///
+    /// ```
+    /// use aurora::{Patch, Value};
+    ///
+    /// #[derive(serde::Serialize)]
+    /// #[serde(rename_all = "lowercase")]
+    /// enum State {
+    ///     Ready,
+    /// }
+    ///
+    /// let ready = Value::of(&State::Ready)?;
+    /// assert_eq!(ready, Value::from("ready"));
+    /// let patch = Patch::new().set("state", ready);
+    /// # drop(patch);
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Conversion`](crate::Error::Conversion) if it has a number that does not fit, or is nested deeper than
+    /// [`MAX_DEPTH`].
+    pub fn of<T: serde::Serialize + ?Sized>(value: &T) -> crate::Result<Self> {
+        value_of(value)
+    }
+
     /// The name of the value's type.
     pub fn type_name(&self) -> &'static str {
         match self {

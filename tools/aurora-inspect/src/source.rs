@@ -221,7 +221,14 @@ impl Source {
             let what = "the file ends before what is referred to";
             return Err(Fault::new("file", what, end, self.length).at_offset(offset));
         }
-        let mut bytes = vec![0; length];
+        let mut bytes = Vec::new();
+        if bytes.try_reserve_exact(length).is_err() {
+            let what = "there is no memory for it";
+            return Err(
+                Fault::new("file", what, format!("{length} bytes"), "less").at_offset(offset)
+            );
+        }
+        bytes.resize(length, 0);
         match self.storage.read_at(offset, &mut bytes) {
             Ok(()) => Ok(bytes),
             Err(error) => {

@@ -316,7 +316,7 @@ impl Wal {
                 self.note(&record, offset, ring.lap(record.lsn), 0, Vec::new());
                 return;
             }
-            let end = RECORD_HEADER_BYTES + record.length_bytes as usize;
+            let end = RECORD_HEADER_BYTES.saturating_add(record.length_bytes as usize);
             let payload = bytes.get(RECORD_HEADER_BYTES..end).unwrap_or_default();
             if record.flags & FLAG_RUNS_UNSYNCED != 0 {
                 self.unsynced.push((record.lsn, payload.to_vec()));

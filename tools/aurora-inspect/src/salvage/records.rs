@@ -125,7 +125,7 @@ impl Log {
 
     /// The changes of a record.
     pub fn payload(&self, source: &Source, found: &Found) -> Option<Vec<u8>> {
-        let length = RECORD_HEADER_BYTES + found.record.length_bytes as usize;
+        let length = RECORD_HEADER_BYTES.saturating_add(found.record.length_bytes as usize);
         let mut bytes = read(source, found.offset, source.length(), found.ring, length)?;
         Some(bytes.split_off(RECORD_HEADER_BYTES.min(bytes.len())))
     }
