@@ -48,6 +48,7 @@ const KEPT_PART: usize = 4;
 const AHEAD_PART: usize = 8;
 const MAX_AHEAD: usize = 8;
 /// So much of a block of small pages is made ready at once.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))] // others are not asked ahead
 const PIECE_BYTES: usize = 128 << 10;
 
 /// Memory for one frame, not initialised.
@@ -404,6 +405,7 @@ impl Blocks {
 }
 
 /// The memory of a block that stands in no list: nobody else uses it.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))] // as above; on Windows it is not given back, either
 struct BlockMemory {
     region: Arc<MmapRaw>,
     offset: usize,

@@ -139,6 +139,7 @@ impl Map {
             let advice = memmap2::Advice::WillNeed;
             self.map.advise_range(advice, start, length_bytes)?;
         }
+        let _ = (offset, length_bytes);
         Ok(())
     }
 }
