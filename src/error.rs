@@ -373,7 +373,8 @@ pub enum Error {
 
     /// The schema is strict and does not have the field.
     #[error(
-        "the collection {collection:?} has no field {field:?} (value {value}), and its schema is strict"
+        "the collection {collection:?} has no field {field:?} (value {value}), and its schema is strict; declare the field, or \
+         let the schema take others with `strict(false)`"
     )]
     UnknownField {
         /// The name of the collection.

@@ -171,7 +171,7 @@ impl<'q> Query<'q> {
     /// Orders by a field, ascending or descending; by several if it is called several times. Rows
     /// that are equal in all of them are ordered by their ids, in the direction of the last.
     /// Missing values come first, then null, then the others in the order of
-    /// [`Value`](crate::Value).
+    /// [`Value`].
     pub fn order_by(mut self, field: impl Into<String>, ascending: bool) -> Self {
         self.spec.order.push((field.into(), ascending));
         self
@@ -506,7 +506,8 @@ impl<'q> Query<'q> {
         })
     }
 
-    /// Groups the rows by a field. See [`Grouped`].
+    /// Groups the rows by a field. An array is one value, not several: rows with the same list are a group. See
+    /// [`Grouped`].
     pub fn group_by(self, field: impl Into<String>) -> Grouped<'q> {
         Grouped::new(self, Some(field.into()))
     }

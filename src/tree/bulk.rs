@@ -9,9 +9,9 @@
 //!    seen to that.
 //! 2. A page below which nothing changes is not copied.
 //! 3. Pages that come of one share its entries evenly, except at the right end of the tree: what goes
-//!    behind all others fills leaves (as in [`super::insert`], invariant 3).
+//!    behind all others fills leaves (as in [`mod@super::insert`], invariant 3).
 //! 4. A page that loses entries and falls below [`TOO_EMPTY`] merges with a sibling as after a single
-//!    removal ([`super::delete`], invariant 2).
+//!    removal ([`mod@super::delete`], invariant 2).
 
 use crate::Result;
 use crate::format::node::{self, Child, Density, Item, Node, Payload, Scratch};

@@ -111,7 +111,7 @@ impl Document {
     /// gets the document's.
     ///
     /// # Errors
-    /// [`Error::Conversion`](crate::Error::Conversion) if the fields do not fit the type.
+    /// [`Error::Conversion`] if the fields do not fit the type.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
         self.converted().map_err(|error| self.named(error))
     }

@@ -1,5 +1,5 @@
 //! Pages that are written before their transaction commits: for want of memory, or while it goes on
-//! ([`Ahead`](crate::txn::ahead::Ahead)), and those that come back to be changed.
+//! ([`Ahead`]), and those that come back to be changed.
 
 use std::collections::BTreeMap;
 
