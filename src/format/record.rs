@@ -363,6 +363,18 @@ mod tests {
         }
     }
 
+    /// On 32 bits header and payload together are more than can be counted.
+    #[test]
+    fn the_greatest_length_is_only_one_that_is_not_there() {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, &RecordHeader::default(), b"", 1);
+        put_u32(&mut bytes, 4, u32::MAX);
+        bytes[40] = COMMIT;
+        let header = decode_header(&bytes).unwrap();
+        assert_eq!(record_bytes(header.length_bytes.into()), (1 << 32) + 56);
+        assert!(!is_intact(&bytes, &header, 1));
+    }
+
     #[test]
     fn every_flipped_bit_of_a_record_is_noticed() {
         let mut bytes = Vec::new();

@@ -547,6 +547,18 @@ fn retire(head: *mut Head, pin: &Guard) {
 mod tests {
     use super::*;
 
+    /// A long value can be longer than what there are addresses for.
+    #[test]
+    fn what_is_too_long_for_memory_is_told() {
+        let most = isize::MAX as usize;
+        assert!(Unique::try_to_fill(most, 0).is_none());
+        assert!(Unique::try_to_fill(usize::MAX, 0).is_none());
+        assert_eq!(
+            Unique::try_to_fill(5000, 0).map(|frame| frame.len()),
+            Some(5000)
+        );
+    }
+
     #[test]
     fn a_held_frame_outlives_its_cell() {
         let cell = FrameCell::default();

@@ -150,7 +150,7 @@ impl FileStorage {
     }
 
     /// The flags that the kernel has for a descriptor that syncs.
-    #[cfg(all(test, target_os = "linux"))]
+    #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
     pub(super) fn synced_flags(&self) -> Option<u32> {
         use std::os::fd::AsRawFd;
         let descriptor = self.streams.first()?.as_raw_fd();

@@ -109,7 +109,7 @@ impl Streams {
     }
 
     /// The first descriptor, for tests of its flags.
-    #[cfg(all(test, target_os = "linux"))]
+    #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
     pub(super) fn first(&self) -> Option<MutexGuard<'_, File>> {
         self.synced.first().map(Mutex::lock)
     }
