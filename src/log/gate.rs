@@ -84,7 +84,15 @@ impl Gate {
 mod tests {
     use super::*;
     use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::sync::mpsc::channel;
     use std::thread;
+
+    use crate::format::Version;
+    use crate::format::header::LogRegion;
+    use crate::log::{Geometry, Log, Position, Versioned};
+    use crate::pager::Pager;
+    use crate::storage::MemoryStorage;
 
     #[test]
     fn those_of_a_batch_leave_together_and_others_stay() {
@@ -114,5 +122,73 @@ mod tests {
         assert_eq!(gate.wait(1, limit), Exit::TimedOut);
         gate.open(2);
         assert_eq!(gate.wait(1, limit), Exit::Passed);
+    }
+
+    /// Which is where the gates are.
+    struct Nothing;
+
+    impl Versioned for Nothing {
+        fn version(&self) -> Version {
+            1
+        }
+    }
+
+    fn log() -> Arc<Log<Nothing>> {
+        let storage = Arc::new(MemoryStorage::new());
+        let pager = Arc::new(Pager::new(storage, 4096, 7, 1 << 20).unwrap());
+        pager.ensure_pages(16).unwrap();
+        let geometry = Geometry {
+            start: 0,
+            first: LogRegion { first: 2, pages: 8 },
+            switched: None,
+            next: None,
+        };
+        let position = Position { lsn: 0, crc: 0 };
+        Arc::new(Log::new(pager, geometry, position, 1, Arc::new(Nothing)))
+    }
+
+    /// The thread that has written a batch is held up before it opens the gate. Meanwhile the next batch is written, and
+    /// who waits for the one after that is to lead. The call met one of the first batch, who needed nothing any more.
+    #[test]
+    fn a_call_reaches_one_who_still_waits() {
+        let log = log();
+        let (ended, end) = channel();
+        let wait = |lsn| {
+            let (log, ended) = (log.clone(), ended.clone());
+            thread::spawn(move || ended.send(log.wait(lsn).is_ok()));
+        };
+        let waiting = || plain::lock(&log.gate(1).passage).waiting;
+        let append = || log.append(1, b"a commit", 0).unwrap();
+        // What a leader does before and after it writes.
+        let begin = || {
+            let mut inner = log.inner.lock();
+            inner.leading = true;
+            inner.buffer.clear();
+            inner.written = inner.end;
+            inner.next_batch()
+        };
+        let is_written = || {
+            let mut inner = log.inner.lock();
+            (inner.leading, inner.durable) = (false, inner.written);
+            log.durable.store(inner.durable, Ordering::Release);
+        };
+        let first = append();
+        assert_eq!(begin(), 1);
+        wait(first);
+        while waiting() < 1 {
+            thread::yield_now();
+        }
+        is_written();
+        append();
+        assert_eq!(begin(), 2);
+        wait(append());
+        while waiting() < 2 {
+            thread::yield_now();
+        }
+        is_written();
+        log.gate(3).call();
+        for _ in 0..2 {
+            assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(true));
+        }
     }
 }
