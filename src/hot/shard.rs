@@ -30,6 +30,9 @@ const LARGEST_SHARE: usize = 8;
 /// that are read all alike get in; with fewer, a large hot set gets in slowly.
 const BYTES_PER_PAIR: usize = 1024;
 
+/// But no more than so many, 8 MiB, however large the limit.
+const MOST_PAIRS: usize = 1 << 20;
+
 /// A document is not moved to the front again until this part of them has come in since. To move
 /// one touches its neighbours, which are not in the processor's cache: that is half of a hit.
 const NEAR_FRONT_PART: u64 = 8;
@@ -174,7 +177,8 @@ impl Shard {
     /// Says whether the hash was noted before, and notes it.
     fn note_wanted(&mut self, hash: u64) -> bool {
         if self.missed.is_empty() {
-            self.missed = vec![[0; 2]; self.limit / BYTES_PER_PAIR];
+            let pairs = (self.limit / BYTES_PER_PAIR).min(MOST_PAIRS);
+            self.missed = vec![[0; 2]; pairs];
         }
         let part = (hash >> 32) as u32;
         let places = self.missed.len().max(1) as u64;

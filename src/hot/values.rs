@@ -29,6 +29,9 @@ const SPARSE_SHARE: usize = 8;
 /// values of 150 bytes: in a small table a few values that are read all the time would share a set.
 const BYTES_PER_SET: usize = 8 << 10;
 
+/// But with no more than so many, 2 MiB, however large the limit: it grows soon enough where much comes in.
+const MOST_FIRST_SETS: usize = 1 << 14;
+
 #[derive(Debug, Default)]
 struct Slot {
     value: Option<SharedBytes>,
@@ -72,7 +75,9 @@ fn half_of(hash: u64) -> u32 {
 impl Values {
     pub(super) fn new(limit_bytes: usize) -> Self {
         Values {
-            first_sets: (limit_bytes / BYTES_PER_SET).next_power_of_two(),
+            first_sets: (limit_bytes / BYTES_PER_SET)
+                .min(MOST_FIRST_SETS)
+                .next_power_of_two(),
             ..Values::default()
         }
     }

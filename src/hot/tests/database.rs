@@ -60,6 +60,19 @@ fn a_scan_does_not_wash_out_what_is_hot() {
     assert!(hits >= 9_900, "{hits} of 20,000");
 }
 
+/// The tables are as large as what is in them asks for, and not as the limit does.
+#[test]
+fn any_limit_can_be_given() {
+    for limit in [1 << 33, 1 << 36, 1 << 40, 1 << 50, usize::MAX] {
+        let db = open(builder().hot_limit(limit));
+        put(&db, b"key", b"value");
+        warm(&db, b"key");
+        let hot = db.stats().expect("stats").hot;
+        assert_eq!(hot.limit_bytes, limit as u64);
+        assert!(hot.bytes <= 16 << 20, "{} bytes of {limit}", hot.bytes);
+    }
+}
+
 #[test]
 fn commits_of_every_kind_are_seen_at_once() {
     let db = open(builder().log_limit(64 << 10));
