@@ -101,125 +101,91 @@ impl Header {
 
     /// Reads a slot that starts at byte `offset` of the file.
     pub(crate) fn decode(b: &[u8; SLOT_BYTES], offset: u64) -> Result<Self> {
-        if b[..8] != MAGIC {
-            return Err(Error::NotADatabase {
-                reason: "it does not begin with Aurora's mark",
-            });
-        }
-        let stored = get_u32(b, SLOT_CHECKSUM);
-        let computed = checksum::crc32c(&b[..SLOT_CHECKSUM]);
-        let fault = |what, at: u64, expected, found| Error::Corrupt {
-            what,
-            page: u64::from(offset > 0),
-            offset: offset + at,
-            expected,
-            found,
+        check_seal(b, offset)?;
+        let header = Self::read(b);
+        header.check_page_size(offset)?;
+        header.check_rings_inside(offset)?;
+        header.check_rings().map_err(|(at, first)| {
+            let what = "a log ring lies over another, or over a page that the header names";
+            fault(offset, what, at, 0, u64::from(first))
+        })?;
+        header.check_counts(offset)?;
+        Ok(header)
+    }
+
+    /// The fields, whatever they say.
+    fn read(b: &[u8; SLOT_BYTES]) -> Self {
+        let page_ref = |at| PageRef {
+            page: get_u32(b, at),
+            checksum: get_u32(b, at + 4),
         };
-        if stored != computed {
-            return Err(fault(
-                "the header slot does not match its checksum",
-                SLOT_CHECKSUM as u64,
-                u64::from(computed),
-                u64::from(stored),
-            ));
-        }
-        let format = get_u32(b, 8);
-        if format != FORMAT_VERSION {
-            return Err(Error::NewerFormat {
-                found: format,
-                supported: FORMAT_VERSION,
-            });
-        }
-        let incompatible = get_u64(b, 56);
-        if incompatible != 0 {
-            return Err(Error::UnknownFeatures {
-                flags: incompatible,
-            });
-        }
-        let header = Header {
+        let region = |at| LogRegion {
+            first: get_u32(b, at),
+            pages: get_u32(b, at + 4),
+        };
+        Header {
             page_size: get_u32(b, 12),
             checkpoint: get_u64(b, 16),
             version: get_u64(b, 24),
             salt: get_u64(b, 32),
             compatible: get_u64(b, 40),
             read_compatible: get_u64(b, 48),
-            incompatible,
+            incompatible: get_u64(b, 56),
             pages: get_u32(b, 64),
             catalog: TreeRoot {
-                root: PageRef {
-                    page: get_u32(b, 72),
-                    checksum: get_u32(b, 76),
-                },
+                root: page_ref(72),
                 count: get_u64(b, 80),
                 level: b[88],
             },
-            space: PageRef {
-                page: get_u32(b, 96),
-                checksum: get_u32(b, 100),
-            },
+            space: page_ref(96),
             space_level: b[104],
-            log: LogRegion {
-                first: get_u32(b, 112),
-                pages: get_u32(b, 116),
-            },
-            next_log: LogRegion {
-                first: get_u32(b, 120),
-                pages: get_u32(b, 124),
-            },
+            log: region(112),
+            next_log: region(120),
             log_start: get_u64(b, 128),
             log_start_crc: get_u32(b, 136),
-        };
-        let size = header.page_size;
-        if !size.is_power_of_two() || !(MIN_PAGE_SIZE..=MAX_PAGE_SIZE).contains(&size) {
-            return Err(fault(
-                "the page size is not a power of two from 4096 to 65536",
-                12,
-                u64::from(MIN_PAGE_SIZE),
-                u64::from(size),
-            ));
         }
-        for (at, region) in [(112, header.log), (120, header.next_log)] {
+    }
+
+    fn check_page_size(&self, offset: u64) -> Result<()> {
+        let size = self.page_size;
+        if size.is_power_of_two() && (MIN_PAGE_SIZE..=MAX_PAGE_SIZE).contains(&size) {
+            return Ok(());
+        }
+        let what = "the page size is not a power of two from 4096 to 65536";
+        let (expected, found) = (u64::from(MIN_PAGE_SIZE), u64::from(size));
+        Err(fault(offset, what, 12, expected, found))
+    }
+
+    fn check_rings_inside(&self, offset: u64) -> Result<()> {
+        for (at, region) in [(112, self.log), (120, self.next_log)] {
             let end = u64::from(region.first) + u64::from(region.pages);
             let absent = at == 120 && region.pages == 0;
-            if !absent && (region.first < 2 || region.pages == 0 || end > u64::from(header.pages)) {
-                return Err(fault(
-                    "a log ring lies outside of the file",
-                    at,
-                    u64::from(header.pages),
-                    end,
-                ));
+            if !absent && (region.first < 2 || region.pages == 0 || end > u64::from(self.pages)) {
+                let what = "a log ring lies outside of the file";
+                return Err(fault(offset, what, at, u64::from(self.pages), end));
             }
         }
-        header.check_rings().map_err(|(at, first)| {
-            let what = "a log ring lies over another, or over a page that the header names";
-            fault(what, at, 0, u64::from(first))
-        })?;
-        // What is added to them never overflows then.
+        Ok(())
+    }
+
+    /// What is added to them never overflows then.
+    fn check_counts(&self, offset: u64) -> Result<()> {
         let counts = [
-            (16, header.checkpoint),
-            (24, header.version),
-            (128, header.log_start),
+            (16, self.checkpoint),
+            (24, self.version),
+            (128, self.log_start),
         ];
         for (at, count) in counts {
             if count > MAX_COUNT {
-                return Err(fault(
-                    "a count is higher than any writer gets",
-                    at,
-                    MAX_COUNT,
-                    count,
-                ));
+                let what = "a count is higher than any writer gets";
+                return Err(fault(offset, what, at, MAX_COUNT, count));
             }
         }
-        if !header.log_start.is_multiple_of(ALIGN_BYTES as u64) {
-            let start = header.log_start;
-            return Err(fault(
-                "a log position is no multiple of 8",
-                128,
-                0,
-                start % 8,
-            ));
+        if !self.log_start.is_multiple_of(ALIGN_BYTES as u64) {
+            let what = "a log position is no multiple of 8";
+            return Err(fault(offset, what, 128, 0, self.log_start % 8));
         }
-        Ok(header)
+        Ok(())
     }
 
     /// The rings are apart from each other and from the pages that the header names. Else: the field of the ring, and
@@ -239,6 +205,44 @@ impl Header {
             }
         }
         Ok(())
+    }
+}
+
+/// A rule that the slot breaks which starts at byte `offset` of the file: in the field at `at`.
+fn fault(offset: u64, what: &'static str, at: u64, expected: u64, found: u64) -> Error {
+    Error::Corrupt {
+        what,
+        page: u64::from(offset > 0),
+        offset: offset + at,
+        expected,
+        found,
+    }
+}
+
+/// That it is a slot, whole, and one that this program can read, before any field of it means anything.
+fn check_seal(b: &[u8; SLOT_BYTES], offset: u64) -> Result<()> {
+    if b[..8] != MAGIC {
+        return Err(Error::NotADatabase {
+            reason: "it does not begin with Aurora's mark",
+        });
+    }
+    let stored = get_u32(b, SLOT_CHECKSUM);
+    let computed = checksum::crc32c(&b[..SLOT_CHECKSUM]);
+    if stored != computed {
+        let what = "the header slot does not match its checksum";
+        let (expected, found) = (u64::from(computed), u64::from(stored));
+        return Err(fault(offset, what, SLOT_CHECKSUM as u64, expected, found));
+    }
+    let format = get_u32(b, 8);
+    if format != FORMAT_VERSION {
+        return Err(Error::NewerFormat {
+            found: format,
+            supported: FORMAT_VERSION,
+        });
+    }
+    match get_u64(b, 56) {
+        0 => Ok(()),
+        flags => Err(Error::UnknownFeatures { flags }),
     }
 }
 
