@@ -18,15 +18,21 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 const ONE: u32 = 1 << 31;
 const ONE_BYTE: u32 = 1 << 23;
 
-/// What shifts by 1, 2, 4, 8 bytes and so on.
-const POWERS: [u32; 64] = {
-    let mut powers = [ONE_BYTE; 64];
-    let mut bit = 1;
-    while bit < 64 {
-        powers[bit] = multiply(powers[bit - 1], powers[bit - 1]);
-        bit += 1;
+/// What shifts by the distances that one byte of a distance stands for: by 0 to 255 bytes, by 0 to 255 times 256, and
+/// so on. (With the powers of two alone, a shift took a multiplication for each bit that is set.)
+static FACTORS: [[u32; 256]; 8] = {
+    let mut factors = [[ONE; 256]; 8];
+    let (mut byte, mut one) = (0, ONE_BYTE);
+    while byte < 8 {
+        let mut times = 1;
+        while times < 256 {
+            factors[byte][times] = multiply(factors[byte][times - 1], one);
+            times += 1;
+        }
+        one = multiply(factors[byte][255], one);
+        byte += 1;
     }
-    powers
+    factors
 };
 
 #[inline]
@@ -67,14 +73,14 @@ pub(crate) struct Stride {
 }
 
 impl Stride {
-    pub(crate) const fn new(mut bytes: u64) -> Self {
-        let (mut factor, mut bit) = (ONE, 0);
-        while bytes > 0 {
-            if bytes & 1 == 1 {
-                factor = multiply(factor, POWERS[bit]);
+    pub(crate) const fn new(bytes: u64) -> Self {
+        let bytes = bytes.to_le_bytes();
+        let (mut factor, mut at) = (FACTORS[0][bytes[0] as usize], 1);
+        while at < bytes.len() {
+            if bytes[at] > 0 {
+                factor = multiply(factor, FACTORS[at][bytes[at] as usize]);
             }
-            bit += 1;
-            bytes >>= 1;
+            at += 1;
         }
         Stride { factor }
     }

@@ -36,6 +36,8 @@ use crate::checksum;
 pub(crate) const MAGIC: [u8; 4] = *b"ALOG";
 pub(crate) const RECORD_HEADER_BYTES: usize = 56;
 pub(crate) const ALIGN_BYTES: usize = 8;
+/// Where the checksum is in the header.
+const CHECKSUM: usize = 48;
 
 pub(crate) const COMMIT: u8 = 1;
 pub(crate) const MARK: u8 = 2;
@@ -63,6 +65,11 @@ pub(crate) fn record_bytes(payload_bytes: u64) -> u64 {
     (RECORD_HEADER_BYTES as u64 + payload_bytes).next_multiple_of(ALIGN_BYTES as u64)
 }
 
+/// How many zeros there are behind such a payload.
+pub(crate) fn padding_bytes(payload_bytes: usize) -> usize {
+    payload_bytes.wrapping_neg() % ALIGN_BYTES
+}
+
 /// Appends the record to `out` and returns its checksum.
 pub(crate) fn encode(out: &mut Vec<u8>, header: &RecordHeader, payload: &[u8], salt: u64) -> u32 {
     let mut b = [0; RECORD_HEADER_BYTES];
@@ -76,7 +83,7 @@ pub(crate) fn encode(out: &mut Vec<u8>, header: &RecordHeader, payload: &[u8], s
     b[41] = header.flags;
     put_u32(&mut b, 44, header.previous);
     let checksum = checksum(&b, payload, salt);
-    put_u32(&mut b, 48, checksum);
+    put_u32(&mut b, CHECKSUM, checksum);
     out.extend_from_slice(&b);
     out.extend_from_slice(payload);
     out.resize(out.len().next_multiple_of(ALIGN_BYTES), 0);
@@ -84,9 +91,14 @@ pub(crate) fn encode(out: &mut Vec<u8>, header: &RecordHeader, payload: &[u8], s
 }
 
 fn checksum(header: &[u8; RECORD_HEADER_BYTES], payload: &[u8], salt: u64) -> u32 {
+    checksum::append(head_checksum(header, salt), payload)
+}
+
+/// What a record's checksum begins with: that of the salt and the header, up to its own place. The payload's bytes follow,
+/// without the padding.
+pub(crate) fn head_checksum(header: &[u8; RECORD_HEADER_BYTES], salt: u64) -> u32 {
     let seed = checksum::crc32c(&salt.to_le_bytes());
-    let head = checksum::append(seed, &header[..48]);
-    checksum::append(head, payload)
+    checksum::append(seed, &header[..CHECKSUM])
 }
 
 /// Reads the fixed part, if these bytes can be the start of a record at all.
@@ -105,7 +117,7 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Option<RecordHeader> {
         kind: b[40],
         flags: b[41],
         previous: get_u32(b, 44),
-        checksum: get_u32(b, 48),
+        checksum: get_u32(b, CHECKSUM),
     })
 }
 

@@ -86,8 +86,8 @@ fn can_lie_there(ring: &Ring, start: u64, header: &RecordHeader, accepted: u64) 
 /// How far the places are apart whose checksums are kept: so many bytes are read for any other, at the most.
 const STEP_BYTES: u64 = 256;
 
-/// Of a record's header, what its checksum is over: all in front of it.
-const CHECKED_HEAD_BYTES: usize = 48;
+/// So much is read at a time where steps are gone on from: headers side by side ask for bytes side by side.
+const NEAR_BYTES: u64 = 4 * STEP_BYTES;
 
 /// Checksums of all that lies between a place and each step behind it. That of any part follows from two of them, so its
 /// length does not matter. They are made as far as they are asked for, and take a 64th of the ring's length in memory,
@@ -98,6 +98,15 @@ struct Sums<'a> {
     from: u64,
     at_steps: Vec<u32>,
     buffer: Vec<u8>,
+    /// What was read last around the beginning of a payload, and around the end of one.
+    near: [Near; 2],
+}
+
+/// A few steps as they are in the ring, from this place on.
+#[derive(Default)]
+struct Near {
+    place: u64,
+    bytes: Vec<u8>,
 }
 
 impl<'a> Sums<'a> {
@@ -110,40 +119,53 @@ impl<'a> Sums<'a> {
             from,
             at_steps: vec![0],
             buffer: vec![0; piece],
+            near: [Near::default(), Near::default()],
         }
     }
 
     /// Whether the record is there that begins at `start` with these bytes.
     fn is_intact(&mut self, start: u64, bytes: &[u8], header: &RecordHeader) -> Result<bool> {
+        let Some(head) = bytes.first_chunk() else {
+            return Ok(false);
+        };
         let length = u64::from(header.length_bytes);
         let payload = start.saturating_add(record::RECORD_HEADER_BYTES as u64);
         let end = payload.saturating_add(length);
-        let head = bytes.get(..CHECKED_HEAD_BYTES).unwrap_or_default();
-        let seed = checksum::crc32c(&self.pager.salt().to_le_bytes());
-        let before = checksum::append(seed, head) ^ self.up_to(payload)?;
-        if checksum::shift(before, length) ^ self.up_to(end)? != header.checksum {
+        let [head, to_payload, to_end] = [
+            record::head_checksum(head, self.pager.salt()),
+            self.up_to(payload, 0)?,
+            self.up_to(end, 1)?,
+        ];
+        if checksum::shift(head ^ to_payload, length) ^ to_end != header.checksum {
             return Ok(false);
         }
         let mut padding = [0; record::ALIGN_BYTES];
-        let padded = end.next_multiple_of(record::ALIGN_BYTES as u64);
-        let padding = padding.get_mut(..(padded - end) as usize);
+        let padding = padding.get_mut(..record::padding_bytes(header.length_bytes as usize));
         let padding = padding.unwrap_or_default();
         self.ring.read(self.pager, end, padding)?;
         Ok(padding.iter().all(|byte| *byte == 0))
     }
 
-    /// The checksum of all from the first place up to this one.
-    fn up_to(&mut self, place: u64) -> Result<u32> {
+    /// The checksum of all from the first place up to this one. `side` says which of both places it is near to.
+    fn up_to(&mut self, place: u64, side: usize) -> Result<u32> {
         let behind = place.saturating_sub(self.from);
         let step = behind / STEP_BYTES;
         self.go_on_to(step)?;
         let at_step = self.at_steps.get(step as usize);
-        let mut rest = [0; STEP_BYTES as usize];
-        let rest = rest.get_mut(..(behind % STEP_BYTES) as usize);
-        let rest = rest.unwrap_or_default();
-        self.ring
-            .read(self.pager, place - rest.len() as u64, rest)?;
-        Ok(checksum::append(at_step.copied().unwrap_or(0), rest))
+        let at_step = at_step.copied().unwrap_or(0);
+        let Some(near) = self.near.get_mut(side) else {
+            return Ok(at_step);
+        };
+        let begin = behind - behind % NEAR_BYTES;
+        if near.bytes.is_empty() || near.place != begin {
+            near.bytes.resize(NEAR_BYTES as usize, 0);
+            near.place = begin;
+            let here = self.from.saturating_add(begin);
+            self.ring.read(self.pager, here, &mut near.bytes)?;
+        }
+        let rest = (step * STEP_BYTES - begin) as usize..(behind - begin) as usize;
+        let rest = near.bytes.get(rest).unwrap_or_default();
+        Ok(checksum::append(at_step, rest))
     }
 
     /// Reads on until there is a checksum of that step. (A ring's length is a multiple of a page's, and that of a step's.)
