@@ -980,6 +980,55 @@ fn mark_at(lsn: u64, salt: u64) -> [u8; 56] {
     b
 }
 
+/// The log has the bytes of values below 32 KiB and the places of longer ones, and what keeps such a place until the next
+/// checkpoint goes by that length. No version ever wrote the place of a shorter one, so it is damage.
+#[test]
+fn the_place_of_a_short_value_in_the_log_is_damage() {
+    const DIRECT: u32 = 32 << 10;
+    let value: Vec<u8> = (0..DIRECT).map(|n| (n * n >> 5) as u8).collect();
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    put(&db, "long", &value);
+    let image = disk.image();
+    let find = |part: &[u8]| image.windows(part.len()).position(|bytes| bytes == part);
+    let run = find(&value).unwrap();
+    let reference = [(run / 4096) as u32, DIRECT].map(u32::to_le_bytes).concat();
+    let at = find(&reference).unwrap();
+    let head = { image[..at].windows(4) }.rposition(|bytes| bytes == b"ALOG");
+    let head = head.unwrap();
+    let with_length = |length: u32| {
+        let mut image = image.clone();
+        image[at + 4..at + 8].copy_from_slice(&length.to_le_bytes());
+        let of_value = crc32c::crc32c(&value[..length as usize]);
+        image[at + 8..at + 12].copy_from_slice(&of_value.to_le_bytes());
+        let payload = u32::from_le_bytes(image[head + 4..head + 8].try_into().unwrap());
+        let record = &mut image[head..head + 56 + payload as usize];
+        let seed = crc32c::crc32c(&7_u64.to_le_bytes());
+        let checksum = crc32c::crc32c_append(seed, &record[..48]);
+        let checksum = crc32c::crc32c_append(checksum, &record[56..]);
+        record[48..52].copy_from_slice(&checksum.to_le_bytes());
+        open(SimDisk::from_image(image, 1).storage())
+    };
+    assert_eq!(
+        state_of(&with_length(DIRECT).unwrap()),
+        model(&[("long", &value)])
+    );
+    for length in [DIRECT - 1, 20_000, 4096, 0] {
+        match with_length(length) {
+            Err(Error::Corrupt {
+                offset,
+                expected,
+                found,
+                ..
+            }) => {
+                let place = (run as u64, u64::from(DIRECT), u64::from(length));
+                assert_eq!((offset, expected, found), place);
+            }
+            other => panic!("{length}: {other:?}"),
+        }
+    }
+}
+
 /// A value that holds what a log further on would hold (a copy of this very database, which was
 /// used since, holds that) lay where the log gets a larger ring.
 #[test]

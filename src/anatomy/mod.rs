@@ -47,6 +47,8 @@ pub const MIN_PAGE_SIZE: u32 = page_format::MIN_PAGE_SIZE;
 pub const MAX_PAGE_SIZE: u32 = page_format::MAX_PAGE_SIZE;
 /// The highest number of a tree.
 pub const MAX_TREE: u32 = crate::txn::state::MAX_TREE;
+/// The log names the places of values from this length on; shorter ones are in its records.
+pub const DIRECT_BYTES: usize = crate::txn::pages::DIRECT_BYTES;
 /// What nodes and pages of the space map begin with.
 pub const PAGE_HEADER_BYTES: usize = page_format::HEADER_BYTES;
 /// Kind of page.

@@ -19,13 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::arriving;
 use super::bulk::put_in_order;
 use super::engine::Engine;
-use super::pages::TxnPages;
+use super::pages::{DIRECT_BYTES, TxnPages};
 use super::state::{MAX_NAME_BYTES, MAX_TREE, State, TreeId, Trees};
 use super::write::{apply, edit};
 use crate::Result;
 use crate::format::header::MAX_COUNT;
 use crate::format::record::{Operation, Operations};
-use crate::format::{Fault, TreeRoot, node};
+use crate::format::{Fault, RunRef, TreeRoot, Version, node};
 use crate::log::Scan;
 use crate::pager::{Pager, frame};
 use crate::tree::pages::WritePages;
@@ -111,29 +111,41 @@ fn reserve_runs(engine: &Engine, scanned: &Scan, pages: &mut TxnPages) -> Result
     let mut room = file_pages.saturating_mul(4);
     let last = scanned.commits.last().map_or(0, |commit| commit.version);
     for_each_operation(&engine.pager, scanned, |operation| {
-        if let Operation::PutRun { run, .. } = operation {
-            let count = run.pages(engine.pager.page_size());
-            room = room.checked_sub(u64::from(count)).ok_or_else(|| {
-                let what = "the long values of the log are longer than the file";
-                let fault = Fault::new(what, 0, file_pages, u64::from(count));
-                engine.pager.corrupt(run.first, fault)
-            })?;
-            // Reserving a run outside of the file would take memory for all pages up to it.
-            engine.pager.check_place(run.first, u64::from(count))?;
-            if run.birth > last {
-                let what = "a long value in the log is younger than the commit that names it";
-                return Err(engine
-                    .pager
-                    .corrupt(run.first, Fault::new(what, 0, last, run.birth)));
-            }
-            engine
-                .space
-                .lock()
-                .reserve(&engine.pager, run.first, count)?;
-            pages.adopt_run(&run);
-        }
+        let Operation::PutRun { run, .. } = operation else {
+            return Ok(());
+        };
+        let count = run.pages(engine.pager.page_size());
+        room = room.checked_sub(u64::from(count)).ok_or_else(|| {
+            let what = "the long values of the log are longer than the file";
+            let fault = Fault::new(what, 0, file_pages, u64::from(count));
+            engine.pager.corrupt(run.first, fault)
+        })?;
+        check_run(&engine.pager, &run, last)?;
+        let mut space = engine.space.lock();
+        space.reserve(&engine.pager, run.first, count)?;
+        pages.adopt_run(&run);
         Ok(())
     })
+}
+
+/// What no writer puts into the log is damage, before anything relies on it.
+fn check_run(pager: &Pager, run: &RunRef, last: Version) -> Result<()> {
+    let fault = |what, expected, found: u64| {
+        let fault = Fault::new(what, 0, expected, found);
+        Err(pager.corrupt(run.first, fault))
+    };
+    // That its place is kept until the next checkpoint goes by its length.
+    if !TxnPages::is_direct(run) {
+        let what = "a value whose place the log names is too short to have one there";
+        return fault(what, DIRECT_BYTES as u64, run.length_bytes.into());
+    }
+    // Reserving a run outside of the file would take memory for all pages up to it.
+    pager.check_place(run.first, u64::from(run.pages(pager.page_size())))?;
+    if run.birth > last {
+        let what = "a long value in the log is younger than the commit that names it";
+        return fault(what, last, run.birth);
+    }
+    Ok(())
 }
 
 /// A replay under way.

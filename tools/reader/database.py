@@ -7,6 +7,7 @@ from pages import Pages, Root, catalog_entry, walk
 from space import used_pages
 
 MAX_TREE = 16_777_215  # the highest number of a tree
+DIRECT = 32768  # a run that the log names is no shorter
 
 
 class Database:
@@ -109,6 +110,8 @@ class Database:
         return key
 
     def _log_run(self, run):
+        if run.length < DIRECT:
+            raise Damage(f"the log names the place of a value of {run.length} bytes", run.first, 0)
         self.pages.claim(run.first, -(-run.length // self.pages.size), "a run of the log")
         return self.pages.run(run)
 

@@ -210,7 +210,11 @@ impl Wal {
         for run in &self.long {
             let pages = u64::from(run.pages(source.page_size()));
             let end = u64::from(run.first) + pages;
-            if run.first < 2 || end > u64::from(source.file_pages()) {
+            if (run.length_bytes as usize) < anatomy::DIRECT_BYTES {
+                let what = "a value whose place the log names is too short to have one there";
+                let fault = Fault::new("log", what, anatomy::DIRECT_BYTES, run.length_bytes);
+                faults.add(fault.at_page(run.first, source.page_size(), 0));
+            } else if run.first < 2 || end > u64::from(source.file_pages()) {
                 let what = "a long value in the log lies outside of the file";
                 let fault = Fault::new("log", what, source.file_pages(), end);
                 faults.add(fault.at_page(run.first, source.page_size(), 0));
