@@ -599,6 +599,33 @@ mod tests {
         );
     }
 
+    /// A page with a header slot would be the first that is given away, and the slot would be gone at the next checkpoint.
+    #[test]
+    fn pages_with_header_slots_are_not_free() {
+        let image = image();
+        let mut space = crate::format::PageRef::default();
+        drop(open_with(&image, |header| space = header.space));
+        for slot in 0..2 {
+            let mut image = image.clone();
+            let seal = |image: &mut [u8], page: u32| {
+                let bytes = &mut image[page as usize * 4096..][..4096];
+                let checksum = page::checksum(bytes, page, 3);
+                crate::format::put_u32(bytes, page::CHECKSUM, checksum);
+                checksum
+            };
+            let index = space.page as usize * 4096;
+            let mut entry = crate::format::space::entry(&image[index..], 0);
+            image[entry.page.page as usize * 4096 + page::HEADER_BYTES] ^= 1 << slot;
+            entry.used -= 1;
+            entry.page.checksum = seal(&mut image, entry.page.page);
+            crate::format::space::put_entry(&mut image[index..], 0, &entry);
+            let checksum = seal(&mut image, space.page);
+            let opened = open_with(&image, |header| header.space.checksum = checksum);
+            let found = reason(opened);
+            assert!(found.contains("header slot as free"), "{found}");
+        }
+    }
+
     #[test]
     fn what_a_header_names_is_not_free() {
         let image = image();

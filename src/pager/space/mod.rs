@@ -173,15 +173,19 @@ impl Space {
         Ok(())
     }
 
-    /// What the header names is used, or else it would be given away.
+    /// What the header names is used, and so are the header's own pages, or else they would be given away.
     fn check_own(&mut self, pager: &Pager, header: &Header) -> Result<()> {
         let regions = [header.log, header.next_log].map(|log| (log.first, log.pages));
         let pages = [header.catalog.root.page, header.space.page].map(|page| (page, 1));
-        for (first, count) in regions.into_iter().chain(pages) {
+        let slots = [(0, 2)].into_iter();
+        for (first, count) in slots.chain(regions).chain(pages) {
             for page in first..first.saturating_add(count) {
                 self.load(pager, (page / self.bits) as usize)?;
                 if !self.is_busy(page) {
-                    let what = "the space map marks a page that the header names as free";
+                    let what = match page {
+                        0 | 1 => "the space map marks a page with a header slot as free",
+                        _ => "the space map marks a page that the header names as free",
+                    };
                     let fault = Fault::new(what, 0, 1, u64::from(page));
                     return Err(pager.corrupt(header.space.page, fault));
                 }
