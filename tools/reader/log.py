@@ -3,7 +3,7 @@
 import struct
 from dataclasses import dataclass
 
-from checksum import crc32c, record_checksum
+from checksum import crc32c, head_checksum, record_checksum, shift
 from damage import Damage
 from pages import Run
 
@@ -51,27 +51,65 @@ class Record:
     payload: bytes
 
     @property
+    def size(self):
+        return -(-(HEAD + self.length) // 8) * 8
+
+    @property
     def end(self):
-        return self.lsn + -(-(HEAD + self.length) // 8) * 8
+        return self.lsn + self.size
 
 
-def intact(ring, position, salt):
-    """The record at `position` of a ring if its own bytes are in order, or None."""
+def _claimed(ring, position):
+    """The record whose header the bytes at `position` of a ring can be, or None. Its payload was not looked at."""
     head = ring.read(position, HEAD)
     magic, length, lsn, version, checkpoint, durable, kind, flags, zero, previous, checksum, zero2 = (
         _FIELDS.unpack(head)
     )
     if magic != b"ALOG" or zero or zero2 or kind not in (COMMIT, MARK, SWITCH):
         return None
-    size = -(-(HEAD + length) // 8) * 8
-    if size > ring.length:
+    record = Record(length, lsn, version, checkpoint, durable, kind, flags, previous, checksum, None)
+    return record if record.size <= ring.length else None
+
+
+def intact(ring, position, salt):
+    """The record at `position` of a ring if its own bytes are in order, or None."""
+    record = _claimed(ring, position)
+    if record is None:
         return None
-    body = ring.read(position + HEAD, size - HEAD)
-    if any(body[length:]) or record_checksum(salt, head[:48], body[:length]) != checksum:
+    head = ring.read(position, 48)
+    body = ring.read(position + HEAD, record.size - HEAD)
+    record.payload = body[: record.length]
+    if any(body[record.length :]) or record_checksum(salt, head, record.payload) != record.checksum:
         return None
-    return Record(
-        length, lsn, version, checkpoint, durable, kind, flags, previous, checksum, body[:length]
-    )
+    return record
+
+
+class Sums:
+    """Checksums of a ring up to each 256th byte, as far as they are asked for. That of any part follows from two of them,
+    however long it is."""
+
+    STEP = 256
+
+    def __init__(self, ring, salt):
+        self.ring = ring
+        self.salt = salt
+        self.at_steps = [0]
+
+    def up_to(self, place):
+        step, rest = divmod(place, self.STEP)
+        while len(self.at_steps) <= step:
+            here = (len(self.at_steps) - 1) * self.STEP
+            self.at_steps.append(crc32c(self.ring.read(here, self.STEP), self.at_steps[-1]))
+        return crc32c(self.ring.read(step * self.STEP, rest), self.at_steps[step])
+
+    def is_intact(self, offset, record):
+        """Whether the record is there whose header is at `offset`. It may go on at the ring's beginning."""
+        payload = offset + HEAD
+        end = payload + record.length
+        before = head_checksum(self.salt, self.ring.read(offset, 48)) ^ self.up_to(payload)
+        if shift(before, record.length) ^ self.up_to(end) != record.checksum:
+            return False
+        return not any(self.ring.read(end, -record.length % 8))
 
 
 @dataclass
@@ -88,9 +126,13 @@ class Log:
 def read_log(data, header):
     """The records that count, after the checks of section 13."""
     log, proven, rings = _follow(data, header, None)
+    room = len(data)  # runs share no page
     for record in log.commits:
-        in_doubt = record.flags & RUNS_UNSYNCED and record.lsn >= proven
-        if in_doubt and not _has_its_runs(data, header, record):
+        if not record.flags & RUNS_UNSYNCED or record.lsn < proven:
+            continue
+        runs = _runs(record)
+        room -= sum(run.length for run in runs)
+        if room < 0 or not all(_is_there(data, header, run) for run in runs):
             log, _, rings = _follow(data, header, record.lsn)
             break
     if not log.clean:
@@ -139,15 +181,15 @@ def _follow(data, header, limit):
     return log, proven, rings
 
 
-def _has_its_runs(data, header, record):
-    for name, _, *arguments in operations(record.payload):
-        if name == "put_run":
-            run = arguments[1]
-            start = run.first * header.page_size
-            value = data[start : start + run.length]
-            if run.first < 2 or len(value) < run.length or crc32c(value) != run.checksum:
-                return False
-    return True
+def _runs(record):
+    put_runs = (found for found in operations(record.payload) if found[0] == "put_run")
+    return [run for _, _, _, run in put_runs]
+
+
+def _is_there(data, header, run):
+    start = run.first * header.page_size
+    value = data[start : start + run.length]
+    return run.first >= 2 and len(value) == run.length and crc32c(value) == run.checksum
 
 
 def _newest_header(ring, position):
@@ -158,14 +200,18 @@ def _look_for_proof(ring, since, end, header):
     """Fails if a record behind the end shows that acknowledged commits are missing. Those that were accepted in this ring
     lie from `since` to the end, and no other can lie over them."""
     accepted = end - since
+    sums = Sums(ring, header.salt)
     for behind in range(accepted, ring.length, 8):
         offset = (since + behind) % ring.length
         if ring.raw[offset : offset + 4] != b"ALOG":
             continue
-        record = intact(ring, offset, header.salt)
+        record = _claimed(ring, offset)
         if record is None or record.lsn % ring.length != offset or record.lsn < end:
             continue
-        if accepted and behind + record.end - record.lsn > ring.length:
+        if accepted and behind + record.size > ring.length:
+            continue
+        # Last, for bytes that only look like a record can be everywhere.
+        if not sums.is_intact(offset, record):
             continue
         if record.checkpoint > header.checkpoint:
             raise _newest_header(ring, offset)
