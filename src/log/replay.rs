@@ -127,6 +127,7 @@ impl Scan {
         let mut is_any = false;
         for (_, run) in self.unproven_runs() {
             is_any = true;
+            pager.check_place(run.first, u64::from(run.pages(pager.page_size())))?;
             for_each_piece(pager, &run, write)?;
             let end = pager.offset(run.first) + u64::from(run.length_bytes);
             let rest = end.next_multiple_of(pager.page_size().into()) - end;
