@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::content::keys_from;
+use super::content::{is_taken, keys_from, last_number};
 use super::meta::Meta;
 use super::stage::staged_numbers;
 use super::{CHUNKS, Flaw};
@@ -12,7 +12,7 @@ use crate::keys::store::KEYS;
 use crate::moment::Moment;
 
 /// Every blob has its chunks, with its size and checksum, and every chunk a blob or a staged
-/// number. The chunks' own bytes are the structural check's business.
+/// number; and no number is above the last one that was given. The chunks' own bytes are the structural check's business.
 pub(crate) fn check(moment: &impl Moment) -> Result<()> {
     let mut owners = HashSet::new();
     let mut owned = 0;
@@ -37,6 +37,11 @@ pub(crate) fn check(moment: &impl Moment) -> Result<()> {
         if let Some(chunks) = moment.system_view(CHUNKS) {
             owned += chunks.count(keys_from(number, 0))?;
         }
+    }
+    // Else the next blob would get a number that is taken.
+    let (last, highest) = (last_number(moment)?, owners.iter().max());
+    if let Some(taken) = highest.filter(|taken| **taken > last) {
+        return Err(is_taken(last, *taken));
     }
     let found = moment.system_view(CHUNKS).map_or(0, |view| view.len());
     if owned != found {

@@ -49,22 +49,38 @@ pub(super) fn keys_from(number: u64, index: u32) -> RangeInclusive<[u8; 12]> {
     chunk_key(number, index)..=chunk_key(number, u32::MAX)
 }
 
+/// The last number that a blob got, or 0.
+pub(super) fn last_number(moment: &impl Moment) -> Result<u64> {
+    let Some(facts) = moment.system_view(FACTS_TREE) else {
+        return Ok(0);
+    };
+    let Some(bytes) = facts.get(LAST_NUMBER)? else {
+        return Ok(0);
+    };
+    let number = bytes.first_chunk().ok_or_else(|| {
+        let flaw = Flaw {
+            what: "the last number of a blob is not 8 bytes long",
+            expected: 8,
+            found: bytes.len() as u64,
+        };
+        flaw.at(FACTS_TREE, LAST_NUMBER.as_bytes())
+    })?;
+    Ok(u64::from_le_bytes(*number))
+}
+
+/// A number would be given again that a blob has.
+pub(super) fn is_taken(last: u64, taken: u64) -> Error {
+    let flaw = Flaw {
+        what: "the last number of a blob is lower than that of another",
+        expected: taken,
+        found: last,
+    };
+    flaw.at(FACTS_TREE, LAST_NUMBER.as_bytes())
+}
+
 /// Takes a number that no blob had before.
 pub(super) fn take_number(tx: &mut WriteTransaction) -> Result<u64> {
-    let last = match tx.system_tree(FACTS_TREE)?.get(LAST_NUMBER)? {
-        None => 0,
-        Some(bytes) => {
-            let bytes = bytes.first_chunk().ok_or_else(|| {
-                let flaw = Flaw {
-                    what: "the last number of a blob is not 8 bytes long",
-                    expected: 8,
-                    found: bytes.len() as u64,
-                };
-                flaw.at(FACTS_TREE, LAST_NUMBER.as_bytes())
-            })?;
-            u64::from_le_bytes(*bytes)
-        }
-    };
+    let last = last_number(tx)?;
     let number = last.checked_add(1).ok_or_else(|| {
         let flaw = Flaw {
             what: "the last number of a blob is the greatest that there is",
@@ -73,22 +89,15 @@ pub(super) fn take_number(tx: &mut WriteTransaction) -> Result<u64> {
         };
         flaw.at(FACTS_TREE, LAST_NUMBER.as_bytes())
     })?;
-    let is_taken = |view: TreeView<'_>| {
+    let has_chunks = |view: TreeView<'_>| {
         Ok(view
             .range(keys_from(number, 0))
             .next()
             .transpose()?
             .is_some())
     };
-    if tx.system_view(CHUNKS).map_or(Ok(false), is_taken)? {
-        let what = "the last number of a blob is lower than that of another";
-        let (expected, found) = (number, last);
-        return Err(Flaw {
-            what,
-            expected,
-            found,
-        }
-        .at(FACTS_TREE, LAST_NUMBER.as_bytes()));
+    if tx.system_view(CHUNKS).map_or(Ok(false), has_chunks)? {
+        return Err(is_taken(last, number));
     }
     tx.system_tree(FACTS_TREE)?
         .put(LAST_NUMBER, number.to_le_bytes())?;

@@ -7,7 +7,7 @@
 //! 2. The number of a collection is never used again, so what a deleted one may have left behind (entries
 //!    in the index of what expires, in files of earlier times) cannot be taken for another's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::meta::{CATALOG_TREE, Meta, documents_tree};
@@ -111,7 +111,14 @@ pub(crate) fn names(moment: &impl Moment) -> Result<Vec<String>> {
     };
     let mut names = Vec::new();
     for entry in view.iter() {
-        names.push(String::from_utf8_lossy(&entry?.0).into_owned());
+        let name = String::from_utf8(entry?.0).map_err(|error| Error::Unreadable {
+            what: format!(
+                "the collection {:?}",
+                String::from_utf8_lossy(error.as_bytes())
+            ),
+            reason: "its name is not UTF-8",
+        });
+        names.push(name?);
     }
     Ok(names)
 }
@@ -144,21 +151,56 @@ pub(super) fn refuse_taken(tx: &WriteTransaction, tree: &str, counter: &'static 
     }
 }
 
+const COUNTER: &str = "the counter of collections";
+
+fn bad_counter(reason: &'static str) -> Error {
+    Error::Unreadable {
+        what: COUNTER.to_string(),
+        reason,
+    }
+}
+
+/// The last number that a collection got, or 0.
+fn last_number(moment: &impl Moment) -> Result<u32> {
+    let Some(facts) = moment.system_view(FACTS_TREE) else {
+        return Ok(0);
+    };
+    let Some(bytes) = facts.get(COUNTER_KEY)? else {
+        return Ok(0);
+    };
+    let number = bytes.as_ref().try_into().map(u32::from_le_bytes);
+    number.map_err(|_| bad_counter("it is not a number"))
+}
+
 /// A number that no collection had (invariant 2).
 pub(crate) fn next_number(tx: &mut WriteTransaction) -> Result<u32> {
-    let mut facts = tx.system_tree(FACTS_TREE)?;
-    let last = match facts.get(COUNTER_KEY)? {
-        Some(bytes) => bytes.as_ref().try_into().map(u32::from_le_bytes).ok(),
-        None => Some(0),
-    };
-    let next = last.and_then(|last| last.checked_add(1));
-    let next = next.ok_or_else(|| Error::Unreadable {
-        what: "the counter of collections".to_string(),
-        reason: "it is not a number, or has reached its end",
-    })?;
-    facts.put(COUNTER_KEY, next.to_le_bytes())?;
-    refuse_taken(tx, &documents_tree(next), "the counter of collections")?;
+    let next = last_number(tx)?.checked_add(1);
+    let next = next.ok_or_else(|| bad_counter("it has reached its end"))?;
+    tx.system_tree(FACTS_TREE)?
+        .put(COUNTER_KEY, next.to_le_bytes())?;
+    refuse_taken(tx, &documents_tree(next), COUNTER)?;
     Ok(next)
+}
+
+/// No two collections have one number, and none has one that was not given yet: the next one would get it as well.
+pub(super) fn check_numbers<'m>(
+    moment: &impl Moment,
+    metas: impl IntoIterator<Item = &'m Arc<Meta>>,
+) -> Result<()> {
+    let last = last_number(moment)?;
+    let mut known = HashSet::new();
+    for meta in metas {
+        if !known.insert(meta.number) {
+            return Err(Error::Unreadable {
+                what: format!("the collection {:?}", meta.name),
+                reason: "another collection has its number",
+            });
+        }
+        if meta.number > last {
+            return Err(bad_counter("a collection has a number that was not given"));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -11,11 +11,11 @@ use crate::{Error, Result};
 
 /// Checks all collections. Reads everything.
 pub(crate) fn check(moment: &impl Moment) -> Result<()> {
-    for name in catalog::names(moment)? {
-        let meta = catalog::load(moment, &name)?;
-        check_one(moment, &meta)?;
-    }
-    Ok(())
+    let names = catalog::names(moment)?;
+    let metas = names.iter().map(|name| catalog::load(moment, name));
+    let metas = metas.collect::<Result<Vec<_>>>()?;
+    catalog::check_numbers(moment, &metas)?;
+    metas.iter().try_for_each(|meta| check_one(moment, meta))
 }
 
 fn fault(meta: &Meta, reason: &'static str) -> Error {
