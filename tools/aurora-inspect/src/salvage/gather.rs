@@ -3,7 +3,8 @@
 //! # Invariants
 //!
 //! 1. A page is entered along a reference with its checksum, or because it was shown to belong
-//!    into a gap. No page is entered twice, in whatever tree; no run is read twice.
+//!    into a gap. No page is entered twice, in whatever tree. Runs that are read add up to a multiple of the file's length
+//!    at the most, however many references name them.
 //! 2. It ends: a step down lowers the level, and nothing is recursive.
 //! 3. A key outside of what the references promise is no entry of the tree.
 
@@ -105,7 +106,12 @@ pub(crate) struct Gather<'s> {
     pub gaps: Vec<Gap>,
     /// Counts that are not those of what is below.
     pub miscounts: u64,
+    /// Bytes of runs that may still be read (invariant 1).
+    budget: u64,
 }
+
+/// How often the file's length may be read in runs.
+const BUDGET: u64 = 16;
 
 impl<'s> Gather<'s> {
     pub fn new(source: &'s Source) -> Self {
@@ -114,6 +120,7 @@ impl<'s> Gather<'s> {
             reached: PageSet::new(source.file_pages()),
             gaps: Vec::new(),
             miscounts: 0,
+            budget: source.length().saturating_mul(BUDGET),
         }
     }
 
@@ -252,14 +259,28 @@ impl<'s> Gather<'s> {
 
     /// A value in a run, if all of it is as its reference says.
     pub fn run(&mut self, run: &Run) -> Result<Vec<u8>, String> {
-        let bytes = self.source.run(run).map_err(|fault| fault.what)?;
+        const TWICE: &str = "its pages are used twice";
         let pages = run.pages(self.source.page_size());
-        for page in run.first..run.first.saturating_add(pages) {
+        let pages = run.first..run.first.saturating_add(pages);
+        // Old copies of a leaf name the same values again and again.
+        let mut ends = pages.clone().take(1).chain(pages.clone().last());
+        if ends.any(|page| self.reached.has(page)) {
+            return Err(TWICE.to_string());
+        }
+        let left = self.budget.checked_sub(u64::from(run.length_bytes));
+        self.budget = left.ok_or("too many references name the same long values")?;
+        let bytes = self.source.run(run).map_err(|fault| fault.what)?;
+        for page in pages {
             if !self.reached.add(page) {
-                return Err("its pages are used twice".to_string());
+                return Err(TWICE.to_string());
             }
         }
         Ok(bytes)
+    }
+
+    /// What was looked at in vain so far is no reason to leave out what is read from here on.
+    pub fn renew_budget(&mut self) {
+        self.budget = self.source.length().saturating_mul(BUDGET);
     }
 
     fn gap(&mut self, tree: usize, start: Start, why: String, is_evidence: bool) {

@@ -109,6 +109,7 @@ pub fn salvage(
     watcher.phase("log", None);
     let may_miss = !work.catalog_gaps.is_empty();
     let commits = state.commits(&source);
+    work.gather.renew_budget();
     let log = replay::replay(
         &state,
         &commits,

@@ -5,12 +5,14 @@
 //! 1. A record counts only if its checksum is right.
 //! 2. The chain has no holes: each record holds the checksum of the one before it.
 //! 3. The work is bounded by a multiple of the file's length.
+//! 4. What an open would accept is found however much there is that looks like a record and is none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use aurora::anatomy::{
     self, COMMIT, FLAG_CLEAN, FLAG_RUNS_UNSYNCED, Header, LogRecord, MARK, RECORD_HEADER_BYTES,
-    Ring,
+    Ring, SWITCH,
 };
 
 use crate::source::Source;
@@ -42,14 +44,71 @@ impl Found {
 pub(crate) struct Log {
     by_lsn: BTreeMap<u64, Vec<Found>>,
     seen: BTreeSet<u64>,
+    /// Bytes of the file that accepted records have: no other record is there.
+    taken: Vec<Range<u64>>,
 }
 
 impl Log {
+    /// Adds the records that an open accepts (invariant 4).
+    pub fn follow(&mut self, source: &Source, header: &Header) {
+        let mut next = (header.log_start, header.log_start_crc);
+        for ring in rings_of(header) {
+            let begin = next.0;
+            let is_over = self.follow_in(source, ring, &mut next);
+            self.take(source, ring, begin, next.0);
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    /// Those of one ring, from a position and behind a record of that checksum. Says whether the log ends in it.
+    fn follow_in(&mut self, source: &Source, ring: Ring, next: &mut (u64, u32)) -> bool {
+        let (start, length) = place(source, ring);
+        let mut room = length;
+        loop {
+            let lsn = next.0;
+            let offset = start + lsn.checked_rem(length).unwrap_or(0);
+            let is_next = |r: &LogRecord| (r.lsn, r.previous) == *next && r.bytes <= room;
+            let found = record_at(source, offset, source.length(), Some(ring), is_next);
+            let Some(record) = found else {
+                return true;
+            };
+            self.add(record, offset, Some(ring));
+            if record.kind == MARK {
+                return true;
+            }
+            room -= record.bytes;
+            *next = (lsn.saturating_add(record.bytes), record.checksum);
+            if record.kind == SWITCH {
+                return false;
+            }
+        }
+    }
+
+    /// The positions of a ring from `begin` to `end` are those of accepted records.
+    fn take(&mut self, source: &Source, ring: Ring, begin: u64, end: u64) {
+        let (start, length) = place(source, ring);
+        let offset = begin.checked_rem(length).unwrap_or(0);
+        let behind = offset + end.saturating_sub(begin);
+        self.taken.push(start + offset..start + behind.min(length));
+        self.taken
+            .push(start..start + behind.saturating_sub(length));
+    }
+
+    fn add(&mut self, record: LogRecord, offset: u64, ring: Option<Ring>) {
+        self.seen.insert(offset);
+        let found = Found {
+            record,
+            offset,
+            ring,
+        };
+        self.by_lsn.entry(record.lsn).or_default().push(found);
+    }
+
     /// Adds the records of a ring.
     pub fn add_ring(&mut self, source: &Source, ring: Ring) {
-        let page_size = u64::from(source.page_size());
-        let length = u64::from(ring.pages) * page_size;
-        let start = u64::from(ring.first) * page_size;
+        let (start, length) = place(source, ring);
         if length == 0 {
             return;
         }
@@ -88,38 +147,20 @@ impl Log {
         ring: Option<Ring>,
         budget: &mut u64,
     ) {
-        if self.seen.contains(&offset) {
+        let is_taken = self.taken.iter().any(|taken| taken.contains(&offset));
+        if is_taken || self.seen.contains(&offset) {
             return;
         }
-        let wraps = ring.is_some();
-        let Some(head) = read(source, offset, end, ring, RECORD_HEADER_BYTES) else {
-            return;
+        let fits = |record: &LogRecord| {
+            if !lies_at(source, record, offset, ring) {
+                return false;
+            }
+            let left = budget.checked_sub(record.bytes);
+            *budget = left.unwrap_or(*budget);
+            left.is_some()
         };
-        let Some(record) = anatomy::read_record(&head, source.salt()) else {
-            return;
-        };
-        if wraps && !lies_at(source, &record, offset, ring) {
-            return;
-        }
-        let Ok(length) = usize::try_from(record.bytes) else {
-            return;
-        };
-        let Some(left) = budget.checked_sub(record.bytes) else {
-            return;
-        };
-        *budget = left;
-        let Some(bytes) = read(source, offset, end, ring, length) else {
-            return;
-        };
-        let record = anatomy::read_record(&bytes, source.salt());
-        if let Some(record) = record.filter(|record| record.is_intact) {
-            self.seen.insert(offset);
-            let found = Found {
-                record,
-                offset,
-                ring,
-            };
-            self.by_lsn.entry(record.lsn).or_default().push(found);
+        if let Some(record) = record_at(source, offset, end, ring, fits) {
+            self.add(record, offset, ring);
         }
     }
 
@@ -163,12 +204,19 @@ impl Log {
     /// was durable: it never was.
     pub fn complete<'f>(&self, source: &Source, chain: Vec<&'f Found>) -> Vec<&'f Found> {
         let mut budget = source.length();
+        let mut proven = BTreeMap::new();
+        let mut furthest = 0;
+        for (lsn, found) in self.by_lsn.iter().rev() {
+            let here = found.iter().map(|f| f.record.durable).max();
+            furthest = furthest.max(here.unwrap_or(0));
+            proven.insert(*lsn, furthest);
+        }
         let is_complete = |found: &&&Found| {
             let record = &found.record;
-            let later = self.by_lsn.range(record.lsn..).flat_map(|(_, found)| found);
+            let durable = proven.get(&record.lsn).copied().unwrap_or(0);
             record.flags & FLAG_RUNS_UNSYNCED == 0
                 || record.kind != COMMIT
-                || later.map(|f| f.record.durable).max() > Some(record.lsn)
+                || durable > record.lsn
                 || { self.payload(source, found) }
                     .is_some_and(|payload| source.has_runs_of(&payload, &mut budget))
         };
@@ -185,16 +233,15 @@ impl Log {
         let first = self.by_lsn.get(&least)?.iter().find(|f| is_newer(f))?;
         // The record before it belongs to the state, or there never was one. Switch records are
         // passed: they carry the version of the commit behind them.
+        let others = self
+            .all()
+            .filter(|f| f.record.kind != MARK && f.record.lsn < f.end());
+        let by_end: HashMap<(u64, u32), &Found> =
+            others.map(|f| ((f.end(), f.record.checksum), f)).collect();
         let mut at = first;
         loop {
             let is_first_ever = at.record.lsn == 0 && at.record.previous == 0;
-            let before = self.all().find(|f| {
-                f.record.kind != MARK
-                    && f.end() == at.record.lsn
-                    && f.record.checksum == at.record.previous
-                    && f.record.lsn < at.record.lsn
-            });
-            match before {
+            match by_end.get(&(at.record.lsn, at.record.previous)).copied() {
                 None if !is_first_ever => return None,
                 Some(before) if before.record.kind != COMMIT => at = before,
                 _ => break,
@@ -223,14 +270,34 @@ impl Log {
     }
 }
 
+/// Where a ring begins in the file, and its length.
+fn place(source: &Source, ring: Ring) -> (u64, u64) {
+    let page_size = u64::from(source.page_size());
+    let pages = |count: u32| u64::from(count) * page_size;
+    (pages(ring.first), pages(ring.pages))
+}
+
+/// The record at an offset, if its header is one that is wanted, and all of it is intact.
+fn record_at(
+    source: &Source,
+    offset: u64,
+    end: u64,
+    ring: Option<Ring>,
+    is_wanted: impl FnOnce(&LogRecord) -> bool,
+) -> Option<LogRecord> {
+    let head = read(source, offset, end, ring, RECORD_HEADER_BYTES)?;
+    let claimed = anatomy::read_record(&head, source.salt()).filter(is_wanted)?;
+    let length = usize::try_from(claimed.bytes).ok()?;
+    let bytes = read(source, offset, end, ring, length)?;
+    anatomy::read_record(&bytes, source.salt()).filter(|record| record.is_intact)
+}
+
 /// Whether a record's position is that of its place in the ring.
 fn lies_at(source: &Source, record: &LogRecord, offset: u64, ring: Option<Ring>) -> bool {
     let Some(ring) = ring else {
         return true;
     };
-    let page_size = u64::from(source.page_size());
-    let length = u64::from(ring.pages) * page_size;
-    let start = u64::from(ring.first) * page_size;
+    let (start, length) = place(source, ring);
     record.bytes <= length && record.lsn.checked_rem(length) == offset.checked_sub(start)
 }
 

@@ -123,11 +123,14 @@ fn raise(output: &mut Output, fact: &str, least: u64, length: usize) -> Result<(
     Ok(())
 }
 
+/// How many records with the number of one blob are compared with its content.
+const CLAIMS: u32 = 16;
+
 /// Records of keys decode, and blobs are whole.
 fn blobs(output: &mut Output) -> Result<(), Failure> {
-    let mut numbers = HashSet::new();
+    let (mut numbers, mut claims) = (HashSet::new(), HashMap::new());
     for_each(output, KEYS, |output, key, value| {
-        let what = match blob_fault(output, value, &mut numbers)? {
+        let what = match blob_fault(output, value, &mut numbers, &mut claims)? {
             Some(what) => what,
             None => return Ok(()),
         };
@@ -144,6 +147,7 @@ fn blob_fault(
     output: &mut Output,
     value: &[u8],
     numbers: &mut HashSet<u64>,
+    claims: &mut HashMap<u64, u32>,
 ) -> Result<Option<String>, Failure> {
     let record = match KeyRecord::decode(value) {
         Ok(record) if !record.is_blob => return Ok(None),
@@ -155,7 +159,9 @@ fn blob_fault(
         Ok(_) => return Ok(Some("the map of a blob is not in order".to_string())),
         Err(flaw) => return Ok(Some(flaw.what.to_string())),
     };
-    if numbers.contains(&blob.number) {
+    let claims = claims.entry(blob.number).or_default();
+    *claims += 1;
+    if numbers.contains(&blob.number) || *claims > CLAIMS {
         return Ok(Some("another blob has its number".to_string()));
     }
     let mut checksum = 0;

@@ -47,6 +47,9 @@ pub(crate) fn choose(source: &Source, index: &Index) -> State {
     let slots = source.slots();
     let sound = newest(slots).and_then(Slot::header).copied();
     let mut log = Log::default();
+    if let Some(header) = &sound {
+        log.follow(source, header);
+    }
     for ring in rings(source, slots) {
         log.add_ring(source, ring);
     }
