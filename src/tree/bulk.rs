@@ -15,8 +15,8 @@
 
 use crate::Result;
 use crate::format::node::{self, Child, Density, Item, Node, Payload, Scratch};
-use crate::format::page::{BRANCH, LEAF};
-use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
+use crate::format::page::{BRANCH, COUNT, LEAF};
+use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot};
 use crate::prefetch::prefetch;
 
 use super::delete::{TOO_EMPTY, collapse, merge_near, percent};
@@ -60,9 +60,27 @@ pub(crate) fn change_many<P: WritePages>(
         if !rest.is_empty() {
             collapse(job.pages, &mut rest)?;
         }
+        check_growth(job.pages, root, &rest, changes)?;
         *root = rest;
     }
     Ok(job.affected)
+}
+
+/// The count of a tree comes from those in its branches. One that is wrong there must not become the tree's: with more entries
+/// than the file has bytes it could not be opened again.
+fn check_growth<P: ReadPages>(
+    pages: &P,
+    before: &TreeRoot,
+    now: &TreeRoot,
+    changes: &[Change<'_>],
+) -> Result<()> {
+    let most = before.count.saturating_add(changes.len() as u64);
+    if now.count <= most {
+        return Ok(());
+    }
+    let what = "a count is not that of the entries below";
+    let fault = Fault::new(what, COUNT, most, now.count);
+    Err(fault.in_page(before.root.page, pages.page_size()))
 }
 
 struct Job<'p, P> {
