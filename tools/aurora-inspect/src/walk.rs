@@ -7,7 +7,7 @@
 //! 2. A page that cannot be read is a fault, and the walk goes on beside it.
 //! 3. Memory is what one page a level takes, and a bit for each page of the file.
 
-use aurora::anatomy::{self, Cell, Flaw, Node, Reference, Root};
+use aurora::anatomy::{self, Cell, Flaw, Node, PageHeader, Reference, Root};
 
 use crate::source::{PageBytes, Source};
 use crate::{Fault, Faults};
@@ -214,6 +214,11 @@ impl<V: Visitor> Walk<'_, V> {
             self.fault(at.page, flaw(what, 17, u64::from(level), found));
             return true;
         }
+        let birth = PageHeader::decode(&bytes).birth;
+        if birth > self.newest() {
+            let what = "a page is younger than the checkpoint that names it";
+            self.fault(at.page, flaw(what, 8, self.newest(), birth));
+        }
         self.check(at.page, &node, &wanted);
         self.visitor.node(at.page, &node);
         if level > 0 {
@@ -228,6 +233,12 @@ impl<V: Visitor> Walk<'_, V> {
             return true;
         }
         self.entries(at.page, &node)
+    }
+
+    /// Nothing that the header leads to is younger.
+    fn newest(&self) -> u64 {
+        let header = self.source.chosen();
+        header.map_or(u64::MAX, |header| header.version)
     }
 
     fn entries(&mut self, page: u32, node: &Node<'_>) -> bool {
@@ -303,15 +314,20 @@ impl<V: Visitor> Walk<'_, V> {
         }
     }
 
-    /// A value is in the leaf if and only if it is short enough.
+    /// A value is in the leaf if and only if it is short enough; and none is too young.
     fn check_places(&mut self, page: u32, node: &Node<'_>) {
         let page_size = self.source.page_size();
         for slot in 0..node.count() {
             let key_bytes = node.key(slot).len();
-            let (is_inline, length) = match node.value(slot) {
-                Cell::Inline(value) => (true, value.len()),
-                Cell::Run(run) => (false, run.length_bytes as usize),
+            let (is_inline, length, birth) = match node.value(slot) {
+                Cell::Inline(value) => (true, value.len(), 0),
+                Cell::Run(run) => (false, run.length_bytes as usize, run.birth),
             };
+            if birth > self.newest() {
+                let what = "a long value is younger than the checkpoint that leads to it";
+                let at = node.slot_offset(slot);
+                self.fault(page, flaw(what, at, self.newest(), birth));
+            }
             let belongs = anatomy::is_inline(page_size, key_bytes, length);
             if belongs != is_inline {
                 let what = "a value is not where its length belongs";
@@ -339,14 +355,31 @@ fn flaw(what: &'static str, offset: u32, expected: u64, found: u64) -> Flaw {
 pub struct Found {
     /// The pages from the root to the leaf, and the slot that was taken in each.
     pub path: Vec<(u32, u8, usize)>,
-    /// The value, if the key is there.
+    /// The value, if the key is there and it was read.
     pub value: Option<Vec<u8>>,
     /// Its run, if it is in one.
     pub run: Option<aurora::anatomy::Run>,
 }
 
-/// Goes from the root to a key. What is in the way is an error.
+impl Found {
+    /// Whether the key is there.
+    pub fn is_there(&self) -> bool {
+        self.value.is_some() || self.run.is_some()
+    }
+}
+
+/// Goes from the root to a key, and reads its value. What is in the way is an error.
 pub fn find(source: &Source, tree: &str, root: &Root, key: &[u8]) -> Result<Found, Fault> {
+    let mut found = locate(source, tree, root, key)?;
+    if let Some(run) = &found.run {
+        let value = source.run(run).map_err(|fault| fault.in_tree(tree))?;
+        found.value = Some(value);
+    }
+    Ok(found)
+}
+
+/// The same, and a value in a run is not read.
+pub fn locate(source: &Source, tree: &str, root: &Root, key: &[u8]) -> Result<Found, Fault> {
     let mut found = Found {
         path: Vec::new(),
         value: None,
@@ -376,10 +409,7 @@ pub fn find(source: &Source, tree: &str, root: &Root, key: &[u8]) -> Result<Foun
         if place.is_ok() {
             match node.value(slot) {
                 Cell::Inline(value) => found.value = Some(value.to_vec()),
-                Cell::Run(run) => {
-                    found.run = Some(run);
-                    found.value = Some(source.run(&run).map_err(|fault| fault.in_tree(tree))?);
-                }
+                Cell::Run(run) => found.run = Some(run),
             }
         }
     }

@@ -22,7 +22,7 @@ pub use collections::load as load_collections;
 
 use crate::source::Source;
 use crate::survey::{Survey, TreeSurvey};
-use crate::walk::{self, Entry, find};
+use crate::walk::{self, Entry, find, locate};
 use crate::{Fault, Faults, Watcher, show};
 
 /// Tree of users' keys.
@@ -127,8 +127,8 @@ impl<'s> Trees<'s> {
 
     /// Whether a key is there. `None`: it cannot be said.
     pub fn contains(&self, tree: &str, key: &[u8]) -> Option<bool> {
-        match find(self.source, tree, &self.root(tree), key) {
-            Ok(found) => Some(found.value.is_some()),
+        match locate(self.source, tree, &self.root(tree), key) {
+            Ok(found) => Some(found.is_there()),
             Err(_) => None,
         }
     }
@@ -172,7 +172,7 @@ impl Check<'_> {
         let fault = Fault::new(area, what, expected, found).in_tree(tree);
         let mut fault = fault.of_key(show::key(tree, key, 64));
         // Where the record is, or would be.
-        if let Ok(found) = find(self.trees.source, tree, &self.trees.root(tree), key)
+        if let Ok(found) = locate(self.trees.source, tree, &self.trees.root(tree), key)
             && let Some((page, _, slot)) = found.path.last()
         {
             let at = self.trees.source.raw(*page).map_or(0, |bytes| {
