@@ -8,7 +8,7 @@ use super::content::DIRECT_BYTES;
 use super::crc::shift;
 use super::found::Found;
 use super::meta::{BlobInfo, Meta};
-use super::{Flaw, KEYS};
+use super::{Flaw, GROUP_BYTES, KEYS};
 use crate::format::RunRef;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::value::LongValue;
@@ -127,11 +127,28 @@ impl BlobReader {
                 let source = io::Error::from(io::ErrorKind::OutOfMemory);
                 Error::io("read a blob into memory", offset, source)
             })?;
-            bytes.resize(length, 0);
-            let read = reader.read_range(offset, &mut bytes)?;
-            bytes.truncate(read);
+            reader.read_into(offset, length, &mut bytes)?;
             Ok(bytes)
         })
+    }
+
+    /// Appends the `length` bytes from an offset on, fewer if the blob ends before. Memory is touched only as far as there
+    /// are chunks: a damaged record can speak of any length.
+    fn read_into(&self, offset: u64, length: usize, bytes: &mut Vec<u8>) -> Result<()> {
+        let mut left = length;
+        while left > 0 {
+            let done = bytes.len();
+            let step = left.min(GROUP_BYTES as usize);
+            bytes.resize(done + step, 0);
+            let at = offset.saturating_add((length - left) as u64);
+            let read = self.read_range(at, bytes.get_mut(done..).unwrap_or_default())?;
+            bytes.truncate(done + read);
+            if read < step {
+                break;
+            }
+            left -= step;
+        }
+        Ok(())
     }
 
     /// Copies what follows the position in its chunk. Returns how much it was.
@@ -437,6 +454,29 @@ impl Seek for BlobReader {
 mod tests {
     use super::*;
     use crate::Aurora;
+
+    /// A record that speaks of more than there is took memory for all of it before anything was read.
+    #[test]
+    fn what_a_record_says_of_the_length_takes_no_memory() {
+        let db = Aurora::in_memory().unwrap();
+        let content: Vec<u8> = (0..3_000_000u32)
+            .map(|n| (n.wrapping_mul(n) >> 7) as u8)
+            .collect();
+        db.put_blob_from("b", &content[..]).unwrap();
+        let reader = db.get_blob("b").unwrap().unwrap();
+        for (offset, length) in [(0, 3_000_000), (17, 2_500_000), (2_999_990, 100), (5, 0)] {
+            let read = reader.read_at(offset, length).wait().unwrap();
+            let from = offset as usize;
+            assert_eq!(read, content[from..(from + length).min(content.len())]);
+        }
+        let mut reader = db.get_blob("b").unwrap().unwrap();
+        let content = &mut Arc::make_mut(&mut reader.meta).content;
+        content.size = u64::from(content.chunk_bytes) << 16;
+        let (size, mut bytes) = (content.size as usize, Vec::new());
+        let error = reader.read_into(0, size, &mut bytes).unwrap_err();
+        assert!(error.is_corruption(), "{error}");
+        assert!(bytes.len() < 10_000_000, "{}", bytes.len());
+    }
 
     /// Whichever way it is read. It stays an error until the position is another.
     #[test]
