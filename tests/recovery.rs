@@ -985,7 +985,7 @@ fn mark_at(lsn: u64, salt: u64) -> [u8; 56] {
 #[test]
 fn the_place_of_a_short_value_in_the_log_is_damage() {
     const DIRECT: u32 = 32 << 10;
-    let value: Vec<u8> = (0..DIRECT).map(|n| (n * n >> 5) as u8).collect();
+    let value: Vec<u8> = (0..DIRECT).map(|n| ((n * n) >> 5) as u8).collect();
     let disk = SimDisk::new(1);
     let db = open(disk.storage()).unwrap();
     put(&db, "long", &value);
