@@ -252,6 +252,8 @@ fn with_blobs(change: impl FnOnce(&mut Trees)) -> Vec<u8> {
         chunks.insert(chunk_key(9, 0), vec![1]);
         let staged = trees.entry("aurora/staged".into()).or_default();
         staged.insert(9u64.to_be_bytes().to_vec(), Vec::new());
+        let facts = trees.entry("aurora/meta".into()).or_default();
+        facts.insert(b"blob".to_vec(), 9u64.to_le_bytes().to_vec()); // the last number that was given
         change(trees);
     })
 }
