@@ -63,6 +63,8 @@ pub(super) struct Inner<S> {
     pub(super) batched: u64,
     pub(super) records: u64,
     pub(super) batches: u64,
+    /// Batches that somebody waits for, the one that is on its way included.
+    pub(super) awaited_batches: u64,
 }
 
 /// Long values that were written to their place and not synced.

@@ -136,6 +136,7 @@ impl<S: Versioned> Log<S> {
         is_awaited: bool,
     ) -> MutexGuard<'a, Inner<S>> {
         inner.leading = true;
+        inner.awaited_batches += u64::from(is_awaited);
         let batch = inner.next_batch();
         let bytes = std::mem::take(&mut inner.buffer);
         inner.lingers = false;

@@ -164,6 +164,7 @@ impl<S: Versioned> Log<S> {
                 batched: 0,
                 records: 0,
                 batches: 0,
+                awaited_batches: 0,
             }),
             durable: AtomicU64::new(position.lsn),
             records: AtomicU64::new(0),
@@ -317,10 +318,9 @@ impl<S: Versioned> Log<S> {
         usage.used_bytes > usage.ring_bytes / 2
     }
 
-    /// How many batches were on their way to the disk by now.
-    pub(crate) fn batches_begun(&self) -> u64 {
-        let inner = self.inner.lock();
-        inner.batches + u64::from(inner.leading)
+    /// How many batches that somebody waits for were on their way to the disk by now.
+    pub(crate) fn awaited_batches(&self) -> u64 {
+        self.inner.lock().awaited_batches
     }
 
     /// Bytes that wait for a write, and bytes of long values that wait for a sync. If there is a background thread,

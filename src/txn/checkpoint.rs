@@ -201,7 +201,7 @@ impl Engine {
         let levels = self.dirty_levels(job);
         let mut pace = {
             let commits_go_on = job.purpose == Purpose::Routine && job.candidate.is_none();
-            Pace::new(commits_go_on, self.log.batches_begun())
+            Pace::new(commits_go_on, self.log.awaited_batches())
         };
         for pages in levels.values() {
             let source = FrameSource { pager: &self.pager };

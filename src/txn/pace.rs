@@ -7,13 +7,14 @@ use crate::Result;
 const SHARED_UNSYNCED_BYTES: usize = 64 << 10;
 const ALONE_UNSYNCED_BYTES: usize = 1 << 20;
 
-/// When so much was written since a batch of the log went to the device, no commits are going on.
+/// When so much was written since a batch of the log that somebody waits for went to the device, no such commits are
+/// going on.
 const COMMITS_GO_ON_BYTES: usize = 512 << 10;
 
 /// How the pages of a checkpoint go to the device.
 pub(super) struct Pace {
     unsynced_bytes: usize,
-    /// Batches of the log that had begun when last looked.
+    /// Batches of the log that were waited for when last looked.
     batches: u64,
     /// Written since there was a new one.
     since_commit_bytes: usize,
@@ -48,7 +49,7 @@ impl Engine {
         if pace.unsynced_bytes < SHARED_UNSYNCED_BYTES {
             return Ok(());
         }
-        let begun = self.log.batches_begun();
+        let begun = self.log.awaited_batches();
         if std::mem::replace(&mut pace.batches, begun) != begun {
             pace.since_commit_bytes = 0;
         }
