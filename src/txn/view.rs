@@ -88,7 +88,7 @@ impl<'a> TreeView<'a> {
 
     /// The values of several keys, as copies: one for each key, in the order of the keys, which may be any.
     ///
-    /// Looks for some of them at once, which takes less time than one after the other: about two thirds where they are
+    /// Looks for some of them at once, which takes less time than one after the other: about three quarters where they are
     /// in memory, and the device is asked for many pages together where they are not.
     ///
     /// ```
