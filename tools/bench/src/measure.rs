@@ -235,11 +235,6 @@ impl<'o> Run<'o> {
             engine.reopen()?;
         }
         self.ask(&mut engines, &COLD, Before::Anything, 1)?;
-        for kind in &FROM_DEVICE {
-            if kind.what.contains(&self.options.only) {
-                self.ask(&mut engines, kind, Before::Nothing, 1)?;
-            }
-        }
         // From here on everything has been read once.
         let everything = Question::CountScore(0.0, "e");
         for engine in &mut engines {
@@ -248,6 +243,12 @@ impl<'o> Run<'o> {
         for kind in &KINDS {
             if kind.what.contains(&self.options.only) {
                 self.ask(&mut engines, kind, Before::Anything, self.options.repeat)?;
+            }
+        }
+        // Last, as it leaves the system's memory in small pieces.
+        for kind in &FROM_DEVICE {
+            if kind.what.contains(&self.options.only) {
+                self.ask(&mut engines, kind, Before::Nothing, 1)?;
             }
         }
         self.insert_singly(&mut engines)
