@@ -181,7 +181,7 @@ fn a_short_walk_asks_for_little() {
         let view = snapshot.tree("t").unwrap();
         for n in 0..50 {
             let range = view.range(&key(n * 700)[..]..);
-            assert!(range.take(20).filter_map(Result::ok).count() > 0);
+            assert!(range.take(36).filter_map(Result::ok).count() > 0);
         }
     });
     assert!(waits > 0);
