@@ -1,6 +1,9 @@
 //! Collections: schemas and what they refuse, documents and their index entries, indexes that come
 //! and go, everything in one transaction.
 
+#[path = "common/memory.rs"]
+mod memory;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -1525,28 +1528,11 @@ fn long_documents_are_gone_through_a_few_at_a_time() {
     db.check().unwrap();
 }
 
-/// The memory of this process that is no file's.
-#[cfg(target_os = "linux")]
-fn memory_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    number.unwrap().parse().unwrap()
-}
-
 /// The index entries of many documents are put in order together: those of 16,384 documents, however many each has.
 #[cfg(target_os = "linux")]
 #[test]
 fn many_documents_with_long_arrays_come_in_with_little_memory() {
-    // In a process of its own, where no other test takes memory.
-    const NAME: &str = "many_documents_with_long_arrays_come_in_with_little_memory";
-    const IN_CHILD: &str = "AURORA_TEST_MEMORY";
-    if std::env::var_os(IN_CHILD).is_none() {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        let run = child.args(["--exact", NAME]).env(IN_CHILD, "1").output();
-        let run = run.unwrap();
-        let said = String::from_utf8_lossy(&run.stdout);
-        assert!(run.status.success() && said.contains("1 passed"), "{said}");
+    if !memory::is_alone("many_documents_with_long_arrays_come_in_with_little_memory") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -1554,11 +1540,11 @@ fn many_documents_with_long_arrays_come_in_with_little_memory() {
     let db = builder.open(directory.path().join("db")).unwrap();
     let schema = Schema::schemaless().index(Index::on(["a"]));
     db.new_collection("c", schema).unwrap();
-    let before = memory_kib();
+    let before = memory::memory_kib();
     let mut most = 0;
     let documents = (0..5000i64).map(|n| {
         if n % 100 == 0 {
-            most = most.max(memory_kib());
+            most = most.max(memory::memory_kib());
         }
         let words = (0..300).map(|word| n * 7 + word * 1000);
         [("id", Value::from(n)), ("a", words.collect())]

@@ -6,6 +6,8 @@
 //! Longer with `AURORA_TEST_BUDGET`; one seed again with `AURORA_SEED`.
 
 mod common;
+#[path = "common/memory.rs"]
+mod memory;
 
 use std::collections::BTreeMap;
 
@@ -368,25 +370,22 @@ fn leaves_that_could_not_be_written_once_are_written_later() {
 #[cfg(target_os = "linux")]
 #[test]
 fn many_savepoints_take_little_memory() {
-    let anonymous_kib = || {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with("RssAnon"));
-        let number = line.and_then(|line| line.split_whitespace().nth(1));
-        number.unwrap().parse::<u64>().unwrap()
-    };
+    if !memory::is_alone("many_savepoints_take_little_memory") {
+        return;
+    }
     let db = open(&SimDisk::new(1));
     let mut tx = db.begin_write().unwrap();
     for n in 0..2_500 {
         tx.tree("u").unwrap().put(key(n), vec![1; 16_000]).unwrap();
     }
     tx.tree("u").unwrap().clear().unwrap();
-    let before = anonymous_kib();
+    let before = memory::memory_kib();
     for n in 0..6_000 {
         tx.savepoint().unwrap();
         tx.tree("t").unwrap().put(key(n % 10), "x").unwrap();
     }
-    // It was some 190 MiB. (Other tests run meanwhile.)
-    let more = anonymous_kib().saturating_sub(before);
+    // It was some 190 MiB.
+    let more = memory::memory_kib().saturating_sub(before);
     assert!(more < 120 << 10, "{more} KiB");
     tx.commit().unwrap();
     db.check().unwrap();

@@ -1,6 +1,9 @@
 //! The same query gives the same answer with any indexes or none, as a closure or as a value, and
 //! it is the answer of a plain model. Over random schemas, documents and filters.
 
+#[path = "common/memory.rs"]
+mod memory;
+
 use aurora::{
     Aurora, Cursor, Document, DocumentId, Field, FieldType, Fields, Filter, Index, Object, Patch,
     Schema, Value,
@@ -1091,15 +1094,6 @@ fn what_cannot_be_asked_is_an_error() {
     ));
 }
 
-/// The memory of this process that is no file's.
-#[cfg(target_os = "linux")]
-fn memory_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    number.unwrap().parse().unwrap()
-}
-
 /// An index has the order of long values only as far as it has the values: rows behind that are put in order when they are
 /// met. All of them were in memory for that, whatever the limit.
 #[cfg(target_os = "linux")]
@@ -1107,15 +1101,7 @@ fn memory_kib() -> u64 {
 fn the_first_of_many_long_values_are_found_in_little_memory() {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    // In a process of its own, where no other test takes memory.
-    const NAME: &str = "the_first_of_many_long_values_are_found_in_little_memory";
-    const IN_CHILD: &str = "AURORA_TEST_MEMORY";
-    if std::env::var_os(IN_CHILD).is_none() {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        let run = child.args(["--exact", NAME]).env(IN_CHILD, "1").output();
-        let run = run.unwrap();
-        let said = String::from_utf8_lossy(&run.stdout);
-        assert!(run.status.success() && said.contains("1 passed"), "{said}");
+    if !memory::is_alone("the_first_of_many_long_values_are_found_in_little_memory") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -1138,12 +1124,12 @@ fn the_first_of_many_long_values_are_found_in_little_memory() {
         db.collection("c").unwrap().insert_many(documents).unwrap();
     }
     for (ascending, offset) in [(true, 0), (false, 0), (true, 300)] {
-        let before = memory_kib();
+        let before = memory::memory_kib();
         let (most, looks) = (AtomicU64::new(0), AtomicU64::new(0));
         let query = db.query("c").filter(|f| {
             let look = looks.fetch_add(1, Ordering::Relaxed);
             if look < 10 || look % 500 == 0 {
-                most.fetch_max(memory_kib(), Ordering::Relaxed);
+                most.fetch_max(memory::memory_kib(), Ordering::Relaxed);
             }
             f.ends_with("body", "y")
         });
