@@ -84,6 +84,45 @@ fn a_checkpoint_lets_commits_through() {
     assert!(beside <= (64 << 10) + GATHER_BYTES, "{beside} bytes");
 }
 
+/// Nobody waits for a batch of unsynced commits: a checkpoint takes no care of it.
+#[test]
+fn a_checkpoint_beside_unsynced_commits_syncs_in_large_steps() {
+    let storage = Hooked::new(Arc::new(MemoryStorage::new()));
+    let builder = Aurora::builder().log_limit(16 << 20);
+    let db = builder.open_storage(Arc::new(storage.clone())).unwrap();
+    db.write(|tx| {
+        let entries = (0..40_000).map(|n| (key(n), [1; 150]));
+        tx.tree("t")?.put_many(entries).map(drop)
+    })
+    .unwrap();
+    while db.stats().unwrap().log_bytes < 16 << 20 {
+        (0..100).for_each(|_| change(&db, 40));
+    }
+    db.checkpoint().unwrap();
+    change(&db, 20_000);
+    db.flush().unwrap();
+    let (largest, other) = (Arc::new(AtomicU64::new(0)), db.clone());
+    let (seen, mut syncs) = (largest.clone(), 0);
+    storage.before_each_sync(move |unsynced_bytes| {
+        syncs += 1;
+        if syncs <= 10 {
+            seen.fetch_max(unsynced_bytes, Ordering::Relaxed);
+            // As much as the log's thread writes at once.
+            let before = other.stats().unwrap().log_batches;
+            change(&other, 2000);
+            let begin = Instant::now();
+            while other.stats().unwrap().log_batches == before {
+                assert!(begin.elapsed() < Duration::from_secs(20));
+                std::thread::yield_now();
+            }
+        }
+    });
+    db.checkpoint().unwrap();
+    let largest = largest.load(Ordering::Relaxed);
+    assert!(largest > 512 << 10, "{largest} bytes");
+    assert!(largest <= (1 << 20) + GATHER_BYTES, "{largest} bytes");
+}
+
 /// The limit of a log that is filled with small commits.
 const LOG_BYTES: u64 = 256 << 10;
 

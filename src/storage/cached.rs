@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_was_read_is_cached_and_what_was_dropped_can_be_asked_for() {
-        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         std::fs::write(&path, vec![7; LENGTH_BYTES as usize]).unwrap();
         let file = File::open(&path).unwrap();

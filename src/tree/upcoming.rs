@@ -46,10 +46,10 @@ pub(super) struct Walk {
 impl Walk {
     /// The next leaf was entered. Which ones are to be asked for now: those from so many ahead of it, up to so many.
     #[inline]
-    pub(super) fn enter(&mut self, is_far: bool) -> std::ops::Range<usize> {
+    pub(super) fn enter(&mut self, was_far: bool) -> std::ops::Range<usize> {
         self.entered += 1;
         self.asked = self.asked.saturating_sub(1);
-        let is_due = is_far && self.entered > 1 && self.asked <= self.reach / 2;
+        let is_due = was_far && self.entered > 1 && self.asked <= self.reach / 2;
         if !is_due {
             return 0..0;
         }

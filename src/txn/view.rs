@@ -89,7 +89,8 @@ impl<'a> TreeView<'a> {
     /// The values of several keys, as copies: one for each key, in the order of the keys, which may be any.
     ///
     /// Looks for some of them at once, which takes less time than one after the other: about three quarters where they are
-    /// in memory, and the device is asked for many pages together where they are not.
+    /// in memory, and the device is asked for many pages together where they are not. (In a write transaction it is one
+    /// after the other.)
     ///
     /// ```
     /// # let db = aurora::Aurora::in_memory()?;
