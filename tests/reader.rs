@@ -248,10 +248,14 @@ fn it_reads_a_ring_full_of_headers_in_good_time() {
     let length = db.stats().unwrap().log_bytes as usize;
     assert!(length >= 256 << 10, "{length}");
     let mut bytes = storage.to_bytes();
+    // The fastest of some tries: the others say what else the machine did.
     let timed = |name: &str, bytes: &[u8]| {
-        let start = std::time::Instant::now();
-        compare(name, bytes, directory.path());
-        start.elapsed()
+        let tries = (0..5).map(|_| {
+            let start = std::time::Instant::now();
+            compare(name, bytes, directory.path());
+            start.elapsed()
+        });
+        tries.min().unwrap()
     };
     let plain = timed("plain", &bytes);
     let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
