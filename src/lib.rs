@@ -3,7 +3,8 @@
 //! Keys with a time to live, collections of documents with indexes and queries, and blobs, in one
 //! transaction, with snapshots, and with a log inside the file, so that a commit that returned `Ok` has
 //! survived a power cut (with [`Durability::Full`], the default). Beneath are ordered trees of bytes, which are there to be used too. See
-//! [`Aurora`] for how to begin, [`Schema`] and [`Query`] for documents.
+//! [`Aurora`] for how to begin, [`Schema`] and [`Query`] for documents, and the [`guide`] for what to know when a program
+//! depends on it: threads, isolation, errors, memory, space, limits.
 //!
 //! ```text
 //! db, upkeep                      what a user calls
@@ -83,6 +84,9 @@ pub use value::{
     Comparand, Document, DocumentId, FieldType, MAX_DEPTH, Object, Operand, Timestamp, Uuid, Value,
 };
 pub use work::Work;
+
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 
 /// The examples of the README compile.
 #[cfg(doctest)]
