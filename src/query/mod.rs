@@ -34,7 +34,7 @@ use crate::value::{Document, MAX_DEPTH, Object, Raw, Value};
 use crate::work::Work;
 use crate::{Error, Result};
 
-use self::execute::{Execution, Spec};
+use self::execute::{Execution, Slice, Spec};
 pub use self::explain::Explanation;
 pub use self::fields::Fields;
 pub(crate) use self::fields::{BAD_PATTERN, RowReader};
@@ -43,11 +43,17 @@ pub use self::group::{Group, Grouped};
 pub use self::page::Cursor;
 use self::plan::Plan;
 
-/// Candidates that are looked at between two looks at whether someone else wants the thread.
-const SLICE: usize = 512;
+/// What is looked at between two looks at whether someone else wants the thread.
+const SLICE: Slice = Slice {
+    candidates: 512,
+    bytes: 4 << 20,
+};
 
-/// Rows that a [`Rows`] holds at a time, at the most.
-const ROWS_HELD: usize = 64;
+/// What a [`Rows`] holds at a time, at the most; of longer rows one.
+const ROWS_HELD: Slice = Slice {
+    candidates: 64,
+    bytes: 1 << 20,
+};
 
 /// Where a query looks.
 #[derive(Debug, Clone)]
@@ -367,7 +373,7 @@ impl<'q> Query<'q> {
             })
     }
 
-    /// The rows one by one, in memory for some of them at a time.
+    /// The rows one by one, in memory for some of them at a time: 64, or fewer where they are long.
     pub fn rows(self) -> Result<Rows<'q>> {
         Ok(Rows {
             running: self.start()?,
@@ -549,7 +555,7 @@ struct Running<'q> {
 impl Running<'_> {
     fn step(
         &mut self,
-        budget: usize,
+        slice: Slice,
         mut take: impl FnMut(&Decoder<'_>, &[u8], &[u8]) -> Result<()>,
     ) -> Result<bool> {
         let meta = self.execution.meta.clone();
@@ -560,7 +566,7 @@ impl Running<'_> {
             rows_ahead: self.execution.rows_ahead(),
         };
         let mut sink = |id: &[u8], document: &[u8]| take(&decoder, id, document);
-        self.execution.step(&self.snapshot, budget, &mut sink)
+        self.execution.step(&self.snapshot, slice, &mut sink)
     }
 }
 

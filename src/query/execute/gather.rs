@@ -7,6 +7,9 @@ use crate::moment::Moment;
 use crate::query::ids::IdList;
 use crate::query::plan::Source;
 
+/// To look for the first entry of a range takes as long as so many steps through an index.
+const STEPS_TO_RANGE: usize = 10;
+
 #[derive(Debug, Default)]
 pub(super) struct Gathering {
     pub(super) way: usize,
@@ -66,6 +69,10 @@ impl Execution<'_> {
                 at.end_of_access();
                 continue;
             };
+            if left == 0 {
+                return Ok(State::Gathering(at));
+            }
+            left = left.saturating_sub(STEPS_TO_RANGE);
             let mut cursor = view.cursor_in::<Vec<u8>>(&bounds.low..&bounds.high);
             let mut there = start(&mut cursor, at.from.take().as_ref(), false)?;
             while there {
@@ -107,12 +114,14 @@ impl Execution<'_> {
         };
         let end = next.saturating_add(budget).min(ids.len());
         let mut next = next;
-        while next < end {
+        while next < end && !self.is_enough() {
             let group = next.saturating_add(self.wanted_at_once()).min(end);
-            if !self.consider_all(moment, &documents, ids.slice(next..group), sink)? {
+            let some = ids.slice(next..group);
+            let (looked_at, wants_more) = self.consider_all(moment, &documents, some, sink)?;
+            if !wants_more {
                 return Ok(State::Done);
             }
-            next = group;
+            next += looked_at;
         }
         Ok(if next < ids.len() {
             State::Fetching { ids, next }

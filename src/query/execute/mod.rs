@@ -5,11 +5,14 @@
 //! 1. Between two steps only keys are kept, no places in pages: a step can look at the same moment
 //!    from wherever it is called.
 //! 2. Rows come in the order of their keys ([`row_key`]), whatever the plan.
+//! 3. A step does no more than its [`Slice`] says, about, in whatever it looks: at documents, at entries of an index, at
+//!    ranges without any. (Ids of candidates are put in order in one step.)
 
 mod gather;
 mod rows;
+mod walk;
 
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use super::fields::{Fields, ID, RowReader};
@@ -26,10 +29,20 @@ use crate::txn::view::{TreeView, after_prefix};
 use crate::{Error, Result};
 
 use self::gather::Gathering;
-use self::rows::{Row, row_key};
+use self::rows::{Row, Sorted, row_key, sorted};
+use self::walk::Walk;
 
 /// Documents that are looked up at once.
 const GROUP: usize = 32;
+
+/// How much is done in a step, about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slice {
+    /// Candidates that are looked at, and rows that come out of a sort.
+    pub candidates: usize,
+    /// Bytes of these: it ends with the one that reaches it.
+    pub bytes: usize,
+}
 
 /// A filter, in whichever form it was given.
 pub(crate) type Predicate<'q> = Arc<dyn Fn(&Fields<'_>) -> bool + Send + Sync + 'q>;
@@ -71,10 +84,10 @@ struct Place {
 #[derive(Debug)]
 enum State {
     Documents { range: usize, from: Option<Place> },
-    InOrder { range: usize, from: Option<Place> },
+    InOrder(Walk),
     Gathering(Gathering),
     Fetching { ids: IdList, next: usize },
-    Sorted(VecDeque<Row>),
+    Sorted(Sorted),
     Done,
 }
 
@@ -92,6 +105,8 @@ pub(crate) struct Execution<'q> {
     sorter: BinaryHeap<Row>,
     offset_left: u64,
     limit_left: Option<u64>,
+    /// What is left of the present step's bytes.
+    bytes_left: usize,
 }
 
 /// Takes the id and the bytes of a row.
@@ -110,10 +125,7 @@ impl<'q> Execution<'q> {
                 range: 0,
                 from: None,
             },
-            Source::InOrder { .. } => State::InOrder {
-                range: 0,
-                from: None,
-            },
+            Source::InOrder { .. } => State::InOrder(Walk::default()),
             Source::Ids(_) => State::Gathering(Gathering::default()),
         };
         let mut execution = Execution {
@@ -123,6 +135,7 @@ impl<'q> Execution<'q> {
             sorter: BinaryHeap::new(),
             offset_left: spec.offset,
             limit_left: spec.limit,
+            bytes_left: 0,
             meta,
             plan,
             spec,
@@ -165,9 +178,8 @@ impl<'q> Execution<'q> {
                     return Ok(()); // the order among such entries is known only from the documents
                 }
                 self.offset_left = 0;
-                self.state = found.map_or(State::Done, |(range, place)| State::InOrder {
-                    range,
-                    from: Some(place),
+                self.state = found.map_or(State::Done, |(range, place)| {
+                    State::InOrder(Walk::from(range, place))
                 });
             }
             Source::Nothing | Source::Ids(_) => {}
@@ -194,15 +206,15 @@ impl<'q> Execution<'q> {
                 });
             }
             // One range, in the order of ids.
-            (Source::InOrder { access, .. }, State::InOrder { .. }) if access.is_by_id => {
+            (Source::InOrder { access, .. }, State::InOrder(_)) if access.is_by_id => {
                 let low = access.ranges.first().map(|range| range.low.as_slice());
-                let from = Some(Place {
+                let place = Place {
                     key: entry(low.unwrap_or_default().to_vec(), &after.id),
                     is_included: false,
-                });
-                self.state = State::InOrder { range: 0, from };
+                };
+                self.state = State::InOrder(Walk::from(0, place));
             }
-            (Source::InOrder { access, descending }, State::InOrder { .. })
+            (Source::InOrder { access, descending }, State::InOrder(_))
                 if !self.spec.order.is_empty() =>
             {
                 let mut values = [&access.prefix[..], &after.values].concat();
@@ -214,12 +226,9 @@ impl<'q> Execution<'q> {
                     (true, true) => after_prefix(&values).unwrap_or_default(),
                 };
                 let range = range_from(&access.ranges, &key, *descending);
-                self.state = range.map_or(State::Done, |range| State::InOrder {
-                    range,
-                    from: Some(Place {
-                        key,
-                        is_included: false,
-                    }),
+                self.state = range.map_or(State::Done, |range| {
+                    let is_included = false;
+                    State::InOrder(Walk::from(range, Place { key, is_included }))
                 });
             }
             _ => {} // rows before it are passed over one by one
@@ -243,18 +252,20 @@ impl<'q> Execution<'q> {
         rows.unwrap_or(0).min(MOST) as usize
     }
 
-    /// Looks at some more candidates, `budget` of them about. Says whether that was all.
+    /// Looks at some more candidates. Says whether that was all.
     pub(crate) fn step(
         &mut self,
         moment: &impl Moment,
-        budget: usize,
+        slice: Slice,
         sink: &mut Sink<'_>,
     ) -> Result<bool> {
+        let budget = slice.candidates;
+        self.bytes_left = slice.bytes;
         let state = std::mem::replace(&mut self.state, State::Done);
         self.state = match state {
             _ if self.limit_left == Some(0) => State::Done,
             State::Documents { range, from } => self.scan(moment, range, from, budget, sink)?,
-            State::InOrder { range, from } => self.walk(moment, range, from, budget, sink)?,
+            State::InOrder(walk) => self.walk(moment, walk, budget, sink)?,
             State::Gathering(gathering) => self.gather(moment, gathering, budget)?,
             State::Fetching { ids, next } => self.fetch_some(moment, ids, next, budget, sink)?,
             State::Sorted(rows) => self.emit_sorted(rows, budget, sink)?,
@@ -281,7 +292,7 @@ impl<'q> Execution<'q> {
         let mut left = budget;
         let mut id = Vec::new();
         while let Some(bounds) = ranged(&ranges, range, descending) {
-            if left == 0 {
+            if left == 0 || self.is_enough() {
                 return Ok(State::Documents { range, from });
             }
             left -= 1; // to look where there is nothing takes time, too
@@ -290,7 +301,7 @@ impl<'q> Execution<'q> {
             while there {
                 id.clear();
                 id.extend_from_slice(cursor.key());
-                if left == 0 {
+                if left == 0 || self.is_enough() {
                     let from = Some(Place {
                         key: id,
                         is_included: true,
@@ -313,71 +324,12 @@ impl<'q> Execution<'q> {
         if !self.plan.sorts {
             return State::Done;
         }
-        let rows = std::mem::take(&mut self.sorter).into_sorted_vec();
-        State::Sorted(rows.into())
+        State::Sorted(sorted(std::mem::take(&mut self.sorter)))
     }
 
-    fn walk(
-        &mut self,
-        moment: &impl Moment,
-        mut range: usize,
-        mut from: Option<Place>,
-        budget: usize,
-        sink: &mut Sink<'_>,
-    ) -> Result<State> {
-        let Source::InOrder { access, descending } = self.plan.source.clone() else {
-            return Ok(State::Done);
-        };
-        let (Some(index), Some(documents)) = (
-            self.index_view(moment, access.index),
-            moment.system_view(&self.meta.documents_tree),
-        ) else {
-            return Ok(State::Done);
-        };
-        let mut left = budget;
-        let mut ids = IdList::with_room(self.wanted_at_once());
-        while let Some(bounds) = ranged(&access.ranges, range, descending) {
-            let mut cursor = index.cursor_in::<Vec<u8>>(&bounds.low..&bounds.high);
-            let mut there = start(&mut cursor, from.take().as_ref(), descending)?;
-            while there {
-                if left == 0 {
-                    let key = cursor.key().to_vec();
-                    let from = Some(Place {
-                        key,
-                        is_included: true,
-                    });
-                    return Ok(State::InOrder { range, from });
-                }
-                // Some documents at once, as many as are sure to be wanted.
-                let group = self.wanted_at_once().min(left);
-                ids.clear();
-                let mut cut_values = None;
-                while there && ids.len() < group {
-                    let (values, id) = split(cursor.key()).ok_or_else(|| self.bad_entry())?;
-                    if is_cut(values) && !self.spec.order.is_empty() {
-                        cut_values = Some(values.to_vec());
-                        break;
-                    }
-                    ids.push(id);
-                    there = step(&mut cursor, descending)?;
-                }
-                left -= ids.len();
-                if !self.consider_all(moment, &documents, ids.iter(), sink)? {
-                    return Ok(State::Done);
-                }
-                if let Some(values) = cut_values {
-                    left = left.saturating_sub(1);
-                    there = self.sort_group(moment, &mut cursor, &values, &documents)?;
-                    for row in std::mem::take(&mut self.sorter).into_sorted_vec() {
-                        if !self.emit(&row.id, &row.document, sink)? {
-                            return Ok(State::Done);
-                        }
-                    }
-                }
-            }
-            range += 1;
-        }
-        Ok(State::Done)
+    /// Whether the step has looked at as many bytes as it may.
+    fn is_enough(&self) -> bool {
+        self.bytes_left == 0
     }
 
     /// How many documents to look up at once: no more than rows that are still wanted.
@@ -390,18 +342,22 @@ impl<'q> Execution<'q> {
             .clamp(1, GROUP)
     }
 
-    /// Looks at some candidates. Says whether more are wanted.
+    /// Looks at some candidates, until the step has had enough. Says how many it were, and whether more are wanted.
     fn consider_all<'i>(
         &mut self,
         moment: &impl Moment,
         documents: &TreeView<'_>,
         ids: impl Iterator<Item = &'i [u8]>,
         sink: &mut Sink<'_>,
-    ) -> Result<bool> {
+    ) -> Result<(usize, bool)> {
+        let (mut looked_at, mut wants_more) = (0, true);
         documents.get_group(ids, |id, document| {
             let document = document.ok_or_else(|| self.missing_document())?;
-            self.consider(moment, id, document, sink)
-        })
+            looked_at += 1;
+            wants_more = self.consider(moment, id, document, sink)?;
+            Ok(wants_more && !self.is_enough())
+        })?;
+        Ok((looked_at, wants_more))
     }
 
     fn document<'m>(&self, documents: &TreeView<'m>, id: &[u8]) -> Result<crate::ValueRef<'m>> {
@@ -449,6 +405,7 @@ impl<'q> Execution<'q> {
     /// Whether a candidate is alive and passes the filter.
     fn is_row(&mut self, moment: &impl Moment, id: &[u8], document: &[u8]) -> Result<bool> {
         self.examined += 1;
+        self.bytes_left = self.bytes_left.saturating_sub(document.len());
         if is_expired(&self.meta, document, moment.now_ms())? {
             return Ok(false);
         }

@@ -1,16 +1,13 @@
 //! Rows in the order that was asked for.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
-use super::{Execution, Sink, State, step};
+use super::{Execution, Sink, State};
 use crate::Result;
-use crate::collection::index::{split, unreadable};
-use crate::moment::Moment;
+use crate::collection::index::unreadable;
 use crate::query::fields::{ID, RowReader};
 use crate::query::page::Cursor;
-use crate::query::plan::Source;
-use crate::txn::cursor::TreeCursor;
-use crate::txn::view::TreeView;
 use crate::value::{Fault, Raw, encode, encode_missing};
 
 /// A row on its way through a sort. Compares by its key.
@@ -19,6 +16,15 @@ pub(super) struct Row {
     pub key: Vec<u8>,
     pub id: Vec<u8>,
     pub document: Vec<u8>,
+}
+
+/// Rows that come in their order. Which is next is found out when it is taken: to put a million of them in order at once
+/// takes a second.
+pub(super) type Sorted = BinaryHeap<Reverse<Row>>;
+
+pub(super) fn sorted(rows: BinaryHeap<Row>) -> Sorted {
+    let rows = rows.into_vec().into_iter().map(Reverse);
+    rows.collect::<Vec<_>>().into()
 }
 
 /// The bytes that rows are ordered by: the values of the fields of `order_by` and the id, inverted
@@ -74,52 +80,37 @@ fn invert(key: &mut [u8], start: usize) {
 }
 
 impl Execution<'_> {
-    /// Looks at all entries that were cut to the same values. Of their rows the sorter keeps what is wanted: there may be as
-    /// many as the collection has. Says whether there are other entries behind them.
-    pub(super) fn sort_group(
-        &mut self,
-        moment: &impl Moment,
-        cursor: &mut TreeCursor<'_>,
-        values: &[u8],
-        documents: &TreeView<'_>,
-    ) -> Result<bool> {
-        let Source::InOrder { descending, .. } = self.plan.source else {
-            return Ok(false);
-        };
-        let mut there = true;
-        while there {
-            let Some((own, id)) = split(cursor.key()) else {
-                return Err(self.bad_entry());
-            };
-            if own != values {
-                break;
-            }
-            let document = self.document(documents, id)?;
-            if self.is_row(moment, id, &document)?
-                && let Some(key) = self.key_of_row(id, &document)?
-            {
-                self.sort_in(key, id, &document);
-            }
-            there = step(cursor, descending)?;
-        }
-        Ok(there)
-    }
-
     pub(super) fn emit_sorted(
         &mut self,
-        mut rows: VecDeque<Row>,
-        budget: usize,
+        mut rows: Sorted,
+        mut budget: usize,
         sink: &mut Sink<'_>,
     ) -> Result<State> {
-        for _ in 0..budget {
-            let Some(row) = rows.pop_front() else {
-                return Ok(State::Done);
-            };
+        let wants_more = self.emit_some(&mut rows, &mut budget, sink)?;
+        Ok(match wants_more && !rows.is_empty() {
+            true => State::Sorted(rows),
+            false => State::Done,
+        })
+    }
+
+    /// Gives the next rows, as many as the step has room for. Says whether more are wanted.
+    pub(super) fn emit_some(
+        &mut self,
+        rows: &mut Sorted,
+        left: &mut usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<bool> {
+        while *left > 0
+            && !self.is_enough()
+            && let Some(Reverse(row)) = rows.pop()
+        {
+            *left -= 1;
+            self.bytes_left = self.bytes_left.saturating_sub(row.document.len());
             if !self.emit(&row.id, &row.document, sink)? {
-                return Ok(State::Done);
+                return Ok(false);
             }
         }
-        Ok(State::Sorted(rows))
+        Ok(true)
     }
 
     /// Keeps no more rows than are wanted.
