@@ -4,6 +4,7 @@
 //! mod, import       what users call
 //!   json, csv       the formats, a document at a time
 //!     plain, file   documents as values that JSON has; files that are named when complete
+//!       picked      some of their fields
 //! ```
 //!
 //! # Invariants
@@ -18,6 +19,7 @@ mod csv;
 mod file;
 mod import;
 mod json;
+mod picked;
 mod plain;
 
 use std::io::{BufWriter, Write};

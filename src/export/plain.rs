@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::picked::Picking;
 use crate::collection::Schema;
 use crate::collection::incoming::Incoming;
 use crate::value::{Document, FieldType, Object, Timestamp, Uuid, Value};
@@ -72,20 +73,18 @@ impl Plain {
 
     /// Only the values at some paths.
     pub(super) fn picked(self, paths: &[String]) -> Object {
-        let mut picked = Object::new();
+        let mut picking = Picking::of(&self.fields);
         for path in paths {
-            if path == "id" {
-                picked.insert("id", Value::Null);
-            } else if let Some(value) = self.fields.get_path(path) {
-                let names = self.fields.names_of(path).unwrap_or_default();
-                picked.set_at(&names, value.clone());
+            match path.as_str() {
+                "id" => picking.add("id", &self.id),
+                path => _ = picking.choose(path),
             }
         }
+        let mut picked = picking.into_object();
         for (name, value) in picked.iter_mut() {
-            *value = match name {
-                "id" => self.id.clone(),
-                _ => tagged(std::mem::take(value)),
-            };
+            if name != "id" {
+                *value = tagged(std::mem::take(value));
+            }
         }
         picked
     }

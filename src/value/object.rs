@@ -79,17 +79,6 @@ impl Object {
         self.get(first)?.as_object()?.get_path(rest)
     }
 
-    /// The names by which [`get_path`](Self::get_path) finds a value.
-    pub(crate) fn names_of<'p>(&self, path: &'p str) -> Option<Vec<&'p str>> {
-        if self.get(path).is_some() {
-            return Some(vec![path]);
-        }
-        let (first, rest) = path.split_once('.')?;
-        let mut names = self.get(first)?.as_object()?.names_of(rest)?;
-        names.insert(0, first);
-        Some(names)
-    }
-
     /// Sets the value under names, one within the other, whatever dots they have, making objects on the way. Nothing
     /// happens where something that is not an object is in the way.
     pub(crate) fn set_at<N: AsRef<str>>(&mut self, names: &[N], value: Value) {
