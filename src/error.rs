@@ -453,6 +453,21 @@ pub enum Error {
         reason: &'static str,
     },
 
+    /// A check has found a document that its collection would refuse, so that no call of this program has stored it as it
+    /// is. It can be read, replaced and deleted like others.
+    #[error(
+        "the document {id} of {collection:?} is not as its schema says: {cause}; replace it or delete it, or restore a backup"
+    )]
+    BadDocument {
+        /// The name of the collection.
+        collection: String,
+        /// The id, as text.
+        id: String,
+        /// What would be said to who stored it now.
+        #[source]
+        cause: Arc<Error>,
+    },
+
     /// A file beside the database, to import or export, cannot be read or written.
     #[error("cannot {operation} {}: {source}", path.display())]
     OtherFile {
@@ -497,6 +512,7 @@ impl Error {
             Error::Corrupt { .. }
                 | Error::Unreadable { .. }
                 | Error::BadRecord { .. }
+                | Error::BadDocument { .. }
                 | Error::Truncated { .. }
                 | Error::LogDamaged { .. }
         )

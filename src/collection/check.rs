@@ -1,12 +1,15 @@
 //! What a collection promises, checked: documents against the schema, indexes against documents
 //! both ways, what expires.
 
+use std::sync::Arc;
+
 use super::catalog;
 use super::documents::{expiry_name, expiry_of, refit, some_after};
 use super::index;
 use super::meta::Meta;
 use crate::keys::expiry;
 use crate::moment::Moment;
+use crate::value::decode_id;
 use crate::{Error, Result};
 
 /// Checks all collections. Reads everything.
@@ -22,6 +25,18 @@ fn fault(meta: &Meta, reason: &'static str) -> Error {
     Error::Unreadable {
         what: format!("the collection {:?}", meta.name),
         reason,
+    }
+}
+
+/// What is wrong with a document that the schema refuses: who asks for a check has made no mistake.
+fn misfit(meta: &Meta, key: &[u8], error: Error) -> Error {
+    if !error.is_misuse() {
+        return error;
+    }
+    Error::BadDocument {
+        collection: meta.name.to_string(),
+        id: decode_id(key).unwrap_or_default().to_string(),
+        cause: Arc::new(error),
     }
 }
 
@@ -53,7 +68,7 @@ fn check_document(
     document: &[u8],
     counts: &mut [u64],
 ) -> Result<()> {
-    refit(meta, key, document)?;
+    refit(meta, key, document).map_err(|error| misfit(meta, key, error))?;
     for (index, count) in meta.indexes.iter().zip(counts) {
         let view = moment.system_view(&index.tree);
         for entry in index::entries(meta, index, key, document)? {
@@ -74,4 +89,45 @@ fn check_document(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[cfg(not(shuttle))]
+mod tests {
+    use super::*;
+    use crate::collection::{Field, Schema};
+    use crate::db::Aurora;
+    use crate::value::{FieldType, Object, Value, encode, encode_fields};
+
+    /// As another program may have stored it.
+    #[test]
+    fn a_document_that_does_not_fit_is_a_finding_of_the_check() {
+        let schema = Schema::new()
+            .field(Field::new("name", FieldType::String).required())
+            .field(Field::new("year", FieldType::Int));
+        for (wrong, says) in [
+            (Object::from([("name", "x"), ("year", "y")]), "takes Int"),
+            (Object::from([("year", 5)]), "is required"),
+            (Object::from([("name", "x"), ("more", "y")]), "no field"),
+        ] {
+            let db = Aurora::in_memory().unwrap();
+            db.new_collection("books", schema.clone()).unwrap();
+            db.insert_into("books", [("name", "x")]).unwrap();
+            db.check().unwrap();
+            db.write(|tx| {
+                let meta = catalog::load(tx, "books")?;
+                let mut key = Vec::new();
+                encode(&Value::Int(77), &mut key);
+                let bytes = encode_fields(&wrong, &meta.names);
+                tx.system_tree(&meta.documents_tree)?.put(key, bytes)
+            })
+            .unwrap();
+            let found = db.check().unwrap_err();
+            assert!(found.is_corruption() && !found.is_misuse(), "{found:?}");
+            let text = found.to_string();
+            for part in ["\"books\"", "document 77", says] {
+                assert!(text.contains(part), "{text}");
+            }
+        }
+    }
 }
