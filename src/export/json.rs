@@ -3,12 +3,13 @@
 use std::fmt;
 use std::io::{BufRead, Write};
 
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::value::RawValue;
 
 use super::Source;
 use super::file::Fault;
+use crate::value::from_format::Within;
 use crate::value::{MAX_DEPTH, Object, Value};
 
 /// Every level of a document may come with a tag, and what is innermost too.
@@ -53,7 +54,7 @@ pub(super) fn parse(text: &[u8]) -> serde_json::Result<Value> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     // The limit is the reader's own.
     deserializer.disable_recursion_limit();
-    let value = Reader { levels: MAX_LEVELS }.deserialize(&mut deserializer)?;
+    let value = Within(MAX_LEVELS).deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
@@ -68,95 +69,6 @@ pub(super) fn parse_row(text: &[u8]) -> Result<Object, String> {
             other.brief()
         )),
         Err(error) => Err(error.to_string()),
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Reader {
-    levels: usize,
-}
-
-impl Reader {
-    fn deeper<E: de::Error>(self) -> Result<Self, E> {
-        match self.levels.checked_sub(1) {
-            Some(levels) => Ok(Reader { levels }),
-            None => Err(E::custom(format!(
-                "it is nested deeper than {MAX_DEPTH} levels"
-            ))),
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Reader {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
-        from.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Reader {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Int(value))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
-        let float = value as f64;
-        match i64::try_from(value) {
-            Ok(value) => Ok(Value::Int(value)),
-            // Some programs write large floats so.
-            Err(_) if float as u128 == u128::from(value) => Ok(Value::Float(float)),
-            Err(_) => Err(E::custom(format!(
-                "{value} does not fit into signed 64 bits"
-            ))),
-        }
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Float(value))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
-        let deeper = self.deeper()?;
-        let mut values = Vec::new();
-        while let Some(value) = from.next_element_seed(deeper)? {
-            values.push(value);
-        }
-        Ok(Value::Array(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
-        let deeper = self.deeper()?;
-        let fields = std::iter::from_fn(|| {
-            let name = match from.next_key::<String>() {
-                Ok(name) => name?,
-                Err(error) => return Some(Err(error)),
-            };
-            Some(from.next_value_seed(deeper).map(|value| (name, value)))
-        });
-        fields.collect::<Result<_, _>>().map(Value::Object)
     }
 }
 

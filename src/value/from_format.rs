@@ -1,18 +1,17 @@
 //! Values from other formats, through `serde`: the body of a request, a message, a file.
 //!
-//! What a format has no word for comes as what it was written as: UUIDs and times as text or bytes.
+//! What a format has no word for comes as what it was written as: UUIDs and times as text or bytes. A whole number above
+//! signed 64 bits is a float if there is one that is the same, as some programs write large floats so, and is refused else.
 
 use std::fmt;
 
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor,
-};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::{MAX_DEPTH, Object, Value};
 
 /// A value that is nested no deeper than so many levels (invariant 3 of the module of values).
 #[derive(Clone, Copy)]
-struct Within(usize);
+pub(crate) struct Within(pub usize);
 
 impl Within {
     fn deeper<E: Error>(self) -> Result<Self, E> {
@@ -47,10 +46,14 @@ impl<'de> Visitor<'de> for Within {
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        let number = i64::try_from(value);
-        number
-            .map(Value::Int)
-            .map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
+        let float = value as f64;
+        match i64::try_from(value) {
+            Ok(value) => Ok(Value::Int(value)),
+            Err(_) if float as u128 == u128::from(value) => Ok(Value::Float(float)),
+            Err(_) => Err(E::custom(format_args!(
+                "{value} does not fit into signed 64 bits"
+            ))),
+        }
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
@@ -145,6 +148,10 @@ mod tests {
         assert_eq!(value.as_object(), Some(&object));
         let large = serde_json::from_str::<Value>("[18446744073709551615]").unwrap_err();
         assert!(large.to_string().contains("signed 64 bits"), "{large}");
+        // 2^63, and what lies behind it.
+        let float = serde_json::from_str::<Value>("9223372036854775808").unwrap();
+        assert_eq!(float.type_name(), "Float");
+        assert!(serde_json::from_str::<Value>("9223372036854775809").is_err());
         assert!(serde_json::from_str::<Object>("[1]").is_err());
         let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
         assert!(serde_json::from_str::<Value>(&deep(MAX_DEPTH)).is_ok());

@@ -10,7 +10,7 @@ mod cbor;
 mod convert;
 mod deserialize;
 mod document;
-mod from_format;
+pub(crate) mod from_format;
 mod object;
 mod order;
 mod raw;
