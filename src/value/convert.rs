@@ -75,26 +75,27 @@ impl Refused {
     }
 }
 
+fn too_large(number: impl std::fmt::Display) -> Refused {
+    Refused::new(format!("{number} does not fit into signed 64 bits"))
+}
+
 fn from_cbor(value: Cbor, levels: usize) -> Result<Value, Refused> {
     let deeper = || {
         let deeper = levels.checked_sub(1);
         deeper.ok_or_else(|| Refused::new(format!("it is nested deeper than {MAX_DEPTH} levels")))
-    };
-    let too_large = |number: &dyn std::fmt::Display| {
-        Refused::new(format!("{number} does not fit into signed 64 bits"))
     };
     Ok(match value {
         Cbor::Null => Value::Null,
         Cbor::Bool(value) => Value::Bool(value),
         Cbor::Integer(value) => {
             let number = i128::from(value);
-            Value::Int(i64::try_from(number).map_err(|_| too_large(&number))?)
+            Value::Int(i64::try_from(number).map_err(|_| too_large(number))?)
         }
         Cbor::Float(value) => Value::Float(value),
         Cbor::Text(value) => Value::String(value),
         Cbor::Bytes(value) => Value::Bytes(value),
         // Numbers of 128 bits that do not fit into 64 are bytes with a tag.
-        Cbor::Tag(2 | 3, _) => return Err(too_large(&"a number")),
+        Cbor::Tag(2 | 3, _) => return Err(too_large("a number")),
         Cbor::Tag(_, value) => from_cbor(*value, deeper()?)?,
         Cbor::Array(values) => {
             let deeper = deeper()?;
@@ -130,6 +131,21 @@ fn name_of(name: Cbor) -> Result<String, Refused> {
         _ => return Err(Refused::new("the name of a field is not text")),
     })
 }
+
+macro_rules! whole {
+    ($($type:ty)*) => {
+        $(impl TryFrom<$type> for Value {
+            type Error = Error;
+
+            fn try_from(number: $type) -> Result<Self> {
+                let fits = i64::try_from(number);
+                fits.map(Value::Int).map_err(|_| too_large(number).error())
+            }
+        })*
+    };
+}
+
+whole! { u64 usize i128 u128 }
 
 impl Value {
     /// The same value as a type that a field declares, where that loses nothing: a UUID or a time
@@ -403,6 +419,18 @@ mod tests {
             i128::from(i64::MIN),
         )]));
         assert_eq!(fits.unwrap().get("n"), Some(&Value::Int(i64::MIN)));
+        // The same without a detour.
+        let greatest = i64::MAX.unsigned_abs();
+        assert_eq!(Value::try_from(greatest).unwrap(), Value::Int(i64::MAX));
+        let refused = |number: u64| {
+            let text = Value::try_from(number).unwrap_err().to_string();
+            assert_eq!(text, value_of(&number).unwrap_err().to_string());
+        };
+        refused(greatest + 1);
+        refused(u64::MAX);
+        assert_eq!(Value::try_from(5usize).unwrap(), Value::from(5isize));
+        assert!(Value::try_from(i128::from(i64::MIN) - 1).is_err());
+        assert!(Value::try_from(u128::MAX).is_err());
     }
 
     #[test]

@@ -55,7 +55,15 @@ pub enum Value {
     Null,
     /// True or false.
     Bool(bool),
-    /// A whole number.
+    /// A whole number. Types of which some numbers do not fit are turned into it by `try_from`, which refuses those, as
+    /// [`Object::of`] and [`Collection::insert`](crate::Collection::insert) do.
+    ///
+    /// ```
+    /// # use aurora::Value;
+    /// assert_eq!(Value::try_from(7u64)?, Value::Int(7));
+    /// assert!(Value::try_from(u64::MAX).unwrap_err().is_misuse());
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
     Int(i64),
     /// A number with a fraction.
     Float(f64),
@@ -357,6 +365,7 @@ from! {
     i16 => value => Value::Int(value.into());
     i32 => value => Value::Int(value.into());
     i64 => value => Value::Int(value);
+    isize => value => Value::Int(value as i64);
     u8 => value => Value::Int(value.into());
     u16 => value => Value::Int(value.into());
     u32 => value => Value::Int(value.into());
