@@ -281,6 +281,51 @@ fn many_keys_are_asked_for_together() {
     assert_few_waits(found, 300);
 }
 
+/// One by one they were looked for there.
+#[test]
+fn a_transaction_asks_for_many_keys_and_documents_together() {
+    let keys: Vec<_> = (0..ENTRIES).step_by(100).map(key).collect();
+    let found = waits(fill_tree, |db| {
+        let mut tx = db.begin_write().unwrap();
+        let mut tree = tx.tree("t").unwrap();
+        tree.put("own", "change").unwrap();
+        let found = tree.view().get_many(&keys).unwrap();
+        assert_eq!(found.iter().flatten().count(), keys.len());
+    });
+    assert_few_waits(found, 300);
+    for (value_bytes, least) in [(300, 300), (3000, 400)] {
+        let found = waits(documents(value_bytes), |db| {
+            let tx = db.begin_write().unwrap();
+            let query = db.query("people").filter(|f| f.eq("city", 7));
+            assert_eq!(query.collect_in(&tx).unwrap().len(), 400);
+        });
+        assert_few_waits(found, least);
+    }
+}
+
+/// Those that it has changed, in memory or written early, beside those that it has not; in any order, some twice.
+#[test]
+fn a_transaction_finds_many_keys_as_it_finds_each() {
+    let disk = Arc::new(Cold::default());
+    let db = open(&disk, 1 << 20);
+    fill_tree(&db);
+    let mut tx = db.begin_write().unwrap();
+    let mut tree = tx.tree("t").unwrap();
+    for n in (0..ENTRIES).step_by(3) {
+        let length = [90, 2_000, 5_000, 40_000][(n / 3 % 97).min(3) as usize];
+        tree.put(key(n), vec![n as u8; length]).unwrap();
+        tree.delete(key(n + 1)).unwrap();
+    }
+    let all: Vec<_> = { (0..ENTRIES).rev().chain(0..ENTRIES + 500).chain(7..70) }
+        .map(key)
+        .collect();
+    let together = tree.view().get_many(&all).unwrap();
+    for (key, together) in all.iter().zip(together) {
+        let alone = tree.get(key).unwrap();
+        assert!(alone.as_deref() == together.as_deref());
+    }
+}
+
 #[test]
 fn a_check_and_a_compaction_wait_for_few_leaves() {
     let check = waits(fill_tree, |db| {

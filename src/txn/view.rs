@@ -70,27 +70,22 @@ impl<'a> TreeView<'a> {
     pub(crate) fn get_group<'k>(
         &self,
         keys: impl Iterator<Item = &'k [u8]>,
-        mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<bool>,
+        take: impl FnMut(&[u8], Option<&[u8]>) -> Result<bool>,
     ) -> Result<bool> {
         match self.source {
-            Source::Shared(pager) => get_group_shared(pager, &self.root, keys, take),
-            Source::Private(pages) => {
-                for key in keys {
-                    let value = get_private(pages, &self.root, key)?;
-                    if !take(key, value.as_deref())? {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
+            Source::Shared(pager) => {
+                let pin = crossbeam_epoch::pin();
+                let pages = PinnedPages { pager, pin: &pin };
+                get_groups(&pages, pager, &self.root, keys, take)
             }
+            Source::Private(pages) => get_groups(pages, pages, &self.root, keys, take),
         }
     }
 
     /// The values of several keys, as copies: one for each key, in the order of the keys, which may be any.
     ///
     /// Looks for some of them at once, which takes less time than one after the other: about three quarters where they are
-    /// in memory, and the device is asked for many pages together where they are not. (In a write transaction it is one
-    /// after the other.)
+    /// in memory, and the device is asked for many pages together where they are not.
     ///
     /// ```
     /// # let db = aurora::Aurora::in_memory()?;
@@ -263,14 +258,14 @@ fn get_shared<'a>(
     }
 }
 
-fn get_group_shared<'k>(
-    pager: &Pager,
+/// Nodes come from the pages, long values from the runs.
+fn get_groups<'k>(
+    pages: &impl ReadPages,
+    runs: &impl ReadPages,
     root: &TreeRoot,
     mut keys: impl Iterator<Item = &'k [u8]>,
     mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<bool>,
 ) -> Result<bool> {
-    let pin = crossbeam_epoch::pin();
-    let pages = PinnedPages { pager, pin: &pin };
     let mut group: [&[u8]; tree::GROUP] = [&[]; tree::GROUP];
     loop {
         let mut length = 0;
@@ -279,12 +274,12 @@ fn get_group_shared<'k>(
             length += 1;
         }
         let keys = group.get(..length).unwrap_or_default();
-        let wants_more = tree::find_group(&pages, root, keys, |key, found| match found {
+        let wants_more = tree::find_group(pages, root, keys, |key, found| match found {
             None => take(key, None),
             Some((leaf, ValueAt::Inline(range))) => {
                 take(key, Some(leaf.get(range).unwrap_or_default()))
             }
-            Some((_, ValueAt::Run(run))) => take(key, Some(&pager.read_run(&run)?)),
+            Some((_, ValueAt::Run(run))) => take(key, Some(&runs.read_run(&run)?)),
         })?;
         if !wants_more || length < tree::GROUP {
             return Ok(wants_more);
