@@ -85,6 +85,12 @@ pub(super) fn read_index(pager: &Pager, header: &Header, bitmaps: usize) -> Resu
             }
             below.extend((0..count).map(|index| layout::entry(&bytes, index)));
         }
+        // What the header names is counted nowhere else; it is when the map becomes a level higher.
+        if let ([.., last], true) = (&mut levels[..], level == expected) {
+            let counts = below.iter().map(|entry: &SpaceEntry| entry.used);
+            let used = counts.fold(0, u32::saturating_add);
+            last.iter_mut().for_each(|root| root.used = used);
+        }
         levels.push(below);
     }
     levels.reverse();

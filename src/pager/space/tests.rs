@@ -62,6 +62,29 @@ impl Storage for Sparse {
     }
 }
 
+/// Writes what a checkpoint writes of the map. Returns the header that names it.
+fn write(pager: &Pager, plan: &mut SpacePlan) -> Header {
+    pager.ensure_pages(u64::from(plan.pages)).unwrap();
+    for node in plan.nodes.clone() {
+        let mut bytes = plan.encode(PAGE, 1, node);
+        let checksum = page::checksum(&bytes, node.2, SALT);
+        crate::format::put_u32(&mut bytes, page::CHECKSUM, checksum);
+        plan.seal(node, checksum);
+        pager.write_at(node.2, &bytes, Cause::Checkpoint).unwrap();
+        pager.entry(node.2).set_checksum(checksum);
+    }
+    let (space, space_level) = plan.root();
+    Header {
+        page_size: PAGE,
+        salt: SALT,
+        version: 1,
+        pages: plan.pages,
+        space,
+        space_level,
+        ..Header::default()
+    }
+}
+
 type Run = (PageNumber, u32);
 
 /// The allocator, and plain sets of what it should say.
@@ -174,27 +197,7 @@ impl World {
             self.waiting.extend(waiting);
             return self.look();
         }
-        self.pager.ensure_pages(u64::from(plan.pages)).unwrap();
-        for node in plan.nodes.clone() {
-            let mut bytes = plan.encode(PAGE, 1, node);
-            let checksum = page::checksum(&bytes, node.2, SALT);
-            crate::format::put_u32(&mut bytes, page::CHECKSUM, checksum);
-            plan.seal(node, checksum);
-            self.pager
-                .write_at(node.2, &bytes, Cause::Checkpoint)
-                .unwrap();
-            self.pager.entry(node.2).set_checksum(checksum);
-        }
-        let (space, space_level) = plan.root();
-        self.header = Header {
-            page_size: PAGE,
-            salt: SALT,
-            version: 1,
-            pages: plan.pages,
-            space,
-            space_level,
-            ..Header::default()
-        };
+        self.header = write(&self.pager, &mut plan);
         let now: BTreeSet<_> = plan.tree.pages().collect();
         self.space.set_tree(plan.tree);
         for page in plan.freed {
@@ -294,4 +297,40 @@ fn it_gives_no_page_away_twice_whatever_the_number_of_bitmaps() {
             world.step();
         }
     }
+}
+
+/// With pages of 4 KiB that is a file of 43 GiB. What the index page that was the root counts, and nobody had asked for
+/// before, stands in the root above it.
+#[test]
+fn counts_are_right_when_the_map_becomes_a_level_higher() {
+    let storage = Arc::new(Sparse::default());
+    let pager = Pager::new(storage.clone(), PAGE, SALT, 1 << 20).unwrap();
+    let mut space = Space::create(PAGE);
+    let bitmaps = layout::entries_per_page(PAGE) as u32;
+    let edge = bitmaps * layout::bits_per_page(PAGE);
+    // Full up to the last page that one index page covers, with the map itself.
+    let pages = edge - space.end() - bitmaps - 1;
+    let first = space.append(pages).unwrap();
+    space.set_used(&pager, first, pages, true).unwrap();
+    let image = space.take_image();
+    let mut plan = space.plan(&pager, image, &|_| false).unwrap();
+    let header = write(&pager, &mut plan);
+    assert_eq!((header.pages, header.space_level), (edge, 1));
+
+    let pager = Pager::new(storage.clone(), PAGE, SALT, 1 << 20).unwrap();
+    let mut space = Space::open(&pager, &header).unwrap();
+    assert_eq!((space.end(), space.free()), (edge, 0));
+    let behind = space.append(1).unwrap();
+    space.set_used(&pager, behind, 1, true).unwrap();
+    let image = space.take_image();
+    let mut plan = space.plan(&pager, image, &|_| false).unwrap();
+    let header = write(&pager, &mut plan);
+    assert_eq!(header.space_level, 2);
+    let counts = plan.tree.levels[1].iter().map(|entry| entry.used);
+    assert_eq!(counts.collect::<Vec<_>>(), [edge, header.pages - edge]);
+
+    let pager = Pager::new(storage, PAGE, SALT, 1 << 20).unwrap();
+    let space = Space::open(&pager, &header).unwrap();
+    assert_eq!((space.end(), space.free()), (header.pages, 0));
+    assert_eq!(space.tree().levels[2][0].used, header.pages);
 }
