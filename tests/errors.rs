@@ -1355,6 +1355,31 @@ fn a_log_without_room_takes_none_from_the_commits_beside_it() {
     }
 }
 
+/// Page 0 of a new file was a hole until its second checkpoint. Where all else of that fitted on the disk, writing its
+/// header was a sync that failed: writes were refused from then on.
+#[test]
+fn a_disk_that_fills_before_the_second_checkpoint_makes_that_fail_and_nothing_else() {
+    let checkpoint = |blocks: u64| {
+        let disk = SimDisk::new(1);
+        disk.set_room(Some(1 << 20));
+        let db = repeatable().open_storage(disk.storage()).unwrap();
+        disk.set_room(Some(disk.taken_bytes() + blocks * 4096));
+        db.put("a", "x", None).unwrap();
+        let outcome = db.checkpoint();
+        if let Err(error) = &outcome {
+            assert!(error.is_disk_full(), "{blocks} blocks: {error}");
+        }
+        db.put("b", "x", None).unwrap();
+        let again = open(disk.crash_image(SimCrash::LoseAll).storage()).unwrap();
+        assert!(again.contains("a").unwrap() && again.contains("b").unwrap());
+        disk.set_room(None);
+        db.checkpoint().unwrap();
+        outcome.is_ok()
+    };
+    let outcomes: Vec<bool> = (0..20).map(checkpoint).collect();
+    assert!(outcomes.is_sorted() && !outcomes[0] && outcomes[19]);
+}
+
 /// So more room never makes a load fail: neither the zeros of a longer log nor the space map behind it.
 #[test]
 fn a_load_goes_on_where_the_disk_has_no_room_for_the_log_that_it_would_leave() {

@@ -255,8 +255,9 @@ fn lay_out(
     }
     let mut plan = space.plan(&pager, image, &|_| false)?;
     pager.ensure_pages(u64::from(plan.pages))?;
-    let zeros = vec![0; log.length_bytes(size) as usize];
-    pager.write_at(log.first, &zeros, Cause::Checkpoint)?;
+    // With the pages of the slots before it, of which the next checkpoint must find room for one on a disk that is full.
+    let zeros = vec![0; pager.offset(log.first) as usize + log.length_bytes(size) as usize];
+    pager.write_at(0, &zeros, Cause::Checkpoint)?;
     for node in plan.nodes.clone() {
         let mut bytes = plan.encode(size, FIRST_VERSION, node);
         let checksum = page::checksum(&bytes, node.2, salt);
