@@ -685,6 +685,8 @@ fn plans_use_indexes_and_know_what_they_cost() {
         (vec!["n"], 10, 10),
         "{plan}"
     );
+    let text = plan.to_string();
+    assert!(text.contains("10 entries in 1 range\n"), "{plan}");
 
     let sorted = db.query("numbers").order_by("n", false).limit(5);
     let plan = sorted.explain().wait().unwrap();
@@ -717,6 +719,7 @@ fn plans_use_indexes_and_know_what_they_cost() {
     let or = db.query("numbers").filter(|f| f.eq("n", 5) || f.eq("n", 7));
     let plan = or.explain().wait().unwrap();
     assert_eq!((plan.indexes(), plan.examined), (vec!["n"], 2), "{plan}");
+    assert!(plan.to_string().contains(": 1 entry in 1 range"), "{plan}");
 
     let none = db.query("numbers").filter(|f| f.gt("n", 5) && f.lt("n", 3));
     let plan = none.explain().wait().unwrap();

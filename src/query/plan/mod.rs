@@ -479,6 +479,19 @@ pub(crate) fn whole_part() -> ByteRange {
     }
 }
 
+fn number_of(ranges: &[ByteRange]) -> String {
+    counted(ranges.len() as u64, "range", "ranges")
+}
+
+fn entries(count: u64) -> String {
+    counted(count, "entry", "entries")
+}
+
+fn counted(count: u64, one: &str, several: &str) -> String {
+    let word = if count == 1 { one } else { several };
+    format!("{count} {word}")
+}
+
 impl Plan {
     /// One line for each step, as `explain()` shows it.
     pub(crate) fn describe(&self, meta: &Meta, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -487,29 +500,24 @@ impl Plan {
             Source::Nothing => writeln!(f, "nothing can match")?,
             Source::Documents { ranges, descending } => {
                 let back = if *descending { ", backwards" } else { "" };
+                let documents = counted(self.documents, "document", "documents");
                 match is_everything(ranges) {
-                    true => writeln!(f, "scan {} documents{back}", self.documents)?,
-                    false => writeln!(f, "documents by id, in {} ranges{back}", ranges.len())?,
+                    true => writeln!(f, "scan {documents}{back}")?,
+                    false => writeln!(f, "documents by id, in {}{back}", number_of(ranges))?,
                 }
             }
             Source::InOrder { access, descending } => {
                 let back = if *descending { ", backwards" } else { "" };
                 let (name, count) = (name(access), access.count);
-                let ranges = access.ranges.len();
-                writeln!(
-                    f,
-                    "walk index {name}: {count} entries in {ranges} ranges{back}"
-                )?;
+                let (entries, ranges) = (entries(count), number_of(&access.ranges));
+                writeln!(f, "walk index {name}: {entries} in {ranges}{back}")?;
             }
             Source::Ids(ways) => {
                 for (i, way) in ways.iter().enumerate() {
                     let or = if i > 0 { "or " } else { "" };
                     let accesses = way.iter().map(|access| {
-                        let (name, count) = (name(access), access.count);
-                        format!(
-                            "index {name}: {count} entries in {} ranges",
-                            access.ranges.len()
-                        )
+                        let (name, entries) = (name(access), entries(access.count));
+                        format!("index {name}: {entries} in {}", number_of(&access.ranges))
                     });
                     writeln!(f, "{or}{}", accesses.collect::<Vec<_>>().join(" and "))?;
                 }
@@ -521,6 +529,7 @@ impl Plan {
         if self.sorts {
             writeln!(f, "sort")?;
         }
-        write!(f, "expected to look at {} rows", self.expected)
+        let rows = counted(self.expected, "row", "rows");
+        write!(f, "expected to look at {rows}")
     }
 }
