@@ -3,6 +3,7 @@
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, Forward, SystemClock};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
@@ -16,7 +17,7 @@ use crate::txn::cursor::{Entry, Range};
 use crate::txn::engine::{Engine, Settings};
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::{Durability, WriteTransaction, check_not_system};
-use crate::work::Work;
+use crate::work::{Wanted, Work};
 use crate::{Error, Result};
 
 /// An open database. Clones are handles on the same one; it is closed when the last of them is dropped, with all that
@@ -61,6 +62,7 @@ pub struct Builder {
     clock: Arc<dyn Clock>,
     waiting: Option<Arc<dyn Waiting>>,
     hot_bytes: usize,
+    lock_wait: Duration,
 }
 
 impl Default for Builder {
@@ -80,6 +82,7 @@ impl Default for Builder {
             clock: Arc::new(SystemClock),
             waiting: None,
             hot_bytes: 64 << 20,
+            lock_wait: Duration::ZERO,
         }
     }
 }
@@ -139,6 +142,13 @@ impl Builder {
         self
     }
 
+    /// How long an open waits while another handle, of this process or of another, has the file; not at all if not set. It
+    /// looks again and again, up to twenty times a second, and who looks first when the file comes free gets it.
+    pub fn wait_for_lock(mut self, limit: Duration) -> Self {
+        self.lock_wait = limit;
+        self
+    }
+
     /// What `Ok` from a commit means, unless a transaction says otherwise. Full if not set.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
@@ -186,43 +196,82 @@ impl Builder {
     /// the file.
     ///
     /// # Errors
-    /// [`Error::Locked`] at once if another handle has the file, [`Error::NotADatabase`],
+    /// [`Error::Locked`] if another handle has the file: at once, or after [`wait_for_lock`](Self::wait_for_lock);
+    /// [`Error::NotADatabase`],
     /// [`Error::NewerFormat`], [`Error::Truncated`], [`Error::Corrupt`], [`Error::LogDamaged`] for
     /// what the file is, [`Error::NotFound`], [`Error::Open`] and [`Error::BadPath`] for what the path is. Nothing that the file
     /// holds is changed then; if it was not closed and its damage is found late, it may have lost free pages at its end.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Aurora> {
+        self.open_while(path.as_ref(), &Wanted::ALWAYS)
+    }
+
+    fn open_while(&self, path: &Path, wanted: &Wanted) -> Result<Aurora> {
         self.check()?;
-        let path = with_extension(path.as_ref())?;
+        let path = with_extension(path)?;
+        // From the path on each time: there may be another file by then.
+        self.while_locked(wanted, || self.open_file(&path))
+    }
+
+    fn open_file(&self, path: &Path) -> Result<Aurora> {
         let opened = match (self.settings.read_only, self.create) {
-            (true, _) => FileStorage::open_read_only(&path),
-            (false, true) => FileStorage::open_or_create(&path),
-            (false, false) => FileStorage::open(&path),
+            (true, _) => FileStorage::open_read_only(path),
+            (false, true) => FileStorage::open_or_create(path),
+            (false, false) => FileStorage::open(path),
         };
         let storage = opened.map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::NotFound { path: path.clone() },
+            std::io::ErrorKind::NotFound => Error::NotFound {
+                path: path.to_path_buf(),
+            },
             _ => Error::Open {
-                path: path.clone(),
+                path: path.to_path_buf(),
                 source: Arc::new(error),
             },
         })?;
-        self.open_storage(Arc::new(storage))
+        self.start(Arc::new(storage))
+    }
+
+    /// Tries to open until the file is not locked any more, or the time is over.
+    fn while_locked(&self, wanted: &Wanted, open: impl Fn() -> Result<Aurora>) -> Result<Aurora> {
+        const FIRST_PAUSE: Duration = Duration::from_millis(1);
+        const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+        let until = Instant::now().checked_add(self.lock_wait);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let opened = open();
+            // (A time that no clock reaches never comes.)
+            let left = until.map_or(pause, |until| {
+                until.saturating_duration_since(Instant::now())
+            });
+            let is_locked = opened.as_ref().is_err_and(Error::is_locked);
+            if !is_locked || left.is_zero() || !wanted.is_wanted() {
+                return opened;
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
     /// [`open`](Self::open), on a thread of its own if it is awaited: after a crash an open reads the log, which can
-    /// take some tenths of a second. Dropped meanwhile, it opens the database and closes it again.
+    /// take some tenths of a second, and it may [wait](Self::wait_for_lock) for another to close the file. Dropped
+    /// while it waits for that, it waits no more; dropped later, it opens the database and closes it again.
     pub fn open_async(self, path: impl AsRef<Path>) -> Work<'static, Aurora> {
         let path = path.as_ref().to_path_buf();
-        Work::on_thread(move || self.open(path))
+        Work::on_thread_while(move |wanted| self.open_while(&path, wanted))
     }
 
     /// Opens the database in a storage of the caller's: memory, a simulated disk, or anything
     /// else that keeps the promises of [`Storage`].
     pub fn open_storage(self, storage: Arc<dyn Storage>) -> Result<Aurora> {
         self.check()?;
-        let engine = Engine::start(storage, self.settings, self.create)?;
-        let waiting = self.waiting.unwrap_or_else(|| Arc::new(Bell::default()));
+        self.while_locked(&Wanted::ALWAYS, || self.start(storage.clone()))
+    }
+
+    fn start(&self, storage: Arc<dyn Storage>) -> Result<Aurora> {
+        let engine = Engine::start(storage, self.settings.clone(), self.create)?;
+        let waiting = self.waiting.clone();
+        let waiting = waiting.unwrap_or_else(|| Arc::new(Bell::default()));
         let hot = HotTier::new(self.hot_bytes, engine.pager.salt());
-        let (clock, alarm) = (Forward::new(self.clock), Alarm::new(waiting));
+        let (clock, alarm) = (Forward::new(self.clock.clone()), Alarm::new(waiting));
         let db = Aurora {
             handle: Arc::new(Handle::new(engine, clock, alarm, hot)),
             durability: self.durability,

@@ -10,7 +10,7 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use crate::db::Aurora;
@@ -68,6 +68,14 @@ impl<'a, T: Send + 'a> Work<'a, T> {
 
     /// Something that reads and writes files for long: on a thread of its own if it is awaited.
     pub(crate) fn on_thread(run: impl FnOnce() -> Result<T> + Send + 'static) -> Self
+    where
+        T: 'static,
+    {
+        Work::on_thread_while(|_| run())
+    }
+
+    /// The same for something that gives up when nobody wants it any more.
+    pub(crate) fn on_thread_while(run: impl FnOnce(&Wanted) -> Result<T> + Send + 'static) -> Self
     where
         T: 'static,
     {
@@ -161,6 +169,19 @@ where
     }
 }
 
+/// Whether somebody still waits for the answer.
+pub(crate) struct Wanted(Option<Weak<()>>);
+
+impl Wanted {
+    /// By a call that blocks until it is there.
+    pub(crate) const ALWAYS: Wanted = Wanted(None);
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        let future = self.0.as_ref();
+        future.is_none_or(|future| future.strong_count() > 0)
+    }
+}
+
 struct OnThread<F> {
     run: F,
 }
@@ -187,10 +208,10 @@ impl<T> Answer<T> {
 impl<'a, T, F> Job<'a, T> for OnThread<F>
 where
     T: Send + 'static,
-    F: FnOnce() -> Result<T> + Send + 'static,
+    F: FnOnce(&Wanted) -> Result<T> + Send + 'static,
 {
     fn run(self: Box<Self>) -> Result<T> {
-        (self.run)()
+        (self.run)(&Wanted::ALWAYS)
     }
 
     fn start(self: Box<Self>) -> Running<'a, T> {
@@ -199,13 +220,17 @@ where
             waker: None,
         }));
         let answer = Answer(desk.clone());
+        let waits = Arc::new(());
+        let wanted = Wanted(Some(Arc::downgrade(&waits)));
+        let run = move || (self.run)(&wanted);
         let started = std::thread::Builder::new()
             .name("aurora-work".to_string())
-            .spawn(move || answer.give(catch_unwind(AssertUnwindSafe(self.run))))
+            .spawn(move || answer.give(catch_unwind(AssertUnwindSafe(run))))
             .map_err(|error| Error::NoThread {
                 source: Arc::new(error),
             });
         Box::pin(async move {
+            let _waits = waits; // until it is dropped
             started?;
             std::future::poll_fn(|context| {
                 let mut desk = desk.lock();

@@ -6,6 +6,7 @@
 mod common;
 
 use std::fs::File;
+use std::future::Future;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout};
@@ -129,6 +130,96 @@ fn of_processes_that_open_at_once_exactly_one_gets_the_file() {
         db.check().unwrap();
         present = compare(&db, &present, &said, &format!("round {round}"));
     }
+}
+
+/// Who was refused at once had to ask again and again.
+#[test]
+fn an_open_waits_for_the_lock_as_long_as_it_is_told_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("waited.db");
+    let mut child = start(&path, 0);
+    let _out = wait_for_work(&mut child);
+    let patient = |limit| Aurora::builder().background(false).wait_for_lock(limit);
+    let short = Duration::from_millis(300);
+    for read_only in [false, true] {
+        let asked = Instant::now();
+        let refused = patient(short).read_only(read_only).open(&path);
+        assert!(matches!(refused, Err(Error::Locked)), "{refused:?}");
+        let took = asked.elapsed();
+        assert!(took >= short && took < short * 20, "{took:?}");
+    }
+    // Who awaits it does not wait in a poll.
+    let mut opening = patient(Duration::from_secs(60)).open_async(&path);
+    let asked = Instant::now();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let polled = std::pin::Pin::new(&mut opening).poll(&mut context);
+    assert!(polled.is_pending() && asked.elapsed() < Duration::from_secs(20));
+    let waiting = thread::spawn(move || opening.wait());
+    thread::sleep(Duration::from_millis(100));
+    assert!(!waiting.is_finished());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let db = waiting.join().unwrap().unwrap();
+    db.check().unwrap();
+    // Who is not there any more takes it from nobody.
+    let mut opening = patient(Duration::MAX).open_async(&path);
+    let polled = std::pin::Pin::new(&mut opening).poll(&mut context);
+    assert!(polled.is_pending());
+    drop(opening);
+    #[cfg(target_os = "linux")]
+    {
+        let is_waiting = || {
+            let threads = std::fs::read_dir("/proc/self/task").unwrap();
+            let names = threads.map(|thread| thread.unwrap().path().join("comm"));
+            let names: Vec<_> = names
+                .filter_map(|name| std::fs::read_to_string(name).ok())
+                .collect();
+            names.iter().any(|name| name.trim() == "aurora-work")
+        };
+        let until = Instant::now() + Duration::from_secs(20);
+        while is_waiting() {
+            assert!(Instant::now() < until, "it waits for the lock still");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+    // Within the process, and without an end.
+    let closing = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(100));
+        db.close().unwrap();
+    });
+    patient(Duration::MAX).open(&path).unwrap().close().unwrap();
+    closing.join().unwrap();
+    let disk = aurora::storage::SimDisk::new(1);
+    let first = patient(short).open_storage(disk.storage()).unwrap();
+    let second = patient(short).open_storage(disk.storage());
+    assert!(matches!(second, Err(Error::Locked)), "{second:?}");
+    let closing = thread::spawn(move || drop(first));
+    patient(Duration::from_secs(60))
+        .open_storage(disk.storage())
+        .unwrap();
+    closing.join().unwrap();
+}
+
+/// As a program does that puts a backup in its place.
+#[test]
+fn who_waits_for_a_file_opens_the_one_that_is_there_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file.db");
+    let old = open(&path).unwrap();
+    let builder = Aurora::builder().wait_for_lock(Duration::from_secs(60));
+    let waiting = {
+        let path = path.clone();
+        thread::spawn(move || builder.background(false).open(path))
+    };
+    thread::sleep(Duration::from_millis(100));
+    let other = directory.path().join("other.db");
+    let new = open(&other).unwrap();
+    new.put("is", "new", None).unwrap();
+    new.close().unwrap();
+    std::fs::rename(&other, &path).unwrap();
+    let opened = waiting.join().unwrap().unwrap();
+    assert!(opened.contains("is").unwrap());
+    drop(old);
 }
 
 /// Runs in a child that `fork` makes of this process, and says whether all was as it should be.
