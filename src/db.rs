@@ -402,8 +402,8 @@ impl Aurora {
             .transpose()
     }
 
-    /// Runs a closure in a write transaction and commits it; rolls it back if the closure fails. (To roll back for a
-    /// reason of the program's own, or with an error of its own type, use [`begin_write`](Self::begin_write).)
+    /// Runs a closure in a write transaction and commits it; rolls it back if the closure fails. To roll back for a
+    /// reason of the program's own, with an error of its own type, there is [`transact`](Self::transact).
     ///
     /// Within the closure, write through the transaction: a call of the database's own that writes waits for this
     /// transaction to end, forever.
@@ -411,6 +411,53 @@ impl Aurora {
     /// # Errors
     /// Those of the closure, of [`begin_write`](Self::begin_write), and of [`WriteTransaction::commit`].
     pub fn write<T>(&self, write: impl FnOnce(&mut WriteTransaction) -> Result<T>) -> Result<T> {
+        let mut transaction = self.begin_write()?;
+        let value = write(&mut transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
+    /// Like [`write`](Self::write), for a closure with an error type of the program's own. The closure says which.
+    ///
+    /// ```
+    /// use aurora::{Aurora, Error};
+    ///
+    /// #[derive(Debug)]
+    /// enum Refused {
+    ///     TooLittle(i64),
+    ///     Database(Error),
+    /// }
+    ///
+    /// impl From<Error> for Refused {
+    ///     fn from(error: Error) -> Self {
+    ///         Refused::Database(error)
+    ///     }
+    /// }
+    ///
+    /// fn pay(db: &Aurora, amount: i64) -> Result<i64, Refused> {
+    ///     db.transact(|tx| {
+    ///         let left = tx.increment("purse", -amount)?;
+    ///         if left < 0 {
+    ///             return Err(Refused::TooLittle(left + amount)); // nothing has changed
+    ///         }
+    ///         Ok(left)
+    ///     })
+    /// }
+    ///
+    /// let db = Aurora::in_memory()?;
+    /// db.increment("purse", 10)?;
+    /// assert!(matches!(pay(&db, 7), Ok(3)));
+    /// assert!(matches!(pay(&db, 7), Err(Refused::TooLittle(3))));
+    /// assert!(matches!(pay(&db, 3), Ok(0)));
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the closure, and those of [`write`](Self::write) as that type.
+    pub fn transact<T, E: From<Error>>(
+        &self,
+        write: impl FnOnce(&mut WriteTransaction) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut transaction = self.begin_write()?;
         let value = write(&mut transaction)?;
         transaction.commit()?;
