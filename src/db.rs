@@ -3,7 +3,7 @@
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock::{Clock, Forward, SystemClock};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
@@ -12,6 +12,7 @@ use crate::hot::HotTier;
 use crate::keys::expiry;
 use crate::keys::sweeper::{self, Alarm, Bell, Waiting};
 use crate::storage::{FileStorage, MemoryStorage, Storage};
+use crate::sync::Tries;
 use crate::txn::commit::Commit;
 use crate::txn::cursor::{Entry, Range};
 use crate::txn::engine::{Engine, Settings};
@@ -232,22 +233,13 @@ impl Builder {
 
     /// Tries to open until the file is not locked any more, or the time is over.
     fn while_locked(&self, wanted: &Wanted, open: impl Fn() -> Result<Aurora>) -> Result<Aurora> {
-        const FIRST_PAUSE: Duration = Duration::from_millis(1);
-        const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-        let until = Instant::now().checked_add(self.lock_wait);
-        let mut pause = FIRST_PAUSE;
+        let mut tries = Tries::new(self.lock_wait);
         loop {
             let opened = open();
-            // (A time that no clock reaches never comes.)
-            let left = until.map_or(pause, |until| {
-                until.saturating_duration_since(Instant::now())
-            });
             let is_locked = opened.as_ref().is_err_and(Error::is_locked);
-            if !is_locked || left.is_zero() || !wanted.is_wanted() {
+            if !is_locked || !wanted.is_wanted() || !tries.pause() {
                 return opened;
             }
-            std::thread::sleep(pause.min(left));
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

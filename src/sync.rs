@@ -104,8 +104,8 @@ pub(crate) fn spin_while(holds: impl Fn() -> bool) {
     }
 }
 
-/// A bounded wait. With the storage's own files (`storage::eager`) the only place in the engine that reads a
-/// clock, and nothing but speed depends on it.
+/// A bounded wait. With the storage's own files (`storage::eager`) this module is the only place in the engine that reads
+/// a clock, and nothing but speed depends on it.
 #[cfg(not(shuttle))]
 #[derive(Debug)]
 pub(crate) struct Patience {
@@ -130,6 +130,36 @@ impl Patience {
 
     pub(crate) fn is_over(&self) -> bool {
         self.start.elapsed() >= self.limit
+    }
+}
+
+/// Pauses between tries, each longer than the one before up to a twentieth of a second.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    start: std::time::Instant,
+    limit: std::time::Duration,
+    pause: std::time::Duration,
+}
+
+impl Tries {
+    pub(crate) fn new(limit: std::time::Duration) -> Self {
+        Tries {
+            start: std::time::Instant::now(),
+            limit,
+            pause: std::time::Duration::from_millis(1),
+        }
+    }
+
+    /// Sleeps until it is time for the next try. False, and at once, if the time is over.
+    pub(crate) fn pause(&mut self) -> bool {
+        const LONGEST: std::time::Duration = std::time::Duration::from_millis(50);
+        let left = self.limit.saturating_sub(self.start.elapsed());
+        if left.is_zero() {
+            return false;
+        }
+        std::thread::sleep(self.pause.min(left));
+        self.pause = (self.pause * 2).min(LONGEST);
+        true
     }
 }
 
