@@ -128,8 +128,8 @@ pub struct Work {
     pub history: History,
 }
 
-/// Which change a transaction makes.
-fn change(
+/// Makes a change in a transaction.
+pub fn change(
     op: Op,
     seed: u64,
     tx: &mut WriteTransaction,
