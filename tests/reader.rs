@@ -111,6 +111,29 @@ fn compare(name: &str, bytes: &[u8], directory: &Path) -> PathBuf {
     file
 }
 
+/// Such a file has a second header slot only.
+#[test]
+fn it_reads_a_file_in_which_nothing_was_written_yet() {
+    let directory = tempfile::tempdir().unwrap();
+    for page_size in [4096, 65536] {
+        let path = directory.path().join(format!("{page_size}.db"));
+        let builder = aurora::Aurora::builder().page_size(page_size);
+        builder.open(&path).unwrap().close().unwrap();
+        let copy = directory.path().join("copy.db");
+        std::fs::copy(&path, &copy).unwrap();
+        let bytes = std::fs::read(&copy).unwrap();
+        assert!(bytes[..4096].iter().all(|byte| *byte == 0));
+        let db = aurora::Aurora::builder()
+            .read_only(true)
+            .open(&copy)
+            .unwrap();
+        assert_eq!(db.check().unwrap().entries, 0);
+        if has_python() {
+            compare("fresh", &bytes, directory.path());
+        }
+    }
+}
+
 #[test]
 fn it_reads_every_sample_as_the_engine_does() {
     if !has_python() {
