@@ -60,7 +60,7 @@ fn values_that_no_document_has_are_looked_for_in_slices() {
         assert!(!query().explain().wait().unwrap().sorts());
         let (polls, found) = polled(query().collect(), || ());
         let expected = if ascending { [0, 1, 2] } else { [2, 1, 0] };
-        assert_eq!(ids(&found), expected[..400]);
+        assert_eq!(ids(&found), expected);
         assert!(polls > 100, "{polls} slices");
     }
 }
@@ -87,7 +87,7 @@ fn rows_whose_values_were_cut_to_the_same_are_put_in_order_in_slices() {
         });
         let mut expected: Vec<i64> = (0..COUNT).filter(|id| number(*id) % 10 == 0).collect();
         expected.sort_by_key(|id| if ascending { number(*id) } else { -number(*id) });
-        assert_eq!(ids(&found), expected);
+        assert_eq!(ids(&found), expected[..400]);
         assert!(polls > 10 && most <= 1024, "{polls} slices, {most} looks");
     }
 }
