@@ -493,6 +493,35 @@ fn the_space_of_a_deleted_blob_is_used_again() {
     assert_eq!(db.stats().unwrap().trees["aurora/chunks"].entries, 0);
 }
 
+/// What came and went waits for a checkpoint, which the few bytes in the log would not ask for.
+#[test]
+fn what_goes_through_a_cache_does_not_stay_in_the_file() {
+    const MIB: usize = 1 << 20;
+    let (put, kept) = (600, 8);
+    // With threads, some more comes in before one of them has made the checkpoint.
+    for (background, most_mib) in [(false, 128), (true, 300)] {
+        let builder = Aurora::builder().background(background);
+        let storage = Arc::new(MemoryStorage::new());
+        let db = builder.open_storage(storage).unwrap();
+        let body = content(1, MIB);
+        for round in 0..put {
+            let key = format!("page {}", round % kept);
+            match round % 3 {
+                0 => db.put(&key, &body, None).unwrap(),
+                1 => drop(db.put_blob_from(&key, &body[..]).unwrap()),
+                _ => {
+                    let staged = db.stage_blob(&body[..]).unwrap();
+                    db.write(|tx| tx.attach_blob(&key, staged)).unwrap();
+                }
+            }
+        }
+        let file_mib = db.stats().unwrap().file_bytes >> 20;
+        assert!(file_mib < most_mib, "{file_mib} MiB, threads: {background}");
+        db.check().unwrap();
+        db.close().unwrap();
+    }
+}
+
 fn chunks(db: &Aurora) -> u64 {
     let trees = db.stats().unwrap().trees;
     trees.get("aurora/chunks").map_or(0, |tree| tree.entries)

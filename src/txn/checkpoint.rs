@@ -168,6 +168,7 @@ impl Engine {
             .as_ref()
             .map_or(core.current.version, |c| c.state.version);
         core.reclaimer.begin_checkpoint(version);
+        self.passed_pages.store(0, Ordering::Relaxed);
         let candidate = match candidate {
             Some(candidate) => {
                 let previous = core.current.clone();
