@@ -194,19 +194,37 @@ pub(super) fn read(
     take: &mut TakeFields<'_>,
 ) -> Result<(), Fault> {
     let mut builder = ReaderBuilder::new();
+    let from = from.chain(END_ROW);
     let mut reader = builder.has_headers(false).flexible(true).from_reader(from);
-    let mut record = ByteRecord::new();
-    if !reader.read_byte_record(&mut record)? {
+    let (mut record, mut next) = (ByteRecord::new(), ByteRecord::new());
+    let mut read = |record: &mut ByteRecord| reader.read_byte_record(record);
+    if !read(&mut record)? {
         return Ok(());
     }
-    let columns = header(schema, &record)?;
+    let mut columns = None;
     let mut number = 0;
-    while reader.read_byte_record(&mut record)? {
-        number += 1;
-        take(number, record.as_slice().len(), row(&columns, &record))?;
+    // A row is taken once it is known that another one comes behind it.
+    while read(&mut next)? {
+        match &columns {
+            None => columns = Some(header(schema, &record)?),
+            Some(columns) => {
+                number += 1;
+                take(number, record.as_slice().len(), row(columns, &record))?;
+            }
+        }
+        std::mem::swap(&mut record, &mut next);
     }
-    Ok(())
+    match record.len() == 1 && record.get(0) == Some(END_ROW.trim_ascii()) {
+        true => Ok(()),
+        false => Err(Fault::Content(
+            "a quotation mark is opened in this row and never closed".to_string(),
+        )),
+    }
 }
+
+/// A row that is put behind the last one. Where a quotation mark is left open, all that follows belongs to one cell, and so
+/// does this: that is how it is noticed.
+const END_ROW: &[u8] = b"\n\0the end of the rows\0\n";
 
 fn header(schema: &Schema, record: &ByteRecord) -> Result<Vec<Column>, Fault> {
     let mut columns: Vec<Column> = Vec::new();

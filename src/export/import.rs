@@ -139,10 +139,11 @@ impl Import {
         self.read_file(Format::JsonLines, path.as_ref())
     }
 
-    /// Reads a file of rows of cells; the first row has the names.
+    /// Reads a file of rows of cells, with commas between; the first row has the names.
     ///
     /// # Errors
-    /// Those of [`from_json`](Self::from_json).
+    /// [`Error::ImportStopped`] at a row in which a quotation mark is opened and never closed, and where two columns have one
+    /// name; else those of [`from_json`](Self::from_json).
     pub fn from_csv(self, path: impl AsRef<Path>) -> Result<Imported> {
         self.read_file(Format::Csv, path.as_ref())
     }

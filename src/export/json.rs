@@ -68,7 +68,20 @@ pub(super) fn parse_row(text: &[u8]) -> Result<Object, String> {
             other.type_name(),
             other.brief()
         )),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(within_row(&error, text)),
+    }
+}
+
+/// What is wrong, and where: the places that are told are counted from the start of the row.
+fn within_row(error: &serde_json::Error, row: &[u8]) -> String {
+    let (line, column) = (error.line(), error.column());
+    let reason = error.to_string();
+    let Some(what) = reason.strip_suffix(&format!(" at line {line} column {column}")) else {
+        return reason;
+    };
+    match row.contains(&b'\n') {
+        true => format!("{what} at line {line} of the row, column {column}"),
+        false => format!("{what} at column {column} of the row"),
     }
 }
 
