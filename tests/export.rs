@@ -334,6 +334,37 @@ fn a_failed_export_leaves_the_file_that_was_there_and_no_other() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_replaced_stays_private_and_a_link_stays_a_link() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
+    let db = books();
+    for allowed in [0o600, 0o666] {
+        fs::write(path("books.json"), "old").unwrap();
+        fs::set_permissions(path("books.json"), PermissionsExt::from_mode(allowed)).unwrap();
+        db.export_as_json("books", path("books.json")).unwrap();
+        assert_eq!(mode("books.json"), allowed);
+        assert_eq!(fs::read_to_string(path("books.json")).unwrap(), JSON);
+    }
+    fs::create_dir(path("elsewhere")).unwrap();
+    fs::write(path("elsewhere/all.csv"), "old").unwrap();
+    symlink("elsewhere/all.csv", path("latest.csv")).unwrap();
+    let exported = db.export_as_csv("books", path("latest.csv")).unwrap();
+    assert_eq!(exported.path, path("latest.csv"));
+    assert!(path("latest.csv").is_symlink());
+    assert_eq!(fs::read_to_string(path("elsewhere/all.csv")).unwrap(), CSV);
+    // Nothing can be kept of a link to nothing.
+    symlink("nowhere/all.csv", path("dangling.csv")).unwrap();
+    db.export_as_csv("books", path("dangling.csv")).unwrap();
+    assert_eq!(fs::read_to_string(path("dangling.csv")).unwrap(), CSV);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(path("elsewhere")).unwrap().count(), 1);
+}
+
 #[test]
 fn files_that_cannot_be_used_are_named() {
     let directory = tempfile::tempdir().unwrap();
@@ -546,6 +577,74 @@ fn rows_of_json_are_refused_one_by_one() {
         .unwrap();
     assert_reasons(&imported, 2, &[(3, "EOF while parsing")]);
     assert_eq!(db.collection("people").unwrap().len().unwrap(), 4);
+}
+
+/// What follows would be one long cell, and the rows in it be lost without a word.
+#[test]
+fn an_import_ends_at_a_quotation_mark_that_is_never_closed() {
+    let rows = "id,email\n1,a@x\n2,\"b@x\n3,c@x\n4,d@x\n";
+    let cut = "id,email\n1,a@x\n2,\"b, or the file was cut";
+    for csv in [rows, cut, &rows.replace('\n', "\r\n")] {
+        let db = people();
+        let stopped = db.import("people").read_csv(csv.as_bytes()).unwrap_err();
+        match &stopped {
+            Error::ImportStopped { row, taken, .. } => assert_eq!((*row, *taken), (2, 1)),
+            other => panic!("{other}"),
+        }
+        assert!(stopped.to_string().contains("never closed"), "{stopped}");
+        assert_eq!(db.collection("people").unwrap().len().unwrap(), 1);
+    }
+    let first = people()
+        .import("people")
+        .read_csv(&b"id,\"email\n1,a@x\n"[..]);
+    assert!(matches!(
+        first,
+        Err(Error::ImportStopped {
+            row: 1,
+            taken: 0,
+            ..
+        })
+    ));
+    // Closed ones are as they were, and so are ends of all kinds.
+    for csv in [
+        "id,email\n1,\"a\nb\"",
+        "id,email\n1,\"a\"\"b\"\n",
+        "id,email\n1,a\"b",
+        "id,email\r\n1,a\r\n\r\n\n",
+        "id,email\r1,a\r",
+    ] {
+        let imported = people().import("people").read_csv(csv.as_bytes()).unwrap();
+        assert_eq!((imported.taken, imported.refused_count), (1, 0), "{csv:?}");
+    }
+    for csv in ["", "\n\n", "id,email", "\u{feff}id,email\n"] {
+        let imported = people().import("people").read_csv(csv.as_bytes()).unwrap();
+        assert_eq!((imported.taken, imported.refused_count), (0, 0), "{csv:?}");
+    }
+}
+
+/// A row is a part of a line, or several lines: what is told is counted within it.
+#[test]
+fn places_in_rows_of_json_are_said_to_be_of_the_row() {
+    let lines = "{\"id\": 1, \"email\": \"a\"}\n\n{\"id\": 2 \"email\": \"b\"}\n";
+    let imported = people().import("people").read_json_lines(lines.as_bytes());
+    let imported = imported.unwrap();
+    assert_reasons(
+        &imported,
+        1,
+        &[(3, "expected `,` or `}` at column 10 of the row")],
+    );
+    let reason = imported.refused[0].reason.to_string();
+    assert!(!reason.contains("line"), "{reason}");
+    let array = "[\n  {\n    \"id\": 1,\n    \"email\": \"a\",\n    \"age\": 1e400\n  }\n]";
+    let imported = people()
+        .import("people")
+        .read_json(array.as_bytes())
+        .unwrap();
+    assert_reasons(
+        &imported,
+        0,
+        &[(1, "number out of range at line 4 of the row")],
+    );
 }
 
 #[test]

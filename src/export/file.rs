@@ -74,6 +74,9 @@ pub(super) fn open(path: &Path, extension: &str) -> Result<(PathBuf, File)> {
 /// A file that has its name when it is complete and durable. Dropped before, it is removed.
 #[derive(Debug)]
 pub(super) struct PartialFile {
+    /// The name as it was given.
+    name: PathBuf,
+    /// Where the file will be: where the name leads to, if it is a link.
     target: PathBuf,
     partial: PathBuf,
     file: BufWriter<File>,
@@ -86,7 +89,12 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 const BUFFER_BYTES: usize = 256 << 10;
 
 impl PartialFile {
-    pub(super) fn create(target: PathBuf) -> Result<Self> {
+    pub(super) fn create(name: PathBuf) -> Result<Self> {
+        let target = match name.is_symlink() {
+            // A link to nothing is replaced itself.
+            true => std::fs::canonicalize(&name).unwrap_or_else(|_| name.clone()),
+            false => name.clone(),
+        };
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let mut partial = target.as_os_str().to_os_string();
@@ -98,18 +106,31 @@ impl PartialFile {
                 .open(&partial)
             {
                 Ok(file) => {
-                    return Ok(PartialFile {
+                    let partial = PartialFile {
+                        name,
                         target,
                         partial,
                         file: BufWriter::with_capacity(BUFFER_BYTES, file),
                         is_named: false,
-                    });
+                    };
+                    partial.allow_as_before()?;
+                    return Ok(partial);
                 }
                 // Left by a process with the same number that was killed.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(refused("create", &partial, error)),
             }
         }
+    }
+
+    /// Who may read the file that is there may read the new one, and nobody else.
+    fn allow_as_before(&self) -> Result<()> {
+        let before = match std::fs::metadata(&self.target) {
+            Ok(before) if cfg!(unix) && before.is_file() => before.permissions(),
+            _ => return Ok(()),
+        };
+        let allowed = std::fs::set_permissions(&self.partial, before);
+        allowed.map_err(|error| refused("create", &self.partial, error))
     }
 
     /// Gives it its name, in the place of what had it before. Returns that.
@@ -127,7 +148,7 @@ impl PartialFile {
             let synced = File::open(directory).and_then(|directory| directory.sync_all());
             synced.map_err(|error| refused("sync the directory of", &self.target, error))?;
         }
-        Ok(std::mem::take(&mut self.target))
+        Ok(std::mem::take(&mut self.name))
     }
 }
 

@@ -169,7 +169,9 @@ impl Format {
 /// An export of a collection. Made by [`Aurora::export`] and [`Snapshot::export`].
 ///
 /// It sees one moment. A file is written beside its place under another name, and gets its own when
-/// it is complete and synced; if that fails, what was there before is still there.
+/// it is complete and synced; if that fails, what was there before is still there. (A program that is killed
+/// meanwhile leaves a file whose name ends in `.partial`.) Where a file is replaced, the same users may read the new one; a link
+/// stays, and what it leads to is replaced.
 ///
 /// ```
 /// use aurora::{Aurora, Field, FieldType, Schema};
