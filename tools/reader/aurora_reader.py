@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import os
 import sys
 
 from damage import Damage, Faults, NotReadable
@@ -20,7 +21,13 @@ def main():
     arguments = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     try:
-        return run(arguments)
+        status = run(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever reads has seen enough. What is left is for nobody, at the end of the program either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except NotReadable as reason:
         print(f"{arguments.file}: {reason}", file=sys.stderr)
         return 2

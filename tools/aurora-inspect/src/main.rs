@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::io::Write;
+use std::io::{ErrorKind, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -160,17 +160,42 @@ fn main() -> ExitCode {
             let printed = print(&report, arguments.json);
             match printed {
                 // Whoever reads may have seen enough: that is no failure.
-                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                    eprintln!("aurora-inspect: the report could not be written: {error}");
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                    complain(format_args!("the report could not be written: {error}"));
                     ExitCode::from(2)
                 }
                 _ => ExitCode::from(u8::from(report.is_damaged)),
             }
         }
         Err(failure) => {
-            eprintln!("aurora-inspect: {failure}");
+            complain(format_args!("{failure}"));
             ExitCode::from(2)
         }
+    }
+}
+
+/// Says what went wrong, if anybody listens.
+fn complain(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "aurora-inspect: {what}");
+}
+
+/// The standard output, and whether nobody reads it any more.
+struct Output<'o> {
+    out: StdoutLock<'o>,
+    is_closed: bool,
+}
+
+impl Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.out.write(bytes);
+        self.is_closed |= matches!(&written, Err(error) if error.kind() == ErrorKind::BrokenPipe);
+        written
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let flushed = self.out.flush();
+        self.is_closed |= matches!(&flushed, Err(error) if error.kind() == ErrorKind::BrokenPipe);
+        flushed
     }
 }
 
@@ -235,7 +260,7 @@ fn save(path: &Path, database: &Path, text: &str) -> Result<(), Failure> {
             "the picture would replace the database",
         )));
     }
-    if Source::open(path, None).is_ok_and(|other| other.is_database()) {
+    if Source::is_at(path) {
         return Err(Failure(format!(
             "{}: the picture would replace a database",
             path.display()
@@ -332,9 +357,15 @@ fn command(arguments: &Arguments) -> Result<Report, Failure> {
             commands::diff(&Database::open(a)?, &Database::open(b)?, *limit)
         }
         Command::Dump { file, output } => {
-            let database = Database::open(file)?;
-            let mut out = std::io::stdout().lock();
-            commands::dump(&database, output.as_deref(), &mut out)
+            let mut out = Output {
+                out: std::io::stdout().lock(),
+                is_closed: false,
+            };
+            match commands::dump(file, output.as_deref(), &mut out) {
+                // As with a report: whoever reads has seen enough.
+                Err(_) if out.is_closed => Report::new(String::new(), (), false),
+                dumped => dumped,
+            }
         }
         Command::Load {
             dump,

@@ -4,6 +4,7 @@
 //!
 //! 1. A file that is there already is never replaced or written to.
 //! 2. After a failure nothing is left behind under the name.
+//! 3. Nobody may read it who may not read what it was made from.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,8 +22,8 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// Begins one; fails if there is a file of that name.
-    pub fn begin(to: &Path) -> Result<(Self, Arc<dyn Storage>), Failure> {
+    /// Begins one that is made from another file; fails if there is a file of that name.
+    pub fn begin(to: &Path, from: &Path) -> Result<(Self, Arc<dyn Storage>), Failure> {
         if to.symlink_metadata().is_ok() {
             let to = to.display();
             return Err(Failure(format!(
@@ -40,7 +41,31 @@ impl NewFile {
             partial,
             is_placed: false,
         };
+        file.restrict(from)
+            .map_err(|error| Failure(format!("{}: {error}", file.partial.display())))?;
         Ok((file, Arc::new(storage)))
+    }
+
+    /// Takes away what others may not do with the file that it is made from (invariant 3).
+    #[cfg(unix)]
+    fn restrict(&self, from: &Path) -> std::io::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+
+        /// Whose file it is reads and writes it, whatever the other one allows.
+        const OWNER: u32 = 0o700;
+        let other = from.metadata()?;
+        // A pipe says nothing of what comes through it.
+        if !other.is_file() {
+            return Ok(());
+        }
+        let mut own = self.partial.metadata()?.permissions();
+        own.set_mode(own.mode() & (other.permissions().mode() | OWNER));
+        std::fs::set_permissions(&self.partial, own)
+    }
+
+    #[cfg(not(unix))]
+    fn restrict(&self, _from: &Path) -> std::io::Result<()> {
+        Ok(())
     }
 
     /// Where it is until it is placed.

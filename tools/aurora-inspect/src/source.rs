@@ -152,11 +152,16 @@ impl Source {
         self.header.as_ref()
     }
 
-    /// Whether it is an Aurora file, damaged or not.
-    pub fn is_database(&self) -> bool {
+    /// Whether there is an Aurora file at the path: damaged or not, also one of a newer program.
+    pub fn is_at(path: &Path) -> bool {
+        let Ok(storage) = FileStorage::open_read_only(path) else {
+            return false;
+        };
         let is_slot =
             |slot: &Slot| !matches!(slot.state, SlotState::Unwritten | SlotState::Missing);
-        self.slots.iter().any(is_slot)
+        let length = storage.length();
+        let slots = length.and_then(|length| read_slots(&storage, length));
+        slots.is_ok_and(|slots| slots.iter().any(is_slot))
     }
 
     /// Both slots.

@@ -372,8 +372,78 @@ fn no_picture_replaces_a_database() {
         assert_eq!(call(&["tree", &path, "numbers", "--svg", name]).status, 2);
         assert!(std::fs::read(&other).unwrap() == bytes);
     }
+    // One that only a newer program can read.
+    let mut newer = Surgeon::new(closed(4096, 1));
+    for slot in 0..2 {
+        newer.slot(slot, |page| page[8] = 99);
+    }
+    std::fs::write(&other, &newer.bytes).unwrap();
+    assert!(call(&["check", name]).err.contains("newer"));
+    assert_eq!(call(&["map", &path, name]).status, 2);
+    assert!(std::fs::read(&other).unwrap() == newer.bytes);
     std::fs::write(&other, "an older picture").unwrap();
     assert_eq!(call(&["map", &path, name]).status, 0);
+}
+
+/// Whoever reads may have seen enough, and nobody may be there to be told what went wrong.
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path(), &closed(4096, 20));
+    let closed_pipe = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    for arguments in [
+        vec!["dump", &path],
+        vec!["summary", &path],
+        vec!["check", &path, "--json"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aurora-inspect"));
+        let output = command.args(&arguments).stdout(closed_pipe());
+        let output = output.stderr(std::process::Stdio::piped()).output();
+        let output = output.unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            (output.status.code(), err.as_str()),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aurora-inspect"));
+    let status = command
+        .args(["check", "no such file"])
+        .stderr(closed_pipe());
+    assert_eq!(status.status().unwrap().code(), Some(2));
+}
+
+/// What is made of a private file is private, too.
+#[cfg(unix)]
+#[test]
+fn what_is_made_of_a_private_file_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path(), &closed(4096, 1));
+    let name = |name: &str| directory.path().join(name).to_str().unwrap().to_string();
+    let allow = |mode| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+    let mode = |path: &str| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    // What a new file allows if nothing is said.
+    std::fs::write(name("plain"), "").unwrap();
+    let plain = mode(&name("plain"));
+    for (i, (allowed, expected)) in [(0o600, 0o600), (0o400, 0o600), (0o777, plain)]
+        .into_iter()
+        .enumerate()
+    {
+        allow(allowed);
+        let [text, again, saved] = ["txt", "db", "saved"].map(|kind| name(&format!("{i}.{kind}")));
+        assert_eq!(call(&["dump", &path, "--output", &text]).status, 0);
+        assert_eq!(call(&["load", &text, &again]).status, 0);
+        assert_eq!(call(&["salvage", &path, &saved]).status, 0);
+        assert_eq!([text, again, saved].map(|made| mode(&made)), [expected; 3]);
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -10,22 +10,19 @@ use crate::place::NewFile;
 use crate::{Failure, Report, Silent, Source};
 
 /// Writes a database as text, to a new file or to `out`.
-pub fn dump(
-    database: &Database,
-    output: Option<&Path>,
-    out: &mut dyn Write,
-) -> Result<Report, Failure> {
+pub fn dump(from: &Path, output: Option<&Path>, out: &mut dyn Write) -> Result<Report, Failure> {
+    let database = Database::open(from)?;
     let Some(path) = output else {
-        let counts = write(database, &mut BufWriter::new(out))?;
+        let counts = write(&database, &mut BufWriter::new(out))?;
         return Report::new(String::new(), counts, false);
     };
-    let (file, _) = NewFile::begin(path)?;
+    let (file, _) = NewFile::begin(path, from)?;
     let failed = |error: std::io::Error| Failure(format!("{}: {error}", path.display()));
     let partial = File::options()
         .write(true)
         .open(file.path())
         .map_err(failed)?;
-    let counts = write(database, &mut BufWriter::new(&partial))?;
+    let counts = write(&database, &mut BufWriter::new(&partial))?;
     partial.sync_all().map_err(failed)?;
     file.place()?;
     report("written", counts)
@@ -35,7 +32,7 @@ pub fn dump(
 pub fn load(from: &Path, to: &Path, page_size: Option<u32>) -> Result<Report, Failure> {
     let named = |failure: Failure| Failure(format!("{}: {failure}", from.display()));
     let opened = File::open(from).map_err(|error| named(Failure(error.to_string())))?;
-    let (file, storage) = NewFile::begin(to)?;
+    let (file, storage) = NewFile::begin(to, from)?;
     let counts = read(&mut BufReader::new(opened), storage, page_size).map_err(named)?;
     let check = super::check(|| Source::open(file.path(), None), &Silent)?;
     if check.is_damaged {

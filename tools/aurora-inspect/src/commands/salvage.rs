@@ -17,7 +17,7 @@ pub fn salvage(from: &Path, to: &Path, watcher: &dyn Watcher) -> Result<Report, 
     let damaged = FileStorage::open_read_only(from).map_err(failed)?;
     let changed = || std::fs::metadata(from).and_then(|data| Ok((data.modified()?, data.len())));
     let before = changed().ok();
-    let (file, storage) = NewFile::begin(to)?;
+    let (file, storage) = NewFile::begin(to, from)?;
     let salvaged = run(Arc::new(damaged), storage, watcher)?;
     if before != changed().ok() {
         return Err(Failure(format!(
