@@ -54,7 +54,10 @@ impl Aurora {
         self.read(catalog::names)
     }
 
-    /// Stores a document in a collection. It gets an id unless it has a field `id`.
+    /// Stores a document in a collection. It gets an id unless it has a field `id`: a UUID of version 7, so that ids are
+    /// in the order of their making; the same as text where the schema declares the field `id` a string; and where it declares it
+    /// an integer, the number behind the greatest that is there, from 1 on (that of the last document comes again once it was
+    /// deleted).
     ///
     /// Of the program's own types, UUIDs and times are [`Value::Uuid`] and [`Value::DateTime`] in fields that the schema
     /// declares so; elsewhere they are bytes and text, as `serde` hands them over, and filters find them as that.
@@ -84,7 +87,8 @@ impl Aurora {
 
     /// Gives a collection another schema, in one transaction: every document is checked against it
     /// and gets the defaults of new fields; indexes come and go as it says. Fields that a strict
-    /// schema no longer has must have been unset before. Documents that have expired, now or under the new schema, are removed.
+    /// schema no longer has must have been unset before, with [`Patch::unset`](crate::Patch::unset): one that has a default gets
+    /// it again, so a schema without that default has to come first. Documents that have expired, now or under the new schema, are removed.
     ///
     /// # Errors
     /// What is wrong with the first document that does not fit. Nothing has changed then.

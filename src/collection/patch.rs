@@ -45,7 +45,7 @@ impl Patch {
         self.with(Change::Set(path.into(), value.into()))
     }
 
-    /// Removes a field.
+    /// Removes a field. One for which the schema has a default gets that at once.
     pub fn unset(self, path: impl Into<String>) -> Self {
         self.with(Change::Unset(path.into()))
     }
