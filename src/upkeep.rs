@@ -31,8 +31,9 @@ impl Aurora {
     }
 
     /// Writes everything that is only in the log to its place, and empties the log. Happens by
-    /// itself when half of the log or of the memory is used, or when changed pages take eight times the
-    /// [log's limit](crate::Builder::log_limit).
+    /// itself when half of the log or of the memory is used, when changed pages take eight times the
+    /// [log's limit](crate::Builder::log_limit), or when values of 32 KiB and more that came and went since the last one take 64 MiB
+    /// of the file, and an eighth of it.
     pub fn checkpoint(&self) -> Result<()> {
         self.handle.engine.check_writable()?;
         self.handle.engine.checkpoint()
