@@ -26,7 +26,7 @@ use std::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 use super::ahead::AheadJob;
-use super::pages::{Outcome, TxnPages};
+use super::pages::{DIRECT_BYTES, Outcome, TxnPages};
 use super::reclaim::{Look, Reclaimer, Retired};
 use super::state::State;
 use super::turn::Turns;
@@ -366,10 +366,13 @@ impl Engine {
         passed_bytes > MOST_PASSED_BYTES && passed_bytes > self.file_bytes() / PASSED_SHARE
     }
 
-    /// Counts what came and went since the last checkpoint: such long values have its version for their birth.
+    /// Counts what came and went since the last checkpoint: such long values have its version for their birth. (So have
+    /// pages of the last transaction before it, which are short.)
     fn count_passed(&self, freed: &[Retired]) {
         let checkpoint = self.checkpoint_version.load(Ordering::Acquire);
-        let passed = freed.iter().filter(|retired| retired.birth == checkpoint);
+        let long_pages = (DIRECT_BYTES as u32).div_ceil(self.pager.page_size());
+        let passed = { freed.iter() }
+            .filter(|retired| retired.birth == checkpoint && retired.pages >= long_pages);
         let pages: u64 = passed.map(|retired| u64::from(retired.pages)).sum();
         if pages > 0 {
             self.passed_pages.fetch_add(pages, Ordering::Relaxed);
