@@ -1027,7 +1027,8 @@ fn what_took_the_place_of_an_unfinished_backup_does_not_get_its_name() {
         in_time
     };
     disturbed_backups(replace, |copied, path| {
-        assert!(copied.is_err_and(|error| error.is_io()));
+        let error = copied.unwrap_err();
+        assert!(error.is_io(), "{error:?}");
         assert!(!path.exists());
         let other = std::fs::read(path.with_extension("db.partial.db")).unwrap();
         assert_eq!(other, b"somebody else's");

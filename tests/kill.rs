@@ -40,6 +40,12 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
             0 => random.below(40), // perhaps while it opens
             _ => 30 + random.below(130),
         };
+        // Where a process takes longer to start (wine), more of that goes by before it is at work.
+        let patience = if cfg!(windows) {
+            8 * patience
+        } else {
+            patience
+        };
         thread::sleep(Duration::from_millis(patience));
         let ended = child.try_wait().unwrap();
         child.kill().unwrap();

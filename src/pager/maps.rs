@@ -21,7 +21,7 @@ const SMALLEST_LOG2: u32 = 24;
 const MAPS: usize = 64 - SMALLEST_LOG2 as usize;
 
 /// Invariant 3: on 64 bits, and not on Windows.
-const CAN_MAP: bool = cfg!(all(unix, target_pointer_width = "64"));
+pub(super) const CAN_MAP: bool = cfg!(all(unix, target_pointer_width = "64"));
 
 /// Maps that the system has the same advice for.
 #[derive(Debug)]

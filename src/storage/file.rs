@@ -8,7 +8,7 @@
 //! 3. A child that `fork` made neither changes the file nor gives up the lock, which is its parent's: the two share
 //!    one descriptor.
 
-use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +20,8 @@ use super::origin::Origin;
 use super::room;
 use super::start::start_write;
 use super::streams::Streams;
+#[cfg(windows)]
+use super::windows::{Held, is_file_at, read_exact_at, write_all_at};
 use super::{Map, Storage};
 
 /// Writes from this length on are counted until they are synced. Shorter ones are mostly marks of the log, whose
@@ -40,6 +42,8 @@ pub struct FileStorage {
     cached: Cached,
     read_only: bool,
     origin: Origin,
+    #[cfg(windows)]
+    held: Held,
 }
 
 impl FileStorage {
@@ -106,11 +110,10 @@ impl FileStorage {
 
     /// Whether this is the file at that path. Where a system does not tell, it is.
     pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let there = match std::fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            there => there?,
-        };
-        Ok(same_file(&self.file.metadata()?, &there))
+        match is_file_at(&self.file, path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            told => told,
+        }
     }
 
     /// Makes the name of the file durable, by syncing the directory that it is in. Does nothing
@@ -146,6 +149,8 @@ impl FileStorage {
             cached: Cached::default(),
             read_only,
             origin: Origin::here(),
+            #[cfg(windows)]
+            held: Held::default(),
         })
     }
 
@@ -286,10 +291,12 @@ impl Storage for FileStorage {
 
     fn lock(&self, exclusive: bool) -> io::Result<()> {
         self.check_origin()?;
-        let taken = if exclusive {
-            self.file.try_lock()
-        } else {
-            self.file.try_lock_shared()
+        #[cfg(windows)]
+        let taken = self.held.take(&self.file, exclusive);
+        #[cfg(not(windows))]
+        let taken = match exclusive {
+            true => self.file.try_lock(),
+            false => self.file.try_lock_shared(),
         };
         taken.map_err(|error| match error {
             TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
@@ -382,8 +389,14 @@ pub(super) fn open_synced(file: &File, path: &Path) -> Option<File> {
     is_same.then_some(synced)
 }
 
+#[cfg(not(windows))]
+fn is_file_at(file: &File, path: &Path) -> io::Result<bool> {
+    Ok(same_file(&file.metadata()?, &std::fs::metadata(path)?))
+}
+
 /// Whether both are of one file, whatever it is called. Where a system does not tell, they are.
-fn same_file(first: &Metadata, second: &Metadata) -> bool {
+#[cfg(not(windows))]
+fn same_file(first: &std::fs::Metadata, second: &std::fs::Metadata) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
@@ -409,38 +422,6 @@ fn read_exact_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> 
 #[cfg(unix)]
 fn write_all_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut offset: u64, mut buffer: &mut [u8]) -> io::Result<()> {
-    while !buffer.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, buffer, offset) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => {
-                buffer = &mut buffer[count..];
-                offset += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_write(file, bytes, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                bytes = &bytes[count..];
-                offset += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]

@@ -30,6 +30,8 @@ mod room;
 mod sim;
 mod start;
 mod streams;
+#[cfg(windows)]
+mod windows;
 
 pub use file::FileStorage;
 pub use map::Map;
