@@ -28,6 +28,8 @@ pub struct Run<'o> {
     source: Source,
     pub names: Vec<&'static str>,
     pub lines: Vec<Line>,
+    /// Documents that were inserted one by one, behind those of the source.
+    inserted: i64,
     pub remarks: Vec<String>,
 }
 
@@ -194,6 +196,7 @@ impl<'o> Run<'o> {
                 seed: SEED,
             },
             names: Vec::new(),
+            inserted: 0,
             lines: Vec::new(),
             remarks: vec![POLODB.to_string()],
         }
@@ -245,13 +248,19 @@ impl<'o> Run<'o> {
                 self.ask(&mut engines, kind, Before::Anything, self.options.repeat)?;
             }
         }
+        self.insert_singly(&mut engines, "insert of one document, durable")?;
         // Last, as it leaves the system's memory in small pieces.
         for kind in &FROM_DEVICE {
             if kind.what.contains(&self.options.only) {
                 self.ask(&mut engines, kind, Before::Nothing, 1)?;
             }
         }
-        self.insert_singly(&mut engines)
+        for engine in &mut engines {
+            engine.reopen()?;
+        }
+        drop_from_memory(&self.directory.join("whole"))?;
+        let what = "insert of one document, durable, after the files left memory";
+        self.insert_singly(&mut engines, what)
     }
 
     /// The engines take turns, batch by batch.
@@ -373,21 +382,24 @@ impl<'o> Run<'o> {
         Ok(())
     }
 
-    fn insert_singly(&mut self, engines: &mut Engines) -> Outcome<()> {
+    fn insert_singly(&mut self, engines: &mut Engines, what: &'static str) -> Outcome<()> {
         let mut times = vec![Vec::new(); engines.len()];
-        for n in 1..=SINGLE {
+        for _ in 0..SINGLE {
+            self.inserted += 1;
             for (i, engine) in engines.iter_mut().enumerate() {
                 if i == PARSED {
                     continue; // the file of another
                 }
-                let row = self.source.row(self.source.documents as i64 + n);
+                let row = self
+                    .source
+                    .row(self.source.documents as i64 + self.inserted);
                 let start = Instant::now();
                 engine.insert_one(row)?;
                 times[i].push(start.elapsed());
             }
         }
         self.lines.push(Line {
-            what: "insert of one document, durable",
+            what,
             bar: None,
             seconds: times.into_iter().map(median).collect(),
             note: String::new(),
