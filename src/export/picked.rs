@@ -128,7 +128,7 @@ mod tests {
             fields
         }
         let mut found = 0;
-        for _ in 0..20_000 {
+        for _ in 0..60_000 {
             let fields = object(3, &mut random);
             let path = |random: &mut dyn FnMut(usize) -> usize| {
                 let parts = (0..1 + random(3)).map(|_| NAMES[random(NAMES.len())]);
