@@ -4,4 +4,4 @@ mod random;
 mod statistics;
 
 pub use random::Random;
-pub use statistics::{median, median_of, percentile};
+pub use statistics::{mean, median, median_of, percentile};

@@ -7,6 +7,12 @@ pub fn median(times: Vec<Duration>) -> Option<f64> {
     median_of(times.iter().map(Duration::as_secs_f64).collect())
 }
 
+/// The sum, shared evenly, in seconds.
+pub fn mean(times: Vec<Duration>) -> Option<f64> {
+    let sum: Duration = times.iter().sum();
+    (!times.is_empty()).then(|| sum.as_secs_f64() / times.len() as f64)
+}
+
 pub fn median_of(values: Vec<f64>) -> Option<f64> {
     percentile(values, 0.5)
 }
