@@ -1,6 +1,6 @@
 //! Files beside the database: written under another name, and named when they are complete.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,6 +88,25 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 
 const BUFFER_BYTES: usize = 256 << 10;
 
+/// Who may read the file that is there may read the new one, and nobody else.
+fn permissions_of(target: &Path) -> Option<Permissions> {
+    let before = std::fs::metadata(target).ok()?;
+    (cfg!(unix) && before.is_file()).then(|| before.permissions())
+}
+
+/// Creates a file. If it gets the permissions of another, nobody else may open it before it has them.
+fn create_new(path: &Path, is_private: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if is_private {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = is_private;
+    options.open(path)
+}
+
 impl PartialFile {
     pub(super) fn create(name: PathBuf) -> Result<Self> {
         let target = match name.is_symlink() {
@@ -95,16 +114,13 @@ impl PartialFile {
             true => std::fs::canonicalize(&name).unwrap_or_else(|_| name.clone()),
             false => name.clone(),
         };
+        let before = permissions_of(&target);
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let mut partial = target.as_os_str().to_os_string();
             partial.push(format!(".{}-{number}.partial", std::process::id()));
             let partial = PathBuf::from(partial);
-            match OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .open(&partial)
-            {
+            match create_new(&partial, before.is_some()) {
                 Ok(file) => {
                     let partial = PartialFile {
                         name,
@@ -113,7 +129,10 @@ impl PartialFile {
                         file: BufWriter::with_capacity(BUFFER_BYTES, file),
                         is_named: false,
                     };
-                    partial.allow_as_before()?;
+                    if let Some(before) = before {
+                        let allowed = std::fs::set_permissions(&partial.partial, before);
+                        allowed.map_err(|error| refused("create", &partial.partial, error))?;
+                    }
                     return Ok(partial);
                 }
                 // Left by a process with the same number that was killed.
@@ -121,16 +140,6 @@ impl PartialFile {
                 Err(error) => return Err(refused("create", &partial, error)),
             }
         }
-    }
-
-    /// Who may read the file that is there may read the new one, and nobody else.
-    fn allow_as_before(&self) -> Result<()> {
-        let before = match std::fs::metadata(&self.target) {
-            Ok(before) if cfg!(unix) && before.is_file() => before.permissions(),
-            _ => return Ok(()),
-        };
-        let allowed = std::fs::set_permissions(&self.partial, before);
-        allowed.map_err(|error| refused("create", &self.partial, error))
     }
 
     /// Gives it its name, in the place of what had it before. Returns that.
