@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aurora::storage::{MemoryStorage, Storage};
-use aurora::{Aurora, Field, FieldType, Object, Schema};
+use aurora::{Aurora, Field, FieldType, Object, Schema, Value};
 
 const BLOCK_BYTES: u64 = 4096;
 
@@ -269,6 +269,42 @@ fn documents_found_by_an_index_are_asked_for_together() {
         });
         assert_few_waits(found, least);
     }
+}
+
+/// One document changes a leaf of each index. They were waited for one after the other.
+#[test]
+fn the_leaves_of_all_indexes_are_asked_for_together() {
+    const INDEXES: u64 = 9;
+    const INSERTS: u64 = 20;
+    let row = |n: u64| {
+        let mixed = |i: u64| (n * INDEXES + i).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1;
+        Object::from_iter((0..INDEXES).map(|i| (format!("f{i}"), Value::from(mixed(i) as i64))))
+    };
+    let fill = |db: &Aurora| {
+        let fields = (0..INDEXES).map(|i| Field::new(format!("f{i}"), FieldType::Int).indexed());
+        let schema = fields.fold(Schema::new(), Schema::field);
+        db.new_collection("people", schema).unwrap();
+        let rows = (0..8_000).map(row);
+        db.collection("people").unwrap().insert_many(rows).unwrap();
+    };
+    let one_by_one = |db: &Aurora| {
+        for n in 0..INSERTS {
+            let people = db.collection("people").unwrap();
+            people.insert_fields(row(100_000 + n)).unwrap();
+        }
+    };
+    let (waits_each, asked) = waits(fill, one_by_one);
+    assert!(asked > INSERTS, "there was nothing to ask for: {asked}");
+    assert!(waits_each < INSERTS, "{waits_each} waits, {asked} without");
+    // As long as there is something to ask for, in a transaction of many too.
+    let (waits_all, asked) = waits(fill, |db| {
+        db.write(|tx| {
+            let mut people = tx.collection("people")?;
+            (0..INSERTS).try_for_each(|n| people.insert_fields(row(200_000 + n)).map(drop))
+        })
+        .unwrap();
+    });
+    assert!(waits_all < INSERTS, "{waits_all} waits, {asked} without");
 }
 
 #[test]

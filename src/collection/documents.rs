@@ -377,15 +377,22 @@ fn change(
 ) -> Result<()> {
     let mut changes = Vec::with_capacity(meta.indexes.len());
     for index in &meta.indexes {
-        if let Some(new) = new {
-            check_unique(tx, meta, index, key, new)?;
-        }
         let entries = |document: Option<&[u8]>| match document {
             Some(document) => index::entries(meta, index, key, document),
             None => Ok(Vec::new()),
         };
         let (before, after) = (entries(old)?, entries(new)?);
         changes.push((index, before, after));
+    }
+    let changing = changes.iter().filter(|(_, before, after)| before != after);
+    tx.approach(changing.flat_map(|(index, before, after)| {
+        let all = before.iter().chain(after);
+        all.map(|entry| (index.tree.as_str(), entry.as_slice()))
+    }));
+    for index in &meta.indexes {
+        if let Some(new) = new {
+            check_unique(tx, meta, index, key, new)?;
+        }
     }
     tx.touch(meta.number, key);
     tx.together(|tx| {

@@ -30,6 +30,7 @@
 //!    has checked the key and the value): the transaction then has to be dropped. The [`TreeRoot`]
 //!    is written last.
 
+mod approach;
 pub(crate) mod bulk;
 pub(crate) mod check;
 pub(crate) mod count;
@@ -49,6 +50,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use approach::approach;
 pub(crate) use bulk::{Change, change_many, each_leaf};
 pub(crate) use check::{PageKind, TreeShape, check};
 pub(crate) use count::{count_range, first, last, nth, rank};

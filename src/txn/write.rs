@@ -58,6 +58,10 @@ struct Saved {
     record_bytes: usize,
 }
 
+/// The first changes of a transaction that go to several trees ask for the pages of all of them together, and after one
+/// for which something was in no memory as many of the next ones: with all in memory, to look would only take time.
+const APPROACHES: u8 = 8;
+
 /// Write transactions begun in this process: an identity, nothing that behaviour depends on.
 static TRANSACTIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -86,6 +90,8 @@ pub struct WriteTransaction {
     begun_ms: u64,
     /// What the hot tier must not answer with any more once this is published.
     pub(crate) touched: Touched,
+    /// For so many changes more the pages of all their trees are asked for together.
+    approaches: u8,
     _turn: Turn,
     pub(super) handle: Arc<Handle>,
 }
@@ -118,6 +124,7 @@ impl WriteTransaction {
             durability,
             begun_ms: handle.clock.now_ms(),
             touched: Touched::default(),
+            approaches: APPROACHES,
             _turn: turn,
             handle,
         })
@@ -298,6 +305,21 @@ impl WriteTransaction {
         let changed = self.watched(change);
         self.failed |= changed.is_err();
         changed
+    }
+
+    /// Says where entries of several trees are going to be changed, so that the device reads for all of them at once. Only
+    /// a hint: what cannot be read is met by the change itself.
+    pub(crate) fn approach<'k>(&mut self, places: impl Iterator<Item = (&'k str, &'k [u8])>) {
+        let Some(left) = self.approaches.checked_sub(1) else {
+            return;
+        };
+        let trees = &self.trees;
+        let places = places.filter_map(|(name, key)| Some((trees.root(trees.id(name)?), key)));
+        let was_far = tree::approach(&self.pages, places);
+        self.approaches = match was_far {
+            Ok(true) => APPROACHES,
+            _ => left,
+        };
     }
 
     /// A change in the middle of which code of the user's is called: after a panic there it is half made, and the
