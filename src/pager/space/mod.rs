@@ -25,6 +25,7 @@ mod read;
 #[cfg(not(shuttle))]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use self::busy::Busy;
@@ -80,6 +81,12 @@ impl SpaceTree {
     pub(crate) fn pages(&self) -> impl Iterator<Item = PageNumber> + '_ {
         let entries = self.levels.iter().flatten();
         entries.map(|e| e.page.page).filter(|page| *page != 0)
+    }
+
+    /// How many entries of a level there are in this range of places.
+    fn count(&self, level: usize, places: &Range<usize>) -> usize {
+        let entries = self.levels.get(level).map_or(0, Vec::len);
+        entries.min(places.end).saturating_sub(places.start)
     }
 }
 

@@ -162,7 +162,8 @@ impl Space {
         Ok(())
     }
 
-    /// Changed bitmaps and every index page above one, level by level.
+    /// Changed bitmaps, every index page above one, and each that has another number of pages below it than the durable one
+    /// of its place, level by level. (Where the file becomes shorter, what is below the last one can be all unchanged.)
     fn nodes_to_place(
         &self,
         plan: &SpacePlan,
@@ -173,11 +174,14 @@ impl Space {
         for (level, entries) in plan.tree.levels.iter().enumerate() {
             for (index, entry) in entries.iter().enumerate() {
                 let children = index * fanout..(index + 1) * fanout;
-                let changed = if level == 0 {
-                    plan.image.dirty.contains(&index)
-                } else {
-                    let below = (level - 1, children.start)..(level - 1, children.end);
-                    nodes.range(below).next().is_some()
+                let changed = match level.checked_sub(1) {
+                    None => plan.image.dirty.contains(&index),
+                    Some(below) => {
+                        let placed = (below, children.start)..(below, children.end);
+                        nodes.range(placed).next().is_some()
+                            || plan.tree.count(below, &children)
+                                != self.tree.count(below, &children)
+                    }
                 };
                 if changed || entry.page.page == 0 || moved(entry.page.page) {
                     nodes.insert((level, index));

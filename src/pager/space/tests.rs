@@ -334,3 +334,48 @@ fn counts_are_right_when_the_map_becomes_a_level_higher() {
     assert_eq!((space.end(), space.free()), (header.pages, 0));
     assert_eq!(space.tree().levels[2][0].used, header.pages);
 }
+
+/// With pages of 4 KiB that is a file of more than 43 GiB. Of the last index page only bitmaps at its end went, and none that
+/// it still has was written: it kept those that were gone, and the file could not be opened any more.
+#[test]
+fn an_index_page_is_written_again_when_the_file_ends_before_its_last_bitmaps() {
+    let storage = Arc::new(Sparse::default());
+    let pager = Pager::new(storage.clone(), PAGE, SALT, 1 << 20).unwrap();
+    let mut space = Space::create(PAGE);
+    let (bits, fanout) = (layout::bits_per_page(PAGE), layout::entries_per_page(PAGE));
+    let kept = fanout as u32 + 2;
+    let pin = crossbeam_epoch::pin();
+    let checkpoint = |space: &mut Space, free: Option<Run>| {
+        let image = space.take_image();
+        let mut plan = space.plan(&pager, image, &|_| false).unwrap();
+        let header = write(&pager, &mut plan);
+        space.set_tree(plan.tree);
+        for page in plan.freed {
+            pager.forget(page, &pin);
+            space.release(&pager, page, 1).unwrap();
+        }
+        if let Some((first, pages)) = free {
+            space.release(&pager, first, pages).unwrap();
+        }
+        header
+    };
+    // Room for the map in front, then what stays, then what goes.
+    let room = (space.append(2_000).unwrap(), 2_000);
+    let stays = kept * bits - space.end();
+    let stays = (space.append(stays).unwrap(), stays);
+    let goes = (space.append(3 * bits).unwrap(), 3 * bits);
+    space.release(&pager, room.0, room.1).unwrap();
+    space.set_used(&pager, stays.0, stays.1, true).unwrap();
+    space.set_used(&pager, goes.0, goes.1, true).unwrap();
+    let header = checkpoint(&mut space, None);
+    assert_eq!((header.pages, header.space_level), ((kept + 3) * bits, 2));
+    space.set_used(&pager, goes.0, goes.1, false).unwrap();
+    checkpoint(&mut space, Some(goes));
+    assert_eq!(space.end(), kept * bits);
+    let header = checkpoint(&mut space, None);
+    assert_eq!(header.pages, kept * bits);
+
+    let pager = Pager::new(storage, PAGE, SALT, 1 << 20).unwrap();
+    let again = Space::open(&pager, &header).unwrap();
+    assert_eq!((again.end(), again.free()), (space.end(), space.free()));
+}
