@@ -379,3 +379,67 @@ fn an_index_page_is_written_again_when_the_file_ends_before_its_last_bitmaps() {
     let again = Space::open(&pager, &header).unwrap();
     assert_eq!((again.end(), again.free()), (space.end(), space.free()));
 }
+
+/// A search by words, from where the ones before it came to, finds what one from the front finds page by page.
+#[test]
+fn the_first_pages_that_fit_are_given_whatever_was_looked_for_before() {
+    let pager = Pager::new(Arc::new(Sparse::default()), PAGE, SALT, 1 << 20).unwrap();
+    let bits = layout::bits_per_page(PAGE);
+    let mut random = World::new(3);
+    for round in 0..40 {
+        let mut space = Space::create(PAGE);
+        let end = bits + 400;
+        let _ = space.append(end - 2).unwrap();
+        let mut is_free = vec![false; end as usize];
+        // Around the border of two bitmaps.
+        let (low, high) = (bits - 500, end - 1);
+        for _ in 0..400 {
+            let near = low + random.below(u64::from(high - low)) as u32;
+            let longest = [1, 1, 3, 90][random.below(4) as usize];
+            let pages = 1 + random.below(longest) as u32;
+            let range = near as usize..(near + pages).min(high) as usize;
+            let pages = range.len() as u32;
+            if random.below(3) > 0 {
+                if is_free[range.clone()].iter().all(|free| !free) {
+                    is_free[range].fill(true);
+                    space.release(&pager, near, pages).unwrap();
+                }
+                continue;
+            }
+            let fits = |free: &[bool]| free.iter().all(|free| *free);
+            let first = is_free.windows(pages as usize).position(fits);
+            let found = space.allocate_run(&pager, pages).unwrap();
+            match first {
+                Some(first) => {
+                    assert_eq!(found, first as u32, "round {round}, {pages} pages");
+                    is_free[first..first + pages as usize].fill(false);
+                }
+                None => {
+                    assert!(found >= end, "round {round}, {pages} pages");
+                    space.release(&pager, found, pages).unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// Each value of several pages went through all gaps from the front, as one of a page came free there with each commit.
+#[test]
+fn gaps_that_are_too_short_are_not_looked_through_each_time() {
+    let pager = Pager::new(Arc::new(Sparse::default()), PAGE, SALT, 1 << 20).unwrap();
+    let mut space = Space::create(PAGE);
+    let first = space.append(1 << 20).unwrap();
+    for page in (first..first + (1 << 20)).step_by(2) {
+        space.release(&pager, page, 1).unwrap();
+    }
+    let start = std::time::Instant::now();
+    for _ in 0..1000 {
+        for pages in [2, 3, 10, 64] {
+            space.allocate_run(&pager, pages).unwrap();
+        }
+        let page = space.allocate(&pager).unwrap();
+        space.release(&pager, page, 1).unwrap();
+    }
+    let took = start.elapsed();
+    assert!(took < std::time::Duration::from_secs(2), "{took:?}");
+}
