@@ -10,8 +10,9 @@ mod common;
 mod memory;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use aurora::storage::{SimCrash, SimDisk, SimFault, SimOperation};
+use aurora::storage::{MemoryStorage, SimCrash, SimDisk, SimFault, SimOperation};
 use aurora::{Aurora, Error, Result, WriteTransaction};
 use common::{Random, budget, each, repeatable};
 
@@ -389,6 +390,84 @@ fn many_savepoints_take_little_memory() {
     assert!(more < 120 << 10, "{more} KiB");
     tx.commit().unwrap();
     db.check().unwrap();
+}
+
+/// What had left the cache waited for dozens of others before its memory was given back.
+#[cfg(target_os = "linux")]
+#[test]
+fn long_values_that_have_left_the_cache_take_little_memory() {
+    if !memory::is_alone("long_values_that_have_left_the_cache_take_little_memory") {
+        return;
+    }
+    const LIMIT_BYTES: usize = 32 << 20;
+    // There is no map: each long value that is read takes memory of its own.
+    let builder = Aurora::builder().memory_limit(LIMIT_BYTES).hot_limit(0);
+    let storage = Arc::new(MemoryStorage::new());
+    let db = builder.open_storage(storage).unwrap();
+    let tree = db.tree("t").unwrap();
+    for n in 0..24u8 {
+        tree.put([n], vec![n; LIMIT_BYTES / 8]).unwrap();
+    }
+    let before = memory::memory_kib();
+    let mut most = 0;
+    for n in (0..24u8).cycle().take(200) {
+        let snapshot = db.begin_read().unwrap();
+        let value = snapshot.tree("t").unwrap().get([n]).unwrap().unwrap();
+        assert_eq!(value.last(), Some(&n));
+        most = most.max(memory::memory_kib());
+    }
+    // It was some 800 MiB. (The system's allocator keeps some more than is used.)
+    let more = most.saturating_sub(before);
+    assert!(more < 6 * LIMIT_BYTES as u64 >> 10, "{more} KiB");
+}
+
+/// A tree with little memory for it, and how much all of it is. There is no map: each page that is read takes memory.
+#[cfg(target_os = "linux")]
+fn large_tree() -> (Aurora, u64) {
+    const ENTRIES: u64 = 60_000;
+    let builder = Aurora::builder().memory_limit(1 << 20).hot_limit(0);
+    let storage = Arc::new(MemoryStorage::new());
+    let db = builder.open_storage(storage).unwrap();
+    let entries = (0..ENTRIES).map(|n| (key(n), [7; 1000]));
+    db.tree("t").unwrap().put_many(entries).unwrap();
+    (db, ENTRIES)
+}
+
+/// All pages that it had read stayed in memory until its end.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_call_for_many_keys_takes_little_memory() {
+    if !memory::is_alone("a_call_for_many_keys_takes_little_memory") {
+        return;
+    }
+    let (db, entries) = large_tree();
+    let before = memory::memory_kib();
+    let keys = (0..entries).step_by(8).map(key);
+    let found = db.tree("t").unwrap().get_many(keys).unwrap();
+    assert!(found.iter().flatten().count() as u64 == entries / 8);
+    // 8 MiB are what was found. It was some 36 MiB.
+    let more = memory::memory_kib().saturating_sub(before);
+    assert!(more < 24 << 10, "{more} KiB");
+}
+
+/// Pages that had left the cache stayed in memory as long as there was a reader.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_of_many_keys_takes_little_memory() {
+    if !memory::is_alone("a_reader_of_many_keys_takes_little_memory") {
+        return;
+    }
+    let (db, entries) = large_tree();
+    let before = memory::memory_kib();
+    let snapshot = db.begin_read().unwrap();
+    let mut reader = snapshot.tree("t").unwrap().reader();
+    for n in 0..2 * entries {
+        let key = key(n % entries);
+        assert_eq!(reader.get(key).unwrap(), Some(&[7; 1000][..]));
+    }
+    // It was some 160 MiB.
+    let more = memory::memory_kib().saturating_sub(before);
+    assert!(more < 12 << 10, "{more} KiB");
 }
 
 /// The places of a value of several pages served single ones alone.

@@ -70,16 +70,17 @@ impl<'a> TreeView<'a> {
     pub(crate) fn get_group<'k>(
         &self,
         keys: impl Iterator<Item = &'k [u8]>,
-        take: impl FnMut(&[u8], Option<&[u8]>) -> Result<bool>,
+        mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<bool>,
     ) -> Result<bool> {
-        match self.source {
+        in_groups(keys, |group| match self.source {
             Source::Shared(pager) => {
+                // One for each: as long as there is a pin, no memory that anybody lets go of is used again.
                 let pin = crossbeam_epoch::pin();
                 let pages = PinnedPages { pager, pin: &pin };
-                get_groups(&pages, pager, &self.root, keys, take)
+                get_group(&pages, pager, &self.root, group, &mut take)
             }
-            Source::Private(pages) => get_groups(pages, pages, &self.root, keys, take),
-        }
+            Source::Private(pages) => get_group(pages, pages, &self.root, group, &mut take),
+        })
     }
 
     /// The values of several keys, as copies: one for each key, in the order of the keys, which may be any.
@@ -258,13 +259,10 @@ fn get_shared<'a>(
     }
 }
 
-/// Nodes come from the pages, long values from the runs.
-fn get_groups<'k>(
-    pages: &impl ReadPages,
-    runs: &impl ReadPages,
-    root: &TreeRoot,
+/// Calls `get` with groups of the keys, until it says that no more are wanted. Says whether more are.
+fn in_groups<'k>(
     mut keys: impl Iterator<Item = &'k [u8]>,
-    mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<bool>,
+    mut get: impl FnMut(&[&[u8]]) -> Result<bool>,
 ) -> Result<bool> {
     let mut group: [&[u8]; tree::GROUP] = [&[]; tree::GROUP];
     loop {
@@ -273,18 +271,28 @@ fn get_groups<'k>(
             *place = key;
             length += 1;
         }
-        let keys = group.get(..length).unwrap_or_default();
-        let wants_more = tree::find_group(pages, root, keys, |key, found| match found {
-            None => take(key, None),
-            Some((leaf, ValueAt::Inline(range))) => {
-                take(key, Some(leaf.get(range).unwrap_or_default()))
-            }
-            Some((_, ValueAt::Run(run))) => take(key, Some(&runs.read_run(&run)?)),
-        })?;
+        let wants_more = get(group.get(..length).unwrap_or_default())?;
         if !wants_more || length < tree::GROUP {
             return Ok(wants_more);
         }
     }
+}
+
+/// Nodes come from the pages, long values from the runs.
+fn get_group(
+    pages: &impl ReadPages,
+    runs: &impl ReadPages,
+    root: &TreeRoot,
+    keys: &[&[u8]],
+    take: &mut impl FnMut(&[u8], Option<&[u8]>) -> Result<bool>,
+) -> Result<bool> {
+    tree::find_group(pages, root, keys, |key, found| match found {
+        None => take(key, None),
+        Some((leaf, ValueAt::Inline(range))) => {
+            take(key, Some(leaf.get(range).unwrap_or_default()))
+        }
+        Some((_, ValueAt::Run(run))) => take(key, Some(&runs.read_run(&run)?)),
+    })
 }
 
 fn get_private<'a>(
