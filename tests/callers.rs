@@ -546,3 +546,23 @@ fn a_clock_that_panics_does_not_end_the_sweeper() {
     db.put("k", "v", None).unwrap();
     db.check().unwrap();
 }
+
+/// The crate that tells when memory can be used again runs what its users have put off, of which there may be others than
+/// the database. It was run within a commit, and waited for its turn to write.
+#[test]
+fn what_others_have_put_off_is_not_done_within_a_commit() {
+    let (done, end) = channel();
+    std::thread::spawn(move || {
+        let db = Aurora::in_memory().unwrap();
+        let tree = db.tree("t").unwrap();
+        for _ in 0..200 {
+            let log = db.tree("log").unwrap();
+            crossbeam_epoch::pin().defer(move || log.put("something went", "").unwrap());
+        }
+        for n in 0..2_000u32 {
+            tree.put(n.to_be_bytes(), [1; 100]).unwrap();
+        }
+        done.send(()).unwrap();
+    });
+    assert_eq!(end.recv_timeout(LONG), Ok(()));
+}

@@ -470,6 +470,28 @@ fn a_reader_of_many_keys_takes_little_memory() {
     assert!(more < 12 << 10, "{more} KiB");
 }
 
+/// Someone else in the program uses the crate that tells when memory can be used again, and takes long about it: all that
+/// commits had replaced meanwhile stayed in memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_others_in_the_program_pin_keeps_no_memory() {
+    if !memory::is_alone("what_others_in_the_program_pin_keeps_no_memory") {
+        return;
+    }
+    let db = open(&SimDisk::new(1));
+    let tree = db.tree("t").unwrap();
+    let entries = (0..2_000).map(|n| (key(n), [1; 100]));
+    tree.put_many(entries).unwrap();
+    let commits = || (0..6_000).for_each(|n| _ = tree.put(key(n % 2_000), [2; 100]).unwrap());
+    commits();
+    let _pin = crossbeam_epoch::pin();
+    let before = memory::memory_kib();
+    commits();
+    // It was some 48 MiB.
+    let more = memory::memory_kib().saturating_sub(before);
+    assert!(more < 16 << 10, "{more} KiB");
+}
+
 /// The places of a value of several pages served single ones alone.
 #[test]
 fn a_long_value_that_is_put_again_and_again_takes_its_places_again() {

@@ -89,7 +89,7 @@ impl Cache {
         self.clean_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut clock = self.clock.lock();
         clock.push_back(page);
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         if clock.len() > 2 * self.clean_bytes.load(Ordering::Relaxed) / bytes.max(1) + SPARE_ENTRIES
         {
             tidy(pager, &mut clock, &pin);
@@ -119,7 +119,7 @@ impl Cache {
         pager: &Pager,
         page: PageNumber,
         clock: &mut VecDeque<PageNumber>,
-        pin: &crossbeam_epoch::Guard,
+        pin: &crate::pager::Pin,
     ) {
         let entry = pager.entry(page);
         // An empty cell or a dirty frame: the page number has a new life, with an entry in the
@@ -137,7 +137,7 @@ impl Cache {
 
     /// Drops the frame of a page that the newest state does not use, if it is clean. Whoever sees
     /// an older state reads it from the file again.
-    pub(crate) fn evict(&self, pager: &Pager, page: PageNumber, pin: &crossbeam_epoch::Guard) {
+    pub(crate) fn evict(&self, pager: &Pager, page: PageNumber, pin: &crate::pager::Pin) {
         if let Some(entry) = pager.known(page)
             && let Some(frame) = entry.frame.load(pin).filter(|frame| frame.is_clean())
             && entry.frame.clear_if(frame, pin)
@@ -148,7 +148,7 @@ impl Cache {
 
     /// Drops the frames of pages that have just been written, and do not become part of the cache.
     pub(crate) fn pass_by(&self, pager: &Pager, pages: impl Iterator<Item = PageNumber>) {
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         for entry in pages.filter_map(|page| pager.known(page)) {
             if let Some(frame) = entry.frame.load(&pin) {
                 frame.set_clean();
@@ -173,7 +173,7 @@ impl Cache {
 }
 
 /// Invariant 4. Pages whose frame is gone are met by the hand only when memory is short.
-fn tidy(pager: &Pager, clock: &mut VecDeque<PageNumber>, pin: &crossbeam_epoch::Guard) {
+fn tidy(pager: &Pager, clock: &mut VecDeque<PageNumber>, pin: &crate::pager::Pin) {
     let mut known = HashSet::new();
     let mut is_kept = |page: &PageNumber| {
         let frame = pager.entry(*page).frame.load(pin);

@@ -21,9 +21,8 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 
-use crossbeam_epoch::Guard;
-
 use super::arena::{Arena, Place};
+use super::pin::Pin;
 use crate::format::Version;
 use crate::prefetch::prefetch_start;
 
@@ -367,7 +366,7 @@ pub(crate) struct Pinned<'g> {
     /// A raw pointer, because a reference to the head would not reach the bytes behind it.
     head: NonNull<Head>,
     length: usize,
-    pin: PhantomData<&'g Guard>,
+    pin: PhantomData<&'g Pin>,
 }
 
 impl<'g> Pinned<'g> {
@@ -441,10 +440,11 @@ fn without_tag(tagged: *mut Head) -> *mut Head {
 
 impl FrameCell {
     #[inline]
-    pub(crate) fn load<'g>(&self, _pin: &'g Guard) -> Option<Pinned<'g>> {
+    pub(crate) fn load<'g>(&'g self, _pin: &'g Pin) -> Option<Pinned<'g>> {
         let tagged = self.0.load(Ordering::Acquire);
         // A pointer in a cell owns a count, and one that is taken out gives it back only after
-        // every pin of that moment has ended; `_pin` is such a pin: this is invariant 2.
+        // every pin of that moment has ended; `_pin` is such a pin, and the cell is not dropped as long as
+        // somebody looks at what was in it: this is invariant 2.
         let head = NonNull::new(without_tag(tagged))?;
         let length = match tagged.addr() & TAG_MASK {
             // SAFETY: the frame lives for 'g (invariant 2).
@@ -465,7 +465,7 @@ impl FrameCell {
     }
 
     /// Puts a frame in, or nothing, and lets go of what was there once no reader can see it.
-    pub(crate) fn replace(&self, frame: Option<Frame>, pin: &Guard) {
+    pub(crate) fn replace(&self, frame: Option<Frame>, pin: &Pin) {
         let new = frame.map_or(std::ptr::null_mut(), into_raw);
         retire(self.0.swap(new, Ordering::AcqRel), pin);
     }
@@ -490,7 +490,7 @@ impl FrameCell {
     }
 
     /// Empties the cell if it still holds `seen`. Says whether it did.
-    pub(crate) fn clear_if(&self, seen: Pinned<'_>, pin: &Guard) -> bool {
+    pub(crate) fn clear_if(&self, seen: Pinned<'_>, pin: &Pin) -> bool {
         let old = add_tag(seen.head.as_ptr(), seen.length);
         // `seen` is pinned, so its address cannot have been freed and used again: if the pointer
         // is the same, the frame is.
@@ -561,7 +561,7 @@ fn length_of_tag(tag: usize) -> usize {
     1 << (SMALLEST_LOG2 as usize + tag - 1)
 }
 
-fn retire(head: *mut Head, pin: &Guard) {
+fn retire(head: *mut Head, pin: &Pin) {
     if head.is_null() {
         return;
     }
@@ -569,12 +569,12 @@ fn retire(head: *mut Head, pin: &Guard) {
     let gathered_bytes = GATHERED.get().saturating_add(unsafe { length_of(head) });
     // SAFETY: the pointer was swapped out of a cell, which gives its count to us alone; the count
     // is given back after every present pin has ended (invariant 2). A frame is `Send`.
-    unsafe { pin.defer_unchecked(move || drop(from_raw(head))) };
+    unsafe { pin.put_off(move || drop(from_raw(head))) };
     if gathered_bytes < GATHERED_BYTES {
         GATHERED.set(gathered_bytes);
     } else {
         GATHERED.set(0);
-        pin.flush();
+        pin.see_to();
     }
 }
 
@@ -602,14 +602,14 @@ mod tests {
         assert!(cell.fill(frame.share()));
         assert!(!cell.fill(Unique::zeroed(8, 0).share()));
         let held = {
-            let pin = crossbeam_epoch::pin();
+            let pin = crate::pager::pin();
             let seen = cell.load(&pin).unwrap();
             assert!(!seen.is_clean());
             assert_eq!(seen.bytes().len(), 4096);
             seen.hold()
         };
-        cell.replace(None, &crossbeam_epoch::pin());
-        assert!(cell.load(&crossbeam_epoch::pin()).is_none());
+        cell.replace(None, &crate::pager::pin());
+        assert!(cell.load(&crate::pager::pin()).is_none());
         assert_eq!(held[17], 5);
     }
 
@@ -620,7 +620,7 @@ mod tests {
             for _ in 0..2 {
                 scope.spawn(|| {
                     for _ in 0..20_000 {
-                        let pin = crossbeam_epoch::pin();
+                        let pin = crate::pager::pin();
                         if let Some(seen) = cell.load(&pin) {
                             let first = seen.bytes()[0];
                             assert!(seen.bytes().iter().all(|b| *b == first));
@@ -631,7 +631,7 @@ mod tests {
             for round in 0..20_000u32 {
                 let mut frame = Unique::zeroed(256, 0);
                 frame.fill(round as u8);
-                cell.replace(Some(frame.share()), &crossbeam_epoch::pin());
+                cell.replace(Some(frame.share()), &crate::pager::pin());
             }
         });
     }

@@ -21,6 +21,7 @@ mod fetch;
 pub(crate) mod frame;
 mod hints;
 mod maps;
+mod pin;
 mod runs;
 mod space;
 mod stream;
@@ -33,13 +34,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::sync::Mutex;
-use crossbeam_epoch::Guard;
 
 use self::cache::Cache;
 use self::fetch::Suspicion;
 use self::frame::{Frame, Pinned, Unique};
 use self::hints::Hints;
 use self::maps::Maps;
+pub(crate) use self::pin::{Pin, pin};
 pub(crate) use self::space::{Space, SpaceImage, SpacePlan};
 pub(crate) use self::stream::STREAM_BYTES;
 pub(crate) use self::table::Entry;
@@ -227,7 +228,7 @@ impl Pager {
     pub(crate) fn read_pinned<'g>(
         &'g self,
         target: &PageRef,
-        pin: &'g Guard,
+        pin: &'g Pin,
     ) -> Result<PinnedBytes<'g>> {
         let entry = self.entry_of(target.page)?;
         loop {
@@ -263,7 +264,7 @@ impl Pager {
 
     /// The bytes of a node, if they are at hand.
     #[inline]
-    pub(crate) fn peek<'g>(&'g self, page: PageNumber, pin: &'g Guard) -> Option<PinnedBytes<'g>> {
+    pub(crate) fn peek<'g>(&'g self, page: PageNumber, pin: &'g Pin) -> Option<PinnedBytes<'g>> {
         let entry = self.known(page)?;
         if let Some(frame) = entry.frame.load(pin) {
             return (!entry.is_run_frame()).then_some(PinnedBytes::Frame(frame));
@@ -276,7 +277,7 @@ impl Pager {
 
     /// The bytes of a node, good for as long as the pager and the state that it was found in.
     pub(crate) fn hold(&self, target: &PageRef) -> Result<PageBytes<'_>> {
-        let pin = crossbeam_epoch::pin();
+        let pin = pin();
         let entry = self.entry_of(target.page)?;
         loop {
             if let Some(frame) = entry.frame.load(&pin) {
@@ -342,7 +343,7 @@ impl Pager {
 
     /// Whether [`hold`](Self::hold) need not read the page: it did before, or it is in memory.
     pub(crate) fn is_at_hand(&self, page: PageNumber) -> bool {
-        let is_held = |entry: &Entry| entry.frame.load(&crossbeam_epoch::pin()).is_some();
+        let is_held = |entry: &Entry| entry.frame.load(&pin()).is_some();
         let entry = self.known(page);
         entry.is_some_and(|entry| entry.is_verified() || is_held(entry))
     }
@@ -424,7 +425,7 @@ impl Pager {
         &self,
         items: &[T],
         page: impl Fn(&T) -> PageNumber,
-        pin: &Guard,
+        pin: &Pin,
         mut visit: impl FnMut(&T),
     ) {
         const AHEAD: usize = 8;
@@ -441,7 +442,7 @@ impl Pager {
     }
 
     /// The page number's life ends: whatever was known of it is forgotten.
-    pub(crate) fn forget(&self, page: PageNumber, pin: &Guard) {
+    pub(crate) fn forget(&self, page: PageNumber, pin: &Pin) {
         let Some(entry) = self.known(page) else {
             return;
         };

@@ -26,7 +26,7 @@ impl Pager {
     pub(crate) fn read_run(&self, run: &RunRef) -> Result<PageBytes<'_>> {
         let entry = self.entry_of(run.first)?;
         let length = run.length_bytes as usize;
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         if let Some(frame) = entry.frame.load(&pin) {
             entry.touch();
             return Ok(PageBytes::Held(frame.hold(), length));
@@ -70,7 +70,7 @@ impl Pager {
     pub(crate) fn knows_run(&self, run: &RunRef) -> bool {
         let entry = self.known(run.first);
         entry.is_some_and(|entry| {
-            entry.is_run_verified() || entry.frame.load(&crossbeam_epoch::pin()).is_some()
+            entry.is_run_verified() || entry.frame.load(&crate::pager::pin()).is_some()
         })
     }
 
@@ -97,7 +97,7 @@ impl Pager {
             return Err(self.corrupt(run.first, fault));
         }
         let entry = self.entry_of(run.first)?;
-        let frame = entry.frame.load(&crossbeam_epoch::pin()).map(Pinned::hold);
+        let frame = entry.frame.load(&crate::pager::pin()).map(Pinned::hold);
         if let Some(part) = frame.as_deref().and_then(|bytes| bytes.get(from..end)) {
             entry.touch();
             into.copy_from_slice(part);
@@ -208,7 +208,7 @@ mod tests {
         // Without a map it has a frame, which is not taken for a node, either.
         assert!(!pager.is_at_hand(2) || !crate::pager::maps::CAN_MAP);
         assert!(pager.hold(&node).is_err_and(|error| error.is_corruption()));
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         assert!(pager.read_pinned(&node, &pin).is_err());
     }
 
@@ -222,7 +222,7 @@ mod tests {
             page: 2,
             checksum: 1,
         };
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         let entry = pager.entry(2);
         entry.set_run_frame(true);
         let frame = Unique::copy_of(&[9; 5000], 1, true).share();

@@ -70,7 +70,7 @@ impl Pager {
     /// Shows a long value in the map, checked. `before` as above. False: it has to be copied.
     pub(crate) fn show_run(&self, run: &RunRef, before: u64) -> Result<bool> {
         let entry = self.entry_of(run.first)?;
-        if entry.frame.load(&crossbeam_epoch::pin()).is_some() {
+        if entry.frame.load(&crate::pager::pin()).is_some() {
             return Ok(false);
         }
         self.check_place(run.first, u64::from(run.pages(self.page_size())))?;

@@ -147,7 +147,7 @@ impl Entry {
     }
 
     /// The page number starts a new life. Only the mark of the dirty list stays.
-    pub(crate) fn reset(&self, pin: &crossbeam_epoch::Guard) {
+    pub(crate) fn reset(&self, pin: &crate::pager::Pin) {
         self.frame.replace(None, pin);
         self.meta.fetch_and(LISTED, Ordering::Release);
     }
@@ -279,7 +279,7 @@ mod tests {
         entry.set_slab_index(None);
         assert_eq!(entry.slab_index(), None);
         assert_eq!(entry.checksum(), Some(7));
-        entry.reset(&crossbeam_epoch::pin());
+        entry.reset(&crate::pager::pin());
         assert_eq!(entry.checksum(), None);
         assert!(!entry.set_listed());
     }

@@ -14,10 +14,8 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_epoch::Guard;
-
-use super::Pager;
 use super::stream::STREAM_BYTES;
+use super::{Pager, Pin};
 use crate::format::node::{Child, Node};
 use crate::format::{Fault, PageNumber, PageRef, node, page, put_u32};
 use crate::{Error, Result};
@@ -83,7 +81,7 @@ const MAX_STEP_BYTES: u64 = 64 << 20;
 impl Pager {
     /// Whether what a reference leads to was written, so that its checksum is known. That of the reference may be of what
     /// the page held before, if it is in memory only.
-    pub(crate) fn knows_checksum(&self, target: &PageRef, pin: &Guard) -> bool {
+    pub(crate) fn knows_checksum(&self, target: &PageRef, pin: &Pin) -> bool {
         let Some(entry) = self.known(target.page) else {
             return target.checksum != 0;
         };
@@ -98,7 +96,7 @@ impl Pager {
     /// what is below it, or not at all (invariant 2): it could not be read again.
     fn stamp(&self, copy: &mut [u8], number: PageNumber) -> Result<()> {
         if page::kind(copy) == page::BRANCH {
-            let pin = crossbeam_epoch::pin();
+            let pin = crate::pager::pin();
             let is_unknown = |child: &Child| !self.knows_checksum(&child.page, &pin);
             let unknown = Node::new(copy).children().find(is_unknown);
             if let Some(child) = unknown {

@@ -241,7 +241,7 @@ impl Engine {
     /// Sorts dirty pages into levels. A page that came free since it was listed, and may have a
     /// new life in a newer state, is not the checkpoint's business.
     fn dirty_levels(&self, job: &Job) -> Levels {
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         let mut levels = Levels::new();
         for number in &job.dirty {
             let frame = self.pager.entry(*number).frame.load(&pin);
@@ -531,7 +531,7 @@ impl Engine {
 
     /// The pages are in the file. `counted`: they are part of the dirty bytes.
     pub(super) fn set_clean(&self, pages: impl Iterator<Item = PageNumber>, counted: bool) {
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         for number in pages {
             let Some(frame) = self.pager.entry(number).frame.load(&pin) else {
                 continue;
@@ -566,7 +566,7 @@ impl Engine {
     }
 
     fn uninstall(&self, outcome: &Outcome) -> Result<()> {
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         let unused: BTreeSet<PageNumber> = outcome.unused.iter().copied().collect();
         let mut space = self.space.lock();
         for retired in &outcome.freed {
@@ -591,7 +591,7 @@ impl Engine {
     fn undo_catalog(&self, catalog: &Outcome) -> Result<()> {
         let mut space = self.space.lock();
         // First, and with the lock held: a transaction may be given one of these pages as soon as it is free.
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         for (page, _) in &catalog.dirty {
             self.pager.forget(*page, &pin);
         }
@@ -626,7 +626,7 @@ pub(super) struct FrameSource<'a> {
 
 impl PageSource for FrameSource<'_> {
     fn with_bytes(&self, number: PageNumber, then: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         // A dirty frame stays in its cell while a checkpoint runs (`reclaim`, invariant 4).
         match self.pager.entry(number).frame.load(&pin) {
             Some(frame) => {

@@ -215,7 +215,7 @@ impl Engine {
         core.reclaimer.watch(state);
         // Their frames serve the copies: without this, memory doubles while a checkpoint holds the
         // places of what was changed.
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         self.pager
             .visit_warm(&outcome.freed, Retired::first, &pin, |retired| {
                 self.pager.cache.evict(&self.pager, retired.first, &pin);
@@ -248,7 +248,7 @@ impl Engine {
         if free.is_empty() {
             return Ok(());
         }
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         self.pager.visit_warm(
             free,
             |item| run(item).0,
@@ -263,7 +263,7 @@ impl Engine {
         Ok(())
     }
 
-    fn forget(&self, (first, pages): (PageNumber, u32), pin: &crossbeam_epoch::Guard) {
+    fn forget(&self, (first, pages): (PageNumber, u32), pin: &crate::pager::Pin) {
         for page in first..first.saturating_add(pages) {
             let known = self.pager.known(page);
             if let Some(frame) = known.and_then(|entry| entry.frame.load(pin))

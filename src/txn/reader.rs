@@ -5,14 +5,12 @@
 //! behind which the processor does not look ahead. A reader keeps one pin for all of its lookups and
 //! lends the value until the next one: it counts nothing.
 
-use crossbeam_epoch::Guard;
-
 use super::shared::PinnedPages;
 use super::value::ValueRef;
 use super::view::{Source, TreeView};
 use crate::Result;
 use crate::format::node::ValueAt;
-use crate::pager::PinnedBytes;
+use crate::pager::{Pin, PinnedBytes, pin};
 use crate::tree;
 
 /// Looks up one key after the other in a tree, and lends the values.
@@ -38,7 +36,7 @@ use crate::tree;
 #[derive(Debug)]
 pub struct TreeReader<'a> {
     view: TreeView<'a>,
-    pin: Guard,
+    pin: Pin,
     /// The value that was lent last, if it needs a count.
     held: Option<ValueRef<'a>>,
 }
@@ -47,7 +45,7 @@ impl<'a> TreeReader<'a> {
     pub(super) fn new(view: TreeView<'a>) -> Self {
         TreeReader {
             view,
-            pin: crossbeam_epoch::pin(),
+            pin: pin(),
             held: None,
         }
     }
@@ -58,7 +56,7 @@ impl<'a> TreeReader<'a> {
     #[inline]
     pub fn get(&mut self, key: impl AsRef<[u8]>) -> Result<Option<&[u8]>> {
         // Pages that were replaced since the last call can go. (Nothing of it is borrowed any more.)
-        self.pin.repin();
+        self.pin.renew();
         let key = key.as_ref();
         let Source::Shared(pager) = self.view.source else {
             return get_held(&self.view, key, &mut self.held);

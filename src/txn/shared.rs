@@ -2,14 +2,14 @@
 
 use crate::Result;
 use crate::format::{Fault, PageNumber, PageRef, RunRef};
-use crate::pager::{PageBytes, Pager, PinnedBytes};
+use crate::pager::{PageBytes, Pager, Pin, PinnedBytes};
 use crate::prefetch::prefetch_start;
 use crate::tree::pages::ReadPages;
 
 /// Pages read under one pin.
 pub(super) struct PinnedPages<'g> {
     pub pager: &'g Pager,
-    pub pin: &'g crossbeam_epoch::Guard,
+    pub pin: &'g Pin,
 }
 
 impl<'g> ReadPages for PinnedPages<'g> {
@@ -97,13 +97,13 @@ impl ReadPages for Pager {
     /// Under a pin: a count of a frame would be a change of memory that all readers share.
     #[inline]
     fn look<R>(&self, page: &PageRef, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         Ok(look(&self.read_pinned(page, &pin)?))
     }
 
     #[inline]
     fn warm(&self, page: &PageRef, lines: impl FnOnce(&[u8])) {
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         if let Some(bytes) = self.peek(page.page, &pin) {
             lines(&bytes);
         }

@@ -57,7 +57,7 @@ impl<'a> TreeView<'a> {
         let Source::Shared(pager) = self.source else {
             return Ok(None);
         };
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         let pages = PinnedPages { pager, pin: &pin };
         let found = tree::find(&pages, &self.root, key)?;
         let run = found.and_then(|found| found.run());
@@ -75,7 +75,7 @@ impl<'a> TreeView<'a> {
         in_groups(keys, |group| match self.source {
             Source::Shared(pager) => {
                 // One for each: as long as there is a pin, no memory that anybody lets go of is used again.
-                let pin = crossbeam_epoch::pin();
+                let pin = crate::pager::pin();
                 let pages = PinnedPages { pager, pin: &pin };
                 get_group(&pages, pager, &self.root, group, &mut take)
             }
@@ -239,7 +239,7 @@ fn get_shared<'a>(
     key: &[u8],
     as_a_whole: bool,
 ) -> Result<Option<ValueRef<'a>>> {
-    let pin = crossbeam_epoch::pin();
+    let pin = crate::pager::pin();
     let pages = PinnedPages { pager, pin: &pin };
     let Some(found) = tree::find(&pages, root, key)? else {
         return Ok(None);

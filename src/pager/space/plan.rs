@@ -219,7 +219,7 @@ impl Space {
     /// Undoes a plan whose checkpoint failed.
     pub(crate) fn abandon(&mut self, pager: &Pager, plan: &SpacePlan) -> Result<()> {
         self.planned_end = 0;
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         for (_, _, page) in &plan.nodes {
             // Or what serves as a node next would seem to be written with the checksum that this one was written with.
             pager.forget(*page, &pin);

@@ -202,7 +202,7 @@ impl World {
         self.space.set_tree(plan.tree);
         for page in plan.freed {
             assert!(self.used.remove(&page));
-            self.pager.forget(page, &crossbeam_epoch::pin());
+            self.pager.forget(page, &crate::pager::pin());
             self.release((page, 1));
         }
         state.extend(now);

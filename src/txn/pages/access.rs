@@ -126,7 +126,7 @@ impl WritePages for TxnPages {
                 }
                 None => {
                     // Under a pin: to count a frame is to wait for its head.
-                    let pin = crossbeam_epoch::pin();
+                    let pin = crate::pager::pin();
                     let bytes = self.engine.pager.read_pinned(target, &pin)?;
                     let birth = page::birth(&bytes);
                     let copy = Unique::copy_of(&bytes, version, false);
@@ -147,9 +147,7 @@ impl WritePages for TxnPages {
         self.free(target.page, birth);
         if self.is_alone {
             let pager = &self.engine.pager;
-            pager
-                .cache
-                .evict(pager, target.page, &crossbeam_epoch::pin());
+            pager.cache.evict(pager, target.page, &crate::pager::pin());
         }
         Ok(page)
     }

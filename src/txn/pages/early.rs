@@ -39,7 +39,7 @@ impl TxnPages {
         let Some((error, pages)) = self.ahead.as_ref().and_then(Ahead::settle) else {
             return Ok(());
         };
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         for page in pages {
             let entry = self.engine.pager.entry(page);
             // It may have come back to be changed, or be gone, or another one be written under its number.
@@ -57,7 +57,7 @@ impl TxnPages {
 
     /// Takes filled leaves out of the slab and has them written (`ahead`, invariant 1).
     pub(super) fn hand_over(&mut self, finished: Vec<PageNumber>) {
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         let mut pages = Vec::with_capacity(finished.len());
         for page in finished {
             // The number may have gone to another page since, or stand under a savepoint. (A branch
@@ -100,7 +100,7 @@ impl TxnPages {
         self.wait_for_ahead();
         let pager = &self.engine.pager;
         let entry = pager.entry(page);
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         // First there: what could not be written is nowhere else.
         let frame = match entry.frame.load(&pin) {
             Some(_) if entry.is_run_frame() => return Err(pager.not_a_node(page)),
@@ -118,7 +118,7 @@ impl TxnPages {
     /// A private page is in the slab again, and nowhere else.
     pub(super) fn take_back(&mut self, page: PageNumber, frame: Unique) {
         self.wait_for_ahead();
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         self.engine.pager.forget(page, &pin);
         self.put_slot(page, frame);
     }
@@ -180,7 +180,7 @@ impl TxnPages {
     /// out of the branch.
     fn has_written_children(&self, frame: &[u8]) -> bool {
         let pager = &self.engine.pager;
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         Node::new(frame).children().all(|child| {
             let entry = pager.known(child.page.page);
             let is_here = entry.is_some_and(|entry| entry.slab_index().is_some());

@@ -214,7 +214,7 @@ impl TxnPages {
         if self.drop_slot(page).is_none() {
             self.wait_for_ahead();
         }
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         self.engine.pager.forget(page, &pin);
     }
 
@@ -307,7 +307,7 @@ impl TxnPages {
     /// has none afterwards.
     pub(crate) fn finish(&mut self, death: Version) -> Outcome {
         let pager = &self.engine.pager;
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         let mut outcome = Outcome::default();
         for slot in self.slab.drain(..).flatten() {
             let entry = pager.entry(slot.page);
@@ -348,7 +348,7 @@ impl Drop for TxnPages {
         if allocated.is_empty() {
             return;
         }
-        let pin = crossbeam_epoch::pin();
+        let pin = crate::pager::pin();
         let mut space = self.engine.space.lock();
         for (first, pages) in allocated {
             for page in first..first.saturating_add(pages) {
