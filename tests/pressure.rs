@@ -418,7 +418,7 @@ fn long_values_that_have_left_the_cache_take_little_memory() {
     }
     // It was some 800 MiB. (The system's allocator keeps some more than is used.)
     let more = most.saturating_sub(before);
-    assert!(more < 6 * LIMIT_BYTES as u64 >> 10, "{more} KiB");
+    assert!(more < (6 * LIMIT_BYTES as u64) >> 10, "{more} KiB");
 }
 
 /// A tree with little memory for it, and how much all of it is. There is no map: each page that is read takes memory.
