@@ -133,6 +133,24 @@ impl Patience {
     }
 }
 
+/// Waits, and gives as much time as that took, or the most, to whoever works off what others do meanwhile.
+#[cfg(not(shuttle))]
+pub(crate) fn waited<T>(most: std::time::Duration, wait: impl FnOnce() -> T) -> (T, Patience) {
+    let start = std::time::Instant::now();
+    let value = wait();
+    let share = Patience {
+        limit: start.elapsed().min(most),
+        start: std::time::Instant::now(),
+    };
+    (value, share)
+}
+
+/// Under the scheduler, no time.
+#[cfg(shuttle)]
+pub(crate) fn waited<T>(_: std::time::Duration, wait: impl FnOnce() -> T) -> (T, Patience) {
+    (wait(), Patience::new(0))
+}
+
 /// Pauses between tries, each longer than the one before up to a twentieth of a second.
 #[derive(Debug)]
 pub(crate) struct Tries {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use aurora::storage::{SimCrash, SimDisk};
+use aurora::storage::{MemoryStorage, SimCrash, SimDisk};
 use aurora::{
     Aurora, Batch, Clock, DataInfo, Error, Result, Snapshot, Swap, Target, Ttl, WriteTransaction,
 };
@@ -180,6 +180,29 @@ fn a_key_is_gone_at_its_expiry() {
     assert!(!db.persist("key").unwrap());
     assert!(before.contains("key").unwrap(), "it sees its own moment");
     assert!(!db.delete("key").wait().unwrap());
+}
+
+/// The thread that removes what has expired removed 256 keys in each of its turns, however many came in each of the others':
+/// the file grew for as long as that went on.
+#[test]
+fn what_expires_is_removed_as_fast_as_it_comes_in() {
+    const COMMITS: u64 = 200;
+    const EACH: u64 = 2_000;
+    let clock = Manual::at(1000);
+    let builder = Aurora::builder().clock(clock.clone());
+    let db = builder
+        .open_storage(Arc::new(MemoryStorage::new()))
+        .unwrap();
+    for commit in 0..COMMITS {
+        let mut batch = Batch::new();
+        for n in 0..EACH {
+            batch.put(format!("{n} of {commit}"), "value", Some(ms(5)));
+        }
+        db.apply(batch).unwrap();
+        clock.set(1010 + 10 * commit);
+    }
+    let left = db.stats().unwrap().trees["aurora/keys"].entries;
+    assert!(left < COMMITS * EACH / 3, "{left} of {}", COMMITS * EACH);
 }
 
 #[test]
