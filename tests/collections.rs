@@ -5,7 +5,7 @@
 mod memory;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aurora::storage::MemoryStorage;
@@ -696,6 +696,86 @@ fn an_index_is_built_while_others_write() {
     assert!(info.is_ready);
     assert_eq!(info.entries, people.len().unwrap());
     db.check().unwrap();
+}
+
+/// The one that builds it looks at a thousand documents in each of its turns: where more came in each of the others', it ran
+/// after them for as long as they came.
+#[test]
+fn an_index_is_built_while_more_comes_in_than_is_built_at_a_time() {
+    const COMMITS: i64 = 60;
+    const EACH: i64 = 3_000;
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let load = |commit: i64| {
+        let all = (commit * EACH..(commit + 1) * EACH).map(|n| Object::from([("n", n)]));
+        db.collection("c").unwrap().insert_many(all).unwrap();
+    };
+    (0..3).for_each(load);
+    let is_built = AtomicBool::new(false);
+    let commits = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            db.create_index("c", Index::on(["n"]).unique())
+                .wait()
+                .unwrap();
+            is_built.store(true, Ordering::SeqCst);
+        });
+        let mut commits = 3;
+        while commits < COMMITS && !is_built.load(Ordering::SeqCst) {
+            load(commits);
+            commits += 1;
+        }
+        commits
+    });
+    assert!(commits < COMMITS, "it was built only then");
+    let info = db.collection("c").unwrap().indexes().unwrap();
+    assert_eq!(
+        (info[0].is_ready, info[0].entries),
+        (true, (commits * EACH) as u64)
+    );
+    db.check().unwrap();
+}
+
+/// Who builds an index of a collection, and finds another one under its name, with an index of the same name, has to build
+/// all of that.
+#[test]
+fn an_index_is_built_of_a_collection_that_took_the_place_of_another() {
+    for drops_index in [true, false] {
+        let db = Aurora::in_memory().unwrap();
+        let index = || Index::on(["n"]);
+        let fill = |from: i64, to: i64| {
+            let all = (from..to).map(|n| Object::from([("id", n), ("n", n)]));
+            db.collection("c").unwrap().insert_many(all).unwrap();
+        };
+        db.new_collection("c", Schema::schemaless()).unwrap();
+        fill(0, 2_000);
+        let (other, is_first) = (db.clone(), AtomicBool::new(true));
+        let built = db.create_index_with("c", index(), move |progress| {
+            if !is_first.swap(false, Ordering::SeqCst) || progress.done == progress.total {
+                return;
+            }
+            match drops_index {
+                true => other.drop_index("c", "n").wait().unwrap(),
+                false => {
+                    other.delete_collection("c").wait().unwrap();
+                    other.new_collection("c", Schema::schemaless()).unwrap();
+                }
+            }
+            let all = (5_000..15_000i64).map(|n| Object::from([("id", n), ("n", n)]));
+            other.collection("c").unwrap().insert_many(all).unwrap();
+            // Begun by another, and left.
+            let steps = AtomicU64::new(0);
+            let begun = std::panic::AssertUnwindSafe(|| {
+                let stop = move |_| assert!(steps.fetch_add(1, Ordering::SeqCst) == 0);
+                other.create_index_with("c", Index::on(["n"]), stop).wait()
+            });
+            assert!(std::panic::catch_unwind(begun).is_err());
+        });
+        built.wait().unwrap();
+        let info = db.collection("c").unwrap().indexes().unwrap();
+        let documents = db.collection("c").unwrap().len().unwrap();
+        assert_eq!((info[0].is_ready, info[0].entries), (true, documents));
+        db.check().unwrap();
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::build::{self, BuildProgress};
+use super::build::{self, BuildProgress, Goal};
 use super::catalog;
 use super::documents::{self, IfThere};
 use super::meta::Meta;
@@ -125,10 +125,16 @@ impl Aurora {
         let (db, collection) = (self.clone(), collection.as_ref().to_string());
         Work::on_thread(move || {
             let name = index.name();
-            db.write(|tx| build::begin_index(tx, &collection, index))?;
+            let goal = db.write(|tx| {
+                build::begin_index(tx, &collection, index)?;
+                Goal::of(tx, &collection, &name)
+            })?;
             loop {
                 // Refused and removed at once: another thread may build the same one.
-                let built = db.write(|tx| match build::build_step(tx, &collection, &name) {
+                let step = |tx: &mut WriteTransaction| {
+                    build::build_step(tx, &collection, &name, Some(&goal))
+                };
+                let built = db.write(|tx| match step(tx) {
                     Err(error @ crate::Error::Duplicate { .. }) => {
                         build::drop_index(tx, &collection, &name)?;
                         Ok(Err(error))

@@ -209,7 +209,7 @@ fn changed(
 /// fails, because there is a part of one.
 pub(super) fn build(tx: &mut WriteTransaction, collection: &str, index: &str) -> Result<()> {
     loop {
-        match build_step(tx, collection, index) {
+        match build_step(tx, collection, index, None) {
             Ok((true, _)) => return Ok(()),
             Ok((false, _)) => {}
             Err(error) if error.is_misuse() => {
@@ -221,11 +221,43 @@ pub(super) fn build(tx: &mut WriteTransaction, collection: &str, index: &str) ->
     }
 }
 
-/// Takes some more documents into an index. Says whether that was all.
+/// Up to where documents have to be taken into an index. Those that come behind are in it from the start, built or not
+/// (invariant 1): where many come in each transaction, who ran after them would never arrive.
+#[derive(Debug)]
+pub(super) struct Goal {
+    /// The numbers of the collection and of the index: others may have got their names since.
+    of: (u32, u32),
+    /// The key of the last document, empty if there was none.
+    last: Vec<u8>,
+}
+
+impl Goal {
+    /// Of an index that is in the catalog.
+    pub(super) fn of(tx: &WriteTransaction, collection: &str, index: &str) -> Result<Self> {
+        let meta = catalog::load(tx, collection)?;
+        let (_, building) = position_of(&meta, index)?;
+        let mut last = Vec::new();
+        if let Some(view) = tx.system_view(&meta.documents_tree) {
+            let mut cursor = view.cursor();
+            if cursor.last()? {
+                last.extend_from_slice(cursor.key());
+            }
+        }
+        let of = (meta.number, building.number);
+        Ok(Goal { of, last })
+    }
+
+    fn is_reached(&self, meta: &Meta, index: &IndexMeta, by: &[u8]) -> bool {
+        self.of == (meta.number, index.number) && by >= self.last.as_slice()
+    }
+}
+
+/// Takes some more documents into an index. Says whether that was all, or as far as the goal is, if there is one.
 pub(super) fn build_step(
     tx: &mut WriteTransaction,
     collection: &str,
     index: &str,
+    goal: Option<&Goal>,
 ) -> Result<(bool, BuildProgress)> {
     let meta = catalog::load(tx, collection)?;
     let (position, building) = position_of(&meta, index)?;
@@ -238,17 +270,19 @@ pub(super) fn build_step(
         return Ok((true, finished));
     };
     let (some, is_more) = some_after(tx, &meta, &built_to)?;
-    let last = some.last().map(|(key, _)| key.clone());
+    let reached = some.last().map(|(key, _)| key.clone());
     add_entries(tx, &meta, building, &some)?;
-    let is_done = !is_more;
+    let is_there = { goal.zip(reached.as_deref()) }
+        .is_some_and(|(goal, reached)| goal.is_reached(&meta, building, reached));
+    let is_done = !is_more || is_there;
     let mut indexes = meta.numbered_indexes();
     if let Some(index) = indexes.get_mut(position) {
-        index.built_to = if is_done { None } else { last.clone() };
+        index.built_to = if is_done { None } else { reached.clone() };
     }
     let (schema, names) = (meta.schema.clone(), meta.known_names.clone());
     catalog::store(tx, &changed(&meta, schema, names, meta.next_index, indexes))?;
-    let done = match (&last, tx.find(&meta.documents_tree)) {
-        (Some(last), Some(view)) if !is_done => view.rank(last)? + 1,
+    let done = match (&reached, tx.find(&meta.documents_tree)) {
+        (Some(reached), Some(view)) if !is_done => view.rank(reached)? + 1,
         _ => documents,
     };
     let progress = BuildProgress {
