@@ -8,6 +8,7 @@
 //!    compared in its counts before it is named.
 //! 3. The unfinished copy is locked until it has its name, and named only if it is still the file that was written. So
 //!    no other backup to the same path takes it away, or is taken for it.
+//! 4. Nobody may read the copy, at any moment, who may not read the database's own file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,9 @@ impl Clock for At {
     }
 }
 
+/// With more a copy is not made faster.
+const MOST_MEMORY_BYTES: usize = 64 << 20;
+
 /// Writes the copy as one transaction that commits by checkpoint: pages beyond the memory limit go
 /// straight to their place, so memory stays small.
 pub(crate) fn backup(snapshot: &Snapshot, path: &Path) -> Result<()> {
@@ -51,7 +55,8 @@ pub(crate) fn backup(snapshot: &Snapshot, path: &Path) -> Result<()> {
         source: Arc::new(error),
     };
     remove_stale(&partial).map_err(refused)?;
-    let storage = Arc::new(FileStorage::create_new(&partial).map_err(refused)?);
+    let created = FileStorage::create_new_of(&partial, snapshot.handle().file.as_deref());
+    let storage = Arc::new(created.map_err(refused)?);
     // Who closes the copy does not unlock it: that is done when `storage` goes (invariant 3).
     let named = copy(snapshot, storage.clone()).and_then(|()| name(&storage, &partial, path));
     if named.is_err() && storage.is_at(&partial).unwrap_or(false) {
@@ -108,8 +113,12 @@ fn name(storage: &FileStorage, partial: &Path, path: &Path) -> Result<()> {
 }
 
 fn copy(snapshot: &Snapshot, storage: Arc<FileStorage>) -> Result<()> {
+    let engine = snapshot.engine();
     let target = Aurora::builder()
-        .page_size(snapshot.engine().pager.page_size())
+        .page_size(engine.pager.page_size())
+        // As much again as the database itself may have, and no more than is of use here.
+        .memory_limit(engine.settings.memory_bytes.min(MOST_MEMORY_BYTES))
+        .hot_limit(0)
         .background(false)
         .leave_no_log() // it would make the copy longer
         .clock(Arc::new(At(snapshot.now_ms())))

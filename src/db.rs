@@ -228,7 +228,8 @@ impl Builder {
                 source: Arc::new(error),
             },
         })?;
-        self.start(Arc::new(storage))
+        let storage = Arc::new(storage);
+        self.start(storage.clone(), Some(storage))
     }
 
     /// Tries to open until the file is not locked any more, or the time is over.
@@ -255,17 +256,18 @@ impl Builder {
     /// else that keeps the promises of [`Storage`].
     pub fn open_storage(self, storage: Arc<dyn Storage>) -> Result<Aurora> {
         self.check()?;
-        self.while_locked(&Wanted::ALWAYS, || self.start(storage.clone()))
+        self.while_locked(&Wanted::ALWAYS, || self.start(storage.clone(), None))
     }
 
-    fn start(&self, storage: Arc<dyn Storage>) -> Result<Aurora> {
+    /// In a storage, which may be a `file`.
+    fn start(&self, storage: Arc<dyn Storage>, file: Option<Arc<FileStorage>>) -> Result<Aurora> {
         let engine = Engine::start(storage, self.settings.clone(), self.create)?;
         let waiting = self.waiting.clone();
         let waiting = waiting.unwrap_or_else(|| Arc::new(Bell::default()));
         let hot = HotTier::new(self.hot_bytes, engine.pager.salt());
         let (clock, alarm) = (Forward::new(self.clock.clone()), Alarm::new(waiting));
         let db = Aurora {
-            handle: Arc::new(Handle::new(engine, clock, alarm, hot)),
+            handle: Arc::new(Handle::new(engine, file, clock, alarm, hot)),
             durability: self.durability,
         };
         if let Some(reached_ms) = expiry::stored_clock(&db.begin_read()?)? {

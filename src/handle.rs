@@ -11,12 +11,15 @@ use crate::collection::new_id::Ids;
 use crate::hot::HotTier;
 use crate::keys::expiry;
 use crate::keys::sweeper::Alarm;
+use crate::storage::FileStorage;
 use crate::txn::engine::Engine;
 use crate::txn::write::{Durability, WriteTransaction};
 
 /// Closes the database when the last one who holds it is gone.
 pub(crate) struct Handle {
     pub engine: Arc<Engine>,
+    /// The file, if it is one of the system's: copies are for those who may read it.
+    pub file: Option<Arc<FileStorage>>,
     pub clock: Arc<Forward>,
     pub alarm: Arc<Alarm>,
     /// Values of keys and decoded documents of the newest published state.
@@ -36,9 +39,16 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(engine: Arc<Engine>, clock: Forward, alarm: Alarm, hot: HotTier) -> Self {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        file: Option<Arc<FileStorage>>,
+        clock: Forward,
+        alarm: Alarm,
+        hot: HotTier,
+    ) -> Self {
         Handle {
             engine,
+            file,
             clock: Arc::new(clock),
             alarm: Arc::new(alarm),
             hot: Arc::new(hot),
@@ -54,6 +64,7 @@ impl Handle {
     pub(crate) fn helper(&self) -> Self {
         Handle {
             engine: self.engine.clone(),
+            file: self.file.clone(),
             clock: self.clock.clone(),
             alarm: self.alarm.clone(),
             hot: self.hot.clone(),

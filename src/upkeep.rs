@@ -75,7 +75,7 @@ impl Aurora {
     /// Writes a compact copy of what is committed now to a new file, while writes go on. `.db` is
     /// added unless the path ends in it. The copy is checked as a whole before it gets its name, and is a database as any
     /// other: to restore it is to open it. (To copy the file of an open database by other means is no backup.) A
-    /// snapshot is held meanwhile.
+    /// snapshot is held meanwhile. Who may not read the database's file may not read the copy.
     ///
     /// # Errors
     /// [`Error::AlreadyExists`](crate::Error::AlreadyExists) if there is something at the path, and

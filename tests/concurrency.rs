@@ -905,6 +905,31 @@ fn a_backup_and_a_compacted_file_have_short_logs() {
     db.check().unwrap();
 }
 
+/// It was for everyone, whoever may read the file that it is made of.
+#[cfg(unix)]
+#[test]
+fn a_backup_of_a_private_file_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let mode = |name: &str| std::fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
+    // What a new file allows if nothing is said.
+    std::fs::write(path("plain"), "").unwrap();
+    let plain = mode("plain");
+    let db = Aurora::open(path("db")).unwrap();
+    db.put("key", "value", None).unwrap();
+    assert_eq!(mode("db.db"), plain);
+    for allowed in [0o600, 0o640, 0o400, 0o777] {
+        let permissions = PermissionsExt::from_mode(allowed);
+        std::fs::set_permissions(path("db.db"), permissions).unwrap();
+        let copy = format!("{allowed:o}.db");
+        db.backup_to(path(&copy)).unwrap();
+        assert_eq!(mode(&copy), (allowed | 0o600) & plain);
+        assert!(Aurora::open(path(&copy)).unwrap().contains("key").unwrap());
+    }
+}
+
 #[test]
 fn a_backup_is_one_moment_while_writers_go_on() {
     let directory = tempfile::tempdir().unwrap();

@@ -66,12 +66,24 @@ impl FileStorage {
     /// Makes a new file and makes its name durable. Fails with `AlreadyExists` if there is
     /// anything at the path, and with `NotFound` if its directory is missing.
     pub fn create_new(path: impl AsRef<Path>) -> io::Result<Self> {
-        let path = path.as_ref();
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)?;
+        FileStorage::create_new_of(path.as_ref(), None)
+    }
+
+    /// The same for what is made of another file: nobody may do with it, at any moment, what they may not with that one.
+    pub(crate) fn create_new_of(path: &Path, other: Option<&FileStorage>) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        if let Some(other) = other {
+            use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+
+            // Whose file it is reads and writes it, whatever the other one allows.
+            let allowed = other.file.metadata()?.permissions().mode() | 0o600;
+            options.mode(allowed & 0o666);
+        }
+        #[cfg(not(unix))]
+        let _ = other;
+        let file = options.open(path)?;
         let named = FileStorage::from_file(path, file, false).and_then(|storage| {
             storage.sync_parent_directory()?;
             Ok(storage)

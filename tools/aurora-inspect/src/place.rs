@@ -4,8 +4,10 @@
 //!
 //! 1. A file that is there already is never replaced or written to.
 //! 2. After a failure nothing is left behind under the name.
-//! 3. Nobody may read it who may not read what it was made from.
+//! 3. Nobody may read it, at any moment, who may not read what it was made from.
 
+use std::fs::OpenOptions;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,39 +35,15 @@ impl NewFile {
         let mut name = to.as_os_str().to_os_string();
         name.push(format!(".partial-{}", std::process::id()));
         let partial = PathBuf::from(name);
-        let storage = FileStorage::create_new(&partial);
-        let storage =
-            storage.map_err(|error| Failure(format!("{}: {error}", partial.display())))?;
+        let failed = |error| Failure(format!("{}: {error}", partial.display()));
+        create(&partial, from).map_err(failed)?;
         let file = NewFile {
             to: to.to_path_buf(),
-            partial,
+            partial: partial.clone(),
             is_placed: false,
         };
-        file.restrict(from)
-            .map_err(|error| Failure(format!("{}: {error}", file.partial.display())))?;
+        let storage = FileStorage::open(&partial).map_err(failed)?;
         Ok((file, Arc::new(storage)))
-    }
-
-    /// Takes away what others may not do with the file that it is made from (invariant 3).
-    #[cfg(unix)]
-    fn restrict(&self, from: &Path) -> std::io::Result<()> {
-        use std::os::unix::fs::PermissionsExt;
-
-        /// Whose file it is reads and writes it, whatever the other one allows.
-        const OWNER: u32 = 0o700;
-        let other = from.metadata()?;
-        // A pipe says nothing of what comes through it.
-        if !other.is_file() {
-            return Ok(());
-        }
-        let mut own = self.partial.metadata()?.permissions();
-        own.set_mode(own.mode() & (other.permissions().mode() | OWNER));
-        std::fs::set_permissions(&self.partial, own)
-    }
-
-    #[cfg(not(unix))]
-    fn restrict(&self, _from: &Path) -> std::io::Result<()> {
-        Ok(())
     }
 
     /// Where it is until it is placed.
@@ -75,16 +53,16 @@ impl NewFile {
 
     /// Gives the file its name, durably.
     pub fn place(mut self) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| Failure(format!("{}: {error}", self.to.display()));
+        let failed = |error: io::Error| Failure(format!("{}: {error}", self.to.display()));
         // A link fails where a rename would replace what was put there meanwhile.
         match std::fs::hard_link(&self.partial, &self.to) {
             Ok(()) => std::fs::remove_file(&self.partial).map_err(failed)?,
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(failed(error));
             }
             // Not every file system has links.
             Err(_) if self.to.symlink_metadata().is_ok() => {
-                return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
+                return Err(failed(io::ErrorKind::AlreadyExists.into()));
             }
             Err(_) => std::fs::rename(&self.partial, &self.to).map_err(failed)?,
         }
@@ -92,6 +70,30 @@ impl NewFile {
         let placed = FileStorage::open_read_only(&self.to).map_err(failed)?;
         placed.sync_parent_directory().map_err(failed)
     }
+}
+
+/// Creates the file with what others may not do with the one that it is made from taken away: if that came later, they could
+/// have opened it before (invariant 3).
+fn create(partial: &Path, from: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+
+        /// What a file that is not to be run gets at the most.
+        const MOST: u32 = 0o666;
+        /// Whose file it is reads and writes it, whatever the other one allows.
+        const OWNER: u32 = 0o600;
+        let other = from.metadata()?;
+        // A pipe says nothing of what comes through it.
+        if other.is_file() {
+            options.mode(MOST & (other.permissions().mode() | OWNER));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = from;
+    options.open(partial).map(drop)
 }
 
 impl Drop for NewFile {
