@@ -550,6 +550,85 @@ fn rows_that_do_not_fit_are_refused_and_the_others_taken() {
     db.check().unwrap();
 }
 
+/// It was said of each row only that a field is required.
+#[test]
+fn a_file_without_a_column_for_a_required_field_is_told_what_it_has() {
+    let refused = |csv: &str| {
+        let db = people();
+        let imported = db.import("people").read_csv(csv.as_bytes()).unwrap();
+        assert_eq!((imported.taken, imported.refused_count), (0, 2));
+        assert_eq!(imported.refused[1].row, 2);
+        db.check().unwrap();
+        imported.refused[1].reason.to_string()
+    };
+    for (csv, parts) in [
+        (
+            "id;email;age\n1;a@x;30\n2;b@x;31,5\n",
+            ["\"email\"", "\"id;email;age\"", "`separator`"],
+        ),
+        (
+            "id\temail\n1\ta@x\n2\tb@x\n",
+            ["\"email\"", "\"id\\temail\"", "`separator`"],
+        ),
+        (
+            "id,Email\n1,a@x\n2,b@x\n",
+            [
+                "\"email\"",
+                "\"id\", \"Email\"",
+                "\"Email\" is another name",
+            ],
+        ),
+        (
+            "id,age\n1,2\n2,3\n",
+            ["\"email\"", "\"id\", \"age\"", "required"],
+        ),
+    ] {
+        let reason = refused(csv);
+        for part in parts {
+            assert!(reason.contains(part), "{part} in {reason}");
+        }
+    }
+    let many: String = (0..50_000).map(|n| format!(",column {n}")).collect();
+    let cells = ",".repeat(50_000);
+    let reason = refused(&format!("id{many}\n1{cells}\n2{cells}\n"));
+    assert!(
+        reason.contains("column 18") && reason.len() < 1000,
+        "{reason}"
+    );
+}
+
+#[test]
+fn cells_may_have_something_else_between_them() {
+    for separator in [';', '\t', '|'] {
+        let db = people();
+        let csv = "id;email;age\n1;\"a;\"\"b,c\";30\n2;d,e;\n".replace(';', &separator.to_string());
+        let import = db.import("people").separator(separator as u8);
+        let imported = import.read_csv(csv.as_bytes()).unwrap();
+        assert_reasons(&imported, 2, &[]);
+        let people = db.collection("people").unwrap();
+        let email = |id: i64| people.get(id).unwrap().unwrap().get("email").cloned();
+        assert_eq!(email(1), Some(format!("a{separator}\"b,c").into()));
+        assert_eq!(email(2), Some("d,e".into()));
+    }
+}
+
+/// A column of an object has the fields in it, and what has a default needs none.
+#[test]
+fn what_is_required_may_come_in_an_object_or_by_itself() {
+    let db = Aurora::in_memory().unwrap();
+    let text = |path: &str| Field::new(path, FieldType::String).required();
+    let given = Object::from([("c", "x")]);
+    let schema = Schema::new()
+        .field(text("a.b"))
+        .field(text("d").default("y"))
+        .field(Field::new("e", FieldType::Object).default(given))
+        .field(text("e.c"));
+    db.new_collection("c", schema).unwrap();
+    let csv = "a\n\"{\"\"b\"\":\"\"z\"\"}\"\n";
+    let imported = db.import("c").read_csv(csv.as_bytes()).unwrap();
+    assert_reasons(&imported, 1, &[]);
+}
+
 #[test]
 fn rows_of_json_are_refused_one_by_one() {
     let db = people();

@@ -190,12 +190,14 @@ pub(super) type TakeFields<'t> =
 
 pub(super) fn read(
     schema: &Schema,
+    separator: u8,
     from: impl Read,
     take: &mut TakeFields<'_>,
 ) -> Result<(), Fault> {
     let mut builder = ReaderBuilder::new();
     let from = from.chain(END_ROW);
-    let mut reader = builder.has_headers(false).flexible(true).from_reader(from);
+    builder.has_headers(false).flexible(true);
+    let mut reader = builder.delimiter(separator).from_reader(from);
     let (mut record, mut next) = (ByteRecord::new(), ByteRecord::new());
     let mut read = |record: &mut ByteRecord| reader.read_byte_record(record);
     if !read(&mut record)? {
@@ -206,10 +208,14 @@ pub(super) fn read(
     // A row is taken once it is known that another one comes behind it.
     while read(&mut next)? {
         match &columns {
-            None => columns = Some(header(schema, &record)?),
-            Some(columns) => {
+            None => columns = Some(Header::new(schema, separator, &record)?),
+            Some(Header { columns, lacks }) => {
                 number += 1;
-                take(number, record.as_slice().len(), row(columns, &record))?;
+                let fields = match lacks {
+                    Some(reason) => Err(reason.clone()),
+                    None => row(columns, &record),
+                };
+                take(number, record.as_slice().len(), fields)?;
             }
         }
         std::mem::swap(&mut record, &mut next);
@@ -226,7 +232,68 @@ pub(super) fn read(
 /// does this: that is how it is noticed.
 const END_ROW: &[u8] = b"\n\0the end of the rows\0\n";
 
-fn header(schema: &Schema, record: &ByteRecord) -> Result<Vec<Column>, Fault> {
+/// The first row.
+struct Header {
+    columns: Vec<Column>,
+    /// Why no row below it can be a document: there is no column for a field that each must have.
+    lacks: Option<String>,
+}
+
+impl Header {
+    fn new(schema: &Schema, separator: u8, record: &ByteRecord) -> Result<Self, Fault> {
+        let columns = columns_of(schema, record)?;
+        let lacks = lacking(schema, separator, &columns);
+        Ok(Header { columns, lacks })
+    }
+}
+
+/// So many names of columns are told.
+const NAMES_TOLD: usize = 20;
+
+/// The first field that every document must have and no column has, with what the columns are.
+fn lacking(schema: &Schema, separator: u8, columns: &[Column]) -> Option<String> {
+    let has = |whole: &str, path: &str| {
+        let rest = path.strip_prefix(whole);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    // What a document gets by itself.
+    let is_given = |path: &str| {
+        let mut fields = schema.fields.iter();
+        path == "id" || fields.any(|field| field.default.is_some() && has(&field.path, path))
+    };
+    let mut required = { schema.fields.iter() }
+        .filter(|field| field.required && !is_given(&field.path))
+        .filter(|field| !columns.iter().any(|column| has(&column.path, &field.path)));
+    let field = required.next()?;
+    let names = columns.iter().map(|column| format!("{:?}", column.path));
+    let mut names: Vec<String> = names.take(NAMES_TOLD + 1).collect();
+    if names.len() > NAMES_TOLD {
+        names.truncate(NAMES_TOLD);
+        names.push("…".to_string());
+    }
+    let advice = match columns {
+        [one] if one.path.contains([';', '\t', '|']) => {
+            format!(
+                "if something other than {:?} is between them, say so with `separator`",
+                char::from(separator)
+            )
+        }
+        _ => {
+            let mut columns = columns.iter();
+            match columns.find(|column| column.path.eq_ignore_ascii_case(&field.path)) {
+                Some(column) => format!("{:?} is another name: name it as the field", column.path),
+                None => "name the one that it is in as the field".to_string(),
+            }
+        }
+    };
+    Some(format!(
+        "no column is named {:?}, which is required; the columns are {}; {advice}",
+        field.path,
+        names.join(", ")
+    ))
+}
+
+fn columns_of(schema: &Schema, record: &ByteRecord) -> Result<Vec<Column>, Fault> {
     let mut columns: Vec<Column> = Vec::new();
     let mut known = HashSet::new();
     for cell in record {

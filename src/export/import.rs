@@ -97,6 +97,7 @@ pub struct Import {
     collection: String,
     if_there: IfThere,
     stops: bool,
+    separator: u8,
 }
 
 impl Import {
@@ -106,6 +107,7 @@ impl Import {
             collection,
             if_there: IfThere::default(),
             stops: false,
+            separator: b',',
         }
     }
 
@@ -119,6 +121,23 @@ impl Import {
     /// [`Error::ImportStopped`]. The rows before it stay stored.
     pub fn stop_at_first_error(mut self, stop: bool) -> Self {
         self.stops = stop;
+        self
+    }
+
+    /// What is between the cells of a row of CSV: `b';'` or `b'\t'`, for example. A comma, if not set.
+    ///
+    /// ```
+    /// # use aurora::{Aurora, Field, FieldType, Schema};
+    /// # let db = Aurora::in_memory()?;
+    /// let schema = Schema::new().field(Field::new("title", FieldType::String).required());
+    /// db.new_collection("books", schema)?;
+    /// let file = "id;title\n7;Dune, the first part\n";
+    /// let imported = db.import("books").separator(b';').read_csv(file.as_bytes())?;
+    /// assert_eq!(imported.taken, 1);
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    pub fn separator(mut self, separator: u8) -> Self {
+        self.separator = separator;
         self
     }
 
@@ -139,7 +158,8 @@ impl Import {
         self.read_file(Format::JsonLines, path.as_ref())
     }
 
-    /// Reads a file of rows of cells, with commas between; the first row has the names.
+    /// Reads a file of rows of cells, with commas between, or another [`separator`](Self::separator); the first row has the
+    /// names. A row is refused that does not have as many cells, and so are all if no column has a field that is required.
     ///
     /// # Errors
     /// [`Error::ImportStopped`] at a row in which a quotation mark is opened and never closed, and where two columns have one
@@ -200,7 +220,7 @@ impl Import {
         let read = match format {
             Format::Json => json::read_array(from, &mut take_text),
             Format::JsonLines => json::read_lines(from, &mut take_text),
-            Format::Csv => csv::read(schema, from, &mut |row, bytes, fields| {
+            Format::Csv => csv::read(schema, self.separator, from, &mut |row, bytes, fields| {
                 loader.take(row, bytes, fields).map_err(Fault::Of)
             }),
         };
