@@ -1097,6 +1097,58 @@ fn what_cannot_be_asked_is_an_error() {
     ));
 }
 
+/// It is missing, and nothing said that another one was meant.
+#[test]
+fn a_field_that_no_document_can_have_is_told_with_the_one_that_is_meant() {
+    let schema = || {
+        Schema::new()
+            .field(Field::new("name", FieldType::String))
+            .field(Field::new("address.city", FieldType::String))
+            .field(Field::new("more", FieldType::Object))
+    };
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("people", schema()).unwrap();
+    db.insert_into("people", [("name", "x")]).unwrap();
+    let ask = || db.query("people");
+    let told = |query: aurora::Query<'_>, field: &str, says: &str| {
+        let plan = query.explain().wait().unwrap();
+        assert!(plan.unknown_fields().eq([field]), "{plan}");
+        let text = plan.to_string();
+        assert!(text.contains(says) && text.contains(field), "{text}");
+    };
+    let meant = "is \"name\" meant?";
+    told(ask().filter(|f| f.eq("naem", "x")), "naem", meant);
+    let second = ask().filter(|f| f.eq("name", "x") && (f.eq("name", "y") || f.exists("naem")));
+    told(second, "naem", meant);
+    told(ask().matching(Filter::eq("naem", "x").not()), "naem", meant);
+    told(
+        ask().order_by("name", true).order_by("naem", true),
+        "naem",
+        meant,
+    );
+    told(ask().select(["name", "naem"]), "naem", meant);
+    told(ask().filter(|f| f.eq("Name", "x")), "Name", meant);
+    let city = ask().filter(|f| f.eq("adress.city", "x"));
+    told(city, "adress.city", "is \"address.city\" meant?");
+    told(ask().filter(|f| f.eq("price", 5)), "price", "strict(false)");
+    told(ask().filter(|f| f.eq("name.x", 5)), "name.x", meant);
+
+    // What a document can have.
+    let quiet = |query: aurora::Query<'_>| {
+        let plan = query.explain().wait().unwrap();
+        assert_eq!(plan.unknown_fields().count(), 0, "{plan}");
+        assert!(!plan.to_string().contains("no document"), "{plan}");
+    };
+    let fine = ask().filter(|f| !f.exists("address.zip") && f.is_null("more.x.y") && f.ne("id", 7));
+    quiet(fine.order_by("address", true).order_by("id", false));
+    db.new_collection("loose", schema().strict(false)).unwrap();
+    quiet(
+        db.query("loose")
+            .filter(|f| f.eq("naem", "x"))
+            .order_by("oder", true),
+    );
+}
+
 /// An index has the order of long values only as far as it has the values: rows behind that are put in order when they are
 /// met. All of them were in memory for that, whatever the limit.
 #[cfg(target_os = "linux")]

@@ -6,6 +6,7 @@
 //!     incoming, new_id  what comes to be stored, and its id
 //!     index, catalog    entries of an index; which collections there are
 //!       meta, schema    what a collection is
+//!         nearest       the name that is meant by one that is none
 //! ```
 
 mod api;
@@ -16,6 +17,7 @@ pub(crate) mod documents;
 pub(crate) mod incoming;
 pub(crate) mod index;
 pub(crate) mod meta;
+mod nearest;
 pub(crate) mod new_id;
 pub(crate) mod patch;
 mod schema;

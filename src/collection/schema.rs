@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::nearest::nearest;
 use crate::query::Filter;
 use crate::value::{FieldType, Value};
 
@@ -289,6 +290,22 @@ impl Schema {
         ))
     }
 
+    /// What to tell who asks for a field that no document can have, and is told that it is missing everywhere.
+    pub(crate) fn fault_of_question(&self, path: &str) -> Option<String> {
+        if self.can_have(path) {
+            return None;
+        }
+        let known = self.fields.iter().map(|field| field.path.as_str());
+        let meant = match nearest(path, known.chain(["id"])) {
+            Some(near) => format!("is {near:?} meant?"),
+            None => "declare it, or make the schema `strict(false)`".to_string(),
+        };
+        let path: String = path.chars().take(MOST_SHOWN).collect();
+        Some(format!(
+            "no document has the field {path:?}, which the schema does not declare: {meant}"
+        ))
+    }
+
     /// Whether a document can have something at a path.
     fn can_have(&self, path: &str) -> bool {
         let first = |path: &str| path.split('.').next().unwrap_or_default().to_string();
@@ -363,6 +380,8 @@ impl Schema {
 }
 
 const MAX_INDEX_FIELDS: usize = 8;
+/// So much of a name is shown.
+const MOST_SHOWN: usize = 100;
 
 /// What is wrong with a field that only an index or the expiry names.
 const NOBODYS: &str =

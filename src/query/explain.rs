@@ -18,11 +18,22 @@ pub struct Explanation {
     pub examined: u64,
     /// Rows that were found.
     pub rows: u64,
+    unknown: Vec<(String, String)>,
 }
 
 impl Explanation {
-    pub(super) fn new(execution: &Execution<'_>, rows: u64) -> Self {
+    /// Of a query that also has these fields of the rows.
+    pub(super) fn new(execution: &Execution<'_>, selected: Vec<String>, rows: u64) -> Self {
+        let mut asked = execution.asked_fields();
+        asked.extend(selected);
+        asked.sort_unstable();
+        asked.dedup();
+        let unknown = asked.into_iter().filter_map(|field| {
+            let fault = execution.meta.schema.fault_of_question(&field)?;
+            Some((field, fault))
+        });
         Explanation {
+            unknown: unknown.collect(),
             meta: execution.meta.clone(),
             plan: execution.plan.clone(),
             expected: execution.plan.expected,
@@ -49,6 +60,12 @@ impl Explanation {
         names
     }
 
+    /// The fields that were asked for and that no document can have, because the schema is strict and does not declare
+    /// them: slips of the pen, most likely. (Of a filter only that is known which can be planned.)
+    pub fn unknown_fields(&self) -> impl Iterator<Item = &str> {
+        self.unknown.iter().map(|(field, _)| field.as_str())
+    }
+
     /// Whether every document was a candidate.
     pub fn is_scan(&self) -> bool {
         matches!(&self.plan.source, Source::Documents { ranges, .. } if is_everything(ranges))
@@ -63,7 +80,8 @@ impl Explanation {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.plan.describe(&self.meta, f)?;
-        write!(f, ", looked at {}, found {}", self.examined, self.rows)
+        write!(f, ", looked at {}, found {}", self.examined, self.rows)?;
+        { self.unknown.iter() }.try_for_each(|(_, fault)| write!(f, "\n{fault}"))
     }
 }
 

@@ -97,7 +97,8 @@ enum Origin {
 ///
 /// Without [`order_by`](Self::order_by) rows come in the order of their ids. In filters, orders and groups every
 /// document has the field `id`, which needs no index: documents are found by it. A query sees one
-/// moment: what is committed when it starts, or its snapshot's.
+/// moment: what is committed when it starts, or its snapshot's. A field that no document has is a missing one, and not an
+/// error; if it should be there, [`explain`](Self::explain) tells how it is spelled.
 #[derive(Clone)]
 #[must_use = "a query does nothing until its results are asked for"]
 pub struct Query<'q> {
@@ -505,10 +506,11 @@ impl<'q> Query<'q> {
     }
 
     /// How the query is answered: runs it, without giving out its rows, and tells the plan with what
-    /// it expected and what it met.
+    /// it expected and what it met. It also tells of fields that no document can have: to others, they are just missing.
     pub fn explain(self) -> Work<'q, Explanation> {
-        self.run(count_row, |rows, execution| {
-            Ok(Explanation::new(execution, rows))
+        let selected = self.select.clone().unwrap_or_default();
+        self.run(count_row, move |rows, execution| {
+            Ok(Explanation::new(execution, selected.clone(), rows))
         })
     }
 

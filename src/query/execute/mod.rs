@@ -15,6 +15,7 @@ mod walk;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+use super::decision::decide;
 use super::fields::{Fields, ID, RowReader};
 use super::ids::IdList;
 use super::page::Cursor;
@@ -143,6 +144,17 @@ impl<'q> Execution<'q> {
         execution.skip_offset(moment)?;
         execution.skip_to_cursor();
         Ok(execution)
+    }
+
+    /// The fields that the filter and the order ask for, as far as that can be known.
+    pub(crate) fn asked_fields(&self) -> Vec<String> {
+        let questions = decide(&|fields| self.spec.passes(fields)).map(|known| known.questions);
+        let asked = questions
+            .into_iter()
+            .flatten()
+            .map(|question| question.field);
+        let order = self.spec.order.iter().map(|(field, _)| field.clone());
+        asked.chain(order).collect()
     }
 
     /// Goes straight to the first row behind the offset, where positions can be counted.
