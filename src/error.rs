@@ -336,6 +336,15 @@ pub enum Error {
         collection: String,
     },
 
+    /// A collection cannot be given a name.
+    #[error("{name:?} cannot be the name of the collection: {reason}; choose another one")]
+    BadCollectionName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+
     /// The schema of a collection cannot be.
     #[error("the collection {collection:?} cannot have this schema: {reason}")]
     BadSchema {
@@ -571,6 +580,7 @@ impl Error {
                 | Error::NotANumber { .. }
                 | Error::CollectionNotFound { .. }
                 | Error::CollectionExists { .. }
+                | Error::BadCollectionName { .. }
                 | Error::BadSchema { .. }
                 | Error::DocumentNotFound { .. }
                 | Error::WrongType { .. }

@@ -779,6 +779,64 @@ fn an_index_is_built_of_a_collection_that_took_the_place_of_another() {
 }
 
 #[test]
+fn a_collection_gets_another_name() {
+    let db = open();
+    let people = db.collection("people").unwrap();
+    let ids: Vec<_> = (0..50)
+        .map(|n| people.insert_fields(person(&format!("{n}"))).unwrap())
+        .collect();
+    let hot = people.get(&ids[7]).unwrap().unwrap();
+    assert_eq!(people.get(&ids[7]).unwrap().unwrap(), hot);
+    let before = db.begin_read().unwrap();
+
+    let undone: aurora::Result<()> = db.write(|tx| {
+        tx.rename_collection("people", "users")?;
+        assert_eq!(tx.collection("users")?.len(), 50);
+        assert!(tx.collection("people").is_err());
+        Err(Error::UnknownSavepoint)
+    });
+    assert!(undone.is_err());
+    assert_eq!(db.collections().unwrap(), ["people"]);
+    db.rename_collection("people", "people").unwrap();
+    db.new_collection("taken", Schema::schemaless()).unwrap();
+    for (from, to) in [("people", "taken"), ("people", ""), ("nobody", "somebody")] {
+        let refused = db.rename_collection(from, to).unwrap_err();
+        assert!(refused.is_misuse(), "{refused}");
+    }
+
+    db.rename_collection("people", "users").unwrap();
+    assert_eq!(db.collections().unwrap(), ["taken", "users"]);
+    assert_eq!(before.collection("people").unwrap().len(), 50);
+    let users = db.collection("users").unwrap();
+    for _ in 0..3 {
+        let found = users.get(&ids[7]).unwrap().unwrap();
+        assert_eq!(found.id.collection(), "users");
+        assert_eq!(found.fields(), hot.fields());
+        // A handle with the old name finds nothing, in memory neither.
+        let gone = people.get(&ids[7]);
+        assert!(
+            matches!(gone, Err(Error::CollectionNotFound { .. })),
+            "{gone:?}"
+        );
+    }
+    let found = users.query().filter(|f| f.eq("email", "7"));
+    let plan = found.clone().explain().wait().unwrap();
+    assert_eq!((plan.rows, plan.indexes()), (1, vec!["email"]));
+    assert!(matches!(
+        users.insert_fields(person("7")),
+        Err(Error::Duplicate { .. })
+    ));
+    db.check().unwrap();
+    // The name is free, and the handle is of what has it now.
+    db.new_collection("people", schema_of_people()).unwrap();
+    assert_eq!(people.get(&ids[7]).unwrap(), None);
+    let id = people.insert_fields(person("7")).unwrap();
+    assert_eq!(people.get(&id).unwrap().unwrap().id.collection(), "people");
+    assert_eq!((people.len().unwrap(), users.len().unwrap()), (1, 50));
+    db.check().unwrap();
+}
+
+#[test]
 fn a_schema_changes_with_a_version() {
     let db = open();
     let people = db.collection("people").unwrap();

@@ -162,6 +162,40 @@ fn everything_that_is_a_key_can_be_deleted() {
 }
 
 #[test]
+fn ranges_and_prefixes_are_deleted_with_all_that_is_under_them() {
+    let (db, clock) = at(1000);
+    for n in 0..3000 {
+        db.put(format!("a{n:04}"), "value", (n % 3 == 0).then_some(ms(10)))
+            .unwrap();
+    }
+    db.put("b", "stays", None).unwrap();
+    for key in ["a0001", "a2999"] {
+        db.put_blob_from(key, &[7; 400_000][..]).unwrap();
+    }
+    clock.set(1010);
+    // What has expired is not counted, and goes with the rest.
+    assert_eq!(db.delete_range("a0000".."a0300").unwrap(), 200);
+    assert!(!db.contains("a0001").unwrap() && db.contains("a0301").unwrap());
+    assert_eq!(db.delete_range("a0301"..="a0301").unwrap(), 1);
+    assert_eq!(db.delete_range("c".."a").unwrap(), 0);
+    let undone: Result<()> = db.write(|tx| {
+        assert_eq!(tx.delete_prefix("")?, 1800);
+        assert_eq!(tx.scan_prefix("").count(), 0);
+        Err(Error::UnknownSavepoint)
+    });
+    assert!(undone.is_err());
+    assert_eq!(db.delete_prefix("a").unwrap(), 1799);
+    assert_eq!(db.scan_prefix("").unwrap().count(), 1);
+    assert_eq!(text(&db, "b").as_deref(), Some("stays"));
+    db.check().unwrap();
+    let stats = db.stats().unwrap();
+    for tree in ["aurora/keys", "aurora/expiry", "aurora/chunks"] {
+        let entries = stats.trees.get(tree).map_or(0, |tree| tree.entries);
+        assert!(entries <= 1, "{tree}: {entries}");
+    }
+}
+
+#[test]
 fn a_key_is_gone_at_its_expiry() {
     let (db, clock) = at(1000);
     db.put("key", "value", Some(ms(50))).unwrap();
@@ -467,6 +501,8 @@ impl Model {
 enum Op {
     Put(u8, Vec<u8>, Option<u64>),
     Remove(u8),
+    RemoveRange(u8, u8, bool),
+    RemovePrefix(u8),
     Expire(u8, u64),
     Persist(u8),
     Increment(u8, i64),
@@ -517,6 +553,8 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         10 => (key(), value(), ttl()).prop_map(|(k, v, t)| Op::Put(k, v, t)),
         3 => key().prop_map(Op::Remove),
+        1 => (key(), key(), any::<bool>()).prop_map(|(a, b, ends)| Op::RemoveRange(a, b, ends)),
+        1 => key().prop_map(Op::RemovePrefix),
         3 => (key(), 0u64..30).prop_map(|(k, t)| Op::Expire(k, t)),
         2 => key().prop_map(Op::Persist),
         4 => (key(), -5i64..5).prop_map(|(k, by)| Op::Increment(k, by)),
@@ -583,6 +621,30 @@ impl On<'_> {
                 let found = model.find(&name(*key), now).is_some();
                 assert_eq!(self.remove(&name(*key)).unwrap(), found);
                 model.0.remove(&name(*key));
+            }
+            Op::RemoveRange(a, b, ends) => {
+                let (low, high) = (name(*a).min(name(*b)), name(*a).max(name(*b)));
+                let (count, is_gone): (_, Box<dyn Fn(&String) -> bool>) = match ends {
+                    true => (
+                        on!(self, t => t.delete_range(low.as_str()..=high.as_str())),
+                        Box::new(|key: &String| (&low..=&high).contains(&key)),
+                    ),
+                    false => (
+                        on!(self, t => t.delete_range(low.as_str()..high.as_str())),
+                        Box::new(|key: &String| (&low..&high).contains(&key)),
+                    ),
+                };
+                let found = model.live(now).keys().filter(|key| is_gone(key)).count();
+                assert_eq!(count.unwrap(), found as u64);
+                model.0.retain(|key, _| !is_gone(key));
+            }
+            Op::RemovePrefix(key) => {
+                let prefix = &name(*key);
+                let live = model.live(now);
+                let found = live.keys().filter(|key| key.starts_with(prefix)).count();
+                let count = on!(self, t => t.delete_prefix(prefix)).unwrap();
+                assert_eq!(count, found as u64);
+                model.0.retain(|key, _| !key.starts_with(prefix));
             }
             Op::Expire(key, ttl) => {
                 let found = model.find(&name(*key), now);

@@ -85,6 +85,16 @@ impl Aurora {
         Work::transaction(self.clone(), move |tx| tx.delete_collection(&name))
     }
 
+    /// Gives a collection another name. Nothing of what it holds is touched. Handles with the old name find nothing from then
+    /// on; an index that is being built has to be asked for again, with the new one.
+    ///
+    /// # Errors
+    /// [`Error::CollectionNotFound`](crate::Error::CollectionNotFound) if there is none,
+    /// [`Error::BadCollectionName`](crate::Error::BadCollectionName) if another collection has the new name.
+    pub fn rename_collection(&self, from: impl AsRef<str>, to: impl AsRef<str>) -> Result<()> {
+        self.write(|tx| tx.rename_collection(from, to))
+    }
+
     /// Gives a collection another schema, in one transaction: every document is checked against it
     /// and gets the defaults of new fields; indexes come and go as it says. Fields that a strict
     /// schema no longer has must have been unset before, with [`Patch::unset`](crate::Patch::unset): one that has a default gets
@@ -191,6 +201,11 @@ impl WriteTransaction {
     /// Removes a collection with all its documents and indexes.
     pub fn delete_collection(&mut self, name: impl AsRef<str>) -> Result<()> {
         build::delete(self, name.as_ref())
+    }
+
+    /// Gives a collection another name. See [`Aurora::rename_collection`].
+    pub fn rename_collection(&mut self, from: impl AsRef<str>, to: impl AsRef<str>) -> Result<()> {
+        build::rename(self, from.as_ref(), to.as_ref())
     }
 
     /// A collection, to read and to change as part of this transaction.
@@ -314,7 +329,16 @@ impl Collection {
             elsewhere = loaded;
             Ok(None)
         })?;
-        Ok(found.or(elsewhere).and_then(documents::of_hot))
+        match found.or(elsewhere).and_then(documents::of_hot) {
+            // The collection of that number has another name now.
+            Some(other) if other.id.collection() != self.name => {
+                let found = self
+                    .db
+                    .read(|snapshot| snapshot.collection(&self.name)?.get(id))?;
+                Ok(found.map(Arc::new))
+            }
+            found => Ok(found),
+        }
     }
 
     /// The documents of several ids at one moment: one for each id, in their order; `None` for one that is not there. Looks for some of them at

@@ -41,8 +41,8 @@ pub(crate) fn create(tx: &mut WriteTransaction, name: &str, schema: Schema) -> R
         collection: name.to_string(),
         reason,
     };
-    if name.is_empty() || name.len() > MAX_NAME_BYTES {
-        return Err(bad("its name must have 1 to 255 bytes".to_string()));
+    if let Some(reason) = fault_of_name(name) {
+        return Err(bad(reason.to_string()));
     }
     if let Some(reason) = schema.fault() {
         return Err(bad(reason));
@@ -75,6 +75,46 @@ pub(crate) fn create(tx: &mut WriteTransaction, name: &str, schema: Schema) -> R
 }
 
 const MAX_NAME_BYTES: usize = 255;
+
+fn fault_of_name(name: &str) -> Option<&'static str> {
+    let is_bad = name.is_empty() || name.len() > MAX_NAME_BYTES;
+    is_bad.then_some("its name must have 1 to 255 bytes")
+}
+
+/// Gives a collection another name. What it holds is found by its number, and stays as it is.
+pub(crate) fn rename(tx: &mut WriteTransaction, from: &str, to: &str) -> Result<()> {
+    let meta = catalog::load(tx, from)?;
+    if from == to {
+        return Ok(());
+    }
+    let bad = |reason| Error::BadCollectionName {
+        name: to.to_string(),
+        reason,
+    };
+    if let Some(reason) = fault_of_name(to) {
+        return Err(bad(reason));
+    }
+    if catalog::find(tx, to)?.is_some() {
+        return Err(bad("another collection has it"));
+    }
+    let renamed = Meta::assemble(
+        Arc::from(to),
+        meta.number,
+        meta.version,
+        meta.schema.clone(),
+        meta.known_names.clone(),
+        meta.next_index,
+        meta.numbered_indexes(),
+    );
+    // Documents say of which collection they are.
+    tx.touch_space(meta.number);
+    tx.together(|tx| {
+        catalog::store(tx, &renamed)?;
+        tx.system_tree(CATALOG_TREE)?.delete(from)
+    })?;
+    tx.handle().catalog.forget(from);
+    Ok(())
+}
 
 fn numbered(indexes: Vec<Index>, first: u32) -> Vec<NumberedIndex> {
     let numbered = indexes

@@ -4,7 +4,7 @@
 use std::ops::RangeBounds;
 use std::time::Duration;
 
-use super::scan::prefix_range;
+use super::scan::{bounds_of, prefix_range};
 use super::{Batch, DataInfo, Scan, Swap, Target, Ttl, change, expiry, listing, read, store};
 use crate::Result;
 use crate::db::Aurora;
@@ -97,6 +97,16 @@ impl WriteTransaction {
     /// Removes a key with the value or the blob under it. Says whether it was there.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
         store::remove_record(self, key.as_ref())
+    }
+
+    /// Removes all keys of a range, with the values and blobs under them, and returns how many there were.
+    pub fn delete_range<K: AsRef<[u8]>>(&mut self, range: impl RangeBounds<K>) -> Result<u64> {
+        change::delete_range(self, bounds_of(range))
+    }
+
+    /// Removes all keys that begin with `prefix`, with the values and blobs under them, and returns how many there were.
+    pub fn delete_prefix(&mut self, prefix: impl AsRef<[u8]>) -> Result<u64> {
+        self.delete_range(prefix_range(prefix.as_ref()))
     }
 
     /// Gives a key another time to live, from now on. Says whether it is there.
@@ -252,6 +262,28 @@ impl Aurora {
     pub fn delete(&self, target: impl Into<Target>) -> Work<'static, bool> {
         let target = target.into();
         Work::transaction(self.clone(), move |tx| target.delete(tx))
+    }
+
+    /// Deletes all keys of a range, with the values and blobs under them, in one transaction. Returns how many there were.
+    /// Looks at each of them; [`Tree::delete_range`](crate::Tree::delete_range) does not.
+    pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        self.write(|tx| tx.delete_range(range))
+    }
+
+    /// Deletes all keys that begin with `prefix`, with the values and blobs under them, in one transaction. Returns how many
+    /// there were.
+    ///
+    /// ```
+    /// let db = aurora::Aurora::in_memory()?;
+    /// for key in ["session:1", "session:2", "user:1"] {
+    ///     db.put(key, "value", None)?;
+    /// }
+    /// assert_eq!(db.delete_prefix("session:")?, 2);
+    /// assert!(db.contains("user:1")?);
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    pub fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<u64> {
+        self.write(|tx| tx.delete_prefix(prefix))
     }
 
     /// Whether there is a value or a blob under the key that has not expired.

@@ -1,10 +1,12 @@
 //! Changes that depend on what is there, inside a transaction. The expiry of a key stays what it
 //! was, as long as there is something under the key.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use super::batch::{Batch, Step};
 use super::record::{Kind, Record, RecordRef};
+use super::scan::first_keys;
 use super::{expiry, read, store};
 use crate::hot::SharedBytes;
 use crate::moment::Moment;
@@ -119,6 +121,31 @@ fn replace(
             store::put_record(tx, key, Kind::Value, new, expiry_ms)
         }
         None => store::remove_record(tx, key).map(|_| ()),
+    }
+}
+
+/// So many keys of a range are removed before the next are looked for.
+const RANGE_STEP: usize = 1024;
+
+/// Removes the keys of a range with what is under them. Returns how many were there.
+pub(super) fn delete_range(
+    tx: &mut WriteTransaction,
+    (mut lower, upper): (Bound<Vec<u8>>, Bound<Vec<u8>>),
+) -> Result<u64> {
+    let mut removed = 0;
+    loop {
+        let keys = first_keys(tx, (lower, upper.clone()), RANGE_STEP)?;
+        let Some(last) = keys.last() else {
+            return Ok(removed);
+        };
+        lower = Bound::Excluded(last.clone());
+        removed += tx.together(|tx| {
+            let mut removed = 0;
+            for key in &keys {
+                removed += u64::from(store::remove_record(tx, key)?);
+            }
+            Ok(removed)
+        })?;
     }
 }
 

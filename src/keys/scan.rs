@@ -83,10 +83,11 @@ impl<'a> Scan<'a> {
     }
 
     fn new<K: AsRef<[u8]>>(source: Source<'a>, range: impl RangeBounds<K>) -> Self {
+        let (lower, upper) = bounds_of(range);
         Scan {
             source,
-            lower: as_bytes(range.start_bound()).map(<[u8]>::to_vec),
-            upper: as_bytes(range.end_bound()).map(<[u8]>::to_vec),
+            lower,
+            upper,
             front: VecDeque::new(),
             back: VecDeque::new(),
             fetch: FIRST_FETCH,
@@ -184,6 +185,35 @@ fn fetch(
         };
     }
     Ok(fetched)
+}
+
+/// The first keys of a range, whatever they hold, and expired or not.
+pub(super) fn first_keys(
+    moment: &impl Moment,
+    range: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+    limit: usize,
+) -> Result<Vec<Vec<u8>>> {
+    let mut keys = Vec::new();
+    let Some(tree) = moment.system_view(KEYS) else {
+        return Ok(keys);
+    };
+    let mut cursor = tree.cursor_in(range);
+    let mut more = cursor.first()?;
+    while more && keys.len() < limit {
+        keys.push(cursor.key().to_vec());
+        more = cursor.next()?;
+    }
+    Ok(keys)
+}
+
+/// The bounds of a range of keys.
+pub(super) fn bounds_of<K: AsRef<[u8]>>(
+    range: impl RangeBounds<K>,
+) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    (
+        as_bytes(range.start_bound()).map(<[u8]>::to_vec),
+        as_bytes(range.end_bound()).map(<[u8]>::to_vec),
+    )
 }
 
 /// The value under the cursor, if it is one and has not expired.
