@@ -133,13 +133,15 @@ impl Patience {
     }
 }
 
-/// Waits, and gives as much time as that took, or the most, to whoever works off what others do meanwhile.
+/// Waits, and gives twice as much time as that took, a second at the most, to whoever works off what others do meanwhile: with
+/// less, who does more than can be worked off in the same time would be ahead for ever.
 #[cfg(not(shuttle))]
-pub(crate) fn waited<T>(most: std::time::Duration, wait: impl FnOnce() -> T) -> (T, Patience) {
+pub(crate) fn waited<T>(wait: impl FnOnce() -> T) -> (T, Patience) {
+    const MOST: std::time::Duration = std::time::Duration::from_secs(1);
     let start = std::time::Instant::now();
     let value = wait();
     let share = Patience {
-        limit: start.elapsed().min(most),
+        limit: (start.elapsed() * 2).min(MOST),
         start: std::time::Instant::now(),
     };
     (value, share)
@@ -147,7 +149,7 @@ pub(crate) fn waited<T>(most: std::time::Duration, wait: impl FnOnce() -> T) -> 
 
 /// Under the scheduler, no time.
 #[cfg(shuttle)]
-pub(crate) fn waited<T>(_: std::time::Duration, wait: impl FnOnce() -> T) -> (T, Patience) {
+pub(crate) fn waited<T>(wait: impl FnOnce() -> T) -> (T, Patience) {
     (wait(), Patience::new(0))
 }
 

@@ -622,20 +622,19 @@ impl On<'_> {
                 assert_eq!(self.remove(&name(*key)).unwrap(), found);
                 model.0.remove(&name(*key));
             }
-            Op::RemoveRange(a, b, ends) => {
+            Op::RemoveRange(a, b, is_closed) => {
                 let (low, high) = (name(*a).min(name(*b)), name(*a).max(name(*b)));
-                let (count, is_gone): (_, Box<dyn Fn(&String) -> bool>) = match ends {
-                    true => (
-                        on!(self, t => t.delete_range(low.as_str()..=high.as_str())),
-                        Box::new(|key: &String| (&low..=&high).contains(&key)),
-                    ),
-                    false => (
-                        on!(self, t => t.delete_range(low.as_str()..high.as_str())),
-                        Box::new(|key: &String| (&low..&high).contains(&key)),
-                    ),
+                let is_gone = |key: &String| match is_closed {
+                    true => (&low..=&high).contains(&key),
+                    false => (&low..&high).contains(&key),
+                };
+                let range = match is_closed {
+                    true => (Bound::Included(&low), Bound::Included(&high)),
+                    false => (Bound::Included(&low), Bound::Excluded(&high)),
                 };
                 let found = model.live(now).keys().filter(|key| is_gone(key)).count();
-                assert_eq!(count.unwrap(), found as u64);
+                let count = on!(self, t => t.delete_range::<&String>(range)).unwrap();
+                assert_eq!(count, found as u64);
                 model.0.retain(|key, _| !is_gone(key));
             }
             Op::RemovePrefix(key) => {

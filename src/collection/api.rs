@@ -18,6 +18,7 @@ use crate::db::Aurora;
 use crate::hot;
 use crate::moment::Moment;
 use crate::query::Query;
+use crate::sync::waited;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteTransaction;
 use crate::value::{Document, DocumentId, Object, Value, from_serde};
@@ -140,18 +141,7 @@ impl Aurora {
                 Goal::of(tx, &collection, &name)
             })?;
             loop {
-                // Refused and removed at once: another thread may build the same one.
-                let step = |tx: &mut WriteTransaction| {
-                    build::build_step(tx, &collection, &name, Some(&goal))
-                };
-                let built = db.write(|tx| match step(tx) {
-                    Err(error @ crate::Error::Duplicate { .. }) => {
-                        build::drop_index(tx, &collection, &name)?;
-                        Ok(Err(error))
-                    }
-                    built => built.map(Ok),
-                });
-                let (is_done, step) = built??;
+                let (is_done, step) = build_for_a_turn(&db, &collection, &name, &goal)?;
                 progress(step);
                 if is_done {
                     return Ok(());
@@ -171,6 +161,32 @@ impl Aurora {
             build::drop_index(tx, &collection, &index)
         })
     }
+}
+
+/// Takes more documents into an index, in one transaction, for as long as its turn was waited for: beside large transactions
+/// of others it would take hours with a few at a time.
+fn build_for_a_turn(
+    db: &Aurora,
+    collection: &str,
+    index: &str,
+    goal: &Goal,
+) -> Result<(bool, BuildProgress)> {
+    let (tx, share) = waited(|| db.begin_write());
+    let mut tx = tx?;
+    let built = loop {
+        match build::build_step(&mut tx, collection, index, Some(goal)) {
+            Ok((false, _)) if !share.is_over() => {}
+            built => break built,
+        }
+    };
+    match &built {
+        Ok(_) => {}
+        // Refused and removed at once: another thread may build the same one.
+        Err(crate::Error::Duplicate { .. }) => build::drop_index(&mut tx, collection, index)?,
+        Err(_) => return built,
+    }
+    tx.commit()?;
+    built
 }
 
 impl Snapshot {

@@ -5,9 +5,9 @@
 //! 1. The alarm never stands later than the next expiry that is committed: who adds an entry holds
 //!    the writer's turn and lowers the alarm; the sweeper raises it only in a turn of its own.
 //! 2. It waits only in the waiting place, which can be another one in tests.
-//! 3. A step is one transaction, of so many entries, or of as many as go into the time that it waited for its turn, at
-//!    most a second; between two steps others get their turn. With a bound on the number alone, who stores many short lives in each transaction
-//!    would outrun it, and the file would grow for as long as that goes on.
+//! 3. A step is one transaction, of so many entries, or of as many as go into twice the time that it waited for its
+//!    turn, at most a second; between two steps others get their turn. With a bound on the number alone, who stores many
+//!    short lives in each transaction would outrun it, and the file would grow for as long as that goes on.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -22,8 +22,6 @@ use crate::{Error, Result};
 
 /// What one step removes at least, if there is as much.
 const STEP: usize = 256;
-/// The longest that one step goes on for having waited.
-const MOST_SHARE: Duration = Duration::from_secs(1);
 /// What expires within this time goes in one step, so that a stream of short lives costs few
 /// syncs. It also bounds how often a clock that stands still is asked.
 const LEAST_WAIT_MS: u64 = 100;
@@ -159,7 +157,7 @@ fn wait_or_step(handle: &Arc<Handle>, durability: Durability) -> Result<()> {
 
 /// Invariants 1 and 3.
 fn step(handle: &Arc<Handle>, durability: Durability) -> Result<()> {
-    let (turn, share) = waited(MOST_SHARE, || handle.engine.turns.wait());
+    let (turn, share) = waited(|| handle.engine.turns.wait());
     let mut tx = WriteTransaction::new(handle.clone(), turn, durability)?;
     while expiry::sweep(&mut tx, STEP)? == STEP && !share.is_over() {}
     handle.alarm.set(expiry::next_ms(&tx)?);
