@@ -344,7 +344,7 @@ fn an_index_page_is_written_again_when_the_file_ends_before_its_last_bitmaps() {
     let mut space = Space::create(PAGE);
     let (bits, fanout) = (layout::bits_per_page(PAGE), layout::entries_per_page(PAGE));
     let kept = fanout as u32 + 2;
-    let pin = crossbeam_epoch::pin();
+    let pin = crate::pager::pin();
     let checkpoint = |space: &mut Space, free: Option<Run>| {
         let image = space.take_image();
         let mut plan = space.plan(&pager, image, &|_| false).unwrap();
