@@ -1410,3 +1410,42 @@ fn a_check_behind_a_failed_checkpoint_finds_no_damage() {
         }
     }
 }
+
+/// A file that is refused is left as it is. One whose header spoke of too few pages was cut to them before it was refused.
+#[test]
+fn a_header_that_speaks_of_too_few_pages_costs_none() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    for n in 0..90_u8 {
+        put(&db, &format!("key{n}"), &[n; 1000]);
+    }
+    db.checkpoint().unwrap();
+    put(&db, "later", b"1");
+    let (image, expected) = (disk.image(), state_of(&db));
+    drop(db);
+    let number = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().unwrap());
+    let slot = if number(16) > number(4096 + 16) {
+        0
+    } else {
+        4096
+    };
+    let pages = number(slot + 64) as u32;
+    let mut refused = 0;
+    for fewer in 1..20 {
+        let mut image = image.clone();
+        image[slot + 64..slot + 68].copy_from_slice(&(pages - fewer).to_le_bytes());
+        let checksum = crc32c::crc32c(&image[slot..slot + 252]);
+        image[slot + 252..slot + 256].copy_from_slice(&checksum.to_le_bytes());
+        let disk = SimDisk::from_image(image.clone(), 1);
+        match open(disk.storage()) {
+            // The last pages are free.
+            Ok(db) => assert_eq!(state_of(&db), expected, "{fewer} pages fewer"),
+            Err(error) => {
+                assert!(error.is_corruption(), "{error}");
+                assert!(disk.image() == image, "{fewer} pages fewer");
+                refused += 1;
+            }
+        }
+    }
+    assert_ne!(refused, 0);
+}

@@ -379,6 +379,9 @@ fn open(
         settings.memory_bytes,
     )?);
     let scanned = scan(&pager, &header)?;
+    pager.set_newest_birth(header.version);
+    // Before the file is cut: the map knows if the header speaks of too few pages, whose last ones would be gone.
+    let space = Space::open(&pager, &header)?;
     if !read_only {
         refuse_high_counts(&pager, &header, &scanned)?;
         renew(&pager, slot, &scanned)?;
@@ -387,8 +390,6 @@ fn open(
     if !read_only && !scanned.is_clean {
         forget_tail(&pager, &header, &scanned)?;
     }
-    pager.set_newest_birth(header.version);
-    let space = Space::open(&pager, &header)?;
     let state = read_catalog(&pager, &header, scanned.newest_dropped)?;
     let log = Log::new(
         pager.clone(),
