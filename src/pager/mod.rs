@@ -59,6 +59,8 @@ pub(crate) struct Pager {
     salt: u64,
     /// Of the pages that were in the file when it was opened.
     newest_birth: AtomicU64,
+    /// How many those are that its newest checkpoint covers.
+    first_pages: AtomicU64,
     table: PageTable,
     maps: Maps,
     /// Others, for what is read in order.
@@ -152,6 +154,7 @@ impl Pager {
             page_size,
             salt,
             newest_birth: AtomicU64::new(Version::MAX),
+            first_pages: AtomicU64::new(u64::MAX),
             table: PageTable::new(),
             // Pages are first read with calls, which read ahead where reads are in order. What is touched in the
             // map has left the system's cache, as memory is short: to read around it then took 16 times as long
@@ -350,11 +353,14 @@ impl Pager {
 
     fn read_node(&self, target: &PageRef, entry: &Entry, birth: Version) -> Result<Unique> {
         let frame = self.read_verified(target, entry, birth)?;
-        let newest = match entry.checksum() {
-            None => self.newest_birth.load(Ordering::Relaxed),
-            Some(_) => Version::MAX, // this process wrote it
+        let (newest, pages) = match entry.checksum() {
+            None => {
+                let pages = self.first_pages.load(Ordering::Relaxed);
+                (self.newest_birth.load(Ordering::Relaxed), pages)
+            }
+            Some(_) => (Version::MAX, u64::MAX), // this process wrote it
         };
-        node::validate_born(&frame, target.page, newest)
+        node::validate_within(&frame, target.page, newest, pages)
             .map_err(|fault| self.corrupt(target.page, fault))?;
         if page::count(&frame) == 0 {
             let fault = Fault::new("a node of the tree is empty", page::COUNT, 1, 0);
@@ -403,9 +409,10 @@ impl Pager {
         Err(self.corrupt(page, Fault::new(what, page::BIRTH, newest, birth)))
     }
 
-    /// Says which version the newest checkpoint in the file has, when it is opened.
-    pub(crate) fn set_newest_birth(&self, version: Version) {
+    /// Says which version the newest checkpoint in the file has, and how many pages, when it is opened.
+    pub(crate) fn set_newest(&self, version: Version, pages: u32) {
         self.newest_birth.store(version, Ordering::Relaxed);
+        self.first_pages.store(u64::from(pages), Ordering::Relaxed);
     }
 
     fn read_raw(&self, first: PageNumber, mut frame: Unique) -> Result<Unique> {

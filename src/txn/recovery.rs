@@ -379,7 +379,7 @@ fn open(
         settings.memory_bytes,
     )?);
     let scanned = scan(&pager, &header)?;
-    pager.set_newest_birth(header.version);
+    pager.set_newest(header.version, header.pages);
     // Before the file is cut: the map knows if the header speaks of too few pages, whose last ones would be gone.
     let space = Space::open(&pager, &header)?;
     if !read_only {

@@ -67,11 +67,17 @@ impl Node<'_> {
 /// and that the cells fit the page together. `page` is the number that the page was found under. The order of the keys is
 /// not checked here.
 pub(crate) fn validate(bytes: &[u8], page: PageNumber) -> Result<(), Fault> {
-    validate_born(bytes, page, Version::MAX)
+    validate_within(bytes, page, Version::MAX, u64::MAX)
 }
 
-/// The same, and no long value is younger than `newest`.
-pub(crate) fn validate_born(bytes: &[u8], page: PageNumber, newest: Version) -> Result<(), Fault> {
+/// The same, and no long value is younger than `newest` or reaches past the first so many pages: to free one that does would
+/// be to free whatever else is there.
+pub(crate) fn validate_within(
+    bytes: &[u8],
+    page: PageNumber,
+    newest: Version,
+    pages: u64,
+) -> Result<(), Fault> {
     let count = validate_header(bytes)?;
     let node = Node::new(bytes);
     if node.count() != count {
@@ -124,6 +130,7 @@ pub(crate) fn validate_born(bytes: &[u8], page: PageNumber, newest: Version) -> 
             validate_child(&node, i, &slot, page)?;
         } else if let Some(run) = node.run(i) {
             validate_run(&slot, &run, newest)?;
+            validate_end(&slot, &run, bytes.len(), pages)?;
         }
     }
     // Else they would not fit when the page is laid out anew.
@@ -147,6 +154,15 @@ fn validate_run(slot: &Slot, run: &RunRef, newest: Version) -> Result<(), Fault>
     if run.birth > newest {
         let what = "a long value is younger than the checkpoint that leads to it";
         return Err(Fault::new(what, slot.offset, newest, run.birth));
+    }
+    Ok(())
+}
+
+fn validate_end(slot: &Slot, run: &RunRef, page_bytes: usize, pages: u64) -> Result<(), Fault> {
+    let end = u64::from(run.first) + u64::from(run.pages(page_bytes as u32));
+    if end > pages {
+        let what = "a long value reaches past the pages of the checkpoint that leads to it";
+        return Err(Fault::new(what, slot.offset, pages, end));
     }
     Ok(())
 }

@@ -84,7 +84,7 @@ mod warm;
 mod tests;
 
 pub(crate) use ascent::set_ascent;
-pub(crate) use check::{validate, validate_born};
+pub(crate) use check::{validate, validate_within};
 pub(crate) use edit::{insert, insert_children, overwrite, patch_checksums, remove, set_child};
 pub(crate) use item::Item;
 #[cfg(test)]

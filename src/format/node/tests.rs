@@ -663,7 +663,7 @@ fn no_long_value_is_younger_than_who_leads_to_it() {
         birth: 12,
     };
     assert!(insert(&mut bytes, 0, b"key", &Payload::Run(run)));
-    validate_born(&bytes, 7, 12).unwrap();
-    let fault = validate_born(&bytes, 7, 11).unwrap_err();
+    validate_within(&bytes, 7, 12, u64::MAX).unwrap();
+    let fault = validate_within(&bytes, 7, 11, u64::MAX).unwrap_err();
     assert!(fault.what.contains("younger"), "{fault:?}");
 }
