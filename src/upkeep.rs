@@ -135,7 +135,7 @@ impl Aurora {
         let snapshot = self.begin_read()?;
         crate::keys::check(&snapshot)?;
         crate::blob::check(&snapshot)?;
-        crate::collection::check(&snapshot)?;
+        crate::collection::check(&snapshot, snapshot.all_tree_names())?;
         Ok(report)
     }
 

@@ -1,24 +1,41 @@
 //! What a collection promises, checked: documents against the schema, indexes against documents
 //! both ways, what expires.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::catalog;
 use super::documents::{expiry_name, expiry_of, refit, some_after};
 use super::index;
-use super::meta::Meta;
+use super::meta::{Meta, is_of_a_collection};
 use crate::keys::expiry;
 use crate::moment::Moment;
 use crate::value::decode_id;
 use crate::{Error, Result};
 
-/// Checks all collections. Reads everything.
-pub(crate) fn check(moment: &impl Moment) -> Result<()> {
+/// Checks all collections. Reads everything. `trees`: the names of all that there are.
+pub(crate) fn check<'n>(moment: &impl Moment, trees: impl Iterator<Item = &'n str>) -> Result<()> {
     let names = catalog::names(moment)?;
     let metas = names.iter().map(|name| catalog::load(moment, name));
     let metas = metas.collect::<Result<Vec<_>>>()?;
     catalog::check_numbers(moment, &metas)?;
+    check_owners(&metas, trees)?;
     metas.iter().try_for_each(|meta| check_one(moment, meta))
+}
+
+/// Documents whose collection is lost are seen by nobody.
+fn check_owners<'n>(metas: &[Arc<Meta>], trees: impl Iterator<Item = &'n str>) -> Result<()> {
+    let indexes = metas.iter().flat_map(|meta| &meta.indexes);
+    let mut owned: HashSet<&str> = indexes.map(|index| &*index.tree).collect();
+    owned.extend(metas.iter().map(|meta| &*meta.documents_tree));
+    let mut trees = trees.filter(|tree| is_of_a_collection(tree));
+    match trees.find(|tree| !owned.contains(tree)) {
+        None => Ok(()),
+        Some(tree) => Err(Error::Unreadable {
+            what: format!("the tree {tree:?}"),
+            reason: "it belongs to no collection",
+        }),
+    }
 }
 
 fn fault(meta: &Meta, reason: &'static str) -> Error {

@@ -62,6 +62,11 @@ pub(super) fn index_tree(collection: u32, index: u32) -> String {
     format!("aurora/index/{collection}/{index}")
 }
 
+/// Whether a tree has documents, or the entries of an index.
+pub(super) fn is_of_a_collection(tree: &str) -> bool {
+    tree.starts_with("aurora/documents/") || tree.starts_with("aurora/index/")
+}
+
 /// Name of the tree that maps names of collections to their records.
 pub(crate) const CATALOG_TREE: &str = "aurora/collections";
 
