@@ -196,6 +196,11 @@ impl Reader<'_> {
         }
         let header = PageHeader::decode(&bytes);
         self.map.pages.push((at.page, level, header.count, kind));
+        let newest = { self.source.chosen() }.map_or(u64::MAX, |header| header.version);
+        if header.birth > newest {
+            let what = "a page is younger than the checkpoint that names it";
+            self.fault(at.page, what, 8, newest, header.birth);
+        }
         if header.kind != kind || header.level != level {
             let what = "a page of the space map is of another kind or level";
             let pack = |kind: u8, level: u8| u64::from(kind) << 8 | u64::from(level);

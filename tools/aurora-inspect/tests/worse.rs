@@ -105,14 +105,82 @@ fn a_number_of_a_blob_that_was_not_given_is_damage() {
         assert!(checked.err().is_none_or(|error| error.is_corruption()));
         assert_eq!(faults(&bytes).is_empty(), is_sound);
     }
+    // What is listed as not finished goes with the next open.
+    let facts = all.get_mut("aurora/meta").unwrap();
+    facts.insert(b"blob".to_vec(), 2_u64.to_le_bytes().to_vec());
+    for (listed, what) in [
+        (&2_u64.to_be_bytes()[..], "that of an unfinished blob"),
+        (b"seven..", "not 8 bytes long"),
+    ] {
+        let staged = [(listed.to_vec(), Vec::new())].into();
+        all.insert("aurora/staged".to_string(), staged);
+        let _ = fault(&build(&all), what);
+    }
 }
 
 /// What an open refuses, a check of the file refuses too.
 #[test]
 fn pages_that_are_too_young_are_damage() {
     let bytes = closed(4096, 1);
-    let leaf = *pages_of(&bytes, "numbers", "leaf").first().unwrap();
-    let mut surgeon = Surgeon::new(bytes);
-    surgeon.operate(leaf, |page| page[15] = 1);
-    let _ = fault(&surgeon.bytes, "younger than the checkpoint that names it");
+    for (tree, kind) in [("numbers", "leaf"), ("", "bitmap"), ("", "index")] {
+        let page = *pages_of(&bytes, tree, kind).first().unwrap();
+        let mut surgeon = Surgeon::new(bytes.clone());
+        surgeon.operate(page, |page| page[15] = 1);
+        let _ = fault(&surgeon.bytes, "younger than the checkpoint that names it");
+    }
+}
+
+/// A long value of gigabytes, says a leaf of a small file. To delete it was to free all behind its first page.
+#[test]
+fn a_long_value_that_reaches_past_the_file_frees_nothing() {
+    let bytes = closed(4096, 1);
+    let leaf = *pages_of(&bytes, "long", "leaf").first().unwrap();
+    let numbers = trees(&bytes)["numbers"].clone();
+    for length in [u32::MAX, 3 << 20] {
+        let mut surgeon = Surgeon::new(bytes.clone());
+        surgeon.operate(leaf, |page| {
+            let (offset, suffix) = Node::read(page, leaf).unwrap().slot(0);
+            let at = usize::from(offset) + usize::from(suffix.saturating_sub(4)) + 4;
+            page[at..at + 4].copy_from_slice(&length.to_le_bytes());
+        });
+        let memory = MemoryStorage::from_bytes(&surgeon.bytes);
+        let open = || {
+            let builder = Aurora::builder().background(false);
+            builder.open_storage(Arc::new(memory.reopen()))
+        };
+        let db = open().unwrap();
+        let error = db.tree("long").unwrap().delete("0").unwrap_err();
+        assert!(error.is_corruption(), "{error}");
+        for i in 0..200_u32 {
+            db.tree("other")
+                .unwrap()
+                .put(i.to_be_bytes(), [1; 300])
+                .unwrap();
+        }
+        db.checkpoint().unwrap();
+        db.close().unwrap();
+        let db = open().unwrap();
+        let left = db.begin_read().unwrap();
+        let left = left.tree("numbers").unwrap();
+        let left: aurora::Result<Vec<_>> = left.iter().collect();
+        assert!(left.unwrap() == numbers.clone().into_iter().collect::<Vec<_>>());
+    }
+}
+
+/// Documents that no collection has are seen by nobody.
+#[test]
+fn trees_of_no_collection_are_damage() {
+    let mut all = trees(&closed(4096, 1));
+    let check = |trees: &Trees| {
+        let builder = Aurora::builder().background(false);
+        builder.open_storage(memory(&build(trees))).unwrap().check()
+    };
+    check(&all).unwrap();
+    all.get_mut("aurora/collections").unwrap().clear();
+    let error = check(&all).unwrap_err();
+    assert!(
+        error.to_string().contains("belongs to no collection"),
+        "{error}"
+    );
+    assert!(error.is_corruption());
 }

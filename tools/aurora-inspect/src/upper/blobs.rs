@@ -183,12 +183,30 @@ fn check_counter(check: &mut Check<'_>, highest: Option<u64>) {
     }
 }
 
-fn check_chunks(check: &mut Check<'_>, mut owners: HashMap<u64, u64>) {
+/// What is listed as not finished is of no blob: the next open would remove the chunks.
+fn check_staged(check: &mut Check<'_>, owners: &mut HashMap<u64, u64>) {
+    let mut wrong = Vec::new();
+    let mut staged = Vec::new();
     check.trees.for_each(STAGED, |entry| {
-        if let Ok(number) = entry.key.try_into() {
-            owners.entry(u64::from_be_bytes(number)).or_insert(u64::MAX);
-        }
+        let number = entry.key.try_into().map(u64::from_be_bytes);
+        let what = match number {
+            Err(_) => "the number of an unfinished blob is not 8 bytes long",
+            Ok(number) if owners.contains_key(&number) => {
+                "a number is listed as that of an unfinished blob, and a blob has it"
+            }
+            Ok(number) => return staged.push(number),
+        };
+        wrong.push((entry.key.to_vec(), what));
     });
+    for (key, what) in wrong {
+        let found = crate::show::brief(&key, 32);
+        check.add("blob", what, "a number of no blob", found, STAGED, &key);
+    }
+    owners.extend(staged.into_iter().map(|number| (number, u64::MAX)));
+}
+
+fn check_chunks(check: &mut Check<'_>, mut owners: HashMap<u64, u64>) {
+    check_staged(check, &mut owners);
     // A lost page of keys would make all of its blobs' chunks look like nobody's.
     if !check.trees.has(CHUNKS) || !check.can_miss("blob", KEYS) {
         return;
