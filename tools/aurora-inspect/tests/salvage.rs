@@ -871,3 +871,76 @@ fn a_long_value_with_many_names_is_not_read_for_each() {
     assert!((60..=61).contains(&out.salvaged.losses.lost_count));
     assert!(out.says("too many references name the same long values"));
 }
+
+/// A file that was salvaged once has such trees, and may be damaged again: what is uncertain of a tree went into the one that
+/// had its name under `lost+found/`.
+#[test]
+fn what_is_uncertain_goes_into_no_tree_that_was_there() {
+    let memory = MemoryStorage::new();
+    let db = builder().open_storage(Arc::new(memory.clone())).unwrap();
+    let there = format!("{LOST_AND_FOUND}a");
+    for (tree, key) in [("a", "k1"), ("a", "k2"), ("a", "k3"), (&*there, "own")] {
+        db.tree(tree).unwrap().put(key, "value").unwrap();
+    }
+    db.close().unwrap();
+    let bytes = memory.to_bytes();
+    let leaf = pages_of(&bytes, "a", "leaf")[0];
+    let mut surgeon = Surgeon::new(bytes);
+    // Two slots change places, so that a key is out of its place.
+    surgeon.operate(leaf, |page| (32..40).for_each(|i| page.swap(i, i + 8)));
+    let to = MemoryStorage::new();
+    let from = common::memory(&surgeon.bytes);
+    let salvaged = salvage(from, Arc::new(to.clone()), &Silent).unwrap();
+    let found = trees(&to.to_bytes());
+    let keys = |tree: &str| -> Vec<&[u8]> { found[tree].keys().map(|key| &key[..]).collect() };
+    assert_eq!(keys(&there), [b"own"]);
+    assert_eq!(keys("a"), [b"k2", b"k3"]);
+    assert_eq!(keys(&format!("{there}~")), [b"k1"]);
+    let uncertain = &salvaged.losses.uncertain;
+    assert_eq!(uncertain.len(), 1, "{uncertain:?}");
+    assert_eq!(uncertain[0].tree, format!("{there}~"));
+}
+
+/// Which of two states is the newer one only the header and the mark in the log tell. Without both the older came back, and the
+/// report did not say that it may be one.
+#[test]
+fn a_state_that_may_be_an_older_one_is_told_as_such() {
+    let bytes = closed(4096, 1);
+    let newest = Surgeon::new(bytes.clone()).newest() as usize * PAGE;
+    let mut damaged = bytes.clone();
+    damaged[newest..newest + 256].fill(0);
+    let ring = *source(&bytes).header().unwrap();
+    let ring = ring.log.first as usize * PAGE..(ring.log.first + ring.log.pages) as usize * PAGE;
+    damaged[ring].fill(0);
+    let may_be_older = |bytes: &[u8]| {
+        let to = Arc::new(MemoryStorage::new());
+        let salvaged = salvage(common::memory(bytes), to, &Silent).unwrap();
+        salvaged.may_be_older
+    };
+    assert!(may_be_older(&damaged));
+    // The other slot, of the two, is that of an older checkpoint, says the mark.
+    let mut damaged = bytes.clone();
+    damaged[PAGE - newest..PAGE - newest + 256].fill(0);
+    assert!(!may_be_older(&damaged));
+    assert!(!may_be_older(&bytes));
+}
+
+/// The root of the catalog is the newest page of it, also where the map cannot tell that it is used.
+#[test]
+fn trees_keep_their_names_without_the_newest_header_and_the_map() {
+    let bytes = in_use(4096);
+    let newest = Surgeon::new(bytes.clone()).newest() as usize * PAGE;
+    let mut damaged = bytes.clone();
+    damaged[newest..newest + 256].fill(0);
+    for bitmap in pages_of(&bytes, "", "bitmap") {
+        damaged[bitmap as usize * PAGE + 3000] ^= 1;
+    }
+    let to = MemoryStorage::new();
+    let salvaged = salvage(common::memory(&damaged), Arc::new(to.clone()), &Silent).unwrap();
+    assert_eq!(salvaged.losses.lost_count, 0, "{:#?}", salvaged.losses);
+    let found = trees(&to.to_bytes());
+    for (name, entries) in trees(&bytes) {
+        let is_there = |(key, value)| found[&name].get(key) == Some(value);
+        assert!(entries.iter().all(is_there), "{name}");
+    }
+}

@@ -245,6 +245,48 @@ fn a_report_with_uncertain_entries_does_not_say_that_nothing_was_lost() {
     is_honest(&trees(&bytes), &save(&damaged), "an empty branch");
 }
 
+/// Two trees with the same keys. The old pages of the one are newer than those of the other, and hid them.
+#[test]
+fn pages_of_another_tree_hide_nothing() {
+    let memory = MemoryStorage::new();
+    let builder = Aurora::builder().background(false).salt(0x1234_5678);
+    let db = builder.open_storage(Arc::new(memory.clone())).unwrap();
+    let fill = |tree: &str, round: u32| {
+        db.write(|tx| {
+            let mut tree = tx.tree(tree)?;
+            for i in 0..2000_u32 {
+                tree.put(i.to_be_bytes(), format!("{round} {}", "v".repeat(40)))?;
+            }
+            Ok(())
+        })
+        .unwrap();
+        db.checkpoint().unwrap();
+    };
+    fill("b", 0);
+    (1..6).for_each(|round| fill("a", round));
+    db.tree("behind").unwrap().put("all", [8; 1 << 16]).unwrap();
+    db.close().unwrap();
+    let bytes = memory.to_bytes();
+    let before = trees(&bytes);
+    let mut damaged = bytes.clone();
+    let branch = pages_of(&bytes, "b", "branch")[0] as usize * PAGE;
+    damaged[branch..branch + PAGE].fill(0);
+    for bitmap in pages_of(&bytes, "", "bitmap") {
+        flip(&mut damaged, bitmap, 3000);
+    }
+    let out = save(&damaged);
+    is_honest(&before, &out, "two trees with one key");
+    let found = |key: &[u8], value: &[u8]| {
+        let uncertain = out
+            .trees
+            .iter()
+            .filter(|(name, _)| name.starts_with(LOST_AND_FOUND));
+        { uncertain }.any(|(_, entries)| entries.get(key).is_some_and(|there| there == value))
+    };
+    let missing = before["b"].iter().filter(|(key, value)| !found(key, value));
+    assert_eq!(missing.count(), 0, "of {}", before["b"].len());
+}
+
 /// What is done to a page.
 fn damage(random: &mut Random, bytes: &mut [u8], page: u32) -> String {
     let at = page as usize * PAGE;

@@ -53,10 +53,17 @@ fn report(salvaged: &Salvaged) -> Result<Report, Failure> {
     }
     text += &table.text();
     text += &salvaged.losses.text();
+    if salvaged.may_be_older {
+        text += "\nthe other header slot is damaged, and nothing in the log was written under this checkpoint: what was \
+                 committed later is lost, if anything was\n";
+    }
     text += match salvaged.losses.is_empty() {
         true => "\nnothing was lost: the file was whole\n",
         false if salvaged.losses.lost_count == 0 && !salvaged.losses.uncertain.is_empty() => {
             "\nthe new file is healthy, and nothing is listed as lost; but what is uncertain may be of its trees\n"
+        }
+        false if salvaged.losses.lost_count == 0 && salvaged.may_be_older => {
+            "\nthe new file is healthy, and nothing is listed as lost; but it may be of an older state\n"
         }
         false if salvaged.losses.lost_count == 0 => {
             "\nno entry was lost; the new file is healthy\n"

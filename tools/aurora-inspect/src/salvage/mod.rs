@@ -34,6 +34,7 @@ mod repair;
 mod replay;
 mod state;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use aurora::anatomy::{Rebuild, Root};
@@ -62,6 +63,8 @@ pub struct Salvaged {
     pub geometry: String,
     /// Which state was brought back.
     pub state: String,
+    /// The other header slot is damaged, and nothing in the log was written under this checkpoint: there may have been a newer one.
+    pub may_be_older: bool,
     /// Its checkpoint, if its header was sound.
     pub checkpoint: Option<u64>,
     /// Commits of the log that were applied.
@@ -131,6 +134,7 @@ pub fn salvage(
         page_size: geometry.page_size,
         geometry: geometry.from,
         checkpoint: state.header.map(|header| header.checkpoint),
+        may_be_older: state.may_be_outdated,
         state: state.from,
         log,
         trees,
@@ -251,9 +255,14 @@ impl<'w> Work<'w> {
     }
 
     fn trees(&mut self, catalog: Vec<Named>) -> Result<(), Failure> {
+        // All names first: what is uncertain of one tree must not go into another that has its name under `lost+found/`.
+        let mut trees = Vec::new();
         for entry in catalog {
             let tree = self.output.add_tree(&entry.name, Some(entry.number))?;
-            self.walk(tree, &entry.root)?;
+            trees.push((tree, entry.root));
+        }
+        for (tree, root) in trees {
+            self.walk(tree, &root)?;
         }
         self.fill()
     }
@@ -308,7 +317,10 @@ impl<'w> Work<'w> {
                     self.doubtful(&name, "the name of the tree is lost")
                 }
             };
+            // Another tree may have got the same name under `lost+found/`.
+            self.output.beside = self.output.is_doubtful(tree);
             self.walk(tree, &root)?;
+            self.output.beside = false;
         }
         // Numbers of trees that were dropped and whose names are sure are not told as lost.
         if let Some(gap) = self.catalog_gaps.first_mut() {
@@ -339,9 +351,27 @@ impl<'w> Work<'w> {
         if !self.gather.gaps.iter().any(is_open) && self.is_catalog_whole() {
             return Ok(());
         }
-        let mut orphans = orphans::find(&self.gather, &self.grounds(false));
-        orphans.sort_by_key(|orphan| std::cmp::Reverse((orphan.intact.birth, orphan.intact.level)));
-        self.output.only_if_absent = true;
+        // What refers to them can belong into no gap, though they do.
+        let mut passed = HashSet::new();
+        let mut before = usize::MAX;
+        self.output.beside = true;
+        while passed.len() != before {
+            before = passed.len();
+            self.uncertain_without(&mut passed)?;
+        }
+        self.output.beside = false;
+        Ok(())
+    }
+
+    /// The same as if some pages were not there, to which those are added that belong into no gap.
+    fn uncertain_without(&mut self, passed: &mut HashSet<u32>) -> Result<(), Failure> {
+        let is_open = |gap: &Gap| gap.count.is_none_or(|count| gap.found < count);
+        let mut orphans = orphans::find_without(&self.gather, &self.grounds(false), passed);
+        // What a damaged page speaks of comes first: newer pages of other trees can have the same keys.
+        orphans.sort_by_key(|orphan| {
+            let intact = &orphan.intact;
+            std::cmp::Reverse((orphan.tree.is_some(), intact.birth, intact.level))
+        });
         for orphan in orphans {
             let intact = orphan.intact;
             if self.gather.reached.has(intact.at.page) {
@@ -364,7 +394,10 @@ impl<'w> Work<'w> {
                     format!("page-{}", intact.at.page)
                 }
                 // It belongs into no gap: an old copy.
-                None => continue,
+                None => {
+                    passed.insert(intact.at.page);
+                    continue;
+                }
             };
             let root = Root {
                 at: intact.at,
@@ -384,7 +417,6 @@ impl<'w> Work<'w> {
                 self.output.overwritten_range(tree, |_| true);
             }
         }
-        self.output.only_if_absent = false;
         Ok(())
     }
 

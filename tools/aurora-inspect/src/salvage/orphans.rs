@@ -85,6 +85,15 @@ fn orphan_level(orphans: &[Orphan], at: usize) -> u8 {
 
 /// Intact nodes that were not reached, are not too new, and that no other such node refers to.
 pub(crate) fn find(gather: &Gather<'_>, grounds: &Grounds<'_>) -> Vec<Orphan> {
+    find_without(gather, grounds, &HashSet::new())
+}
+
+/// The same as if some pages were not there.
+pub(crate) fn find_without(
+    gather: &Gather<'_>,
+    grounds: &Grounds<'_>,
+    passed: &HashSet<u32>,
+) -> Vec<Orphan> {
     let evidence = Evidence::of(gather, grounds);
     // The page of a gap is known not to be what belongs there.
     let wrong: HashSet<u32> = gather.gaps.iter().map(|gap| gap.at.page).collect();
@@ -95,6 +104,7 @@ pub(crate) fn find(gather: &Gather<'_>, grounds: &Grounds<'_>) -> Vec<Orphan> {
             && page.birth <= grounds.version
             && !gather.reached.has(page.at.page)
             && !wrong.contains(&page.at.page)
+            && !passed.contains(&page.at.page)
     });
     for intact in candidates {
         let Ok(bytes) = gather.source.raw_once(intact.at.page) else {

@@ -17,6 +17,8 @@ use crate::{Failure, show};
 /// What names of trees with uncertain entries begin with.
 pub const LOST_AND_FOUND: &str = "lost+found/";
 const LONGEST_NAME: usize = 255;
+/// So many values of one key are kept that nobody can choose between.
+const VALUES: usize = 8;
 
 /// A tree of the new file.
 #[derive(Debug, Clone)]
@@ -47,8 +49,8 @@ pub(crate) struct Output {
     taken: BTreeSet<String>,
     lost_values: BTreeMap<(usize, Vec<u8>), LostValue>,
     page_size: u32,
-    /// Only where there is no such key yet.
-    pub only_if_absent: bool,
+    /// Where there is such a key already, beside it.
+    pub beside: bool,
 }
 
 pub(crate) fn failed(error: aurora::Error) -> Failure {
@@ -65,7 +67,7 @@ impl Output {
             taken: BTreeSet::new(),
             lost_values: BTreeMap::new(),
             page_size,
-            only_if_absent: false,
+            beside: false,
         }
     }
 
@@ -99,6 +101,13 @@ impl Output {
         self.trees
             .get(tree)
             .map_or(String::new(), |tree| tree.name.clone())
+    }
+
+    /// Whether nobody can vouch for what is in a tree.
+    pub fn is_doubtful(&self, tree: usize) -> bool {
+        self.trees
+            .get(tree)
+            .is_some_and(|tree| tree.doubt.is_some())
     }
 
     /// A name is no longer one of a certain tree, or is one now.
@@ -149,6 +158,30 @@ impl Output {
         if has.is_none() {
             self.rebuild.put(&name, key, value).map_err(failed)?;
             self.losses.doubt(&name, 1, why);
+        }
+        Ok(())
+    }
+
+    /// Puts an uncertain entry where there is another value of its key: one of them may be of another tree.
+    fn put_beside(
+        &mut self,
+        tree: usize,
+        name: &str,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), Failure> {
+        let doubt = self.trees.get(tree).and_then(|tree| tree.doubt);
+        for number in 2..=VALUES {
+            let name = self.lost_name(&format!("{name}~{number}"));
+            match self.rebuild.get(&name, key).map_err(failed)? {
+                Some(there) if there == value => return Ok(()),
+                Some(_) => {}
+                None => {
+                    self.rebuild.put(&name, key, value).map_err(failed)?;
+                    self.losses.doubt(&name, 1, doubt.unwrap_or_default());
+                    return Ok(());
+                }
+            }
         }
         Ok(())
     }
@@ -204,8 +237,13 @@ impl Sink for Output {
         let name = self.name(tree);
         match value {
             Value::Whole(value) => {
-                if self.only_if_absent && self.rebuild.get(&name, key).map_err(failed)?.is_some() {
-                    return Ok(());
+                if self.beside
+                    && let Some(there) = self.rebuild.get(&name, key).map_err(failed)?
+                {
+                    return match there == value {
+                        true => Ok(()),
+                        false => self.put_beside(tree, &name, key, value),
+                    };
                 }
                 match self.rebuild.put(&name, key, value) {
                     Ok(was_there) => {

@@ -181,6 +181,13 @@ impl Log {
         checkpoints.max().unwrap_or(0)
     }
 
+    /// Whether a record that lies where this checkpoint's log goes on, or a mark at its end, was written under it.
+    pub fn knows(&self, header: &Header) -> bool {
+        let later = self.by_lsn.range(header.log_start..);
+        { later.flat_map(|(_, found)| found) }
+            .any(|found| found.record.checkpoint == header.checkpoint)
+    }
+
     /// The record at a position that follows one of that checksum; marks apart.
     fn next(&self, lsn: u64, previous: u32) -> Option<&Found> {
         let found = self.by_lsn.get(&lsn)?.iter();

@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub from: String,
     /// A newer state is known to have been there.
     pub is_outdated: bool,
+    /// Nothing shows that there was none: the other slot is damaged, and so is the mark that would.
+    pub may_be_outdated: bool,
 }
 
 /// The commits behind the state.
@@ -54,7 +56,12 @@ pub(crate) fn choose(source: &Source, index: &Index) -> State {
         log.add_ring(source, ring);
     }
     if let Some(header) = sound.filter(|h| log.newest_checkpoint() <= h.checkpoint) {
-        return of_header(source, header, log, false);
+        // Where both slots are sound, the other one is that of the checkpoint before.
+        let is_shown = slots.iter().all(|slot| slot.header().is_some()) || log.knows(&header);
+        return State {
+            may_be_outdated: !is_shown,
+            ..of_header(source, header, log, false)
+        };
     }
     log.add_everywhere(source);
     let least = sound.map_or(0, |header| header.version);
@@ -71,6 +78,7 @@ pub(crate) fn choose(source: &Source, index: &Index) -> State {
             log,
             from: "single pages: neither a header nor a catalog is left".to_string(),
             is_outdated: true,
+            may_be_outdated: false,
         },
     }
 }
@@ -88,6 +96,7 @@ fn of_header(source: &Source, header: Header, log: Log, is_outdated: bool) -> St
             header.checkpoint
         ),
         is_outdated,
+        may_be_outdated: false,
     }
 }
 
@@ -111,7 +120,7 @@ fn from_pages(source: &Source, index: &Index, least: u64, sound: Option<&Header>
     let alive: Vec<&Intact> = { catalogs.iter() }
         .filter(|(page, _)| match &map {
             Some((map, root)) => {
-                map.is_used(page.at.page) == Some(true) && page.birth <= root.birth
+                map.is_used(page.at.page) != Some(false) && page.birth <= root.birth
             }
             None => is_newer(page),
         })
@@ -126,9 +135,13 @@ fn from_pages(source: &Source, index: &Index, least: u64, sound: Option<&Header>
         .max_by_key(|page| (page.birth, page.level))
         .copied();
     // Several of the highest level: what led to them is lost.
+    let is_sure = |page: &&Intact, map: &SpaceMap| map.is_used(page.at.page) == Some(true);
     let root = match &map {
-        Some(_) => top.filter(|top| alive.iter().filter(|p| p.level == top.level).count() == 1),
-        None => newest_one,
+        Some((map, _)) if alive.iter().all(|page| is_sure(page, map)) => {
+            top.filter(|top| alive.iter().filter(|p| p.level == top.level).count() == 1)
+        }
+        // The map, or the part of it that tells old copies, is lost. Each change of the catalog makes a new root.
+        _ => newest_one,
     };
     let version = map
         .as_ref()
@@ -150,6 +163,7 @@ fn from_pages(source: &Source, index: &Index, least: u64, sound: Option<&Header>
         log: Log::default(),
         from: format!("{place}, version {version}: the newest header is lost"),
         is_outdated: false,
+        may_be_outdated: false,
     })
 }
 
