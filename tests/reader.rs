@@ -272,6 +272,52 @@ fn it_drops_a_commit_without_its_long_value() {
     assert_eq!(read(&file, &["--summary"])[0]["log_commits"], 1);
 }
 
+/// What is younger than who names it cannot be, says the description. The reader did not ask.
+#[test]
+fn it_refuses_a_long_value_that_is_too_young() {
+    if !has_python() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let storage = MemoryStorage::new();
+    let db = builder(4096)
+        .open_storage(Arc::new(storage.clone()))
+        .unwrap();
+    let value = [7; 50_000];
+    db.tree("a").unwrap().put("long", value).unwrap();
+    let mut bytes = storage.to_bytes();
+    let salt = builder_salt(&bytes);
+    // The record's last operation ends with the reference: first page, length, checksum, birth.
+    let reference = [
+        &50_000_u32.to_le_bytes()[..],
+        &crc32c::crc32c(&value).to_le_bytes(),
+    ]
+    .concat();
+    let birth = bytes.windows(8).position(|w| w == reference).unwrap() + 8;
+    let record = bytes[..birth]
+        .windows(4)
+        .rposition(|w| w == b"ALOG")
+        .unwrap();
+    for (young, is_sound) in [(1_u64, true), (1 << 40, false)] {
+        bytes[birth..birth + 8].copy_from_slice(&young.to_le_bytes());
+        let checksum = crc32c::crc32c(&salt);
+        let checksum = crc32c::crc32c_append(checksum, &bytes[record..record + 48]);
+        let checksum = crc32c::crc32c_append(checksum, &bytes[record + 56..birth + 8]);
+        bytes[record + 48..record + 52].copy_from_slice(&checksum.to_le_bytes());
+        let file = directory.path().join("young.db");
+        std::fs::write(&file, &bytes).unwrap();
+        let opened = builder(4096).open_storage(Arc::new(MemoryStorage::from_bytes(&bytes)));
+        assert_eq!(opened.is_ok(), is_sound);
+        let code = reader(&file, &["--check"]).status.code();
+        assert_eq!(code, Some(if is_sound { 0 } else { 1 }));
+    }
+}
+
+/// The salt, which is in the slot of a new file.
+fn builder_salt(bytes: &[u8]) -> [u8; 8] {
+    bytes[4096 + 32..4096 + 40].try_into().unwrap()
+}
+
 /// Bytes that look like the headers of records as long as the ring, and are none. The reader went through the whole ring for
 /// each of them, which took minutes.
 #[test]

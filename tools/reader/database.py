@@ -8,6 +8,7 @@ from space import used_pages
 
 MAX_TREE = 16_777_215  # the highest number of a tree
 DIRECT = 32768  # a run that the log names is no shorter
+MAX_VERSION = (1 << 63) - 1
 
 
 class Database:
@@ -74,6 +75,9 @@ class Database:
             self.faults.add(Damage(f"page {what}", number))
 
     def _replay(self):
+        self._last = max((record.version for record in self.log.commits[-1:]), default=0)
+        if self._last > MAX_VERSION:
+            raise Damage(f"the log has a commit of version {self._last}")
         for record in self.log.commits:
             for operation in operations(record.payload):
                 self._apply(*operation)
@@ -112,6 +116,8 @@ class Database:
     def _log_run(self, run):
         if run.length < DIRECT:
             raise Damage(f"the log names the place of a value of {run.length} bytes", run.first, 0)
+        if run.birth > self._last:
+            raise Damage(f"the log names a run of version {run.birth}, behind its last", run.first)
         self.pages.claim(run.first, -(-run.length // self.pages.size), "a run of the log")
         return self.pages.run(run)
 

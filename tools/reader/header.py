@@ -68,7 +68,13 @@ def _rings_are_possible(header):
     rings = [(header.log_page, header.log_pages)]
     if header.next_log_pages != 0:
         rings.append((header.next_log_page, header.next_log_pages))
-    return all(p >= 2 and n >= 1 and p + n <= header.pages for p, n in rings)
+    if not all(p >= 2 and n >= 1 and p + n <= header.pages for p, n in rings):
+        return False
+    named = (header.catalog_page, header.space_page)
+    if any(p <= page < p + n for p, n in rings for page in named):
+        return False
+    ends = sorted(rings)
+    return all(p + n <= q for (p, n), (q, _) in zip(ends, ends[1:]))
 
 
 def choose(data):

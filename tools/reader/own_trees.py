@@ -104,6 +104,8 @@ class OwnTrees:
         collection = Collection(name.decode("utf-8"), decode_document(raw, []))
         if collection.record.get("format") != 1:
             raise Damage(f"format {collection.record.get('format')} of a collection")
+        if not _is_record(collection.record):
+            raise Damage("a field of the record of a collection is missing or of another type")
         self.collections.append(collection)
         names = collection.record["names"]
         tree = f"aurora/documents/{collection.number}"
@@ -132,6 +134,9 @@ class OwnTrees:
             except Damage as fault:
                 self.faults.add(fault)
         for key in self.tree(EXPIRY):
+            if len(key) < 9:
+                self.faults.add(Damage(f"{EXPIRY}: entry {key.hex()} is too short"))
+                continue
             expiry, owner = struct.unpack_from(">QB", key)
             yield {"what": "expiry", "expires": expiry, "owner": owner, "name": key[9:].hex()}
         for key, value in self.tree(META).items():
@@ -186,6 +191,8 @@ class OwnTrees:
                 self._check_index(collection, index)
 
     def _check_expiry(self):
+        if any(len(key) < 9 for key in self.tree(EXPIRY)):
+            self.faults.add(Damage(f"{EXPIRY} has entries that are too short"))
         owners = {key[8] for key in self.tree(EXPIRY) if len(key) >= 9}
         if owners - {0, 1}:
             self.faults.add(Damage(f"{EXPIRY} has owners {owners}"))
@@ -218,6 +225,9 @@ class OwnTrees:
                 except Damage as fault:
                     self.faults.add(fault)
         for key in self.tree(CHUNKS):
+            if len(key) != 12:
+                self.faults.add(Damage(f"{CHUNKS}: key {key.hex()} is not 12 bytes long"))
+                continue
             number, i = struct.unpack(">QI", key)
             if number not in staged and i >= self._chunks_of.get(number, 0):
                 self.faults.add(Damage(f"chunk {i} of {number} belongs to no blob"))
@@ -262,9 +272,29 @@ class _Texts:
 def decode_id(encoded):
     """The id of a document: a UUID, a string or an integer."""
     values = decode_ordered(encoded)
-    if len(values) != 1 or len(encoded) > 255 or not isinstance(values[0], (int, str, uuid.UUID)):
+    kinds = (int, str, uuid.UUID)
+    if len(values) != 1 or len(encoded) > 255 or type(values[0]) not in kinds:
         raise Damage(f"{encoded.hex()} is no id")
+    if type(values[0]) is int and not -(1 << 63) <= values[0] < 1 << 63:
+        raise Damage(f"{encoded.hex()} is a number beyond 64 bits")
     return values[0]
+
+
+def _is_record(record):
+    """Whether the record of a collection has the fields that it must have."""
+    number = lambda value: type(value) is int and 0 <= value < 1 << 32
+    texts = lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value)
+    indexes = record.get("indexes")
+    if not isinstance(indexes, list) or not all(isinstance(i, dict) for i in indexes):
+        return False
+    is_timed = isinstance(record.get("expires"), str) and type(record.get("expires_after_ms")) is int
+    return (
+        all(number(record.get(name)) for name in ("number", "version", "next_index"))
+        and texts(record.get("names"))
+        and ("expires" not in record or (is_timed and record["expires_after_ms"] >= 0))
+        and all(number(i.get("number")) and texts(i.get("paths")) for i in indexes)
+        and all(isinstance(i.get("built_to", b""), bytes) for i in indexes)
+    )
 
 
 def split_entry(entry):

@@ -106,6 +106,8 @@ class Pages:
             raise page.fault(f"{what}: kind is {page.kind}, expected one of {kinds}", 16)
         if page.level != level:
             raise page.fault(f"{what}: level is {page.level}, its parent implies {level}", 17)
+        if page.birth > self.header.version:
+            raise page.fault(f"{what}: page of version {page.birth}, behind the checkpoint's", 8)
         return page
 
     def run(self, run, claimed_by=None):
@@ -117,6 +119,8 @@ class Pages:
         if claimed_by is not None:
             if run.first + count > self.header.pages:
                 raise Damage("run goes beyond the pages of the checkpoint", run.first)
+            if run.birth > self.header.version:
+                raise Damage(f"run of version {run.birth}, behind the checkpoint's", run.first)
             self.claim(run.first, count, claimed_by)
         if end > len(self.data):
             raise Damage("run goes beyond the end of the file", run.first)

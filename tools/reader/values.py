@@ -145,7 +145,7 @@ def _item(p, depth):
     if major == 5:
         return _object(p, n, depth)
     if major == 6:
-        return _tagged(p, n, depth)
+        return _tagged(p, n)
     raise Damage(f"CBOR of initial byte {first:#04x}")
 
 
@@ -168,30 +168,32 @@ def _object(p, count, depth):
     return fields
 
 
-def _tagged(p, tag, depth):
+def _tagged(p, tag):
     if tag == 37:
-        raw = _item(p, depth)
-        if not isinstance(raw, bytes) or len(raw) != 16:
+        if _head(p) != (2, 16):
             raise Damage("tag 37 without 16 bytes")
-        return uuid.UUID(bytes=raw)
+        return uuid.UUID(bytes=p.take(16))
     if tag == 1:
-        seconds = _item(p, depth)
-        if type(seconds) is not int:
-            raise Damage("tag 1 without an integer")
-        return Time(seconds, 0)
+        return Time(_whole(p, "tag 1 without an integer"), 0)
     if tag == 1001:
         return _extended_time(p)
     raise Damage(f"tag {tag}")
 
 
+def _whole(p, otherwise):
+    major, n = _head(p)
+    if major > 1:
+        raise Damage(otherwise)
+    return _integer(n if major == 0 else -1 - n)
+
+
 def _extended_time(p):
-    major, count = _head(p)
-    parts = {}
-    for _ in range(count if major == 5 else 0):
-        key, value = _item(p, 1), _item(p, 1)
-        parts[key] = value
+    what = "tag 1001 without seconds and nanoseconds"
+    if _head(p) != (5, 2):
+        raise Damage(what)
+    parts = {_whole(p, what): _whole(p, what) for _ in range(2)}
     if set(parts) != {1, -9} or not 0 <= parts[-9] < 1_000_000_000:
-        raise Damage("tag 1001 without seconds and nanoseconds")
+        raise Damage(what)
     return Time(parts[1], parts[-9])
 
 
@@ -230,8 +232,14 @@ def _ordered(p, depth):
     if kind == 0x80:
         return list(_until_zero(p, lambda: _ordered(p, depth + 1)))
     if kind == 0x90:
-        return dict(_until_zero(p, lambda: (_ordered(p, depth + 1), _ordered(p, depth + 1))))
+        return dict(_until_zero(p, lambda: (_name(p), _ordered(p, depth + 1))))
     raise Damage(f"a value in order begins with {kind:#04x}")
+
+
+def _name(p):
+    if p.big(1) != 0x40:
+        raise Damage("a name in order is no text")
+    return _text(_escaped(p))
 
 
 def _until_zero(p, read):
