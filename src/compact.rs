@@ -219,8 +219,7 @@ enum Step {
 
 /// The tree to go on with: the named one if it is still there, else the next by name.
 fn resume(state: &State, place: &Place) -> Option<(String, TreeId, Vec<u8>)> {
-    let mut trees = state.trees.names();
-    let (found, id) = trees.find(|(known, _)| *known >= &*place.name)?;
+    let (found, id) = state.trees.first_from(&place.name)?;
     let from = if found == place.name {
         place.from.clone()
     } else {

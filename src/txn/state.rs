@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use crate::format::{TreeRoot, Version};
@@ -132,6 +132,13 @@ impl Trees {
 
     pub(crate) fn names(&self) -> impl Iterator<Item = (&str, TreeId)> {
         self.names.ids.iter().map(|(name, id)| (&**name, *id))
+    }
+
+    /// The tree of that name, or the one that comes next by name.
+    pub(crate) fn first_from(&self, name: &str) -> Option<(&str, TreeId)> {
+        let from = (Bound::Included(name), Bound::Unbounded);
+        let (name, id) = self.names.ids.range::<str, _>(from).next()?;
+        Some((name, *id))
     }
 
     pub(crate) fn root(&self, id: TreeId) -> TreeRoot {
@@ -268,6 +275,18 @@ mod tests {
             let is_tight = ranges.windows(2).all(|pair| pair[0].1 < pair[1].0);
             assert!(is_tight, "step {step}: {ranges:?}");
         }
+    }
+
+    #[test]
+    fn the_next_tree_by_name_is_found() {
+        let mut trees = Trees::default();
+        for (id, name) in ["b", "d", "a"].into_iter().enumerate() {
+            trees.insert(name, id as TreeId, TreeRoot::default());
+        }
+        let from = |name| trees.first_from(name);
+        assert_eq!((from(""), from("a")), (Some(("a", 2)), Some(("a", 2))));
+        assert_eq!((from("a\0"), from("c")), (Some(("b", 0)), Some(("d", 1))));
+        assert_eq!((from("d"), from("d\0")), (Some(("d", 1)), None));
     }
 
     #[test]
