@@ -270,12 +270,13 @@ impl Builder {
             handle: Arc::new(Handle::new(engine, file, clock, alarm, hot)),
             durability: self.durability,
         };
-        if let Some(reached_ms) = expiry::stored_clock(&db.begin_read()?)? {
-            db.handle.clock.reach(reached_ms);
+        match db.make_ready() {
+            Ok(()) => Ok(db),
+            Err(error) => {
+                let _ = db.handle.engine.abandon(); // the error is the one that is told
+                Err(error)
+            }
         }
-        crate::blob::recover(&db)?;
-        sweeper::start(&db.handle, db.durability)?;
-        Ok(db)
     }
 
     fn check(&self) -> Result<()> {
@@ -309,6 +310,15 @@ pub(crate) fn with_extension(path: &Path) -> Result<PathBuf> {
 }
 
 impl Aurora {
+    /// What an open does once the trees are there.
+    fn make_ready(&self) -> Result<()> {
+        if let Some(reached_ms) = expiry::stored_clock(&self.begin_read()?)? {
+            self.handle.clock.reach(reached_ms);
+        }
+        crate::blob::recover(self)?;
+        sweeper::start(&self.handle, self.durability)
+    }
+
     /// Opens the database at a path, or makes one; `.db` is added unless the path ends in it.
     /// [`Builder::open`] has the details and the errors.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {

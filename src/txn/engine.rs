@@ -527,12 +527,21 @@ impl Engine {
 
     /// Writes everything, ends the threads, and refuses calls from then on.
     pub(crate) fn close(self: &Arc<Self>) -> Result<()> {
+        self.end(true)
+    }
+
+    /// Ends without a last checkpoint: what waits in the log goes on waiting. For an open that fails, which is to change nothing.
+    pub(crate) fn abandon(self: &Arc<Self>) -> Result<()> {
+        self.end(false)
+    }
+
+    fn end(self: &Arc<Self>, writes: bool) -> Result<()> {
         self.check_origin()?;
         let turn = self.turns.wait();
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let written = if self.settings.read_only {
+        let written = if self.settings.read_only || !writes {
             Ok(())
         } else {
             match self.log.failure() {

@@ -415,8 +415,20 @@ impl Wal {
         (count, changes)
     }
 
+    /// The engine opens a file only to read whose counts are half way to their end.
+    fn judge_counts(&mut self, header: &Header) {
+        let counts = [header.checkpoint, header.version, self.end, self.version];
+        let highest = counts.into_iter().max().unwrap_or(0);
+        if highest > MAX_VERSION / 2 {
+            let what = "a count is near its end: nobody can write to the file";
+            let fault = Fault::new("header", what, MAX_VERSION / 2, highest);
+            self.faults.add(fault);
+        }
+    }
+
     /// What the engine makes of it.
     fn judge(&mut self, source: &Source, header: &Header) {
+        self.judge_counts(header);
         let in_file = |ring: Ring| {
             u64::from(ring.first) + u64::from(ring.pages) <= u64::from(source.file_pages())
         };

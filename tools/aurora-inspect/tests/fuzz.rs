@@ -444,7 +444,9 @@ fn use_it(bytes: &[u8], healthy: bool) -> Option<Shown> {
     let shown = read_all(&db);
     if let Err(error) = &shown {
         must("it cannot be read", error);
-        assert!(error.is_corruption(), "{error:?}");
+        // A name in the wrong place of the catalog is listed and not found.
+        let is_misplaced = matches!(error, Error::CollectionNotFound { .. });
+        assert!(error.is_corruption() || is_misplaced, "{error:?}");
     }
     let wrote = write(&db);
     if let Err(error) = &wrote {
@@ -479,7 +481,12 @@ fn is_left_alone(before: &[u8], after: &[u8]) {
             let first = ring.first as usize;
             (first..first + ring.pages as usize).contains(&page)
         });
-        assert!(is_log || a.starts_with(b), "page {page} was changed");
+        // The newest header is written through again, to the slot of its number: a forged one can stand in the other.
+        let is_renewed = page < 2 && before.chunks(page_size).take(2).any(|slot| slot == b);
+        assert!(
+            is_log || is_renewed || a.starts_with(b),
+            "page {page} was changed"
+        );
     }
 }
 
