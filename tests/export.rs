@@ -612,6 +612,17 @@ fn cells_may_have_something_else_between_them() {
     }
 }
 
+#[test]
+fn what_cannot_be_between_cells_is_refused() {
+    for separator in [b'"', b'\n', b'\r', 0x80, 0xff] {
+        let db = people();
+        let import = db.import("people").separator(separator);
+        let refused = import.read_csv(&b"id,email\n1,a@x\n"[..]).unwrap_err();
+        assert!(refused.is_misuse(), "{refused}");
+        assert_eq!(db.collection("people").unwrap().len().unwrap(), 0);
+    }
+}
+
 /// A column of an object has the fields in it, and what has a default needs none.
 #[test]
 fn what_is_required_may_come_in_an_object_or_by_itself() {

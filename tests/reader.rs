@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use aurora::Aurora;
 use aurora::storage::MemoryStorage;
 use common::listing::{Still, assert_same, listing, shortened, sorted};
 use common::samples::{SAMPLES, builder};
@@ -244,6 +245,12 @@ fn it_reads_unclean_files_of_random_workloads() {
     }
 }
 
+fn in_memory() -> (MemoryStorage, Aurora) {
+    let storage = MemoryStorage::new();
+    let db = builder(4096).open_storage(Arc::new(storage.clone()));
+    (storage, db.unwrap())
+}
+
 /// A record that a power cut left without its long value counts only if a mark shows that it was synced.
 #[test]
 fn it_drops_a_commit_without_its_long_value() {
@@ -251,10 +258,7 @@ fn it_drops_a_commit_without_its_long_value() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let storage = MemoryStorage::new();
-    let db = builder(4096)
-        .open_storage(Arc::new(storage.clone()))
-        .unwrap();
+    let (storage, db) = in_memory();
     db.tree("a").unwrap().put("before", "1").unwrap();
     db.tree("a").unwrap().put("long", [7; 50_000]).unwrap();
     let mut bytes = storage.to_bytes();
@@ -279,14 +283,11 @@ fn it_refuses_a_long_value_that_is_too_young() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let storage = MemoryStorage::new();
-    let db = builder(4096)
-        .open_storage(Arc::new(storage.clone()))
-        .unwrap();
+    let (storage, db) = in_memory();
     let value = [7; 50_000];
     db.tree("a").unwrap().put("long", value).unwrap();
     let mut bytes = storage.to_bytes();
-    let salt = builder_salt(&bytes);
+    let salt = salt_of(&bytes);
     // The record's last operation ends with the reference: first page, length, checksum, birth.
     let reference = [
         &50_000_u32.to_le_bytes()[..],
@@ -314,7 +315,7 @@ fn it_refuses_a_long_value_that_is_too_young() {
 }
 
 /// The salt, which is in the slot of a new file.
-fn builder_salt(bytes: &[u8]) -> [u8; 8] {
+fn salt_of(bytes: &[u8]) -> [u8; 8] {
     bytes[4096 + 32..4096 + 40].try_into().unwrap()
 }
 

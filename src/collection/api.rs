@@ -163,7 +163,7 @@ impl Aurora {
     }
 }
 
-/// Takes more documents into an index, in one transaction, for as long as its turn was waited for: beside large transactions
+/// Takes more documents into an index, in one transaction, for twice as long as its turn was waited for: beside large transactions
 /// of others it would take hours with a few at a time.
 fn build_for_a_turn(
     db: &Aurora,

@@ -124,7 +124,8 @@ impl Import {
         self
     }
 
-    /// What is between the cells of a row of CSV: `b';'` or `b'\t'`, for example. A comma, if not set.
+    /// What is between the cells of a row of CSV: `b';'` or `b'\t'`, for example. A comma, if not set. With a quotation mark,
+    /// the end of a line or what is not ASCII, reading fails with [`Error::BadOption`](crate::Error::BadOption).
     ///
     /// ```
     /// # use aurora::{Aurora, Field, FieldType, Schema};
@@ -207,6 +208,13 @@ impl Import {
     }
 
     fn read(self, format: Format, from: impl Read, path: &Path) -> Result<Imported> {
+        if matches!(self.separator, b'"' | b'\n' | b'\r' | 0x80..) {
+            return Err(Error::BadOption {
+                option: "separator",
+                value: self.separator.into(),
+                reason: "a character of ASCII that does not end a line and is no quotation mark",
+            });
+        }
         let snapshot = self.db.begin_read()?;
         let meta = catalog::load(&snapshot, &self.collection)?;
         drop(snapshot);

@@ -592,7 +592,7 @@ fn forget(name: &str) {
     }
 }
 
-fn fuzz(cases: u64, damage: impl Fn(&Base, &mut Random) -> Vec<u8>) {
+fn fuzz(what: &str, cases: u64, damage: impl Fn(&Base, &mut Random) -> Vec<u8>) {
     let first: u64 = std::env::var("AURORA_FUZZ_SEED").map_or(1, |seed| seed.parse().unwrap());
     let mut failures = Vec::new();
     let only = std::env::var("AURORA_FUZZ_ONLY")
@@ -602,7 +602,7 @@ fn fuzz(cases: u64, damage: impl Fn(&Base, &mut Random) -> Vec<u8>) {
         let mut random = Random(seed);
         let base = &bases()[random.below(bases().len() as u64) as usize];
         let bytes = damage(base, &mut random);
-        let name = format!("{}-{seed}", base.name);
+        let name = format!("{what}-{}-{seed}", base.name);
         // It stays if the process ends here.
         keep(&name, &bytes);
         let ran = run(bytes);
@@ -630,12 +630,12 @@ fn undamaged_files_are_fine() {
 
 #[test]
 fn fields_are_changed_and_sealed() {
-    fuzz(budget(60), |base, random| base.damage(random));
+    fuzz("fields", budget(60), |base, random| base.damage(random));
 }
 
 #[test]
 fn bytes_are_changed_and_not_sealed() {
-    fuzz(budget(25), |base, random| {
+    fuzz("bytes", budget(25), |base, random| {
         let mut bytes = base.bytes.clone();
         for _ in 0..1 + random.below(6) {
             let at = random.below(bytes.len() as u64) as usize;
