@@ -38,7 +38,7 @@ struct Head {
     block: u32,
 }
 
-const HEAD_BYTES: usize = size_of::<Head>();
+pub(super) const HEAD_BYTES: usize = size_of::<Head>();
 
 /// `None` past isize::MAX, which is 2 GiB on 32 bits: there long values can be longer.
 fn layout(length: usize) -> Option<Layout> {

@@ -12,6 +12,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::frame::HEAD_BYTES;
 use super::zeroed::zeroed;
 use crate::format::{PageNumber, node};
 use crate::prefetch::prefetch_address;
@@ -51,6 +52,8 @@ impl Hints {
         if let Some(hint) = self.at(branch, slot) {
             let address = hint.load(Ordering::Relaxed) as usize;
             if address != 0 {
+                // The head is looked at where the frame is counted.
+                prefetch_address(address.wrapping_sub(HEAD_BYTES));
                 for line in node::searched_lines(page_bytes) {
                     prefetch_address(address.wrapping_add(line));
                 }

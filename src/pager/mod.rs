@@ -287,6 +287,8 @@ impl Pager {
                 if !entry.touch_node() {
                     return Err(self.not_a_node(target.page));
                 }
+                // To count waits for the head, and the processor does not look ahead meanwhile.
+                node::warm(frame.bytes());
                 return Ok(PageBytes::Held(frame.hold(), self.page_size as usize));
             }
             if entry.is_verified()

@@ -51,6 +51,12 @@ pub(crate) trait ReadPages {
         Ok(look(&self.read(page)?))
     }
 
+    /// Several looks and reads one after the other, which cost less together.
+    #[inline]
+    fn together<R>(&self, reads: impl FnOnce() -> R) -> R {
+        reads()
+    }
+
     /// Asks for lines of a page that will be read soon, if it is in memory. Never waits.
     #[inline]
     fn warm(&self, _page: &PageRef, _lines: impl FnOnce(&[u8])) {}

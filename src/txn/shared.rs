@@ -82,6 +82,16 @@ impl ReadPages for Pager {
     }
 
     #[inline]
+    fn ask_for_leaf(&self, branch: PageNumber, slot: usize) {
+        Pager::ask_for_leaf(self, branch, slot);
+    }
+
+    #[inline]
+    fn note_leaf(&self, branch: PageNumber, slot: usize, leaf: &[u8]) {
+        Pager::note_leaf(self, branch, slot, leaf);
+    }
+
+    #[inline]
     fn is_far(&self, page: PageNumber) -> bool {
         Pager::is_far(self, page)
     }
@@ -99,6 +109,13 @@ impl ReadPages for Pager {
     fn look<R>(&self, page: &PageRef, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
         let pin = crate::pager::pin();
         Ok(look(&self.read_pinned(page, &pin)?))
+    }
+
+    /// Under one pin: those within count no more than a number of their thread. (A pin is a fence.)
+    #[inline]
+    fn together<R>(&self, reads: impl FnOnce() -> R) -> R {
+        let _pin = crate::pager::pin();
+        reads()
     }
 
     #[inline]
