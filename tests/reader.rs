@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use aurora::Aurora;
 use aurora::storage::MemoryStorage;
+use aurora::{Aurora, Filter, Index, Schema, Value};
 use common::listing::{Still, assert_same, listing, shortened, sorted};
 use common::samples::{SAMPLES, builder};
 use common::{Change, Random};
@@ -167,7 +167,6 @@ fn it_reads_every_sample_as_the_engine_does() {
     }
 }
 
-/// What golden files hold is not for the engine alone to say.
 /// Whoever reads what it lists may have seen enough.
 #[test]
 fn a_pipe_that_is_closed_is_no_failure() {
@@ -186,6 +185,7 @@ fn a_pipe_that_is_closed_is_no_failure() {
     }
 }
 
+/// What golden files hold is not for the engine alone to say.
 #[test]
 fn it_reads_golden_files() {
     if !has_python() {
@@ -317,6 +317,165 @@ fn it_refuses_a_long_value_that_is_too_young() {
 /// The salt, which is in the slot of a new file.
 fn salt_of(bytes: &[u8]) -> [u8; 8] {
     bytes[4096 + 32..4096 + 40].try_into().unwrap()
+}
+
+/// Puts other bytes of the same length into the last commit of the log, wherever it has the first ones, and makes its
+/// checksum right.
+fn forge(bytes: &mut [u8], changes: &[(&[u8], &[u8])]) {
+    let salt = salt_of(bytes);
+    let lsn = |at: &usize| u64::from_le_bytes(bytes[at + 8..at + 16].try_into().unwrap());
+    let commits =
+        (0..bytes.len() - 56).filter(|at| bytes[*at..].starts_with(b"ALOG") && bytes[at + 40] == 1);
+    let record = commits.max_by_key(lsn).unwrap();
+    let length = u32::from_le_bytes(bytes[record + 4..record + 8].try_into().unwrap()) as usize;
+    let payload = record + 56..record + 56 + length;
+    for (from, to) in changes {
+        assert_eq!(from.len(), to.len());
+        let at = bytes[payload.clone()]
+            .windows(from.len())
+            .position(|w| w == *from);
+        let at = payload.start + at.expect("the commit has these bytes");
+        bytes[at..at + to.len()].copy_from_slice(to);
+    }
+    let checksum = crc32c::crc32c(&salt);
+    let checksum = crc32c::crc32c_append(checksum, &bytes[record..record + 48]);
+    let checksum = crc32c::crc32c_append(checksum, &bytes[payload]);
+    bytes[record + 48..record + 52].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Each condition that an index can have, as the description explains it: with a document in the place of another, an entry
+/// is missing or one too many.
+#[test]
+fn it_knows_which_documents_an_index_takes_in() {
+    if !has_python() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let nine = (Value::Int(9), &b"\x09"[..]);
+    let three = (Value::Int(3), &b"\x03"[..]);
+    let long = (Value::from("in_"), &b"\x63in_"[..]);
+    let other = (Value::from("out"), &b"\x63out"[..]);
+    let null = (Value::Null, &b"\xf6"[..]);
+    let list = (Value::Array(vec![9.into()]), &b"\x81\x09"[..]);
+    let byte = (Value::Bytes(vec![9]), &b"\x41\x09"[..]);
+    type Case<'c> = (
+        fn(&str) -> Filter,
+        &'c (Value, &'c [u8]),
+        &'c (Value, &'c [u8]),
+    );
+    // What the index takes in, and what it does not.
+    let cases: [Case<'_>; 20] = [
+        (|n| Filter::eq(n, 9.0), &nine, &three),
+        (|n| Filter::eq(n, Value::Null), &null, &nine),
+        (|n| Filter::ne(n, "out"), &long, &other),
+        (|n| Filter::gt(n, 3), &nine, &three),
+        (|n| Filter::gte(n, 8.5), &nine, &three),
+        (|n| Filter::gte(n, Value::Null), &null, &three),
+        (|n| Filter::lt(n, 9), &three, &nine),
+        (|n| Filter::lte(n, 3), &three, &nine),
+        (|n| Filter::lte(n, 3), &three, &null),
+        (|n| Filter::between(n, 4, 9), &nine, &three),
+        (|n| Filter::is_in(n, [1, 9]), &nine, &three),
+        (|n| Filter::contains(n, "n_"), &long, &other),
+        (|n| Filter::contains(n, 9), &list, &byte),
+        (|n| Filter::starts_with(n, "in"), &long, &other),
+        (|n| Filter::ends_with(n, "_"), &long, &other),
+        (|n| Filter::exists(n).and(Filter::is_null(n)), &null, &nine),
+        (|n| Filter::length(n, 1..=1), &list, &byte),
+        (
+            |n| Filter::gt(n, 3).or(Filter::eq(n, 3)).not(),
+            &null,
+            &three,
+        ),
+        (|n| Filter::gt(n, 3).and(Filter::lt(n, 20)), &nine, &three),
+        (
+            |n| {
+                Filter::all([])
+                    .and(Filter::any([]).not())
+                    .and(Filter::eq(n, 3))
+            },
+            &three,
+            &nine,
+        ),
+    ];
+    // Each has a collection and a field of its own.
+    let name = |i: usize| format!("n{i:02}");
+    for is_inside in [true, false] {
+        let (storage, db) = in_memory();
+        let mut changes = Vec::new();
+        let mut documents = Vec::new();
+        for (i, (filter, inside, outside)) in cases.iter().enumerate() {
+            let index = Index::on(["a"]).only(filter(&name(i)));
+            let schema = Schema::new().strict(false).index(index);
+            db.new_collection(name(i), schema).unwrap();
+            let (stored, forged) = if is_inside {
+                (inside, outside)
+            } else {
+                (outside, inside)
+            };
+            let fields = [
+                ("id".into(), 1.into()),
+                ("a".into(), 7.into()),
+                (name(i), stored.0.clone()),
+            ];
+            documents.push(aurora::Object::from(fields));
+            let as_stored = |value: &[u8]| [b"\x63", name(i).as_bytes(), value].concat();
+            changes.push((as_stored(stored.1), as_stored(forged.1)));
+        }
+        db.write(|tx| {
+            let mut all = documents.into_iter().enumerate();
+            all.try_for_each(|(i, fields)| tx.collection(name(i))?.insert_fields(fields).map(drop))
+        })
+        .unwrap();
+        let mut bytes = storage.to_bytes();
+        let file = compare("sound", &bytes, directory.path());
+        let changes: Vec<_> = changes
+            .iter()
+            .map(|(from, to)| (&from[..], &to[..]))
+            .collect();
+        forge(&mut bytes, &changes);
+        std::fs::write(&file, &bytes).unwrap();
+        let found = String::from_utf8(reader(&file, &["--check"]).stdout).unwrap();
+        for number in 1..=cases.len() {
+            let tree = format!("aurora/index/{number}/1: ");
+            let line = found.lines().find(|line| line.contains(&tree));
+            let what = if is_inside {
+                "matches no document"
+            } else {
+                "is missing"
+            };
+            assert!(
+                line.is_some_and(|line| line.contains(what)),
+                "{tree} {line:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn it_finds_values_that_two_documents_of_a_unique_index_have() {
+    if !has_python() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, db) = in_memory();
+    let index = Index::on(["a"]).unique();
+    db.new_collection("c", Schema::new().strict(false).index(index))
+        .unwrap();
+    let list = |numbers: &[i64]| numbers.iter().copied().collect::<Value>();
+    db.insert_into("c", [("id", 1.into()), ("a", list(&[5, 6]))])
+        .unwrap();
+    db.insert_into("c", [("id", 2.into()), ("a", Value::from(7))])
+        .unwrap();
+    let mut bytes = storage.to_bytes();
+    let file = compare("sound", &bytes, directory.path());
+    let in_order = |n: f64| (n.to_bits() | 1 << 63).to_be_bytes();
+    let (seven, six) = (in_order(7.0), in_order(6.0));
+    forge(&mut bytes, &[(b"\x61a\x07", b"\x61a\x06"), (&seven, &six)]);
+    std::fs::write(&file, &bytes).unwrap();
+    let found = reader(&file, &["--check"]);
+    let text = String::from_utf8(found.stdout).unwrap();
+    assert!(text.contains("have the same value"), "{text:?}");
 }
 
 /// Bytes that look like the headers of records as long as the ring, and are none. The reader went through the whole ring for

@@ -237,17 +237,34 @@ class OwnTrees:
         found = set(self.tree(tree))
         wanted, due = set(), set()
         for encoded, fields in collection.documents.items():
+            taken = holds(index["only"], fields) if "only" in index else True
+            if taken is False:
+                continue
             entries = entries_of(index["paths"], fields, encoded)
             wanted |= entries
-            # A condition decides which documents are in, and while an index is built, what was
-            # written meanwhile may be. What is in must still be right.
-            if "only" not in index and encoded <= index.get("built_to", encoded):
+            # While an index is built, what was written meanwhile may be in it. What is in must still be right.
+            if taken and encoded <= index.get("built_to", encoded):
                 due |= entries
+        if index.get("unique") is True and "built_to" not in index:
+            self._check_unique(collection, index, tree)
         missing = due - found
         for entry in sorted(missing):
             self.faults.add(Damage(f"{tree}: entry {entry.hex()} is missing"))
         for entry in sorted(found - wanted):
             self.faults.add(Damage(f"{tree}: entry {entry.hex()} matches no document"))
+
+
+    def _check_unique(self, collection, index, tree):
+        """What expires is left out: there is no clock here that says whether it counts."""
+        owners = {}
+        for encoded, fields in collection.documents.items():
+            taken = holds(index["only"], fields) if "only" in index else True
+            if not taken or document_expiry(collection.record, fields) is not None:
+                continue
+            for value in unique_values(index["paths"], fields):
+                if owners.setdefault(value, encoded) != encoded:
+                    what = f"{tree}: documents {owners[value].hex()} and {encoded.hex()} have the same value"
+                    self.faults.add(Damage(what))
 
 
 class _Texts:
@@ -297,6 +314,16 @@ def _is_record(record):
     )
 
 
+def unique_values(paths, fields):
+    """What no other document may have, if the index is unique."""
+    values = [at_path(fields, path) for path in paths]
+    if any(value is MISSING or value is None for value in values):
+        return set()
+    if len(values) == 1 and isinstance(values[0], list):
+        return {encode_ordered(element) for element in values[0] if element is not None}
+    return {b"".join(map(encode_ordered, values))}
+
+
 def split_entry(entry):
     """(part for the values, encoded id) of an index entry."""
     length = entry[-1] if entry else 0
@@ -324,6 +351,64 @@ def at_path(fields, path):
     if dot and isinstance(fields.get(first), dict):
         return at_path(fields[first], rest)
     return MISSING
+
+
+def holds(condition, fields):
+    """Whether a document matches the condition of an index. None: a regular expression decides, which is not tried."""
+    if not isinstance(condition, dict):
+        raise Damage("a condition of an index is no object")
+    if "not" in condition:
+        inner = holds(condition["not"], fields)
+        return None if inner is None else not inner
+    for name, decides in (("and", False), ("or", True)):
+        if name in condition:
+            answers = [holds(inner, fields) for inner in _list(condition[name])]
+            return decides if decides in answers else None if None in answers else not decides
+    if not isinstance(condition.get("field"), str) or "value" not in condition:
+        raise Damage("a condition of an index has no field or no value")
+    return _passes(condition.get("test"), at_path(fields, condition["field"]), condition["value"])
+
+
+def _passes(test, found, value):
+    if test == "eq":
+        return encode_ordered(None if found is MISSING else found) == encode_ordered(value)
+    if test in _ORDERS:
+        a, b = encode_ordered(found), encode_ordered(value)
+        return a[0] == b[0] and _ORDERS[test](a, b)
+    if test == "between":
+        low, high = _list(value, 2)
+        return _passes("gte", found, low) and _passes("lte", found, high)
+    if test == "in":
+        return any(_passes("eq", found, one) for one in _list(value))
+    if test == "contains":
+        if isinstance(found, str) and isinstance(value, str):
+            return value in found
+        return isinstance(found, list) and any(_passes("eq", one, value) for one in found)
+    if test in ("starts_with", "ends_with", "matches"):
+        if not isinstance(value, str):
+            raise Damage(f"a condition {test} of an index has no text")
+        if not isinstance(found, str):
+            return False
+        if test == "matches":
+            return None
+        return found.startswith(value) if test == "starts_with" else found.endswith(value)
+    if test == "exists":
+        return found is not MISSING
+    if test == "is_null":
+        return found is MISSING or found is None
+    if test == "length":
+        low, high = _list(value, 2)
+        return isinstance(found, list) and low <= len(found) <= high
+    raise Damage(f"a condition of an index has the test {test!r}")
+
+
+_ORDERS = {"gt": bytes.__gt__, "gte": bytes.__ge__, "lt": bytes.__lt__, "lte": bytes.__le__}
+
+
+def _list(value, length=None):
+    if not isinstance(value, list) or length not in (None, len(value)):
+        raise Damage("a condition of an index has no list where there has to be one")
+    return value
 
 
 def entries_of(paths, fields, encoded):
