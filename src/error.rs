@@ -87,7 +87,8 @@ pub enum Error {
     Corrupt {
         /// Which rule is broken.
         what: &'static str,
-        /// The page number; for the log, the page in which the record starts.
+        /// The page number; of a long value, which has one checksum, its first page; for the log, the page in which the
+        /// record starts.
         page: u64,
         /// The byte offset in the file.
         offset: u64,

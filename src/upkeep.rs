@@ -51,7 +51,8 @@ impl Aurora {
     /// Else only a free tail is given back, by a close, or by a checkpoint if it is more than a quarter of the file: pages
     /// that are freed within it are used again, and stay a part of it. It is worth it
     /// where [`Stats::free_pages`](crate::Stats::free_pages) is large, as after a large removal. It reads and writes what
-    /// it moves, and packs the leaves: at the most all of the data, once. A long value moves only into a gap that takes it
+    /// it moves, and packs the leaves. What is packed first can lie too far behind and has to move once more, so that
+    /// up to twice as much as there is of data is written. A long value moves only into a gap that takes it
     /// whole; where long values lie between shorter gaps, these stay.
     ///
     /// Works in bounded steps, each a transaction that waits for its turn like any other. A crash at any point leaves

@@ -161,8 +161,9 @@ impl Aurora {
         BlobWriter::new(self.clone(), key.as_ref().to_vec())
     }
 
-    /// Stores content that a later transaction makes a blob: the long part of the work, without
-    /// the writers' turn.
+    /// Stores content that a later transaction makes a blob: the long part of the work. Other writers go on
+    /// meanwhile. More than two megabytes are stored in transactions of its own, so it must not be called by who holds
+    /// a write transaction.
     ///
     /// ```
     /// # let db = aurora::Aurora::in_memory()?;

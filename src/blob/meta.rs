@@ -18,7 +18,7 @@ const MAX_CHUNK_BYTES: u32 = 1 << 20;
 
 /// What the user says about a blob: its content type, and a map of strings of the user's own.
 ///
-/// Both together, and a few bytes for each entry, are at most 64 KiB.
+/// Both together, and four bytes for each entry, are at most 65,499 bytes.
 ///
 /// ```
 /// # let db = aurora::Aurora::in_memory()?;

@@ -37,7 +37,8 @@ labelled!(StagedBlob);
 
 /// Writes a blob of any size; [`finish`](Self::finish) puts it under its key.
 ///
-/// Until then nobody sees it, and other writers go on. Dropped before, it leaves only reusable
+/// Until then nobody sees it, and other writers go on. What is written to it is stored in transactions of its own, which wait
+/// for their turn: not within a write transaction of the same thread. Dropped before, it leaves only reusable
 /// space, and so does a crash. Memory stays about two megabytes.
 ///
 /// ```

@@ -68,8 +68,8 @@ impl TreeMut<'_> {
         self.txn.delete_in(self.id, key.as_ref())
     }
 
-    /// Removes all keys of a range and returns how many there were. Whole subtrees are dropped
-    /// without a look at their entries.
+    /// Removes all keys of a range and returns how many there were. Whole pages are dropped: that costs a visit to each of
+    /// them, to find long values, and not to each entry.
     pub fn delete_range<K: AsRef<[u8]>>(&mut self, range: impl RangeBounds<K>) -> Result<u64> {
         let operation = Operation::DeleteRange {
             tree: self.id,
