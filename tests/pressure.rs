@@ -392,6 +392,43 @@ fn many_savepoints_take_little_memory() {
     db.check().unwrap();
 }
 
+/// What a commit had replaced or removed stayed in memory until thousands of calls more had come, and for ever where none
+/// came: after a close, too.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_of_what_was_removed_goes_back_to_the_system() {
+    if !memory::is_alone("memory_of_what_was_removed_goes_back_to_the_system") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for (name, background) in [("inline", false), ("threads", true)] {
+        let builder = Aurora::builder().background(background).log_limit(8 << 20);
+        let db = builder.open(directory.path().join(name)).unwrap();
+        let tree = db.tree("t").unwrap();
+        let before = memory::memory_kib();
+        // 60 MiB that are in the file already, and 30 that are not.
+        for is_large in [true, false] {
+            if is_large {
+                let entries = (0..60_000).map(|n| (key(n), [7; 1000]));
+                tree.put_many(entries).unwrap();
+            } else {
+                let buffered = db.with_durability(aurora::Durability::Buffered);
+                let tree = buffered.tree("t").unwrap();
+                for n in (0..30_000).step_by(5) {
+                    let entries = (n..n + 5).map(|n| (key(n), [7; 1000]));
+                    tree.put_many(entries).unwrap();
+                }
+            }
+            tree.clear().unwrap();
+            db.checkpoint().unwrap();
+            let left = memory::memory_kib().saturating_sub(before);
+            // It was 60 MiB.
+            assert!(left < 20 << 10, "{name}, {is_large}: {left} KiB");
+        }
+        db.close().unwrap();
+    }
+}
+
 /// What had left the cache waited for dozens of others before its memory was given back.
 #[cfg(target_os = "linux")]
 #[test]

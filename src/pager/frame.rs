@@ -11,7 +11,9 @@
 //!    it may be dropped.
 //! 4. Frames that were taken out of cells and are not free yet take little memory: each thread that takes some out also
 //!    sees to those of before, after at most [`GATHERED_BYTES`]. (By itself the collector looks after them each 128 pins
-//!    and frees some hundred. That is too seldom where frames are long, or one pin serves many.)
+//!    and frees some hundred. That is too seldom where frames are long, or one pin serves many.) While the pin lives under
+//!    which they were taken out none of them can be freed, and afterwards there may be nobody to see to them. So who
+//!    commits or makes a checkpoint sees to all of them at the end ([`settle`]).
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -542,9 +544,26 @@ unsafe fn from_raw(tagged: *mut Head) -> Frame {
 /// Invariant 4.
 const GATHERED_BYTES: usize = 512 << 10;
 
+/// So many frames taken out are much: 8 MiB of the shortest.
+const MUCH: usize = 2048;
+/// More are not counted: a thread that only reads takes out any number, and sees to them as it goes on.
+const MOST_COUNTED: usize = 1 << 16;
+
 thread_local! {
     /// What this thread has taken out of cells since it saw to that last.
     static GATHERED: Cell<usize> = const { Cell::new(0) };
+    /// Frames that it has taken out since it last settled.
+    static TAKEN_OUT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Gives back the memory of frames that this thread has taken out of cells, if they are many. Called without a pin and
+/// without locks.
+pub(crate) fn settle() {
+    let taken_out = TAKEN_OUT.get();
+    if taken_out >= MUCH {
+        TAKEN_OUT.set(0);
+        super::pin::see_to_all(taken_out);
+    }
 }
 
 /// The length of a frame that a tagged pointer leads to.
@@ -567,6 +586,7 @@ fn retire(head: *mut Head, pin: &Pin) {
     if head.is_null() {
         return;
     }
+    TAKEN_OUT.set((TAKEN_OUT.get() + 1).min(MOST_COUNTED));
     // SAFETY: the pointer was swapped out of a cell, whose count is ours now.
     let gathered_bytes = GATHERED.get().saturating_add(unsafe { length_of(head) });
     // SAFETY: the pointer was swapped out of a cell, which gives its count to us alone; the count

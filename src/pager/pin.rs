@@ -29,6 +29,19 @@ pub(crate) fn pin() -> Pin {
     Pin(pinned.unwrap_or_else(|_| COLLECTOR.register().pin()))
 }
 
+/// So many things the collector does at most each time that it is asked.
+const AT_A_TIME: usize = 8 * 64;
+/// So often it is asked before what was put off under a pin that has just ended can be done.
+const ASKED_BEFORE: usize = 4;
+
+/// Does what was put off, if it is about so many things and no pin stands in the way. (Asked under the pin that they were put
+/// off under, the collector can do none of them, and afterwards only some with each of a hundred pins.)
+pub(super) fn see_to_all(things: usize) {
+    for _ in 0..things / AT_A_TIME + ASKED_BEFORE {
+        pin().see_to();
+    }
+}
+
 impl Pin {
     /// As if it had ended and begun anew, if the thread has no other.
     #[inline]

@@ -36,7 +36,7 @@ use super::state::{State, catalog};
 use crate::format::header::{Header, LogRegion, SLOT_BYTES};
 use crate::format::{PageNumber, TreeRoot, page, record};
 use crate::log::Position;
-use crate::pager::{Cause, PageSource, Pager, SpaceImage, SpacePlan};
+use crate::pager::{Cause, PageSource, Pager, SpaceImage, SpacePlan, frame};
 use crate::sync::shielded;
 use crate::tree;
 use crate::{Error, Result};
@@ -109,6 +109,7 @@ impl Engine {
             None => Ok(()),
         };
         self.core.lock().checkpoint_failure = done.as_ref().err().cloned();
+        frame::settle();
         done?;
         let is_clean = purpose == Purpose::Close;
         let flags = if is_clean { record::FLAG_CLEAN } else { 0 };

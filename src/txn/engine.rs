@@ -401,6 +401,7 @@ impl Engine {
 
     /// Called after each commit, without locks.
     pub(crate) fn after_commit(self: &Arc<Self>) -> Result<()> {
+        frame::settle();
         if !self.wants_checkpoint() {
             return Ok(());
         }
