@@ -1,30 +1,53 @@
 //! Swarm testing: each run draws its own mixture of operations, its own options and its own troubles, and goes on in one
-//! file through all of them: transactions with savepoints in savepoints, work within a compaction, snapshots, scans and
-//! blob readers that are held meanwhile, other options with each open, calls that fail, a disk that is full for a while, power
-//! cuts, and power cuts of the recovery. What the other suites try by themselves meets here. Against the plain model.
+//! file through all of them: transactions with savepoints in savepoints, beyond the memory limit too; schemas that change,
+//! collections that get other names; work within a compaction and between the steps of an index that is built; blobs that come in
+//! by and by; exports and imports; backups, and going on in one; snapshots, scans, rows and
+//! blob readers that are held meanwhile; other options with each open; a clock that jumps; calls that fail, a disk that is full
+//! for a while, power cuts, and power cuts of the recovery. What the other suites try by themselves meets here. Against the plain
+//! model. In one run of four the database has its threads.
 //!
 //! Longer with `AURORA_TEST_BUDGET`; one run again with `AURORA_SEED`.
 
+#[path = "swarm/changes.rs"]
+mod changes;
 mod common;
+#[path = "swarm/steps.rs"]
+mod steps;
+#[path = "swarm/threads.rs"]
+mod threads;
 
 use std::collections::VecDeque;
 
 use aurora::storage::{SimCrash, SimDisk, SimFailedSync, SimFault, SimOperation, SimTarget};
 use aurora::{
-    Aurora, BlobReader, Builder, Commit, Durability, Entry, Error, Result, Savepoint, Scan,
-    Snapshot,
+    Aurora, BlobReader, BlobWriter, Builder, Collection, Commit, Durability, Entry, Error, Result,
+    Rows, Savepoint, Scan, Snapshot, StagedBlob,
 };
+use changes::{More, one_of};
 use common::ops::{History, Op, Work, change};
-use common::world::{Content, People, SetClock, World, difference, observe, schema, set_now};
-use common::{Model, Random, budget, contents, each};
+use common::world::{
+    Content, People, Person, SetClock, World, difference, observe, observe_moment, person_of,
+    schema, set_now,
+};
+use common::{Random, budget, each};
 
 type Do = fn(&mut Run) -> Result<()>;
 
 /// What a run may do, and whether it does so while calls fail: one trouble at a time.
-const STEPS: [(&str, Do, bool); 12] = [
-    ("index", |run| run.work_step(Op::CreateIndex), true),
-    ("expire", |run| run.work_step(Op::Expire), true),
-    ("checkpoint", |run| run.work_step(Op::Checkpoint), true),
+const STEPS: [(&str, Do, bool); 22] = [
+    ("index", Run::build_index, true),
+    ("index", Run::build_index, true),
+    ("expire", Run::pass_time, true),
+    ("clock back", Run::set_clock_back, true),
+    ("checkpoint", Run::checkpoint, true),
+    ("alter", Run::alter, true),
+    ("delete collection", Run::delete_collection, true),
+    ("export", Run::export, true),
+    ("stage", Run::stage, true),
+    ("stage", Run::stage, true),
+    ("stage", Run::stage, true),
+    ("rows", Run::hold_rows, true),
+    ("backup", Run::backup, false),
     ("flush", Run::settle, true),
     ("compact", Run::compact, true),
     ("hold", Run::hold, true),
@@ -40,7 +63,12 @@ const TRANSACTION: (&str, Do, bool) = ("transaction", Run::transaction, true);
 /// What is kept while the database goes on, with what it has to show.
 #[derive(Default)]
 struct Held {
-    snapshots: Vec<(Snapshot, Model)>,
+    /// With the time at which it was taken.
+    snapshots: Vec<(Snapshot, World, u64)>,
+    rows: Vec<(Rows<'static>, VecDeque<(i64, Person)>)>,
+    staged: Vec<(StagedBlob, Vec<u8>)>,
+    writers: Vec<(BlobWriter, Vec<u8>, Vec<u8>)>,
+    collections: Vec<Collection>,
     scans: Vec<(Scan<'static>, VecDeque<Entry>)>,
     blobs: Vec<(BlobReader, std::sync::Arc<[u8]>)>,
     commits: Vec<(usize, Commit)>,
@@ -53,8 +81,12 @@ struct Run {
     held: Held,
     /// This run's mixture.
     changes: Vec<Op>,
+    more: Vec<More>,
     steps: Vec<(&'static str, Do, bool)>,
     page_size: u32,
+    has_threads: bool,
+    /// What the database's own commits promise.
+    is_full: bool,
     /// Calls may fail.
     is_troubled: bool,
     log: Vec<&'static str>,
@@ -69,6 +101,21 @@ impl Drop for Run {
             self.work.disk.crash_after(0); // a close would write
         }
     }
+}
+
+/// Whether the collections have these schemas, in all that they say.
+fn has_schemas(db: &Aurora, world: &World) -> Result<bool> {
+    let mut tx = match db.begin_write() {
+        Err(Error::ReadOnly | Error::Poisoned { .. }) => return Ok(true), // they cannot be asked for
+        tx => tx?,
+    };
+    for (name, people) in &world.collections {
+        match tx.new_collection(name, people.schema()) {
+            Err(Error::CollectionExists { .. }) => return Ok(false),
+            same => same?,
+        }
+    }
+    Ok(true)
 }
 
 fn comes_of_trouble(error: &Error) -> bool {
@@ -93,6 +140,13 @@ impl Run {
         let changes = changes
             .filter(|op| *op == Op::Put || random.below(4) >= few)
             .collect();
+        let more = changes::ALL.into_iter();
+        let more = more.filter(|op| match op {
+            More::Crowd => seed % 8 == 1, // it takes long
+            More::Huge => seed % 3 == 1,
+            _ => random.below(4) >= few,
+        });
+        let more = more.collect();
         let mut run = Run {
             seed,
             work: Work {
@@ -103,7 +157,10 @@ impl Run {
             },
             held: Held::default(),
             changes,
+            more,
             steps,
+            has_threads: seed % 4 == 3,
+            is_full: true,
             page_size: 4096 << random.below(5),
             is_troubled: false,
             log: Vec::new(),
@@ -118,7 +175,11 @@ impl Run {
         let mut of = |choices: &[u64]| choices[self.random.below(choices.len() as u64) as usize];
         let is_new = self.work.disk.counters().mutating_calls() == 0;
         Aurora::builder()
-            .background(false)
+            .background(self.has_threads)
+            .durability(match self.is_full {
+                true => Durability::Full,
+                false => Durability::Buffered,
+            })
             .salt(7)
             .page_size(if is_new {
                 self.page_size
@@ -132,8 +193,11 @@ impl Run {
     }
 
     fn open(&mut self) {
+        self.is_full = !self.random.chance(4);
         let storage = self.work.disk.reopen().storage();
-        self.work.db = Some(self.options().open_storage(storage).unwrap());
+        let db = self.options().open_storage(storage).unwrap();
+        self.learn_time(&db).unwrap();
+        self.work.db = Some(db);
     }
 
     fn db(&self) -> Aurora {
@@ -152,18 +216,31 @@ impl Run {
         step(self)
     }
 
-    fn work_step(&mut self, op: Op) -> Result<()> {
-        self.work.step(op, self.random.next())
+    fn checkpoint(&mut self) -> Result<()> {
+        let db = self.db();
+        match self.random.chance(2) {
+            true => db.checkpoint()?,
+            false => pollster::block_on(db.checkpoint_async())?,
+        }
+        self.work.history.acknowledge();
+        Ok(())
     }
 
     fn transaction(&mut self) -> Result<()> {
         let now_ms = self.now();
         let mut world = self.work.history.last().clone();
-        let mut tx = self.db().begin_write()?;
+        let db = self.db();
+        let mut tx = match self.random.chance(2) {
+            true => db.begin_write()?,
+            false => pollster::block_on(db.begin_write_async())?,
+        };
+        if self.random.chance(8) {
+            assert!(db.try_begin_write()?.is_none());
+        }
         let mut saved: Vec<(Savepoint, World)> = Vec::new();
         let most = [1, 3, 12][self.random.below(3) as usize];
         for _ in 0..1 + self.random.below(most) {
-            match self.random.below(8) {
+            match self.random.below(10) {
                 0 => saved.push((tx.savepoint()?, world.clone())),
                 1 if !saved.is_empty() => {
                     saved.truncate(1 + self.random.below(saved.len() as u64) as usize);
@@ -175,8 +252,21 @@ impl Run {
                     tx.new_collection("people", schema())?;
                     world.collections.insert("people".into(), People::created());
                 }
+                3 if !self.held.staged.is_empty() => {
+                    let (staged, content) = self.held.staged.pop().unwrap();
+                    tx.attach_blob("long", staged)?;
+                    let entry = common::world::Entry {
+                        content: Content::Blob(content.into()),
+                        expires_ms: None,
+                    };
+                    world.keys.insert(b"long".to_vec(), entry);
+                }
+                4..7 if !self.more.is_empty() => {
+                    let op = one_of(&mut self.random, &self.more);
+                    changes::change(op, &mut self.random, &db, &mut tx, &mut world, now_ms)?;
+                }
                 _ => {
-                    let op = self.changes[self.random.below(self.changes.len() as u64) as usize];
+                    let op = one_of(&mut self.random, &self.changes);
                     change(op, self.random.next(), &mut tx, &mut world, now_ms)?;
                 }
             }
@@ -208,10 +298,13 @@ impl Run {
         Ok(())
     }
 
-    /// All that was committed is durable, and visible.
+    /// All that was committed is durable, and visible: what was before need not be remembered.
     fn settle(&mut self) -> Result<()> {
         self.db().flush()?;
-        self.work.history.acknowledge();
+        self.work.history = History::new(World::clone(self.work.history.last()));
+        for (at, _) in &mut self.held.commits {
+            *at = 0;
+        }
         Ok(())
     }
 
@@ -235,9 +328,9 @@ impl Run {
         let db = self.db();
         let world = self.work.history.last().at(self.now());
         let snapshot = db.begin_read()?;
-        let seen = contents(&snapshot)?;
-        assert_eq!(seen.0, world.trees);
-        self.held.snapshots.push((snapshot, seen));
+        self.held
+            .snapshots
+            .push((snapshot, world.clone(), self.now()));
         let mut values = VecDeque::new();
         for (key, entry) in world.keys {
             match entry.content {
@@ -267,13 +360,27 @@ impl Run {
             let expected = &bytes[at as usize..];
             assert!(found == expected[..expected.len().min(5000)], "a held blob");
         }
-        for (snapshot, seen) in &self.held.snapshots {
-            assert_eq!(&contents(snapshot)?, seen, "a held snapshot");
+        for (rows, expected) in &mut self.held.rows {
+            for _ in 0..self.random.below(20) {
+                let row = rows.next().transpose()?;
+                let row = row.map(|row| match row.id.value() {
+                    aurora::Value::Int(id) => (*id, person_of(row.fields())),
+                    other => panic!("the id {other:?}"),
+                });
+                assert_eq!(row, expected.pop_front(), "held rows");
+            }
+        }
+        for (snapshot, seen, taken_ms) in &self.held.snapshots {
+            set_now(*taken_ms);
+            let found = observe_moment(snapshot, None)?;
+            let differ = || difference(&found, seen);
+            assert!(&found == seen, "a held snapshot: {}", differ());
         }
         if self.random.chance(2) {
             self.held.snapshots.pop();
             self.held.scans.clear();
             self.held.blobs.clear();
+            self.held.rows.pop();
         }
         let count = self.held.commits.len() as u64;
         if count > 0 {
@@ -292,13 +399,39 @@ impl Run {
         set_now(self.now());
         let (found, expected) = (observe(&db)?, self.work.history.last().at(self.now()));
         assert!(found == expected, "{}", difference(&found, &expected));
+        self.look_by_handles()
+    }
+
+    /// Handles that were made once find what has their name now.
+    fn look_by_handles(&mut self) -> Result<()> {
+        let world = self.work.history.last().at(self.now());
+        for collection in &self.held.collections {
+            let Some(people) = world.collections.get(collection.name()) else {
+                let found = collection.get(0);
+                let is_gone = matches!(found, Err(Error::CollectionNotFound { .. }));
+                assert!(is_gone, "{}: {found:?}", collection.name());
+                continue;
+            };
+            for id in 0..40 {
+                let found = collection.get(id)?;
+                let found = found.map(|document| person_of(document.fields()));
+                let name = collection.name();
+                assert_eq!(found.as_ref(), people.people.get(&id), "{name} {id}");
+            }
+        }
+        if self.held.collections.len() < 6
+            && let Some(name) = world.collections.keys().next_back()
+        {
+            self.held.collections.push(self.db().collection(name)?);
+        }
         Ok(())
     }
 
     fn read_only(&mut self) -> Result<()> {
         let image = self.work.disk.kill_image();
         let before = image.image();
-        let reader = self.options().read_only(true);
+        let clock = SetClock::at(self.now());
+        let reader = self.options().read_only(true).clock(clock);
         let db = reader.open_storage(image.reopen().storage())?;
         self.find(&db)?;
         db.close()?;
@@ -310,7 +443,16 @@ impl Run {
         self.held = Held::default();
         self.work.db.take().unwrap().close()?;
         self.work.history.acknowledge();
+        let reached_ms = self.now();
         self.open();
+        let mut keys = self.work.history.last().keys.values();
+        if keys.any(|entry| {
+            entry
+                .expires_ms
+                .is_some_and(|expires| expires <= reached_ms)
+        }) {
+            assert!(self.now() >= reached_ms, "what has expired can come back");
+        }
         self.look()
     }
 
@@ -347,9 +489,7 @@ impl Run {
 
     /// Goes on with what is left; the recovery may be cut as well.
     fn recover(&mut self, mut image: SimDisk) -> Result<()> {
-        self.work.disk.crash_after(0); // a close would write
-        self.held = Held::default();
-        self.work.db = None;
+        self.leave();
         self.is_troubled = false;
         while self.random.chance(3) {
             image.crash_after(self.random.below(14));
@@ -376,7 +516,14 @@ impl Run {
         set_now(self.now());
         let (found, history) = (observe(db)?, &self.work.history);
         let mut possible = (history.acknowledged..history.states.len()).rev();
-        let state = possible.find(|state| history.states[*state].at(self.now()) == found);
+        let mut state = None;
+        for number in possible.by_ref() {
+            let possible = &history.states[number];
+            if possible.at(self.now()) == found && has_schemas(db, possible)? {
+                state = Some(number);
+                break;
+            }
+        }
         Ok(state.unwrap_or_else(|| {
             let last = difference(&found, &history.last().at(self.now()));
             panic!("none of the states that may be there; beside the last: {last}")
@@ -453,4 +600,15 @@ fn whatever_meets_it_is_as_the_model_says() {
         run.look().unwrap();
         run.reopen().unwrap();
     });
+}
+
+#[test]
+fn threads_that_do_all_of_it_at_once_find_what_was_committed() {
+    let seeds: Vec<u64> = match std::env::var("AURORA_SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) => (0..budget(12)).collect(),
+    };
+    for seed in seeds {
+        threads::run(seed, 4);
+    }
 }

@@ -208,6 +208,7 @@ pub fn change(
             let key = format!("blob{}", number % 2).into_bytes();
             let more = filled(3000);
             if let Some(entry) = world.keys.get_mut(&key)
+                && entry.is_alive(now_ms)
                 && let Content::Blob(old) = &entry.content
             {
                 tx.append_blob(&key, &more[..])?;
@@ -216,8 +217,15 @@ pub fn change(
         }
         Op::DeleteBlob => {
             let key = format!("blob{}", number % 2).into_bytes();
-            let was = tx.delete_blob(&key)?;
-            assert_eq!(was, world.keys.remove(&key).is_some());
+            let entry = world.keys.get(&key).filter(|entry| entry.is_alive(now_ms));
+            match (tx.delete_blob(&key), entry.map(|entry| &entry.content)) {
+                (Err(Error::WrongKind { .. }), Some(Content::Value(_))) => {}
+                (was, Some(Content::Blob(_))) => {
+                    assert!(was?);
+                    world.keys.remove(&key);
+                }
+                (was, _) => assert!(!was?),
+            }
         }
         Op::Insert | Op::Update | Op::DeleteDocument => {
             change_people(op, random, tx, world, now_ms)?;
@@ -230,7 +238,13 @@ pub fn change(
             }
         }
         Op::NewCollection => {
-            tx.new_collection("more", schema())?;
+            let known = world.collections.get("more");
+            let created = tx.new_collection("more", schema());
+            if known.is_some_and(|known| !known.is_as_created()) {
+                let refused = matches!(created, Err(Error::CollectionExists { .. }));
+                return if refused { Ok(()) } else { created };
+            }
+            created?;
             let people = world.collections.entry("more".into());
             people.or_insert_with(People::created);
         }
@@ -310,13 +324,7 @@ fn change_people(
         return Ok(());
     };
     // Those that have expired are still in the model, and no longer in the collection.
-    let alive = |person: &Person| person.seen_s as u64 * 1000 + super::world::FORGOTTEN_MS > now_ms;
-    let alive: Vec<i64> = people
-        .people
-        .iter()
-        .filter(|(_, person)| alive(person))
-        .map(|(id, _)| *id)
-        .collect();
+    let alive = people.alive(now_ms);
     let one = alive
         .get(random.below(alive.len() as u64) as usize)
         .copied();
@@ -327,6 +335,7 @@ fn change_people(
             for id in id..id + 2 {
                 let person = Person::of(id, now_ms);
                 collection.insert_fields(person.object(id))?;
+                let person = people.fitted(person);
                 people.people.insert(id, person);
             }
         }
