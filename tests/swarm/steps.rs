@@ -290,8 +290,13 @@ impl Run {
     /// Blobs come in, by and by, and some are given up.
     pub fn stage(&mut self) -> Result<()> {
         let db = self.db();
+        // In some runs several of them are on their way at once.
+        let is_long = self.seed % 5 == 2;
         let content = |random: &mut Random| {
-            let length = one_of(random, &[0, 10, 9_000, 300_000, LONG]);
+            let length = match is_long {
+                true => one_of(random, &[10, LONG, LONG]),
+                false => one_of(random, &[0, 10, 9_000, 300_000, LONG]),
+            };
             let fill = random.next() as u8;
             let content = (0..length).map(|i| fill.wrapping_add((i / 1000) as u8));
             content.collect::<Vec<u8>>()
