@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::db::Aurora;
 use crate::moment::Moment;
-use crate::storage::{FileStorage, Storage};
+use crate::storage::{FileStorage, Storage, sync_directory};
 use crate::txn::snapshot::Snapshot;
 use crate::{Error, Result};
 
@@ -67,11 +67,7 @@ pub(crate) fn backup(snapshot: &Snapshot, path: &Path) -> Result<()> {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
-    if cfg!(unix) {
-        let synced = std::fs::File::open(directory).and_then(|directory| directory.sync_all());
-        synced.map_err(|error| Error::io("sync the directory", 0, error))?;
-    }
-    Ok(())
+    sync_directory(directory).map_err(|error| Error::io("sync the directory", 0, error))
 }
 
 /// What a backup left that was cut short. One that is under way has its file locked (invariant 3).

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::path::with_extension;
+use crate::storage::sync_directory;
 use crate::{Error, Result};
 
 /// What can go wrong where the name of the file is not known.
@@ -150,13 +151,10 @@ impl PartialFile {
         let named = std::fs::rename(&self.partial, &self.target);
         named.map_err(|error| refused("name the complete file", &self.target, error))?;
         self.is_named = true;
-        if cfg!(unix) {
-            let parent = self.target.parent();
-            let directory = parent.filter(|parent| !parent.as_os_str().is_empty());
-            let directory = directory.unwrap_or(Path::new("."));
-            let synced = File::open(directory).and_then(|directory| directory.sync_all());
-            synced.map_err(|error| refused("sync the directory of", &self.target, error))?;
-        }
+        let parent = self.target.parent();
+        let directory = parent.filter(|parent| !parent.as_os_str().is_empty());
+        let synced = sync_directory(directory.unwrap_or(Path::new(".")));
+        synced.map_err(|error| refused("sync the directory of", &self.target, error))?;
         Ok(std::mem::take(&mut self.name))
     }
 }

@@ -18,6 +18,8 @@ use super::cached::{self, Cached};
 use super::eager::Eager;
 use super::origin::Origin;
 use super::room;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::start::heeds_dsync;
 use super::start::start_write;
 use super::streams::Streams;
 #[cfg(windows)]
@@ -129,19 +131,16 @@ impl FileStorage {
     }
 
     /// Makes the name of the file durable, by syncing the directory that it is in. Does nothing
-    /// on platforms where a directory cannot be synced.
+    /// on platforms, and in file systems, where a directory cannot be synced.
     pub fn sync_parent_directory(&self) -> io::Result<()> {
         #[cfg(unix)]
         {
             // The real path: the entry that counts is the file's, not that of a link to it.
             let path = std::fs::canonicalize(&self.path)?;
-            if let Some(directory) = path.parent() {
-                let synced = File::open(directory).and_then(|directory| directory.sync_all());
-                synced.map_err(|error| {
-                    let what = format!("its directory cannot be synced: {error}");
-                    io::Error::new(error.kind(), what)
-                })?;
-            }
+            sync_directory(path.parent().unwrap_or(&path)).map_err(|error| {
+                let what = format!("its directory cannot be synced: {error}");
+                io::Error::new(error.kind(), what)
+            })?;
         }
         Ok(())
     }
@@ -321,6 +320,23 @@ impl Storage for FileStorage {
     }
 }
 
+/// Makes the names in a directory durable, where that can be done: some file systems have no such call, and say that it
+/// makes no sense.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    match File::open(directory)?.sync_all() {
+        Err(error) if is_no_such_call(&error) => Ok(()),
+        synced => synced,
+    }
+}
+
+fn is_no_such_call(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported];
+    kinds.contains(&error.kind())
+}
+
 /// What the path leads to. A link to nothing is told from a path without anything: nothing can be made there.
 fn metadata(path: &Path) -> io::Result<std::fs::Metadata> {
     std::fs::metadata(path).map_err(|error| match std::fs::read_link(path) {
@@ -382,23 +398,31 @@ const O_DSYNC: Option<i32> = Some(0o10000);
 ))]
 const O_DSYNC: Option<i32> = None;
 
-/// Opens `file` once more with `O_DSYNC`, or gives up: that is no error, only slower.
+/// The flag with which a descriptor syncs each write, where there is one that holds.
+pub(super) fn synced_flag(file: &File) -> Option<i32> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return O_DSYNC.filter(|_| heeds_dsync(file));
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    return None;
+}
+
+/// Opens `file` once more with this flag, or gives up: that is no error, only slower.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) fn open_synced(file: &File, path: &Path) -> Option<File> {
+pub(super) fn open_again(file: &File, path: &Path, flag: Option<i32>) -> Option<File> {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::OpenOptionsExt;
 
     let mut options = OpenOptions::new();
-    options.write(true).custom_flags(O_DSYNC?);
+    options.write(true).custom_flags(flag.unwrap_or(0));
     // The descriptor's own name finds the file even after a rename. Without /proc the path has
     // to do, and the comparison tells if it leads elsewhere by now.
     let descriptor = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let synced = options
+    let again = options
         .open(descriptor)
         .or_else(|_| options.open(path))
         .ok()?;
-    let is_same = same_file(&file.metadata().ok()?, &synced.metadata().ok()?);
-    is_same.then_some(synced)
+    let is_same = same_file(&file.metadata().ok()?, &again.metadata().ok()?);
+    is_same.then_some(again)
 }
 
 #[cfg(not(windows))]
@@ -422,7 +446,7 @@ fn same_file(first: &std::fs::Metadata, second: &std::fs::Metadata) -> bool {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) fn open_synced(_file: &File, _path: &Path) -> Option<File> {
+pub(super) fn open_again(_file: &File, _path: &Path, _flag: Option<i32>) -> Option<File> {
     None
 }
 
@@ -464,7 +488,7 @@ mod tests {
         let same = |a: &File, b: &File| same_file(&a.metadata().unwrap(), &b.metadata().unwrap());
         assert!(!same(&file, &other));
         assert!(same(&file, &file.try_clone().unwrap()));
-        let synced = open_synced(&file, &path).unwrap();
-        assert!(same(&file, &synced));
+        let again = open_again(&file, &path, synced_flag(&file)).unwrap();
+        assert!(same(&file, &again));
     }
 }

@@ -34,6 +34,7 @@ mod streams;
 mod windows;
 
 pub use file::FileStorage;
+pub(crate) use file::sync_directory;
 pub use map::Map;
 pub use memory::MemoryStorage;
 pub(crate) use origin::Origin;

@@ -30,26 +30,30 @@ const STREAMS: usize = 3;
 /// Ways to sync one file.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    /// Opened so that a write returns once its own bytes are durable. Empty where the platform has no
-    /// such thing: then a write and a sync of the whole file do the same, slower.
-    synced: Vec<Mutex<File>>,
-    /// Instead of them.
+    /// Empty where there can be no others than the file's own.
+    descriptors: Vec<Mutex<File>>,
+    /// They were opened so that a write returns once its own bytes are durable, and the file system heeds that.
+    /// Elsewhere a write and a sync of the whole file do the same, slower.
+    are_synced: bool,
+    /// Instead of descriptors.
     fallback: Mutex<()>,
     failure: OnceLock<io::Error>,
 }
 
 impl Streams {
     pub(super) fn open(file: &File, path: &Path) -> Self {
-        let opened = (0..STREAMS).map_while(|_| super::file::open_synced(file, path));
+        let flag = super::file::synced_flag(file);
+        let opened = (0..STREAMS).map_while(|_| super::file::open_again(file, path, flag));
         Streams {
-            synced: opened.map(Mutex::new).collect(),
+            descriptors: opened.map(Mutex::new).collect(),
+            are_synced: flag.is_some(),
             ..Streams::default()
         }
     }
 
     /// Whether there are descriptors that sync with each write.
     pub(super) fn are_synced(&self) -> bool {
-        !self.synced.is_empty()
+        self.are_synced && !self.descriptors.is_empty()
     }
 
     /// Syncs all that was written to the file.
@@ -70,7 +74,11 @@ impl Streams {
         write: impl Fn(&File) -> io::Result<()>,
     ) -> io::Result<()> {
         match self.free_one() {
-            Some(stream) => self.guarded(|| write(&stream)),
+            Some(stream) if self.are_synced => self.guarded(|| write(&stream)),
+            Some(stream) => self.guarded(|| {
+                write(&stream)?;
+                stream.sync_data()
+            }),
             None => {
                 let _alone = self.fallback.lock();
                 self.guarded(|| {
@@ -88,9 +96,9 @@ impl Streams {
 
     /// One that nobody syncs through, waiting if there is none.
     fn free_one(&self) -> Option<MutexGuard<'_, File>> {
-        let mut streams = self.synced.iter();
+        let mut streams = self.descriptors.iter();
         let free = streams.find_map(Mutex::try_lock);
-        free.or_else(|| self.synced.first().map(Mutex::lock))
+        free.or_else(|| self.descriptors.first().map(Mutex::lock))
     }
 
     /// Invariant 2. For a sync called with the descriptor locked, so that who has it next sees the failure.
@@ -111,7 +119,7 @@ impl Streams {
     /// The first descriptor, for tests of its flags.
     #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
     pub(super) fn first(&self) -> Option<MutexGuard<'_, File>> {
-        self.synced.first().map(Mutex::lock)
+        self.descriptors.first().map(Mutex::lock)
     }
 }
 
@@ -126,7 +134,7 @@ mod tests {
         let path = directory.path().join("file.db");
         let file = File::create_new(&path).unwrap();
         let streams = Streams::open(&file, &path);
-        assert_eq!(streams.synced.len(), STREAMS);
+        assert_eq!(streams.descriptors.len(), STREAMS);
         (file, streams)
     }
 
