@@ -16,7 +16,9 @@ mod common;
 
 use std::ffi::CString;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -387,6 +389,64 @@ fn a_writeback_that_fails_closes_the_handle_and_loses_nothing_acknowledged() {
         assert!(tree.len().unwrap() <= acknowledged + 2);
         tree.put("after", "all").unwrap();
         println!("{kind}: {acknowledged} commits before the writeback failed, all there");
+    }
+}
+
+/// Copies a file as `cp --sparse=always` does: what is zeros becomes a hole.
+fn copy_with_holes(from: &Path, to: &Path) {
+    let bytes = std::fs::read(from).unwrap();
+    let file = File::create(to).unwrap();
+    file.set_len(bytes.len() as u64).unwrap();
+    for (index, part) in bytes.chunks(4096).enumerate() {
+        if part.iter().any(|byte| *byte != 0) {
+            file.write_all_at(part, index as u64 * 4096).unwrap();
+        }
+    }
+}
+
+/// In memory a hole takes room when it is touched in a map, and where there is none the process ends by that.
+#[test]
+fn a_copy_with_holes_is_read_where_a_file_system_in_memory_is_full() {
+    let small = match SmallDisk::make(24 << 20) {
+        Ok(small) => small,
+        Err(reason) => return println!("skipped: {reason}"),
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("zeros.db");
+    let zeros = vec![0; 300_000];
+    let db = Aurora::builder().page_size(65536).open(&path).unwrap();
+    db.put("zeros", &zeros, None).unwrap();
+    let mut blob = db.blob_writer("blob");
+    blob.write_all(&vec![0; 5 << 20]).unwrap();
+    blob.finish().unwrap();
+    // Leaves of which a large part is zeros, between the entries of some length and what says where they are.
+    let tree = db.tree("t").unwrap();
+    for number in 0..100u64 {
+        tree.put(number.to_be_bytes(), vec![7; 9000]).unwrap();
+    }
+    drop(tree);
+    db.close().unwrap();
+    let copy = small.0.path().join("copy.db");
+    copy_with_holes(&path, &copy);
+    let mut filler = File::create(small.0.path().join("filler")).unwrap();
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    // With little memory, so that pages are read from the file each time; and with much.
+    for (memory, read_only) in [(1 << 20, true), (256 << 20, true), (1 << 20, false)] {
+        let builder = Aurora::builder().memory_limit(memory).hot_limit(0);
+        let db = builder.read_only(read_only).open(&copy).unwrap();
+        for _ in 0..2 {
+            assert_eq!(db.get("zeros").unwrap().unwrap(), zeros[..]);
+            let mut reader = db.get_blob("blob").unwrap().unwrap();
+            assert_eq!(
+                std::io::copy(&mut reader, &mut std::io::sink()).unwrap(),
+                5 << 20
+            );
+            for number in 0..100u64 {
+                let found = db.tree("t").unwrap().get(number.to_be_bytes());
+                assert_eq!(found.unwrap().unwrap(), [7; 9000]);
+            }
+            db.check().unwrap();
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cached::{self, Cached};
 use super::eager::Eager;
+use super::map::shows_holes;
 use super::origin::Origin;
 use super::room;
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -42,6 +43,8 @@ pub struct FileStorage {
     unsynced_bytes: AtomicU64,
     eager: Eager,
     cached: Cached,
+    /// See [`shows_holes`].
+    can_map: bool,
     read_only: bool,
     origin: Origin,
     #[cfg(windows)]
@@ -153,6 +156,7 @@ impl FileStorage {
         };
         Ok(FileStorage {
             path: path.to_path_buf(),
+            can_map: shows_holes(&file),
             file,
             streams,
             unsynced_bytes: AtomicU64::new(0),
@@ -316,6 +320,9 @@ impl Storage for FileStorage {
     }
 
     fn map(&self, length_bytes: u64) -> io::Result<Option<Arc<Map>>> {
+        if !self.can_map {
+            return Ok(None);
+        }
         Map::new(&self.file, length_bytes).map(|map| Some(Arc::new(map)))
     }
 }

@@ -7,6 +7,7 @@
 //! 2. A slice is asked for only below the file's current length, and the file is cut only where no state that somebody
 //!    can see has a page, so no slice that lives is there. (Touching a mapped page past the end of the file kills the
 //!    process.)
+//!    Nor is a file mapped where to touch a hole takes room ([`shows_holes`]): that kills it when there is none.
 //! 3. A slice is asked for only over bytes that nobody writes while the slice lives: pages are
 //!    copied on write and reused only when no snapshot can see them, and other processes are kept
 //!    out by the lock on the file.
@@ -142,6 +143,36 @@ impl Map {
         let _ = (offset, length_bytes);
         Ok(())
     }
+}
+
+/// Whether all of the file that is there now can be touched in a map without taking room for it. In a file system in memory
+/// a hole is filled when it is touched, also by who only reads, and a full one kills the process for it. A call reads
+/// zeros there. (A database reads no place that it has not written. But copies can have holes where zeros were
+/// written: in long values, and in large pages.)
+pub(super) fn shows_holes(file: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        const TMPFS: u32 = 0x0102_1994;
+        super::start::file_system(file) != Some(TMPFS) || !has_holes(file)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        true
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn has_holes(file: &File) -> bool {
+    use std::os::fd::AsRawFd;
+
+    let Ok(length) = file.metadata().map(|about| about.len()) else {
+        return true;
+    };
+    // SAFETY: the call takes numbers only, no memory, and the descriptor is open for as long as `file` is borrowed. It
+    // moves where the descriptor stands, which nobody uses: all reads and writes say where.
+    let first = unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_HOLE) };
+    length > 0 && u64::try_from(first).unwrap_or(0) < length
 }
 
 impl std::fmt::Debug for Map {
