@@ -31,7 +31,7 @@ pub enum Error {
     },
 
     /// The file could not be opened at all.
-    #[error("cannot open {}: {source}; check that the path is a file this process may read and write", path.display())]
+    #[error("cannot open {}: {source}; {}", path.display(), advice_for_open(source))]
     Open {
         /// The path as it was resolved.
         path: PathBuf,
@@ -479,7 +479,7 @@ pub enum Error {
     },
 
     /// A file beside the database, to import or export, cannot be read or written.
-    #[error("cannot {operation} {}: {source}", path.display())]
+    #[error("cannot {operation} {}: {source}{}", path.display(), advice_for_other(source))]
     OtherFile {
         /// What was being done, as a verb.
         operation: &'static str,
@@ -511,6 +511,41 @@ pub enum Error {
         /// The path that was given.
         path: PathBuf,
     },
+}
+
+/// The file system has no room for another file or for what is in one, or gives this user none.
+fn is_no_room(error: &io::Error) -> bool {
+    let kinds = [
+        io::ErrorKind::StorageFull,
+        io::ErrorKind::QuotaExceeded,
+        io::ErrorKind::FileTooLarge,
+    ];
+    kinds.contains(&error.kind())
+}
+
+/// The process, or the system, has as many files open as it may.
+fn is_no_descriptor(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
+fn advice_for_open(error: &io::Error) -> &'static str {
+    match error.kind() {
+        _ if is_no_room(error) => "free some space and try again",
+        _ if is_no_descriptor(error) => "close some files, or raise the limit (`ulimit -n`)",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "it can be opened there with `read_only(true)` if it is there already"
+        }
+        _ => "check that the path is a file this process may read and write",
+    }
+}
+
+fn advice_for_other(error: &io::Error) -> &'static str {
+    match is_no_room(error) {
+        true => "; free some space and try again",
+        false => "",
+    }
 }
 
 impl Error {
@@ -545,10 +580,15 @@ impl Error {
         matches!(self, Error::Locked)
     }
 
-    /// The device has no room, or does not let the file have more. The call can be tried again when there is some, unless writes are
-    /// [`Poisoned`](Error::Poisoned) from then on: the log itself could not be written.
+    /// The device has no room, or does not let the file have more: that of the database, or another that was to be made. The call
+    /// can be tried again when there is some, unless writes are [`Poisoned`](Error::Poisoned) from then on: the log itself
+    /// could not be written.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Error::DiskFull { .. } | Error::FileTooLarge { .. })
+        match self {
+            Error::DiskFull { .. } | Error::FileTooLarge { .. } => true,
+            Error::Open { source, .. } | Error::OtherFile { source, .. } => is_no_room(source),
+            _ => false,
+        }
     }
 
     /// The handle takes no more writes until the database is reopened.
@@ -603,10 +643,8 @@ impl Error {
     /// Wraps an operating-system error, telling a full disk from the rest.
     pub(crate) fn io(operation: &'static str, offset: u64, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Error::DiskFull { operation, offset }
-            }
             io::ErrorKind::FileTooLarge => Error::FileTooLarge { operation, offset },
+            _ if is_no_room(&source) => Error::DiskFull { operation, offset },
             _ => Error::Io {
                 operation,
                 offset,

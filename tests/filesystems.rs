@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use aurora::{Aurora, Error};
+use aurora::{Aurora, Error, Schema};
 use common::acks::{THREADS, compare, complaints, listen, start, told, work};
 use common::{Random, budget};
 
@@ -301,7 +301,7 @@ impl SmallDisk {
     fn mount(&self, bytes: u64, flags: libc::c_ulong) -> Result<(), String> {
         let text = |text: &str| CString::new(text).unwrap();
         let (kind, root) = (text("tmpfs"), text(self.0.path().to_str().unwrap()));
-        let size = text(&format!("size={bytes}"));
+        let size = text(&format!("size={bytes},nr_inodes=50"));
         let done = unsafe {
             let size = size.as_ptr().cast();
             libc::mount(kind.as_ptr(), root.as_ptr(), kind.as_ptr(), flags, size)
@@ -448,6 +448,38 @@ fn a_copy_with_holes_is_read_where_a_file_system_in_memory_is_full() {
             db.check().unwrap();
         }
     }
+}
+
+/// The name of a new file takes room, too.
+#[test]
+fn where_no_file_can_be_made_the_disk_is_full() {
+    let small = match SmallDisk::make(1 << 20) {
+        Ok(small) => small,
+        Err(reason) => return println!("skipped: {reason}"),
+    };
+    let db = Aurora::in_memory().unwrap();
+    db.put("k", vec![7; 5000], None).unwrap();
+    let schema = Schema::new().strict(false);
+    db.new_collection("c", schema).unwrap();
+    let text = "x".repeat(3 << 20);
+    let row = [("text", text.as_str())];
+    db.collection("c").unwrap().insert_fields(row).unwrap();
+    let at = |name: &str| small.0.path().join(name);
+    let refused = |error: Error| {
+        assert!(error.is_disk_full() && error.is_io(), "{error:?}");
+        assert!(error.to_string().contains("free some space"), "{error}");
+    };
+    // An export that is longer than the disk; what there is of it goes.
+    refused(db.export_as_json("c", at("all")).unwrap_err());
+    assert_eq!(std::fs::read_dir(small.0.path()).unwrap().count(), 0);
+    for number in 0.. {
+        if File::create(at(&number.to_string())).is_err() {
+            break;
+        }
+    }
+    refused(Aurora::open(at("new")).unwrap_err());
+    refused(db.backup_to(at("backup")).unwrap_err());
+    refused(db.export_as_json("c", at("all")).unwrap_err());
 }
 
 /// The bytes in use on a file system.
