@@ -524,7 +524,7 @@ fn is_no_room(error: &io::Error) -> bool {
 }
 
 /// The process, or the system, has as many files open as it may.
-fn is_no_descriptor(error: &io::Error) -> bool {
+pub(crate) fn is_no_descriptor(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE))

@@ -26,6 +26,8 @@ use super::streams::Streams;
 #[cfg(windows)]
 use super::windows::{Held, is_file_at, read_exact_at, write_all_at};
 use super::{Map, Storage};
+#[cfg(unix)]
+use crate::error::is_no_descriptor;
 
 /// Writes from this length on are counted until they are synced. Shorter ones are mostly marks of the log, whose
 /// page the next record writes again. What is not counted costs a lone commit time and nothing else: its sync is
@@ -141,6 +143,9 @@ impl FileStorage {
             // The real path: the entry that counts is the file's, not that of a link to it.
             let path = std::fs::canonicalize(&self.path)?;
             sync_directory(path.parent().unwrap_or(&path)).map_err(|error| {
+                if is_no_descriptor(&error) {
+                    return error; // it is not about the directory
+                }
                 let what = format!("its directory cannot be synced: {error}");
                 io::Error::new(error.kind(), what)
             })?;

@@ -50,8 +50,16 @@ fn change(file: &File, mode: i32, offset: u64, length_bytes: u64) -> io::Result<
 #[cfg(target_os = "linux")]
 fn is_not_there(error: &io::Error) -> bool {
     let code = error.raw_os_error();
-    let codes = [libc::EOPNOTSUPP, libc::ENOSYS, libc::EPERM, libc::EINVAL];
-    code.is_some_and(|code| codes.contains(&code) || code == libc::ENODEV || code == libc::ESPIPE)
+    let codes = [
+        libc::EOPNOTSUPP,
+        libc::ENOSYS,
+        libc::EPERM,
+        libc::EACCES, // no file system says this; a sandbox may
+        libc::EINVAL,
+        libc::ENODEV,
+        libc::ESPIPE,
+    ];
+    code.is_some_and(|code| codes.contains(&code))
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -34,8 +34,9 @@ pub(super) fn start_write(file: &File, offset: u64, length_bytes: u64) -> io::Re
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
-        // The call is not there, not for this file, or had no memory: it began nothing.
-        Some(libc::ENOSYS | libc::EPERM | libc::EINVAL | libc::ESPIPE | libc::ENOMEM) => Ok(()),
+        // The call is not there, not allowed, not for this file, or had no memory: it began nothing.
+        Some(libc::ENOSYS | libc::EPERM | libc::EACCES) => Ok(()),
+        Some(libc::EINVAL | libc::ESPIPE | libc::ENOMEM) => Ok(()),
         _ => Err(error),
     }
 }
