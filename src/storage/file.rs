@@ -411,11 +411,9 @@ const O_DSYNC: Option<i32> = Some(0o10000);
 const O_DSYNC: Option<i32> = None;
 
 /// The flag with which a descriptor syncs each write, where there is one that holds.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn synced_flag(file: &File) -> Option<i32> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    return O_DSYNC.filter(|_| heeds_dsync(file));
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    return None;
+    O_DSYNC.filter(|_| heeds_dsync(file))
 }
 
 /// Opens `file` once more with this flag, or gives up: that is no error, only slower.
@@ -455,6 +453,11 @@ fn same_file(first: &std::fs::Metadata, second: &std::fs::Metadata) -> bool {
         let _ = (first, second);
         true
     }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn synced_flag(_file: &File) -> Option<i32> {
+    None
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
