@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 
+use crate::events;
 use crate::format::PageNumber;
 use crate::handle::Handle;
 use crate::tree;
@@ -99,16 +100,18 @@ impl Compaction {
             }
             self.checkpoint_moving(PageNumber::MAX)?;
         }
+        let held = events::hold();
         // With the turn nobody closes the file, which does not change then.
         let turn = self.engine().turns.wait();
         self.engine().check_writable()?;
         self.engine().cut_tail();
-        drop(turn);
+        drop((turn, held));
         Ok(before.saturating_sub(self.engine().file_bytes()))
     }
 
     fn checkpoint_moving(&self, cutoff: PageNumber) -> Result<()> {
         self.engine().check_origin()?;
+        let _held = events::hold();
         let _turn = self.engine().turns.wait();
         self.engine()
             .checkpoint_with(Purpose::Compact(cutoff), None)
@@ -160,6 +163,7 @@ impl Compaction {
     fn step(&self, cutoff: PageNumber, place: &Place) -> Result<Step> {
         let engine = self.engine();
         engine.check_origin()?;
+        let _held = events::hold();
         let _turn = engine.turns.wait();
         engine.check_writable()?;
         let (current, version) = engine.next_version();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::events;
 use crate::format::{Fault, PageNumber};
 use crate::pager::{Cause, Pager, Space};
 use crate::tree::{self, PageKind, TreeShape};
@@ -341,6 +342,7 @@ impl Survey {
 
 pub(crate) fn check(engine: &Arc<Engine>) -> Result<CheckReport> {
     engine.check_open()?;
+    let _held = events::hold();
     let _turn = engine.turns.wait();
     let _no_checkpoint = engine.checkpointing.lock();
     // A checkpoint that failed half way has left the pages that it was about to use marked as used: what does not agree

@@ -38,6 +38,7 @@ mod collection;
 mod compact;
 mod db;
 mod error;
+mod events;
 mod export;
 mod format;
 mod handle;

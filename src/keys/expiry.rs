@@ -201,7 +201,8 @@ fn expire(tx: &mut WriteTransaction, due: Due<'_>) -> Result<()> {
     };
     if !was_there {
         // The record decides, not the entry; `Aurora::check` reports the two as damage.
-        tracing::warn!(expiry_ms = due.expiry_ms, "an expiry without its record");
+        let expiry_ms = due.expiry_ms;
+        tx.tell_later(move || tracing::warn!(expiry_ms, "an expiry without its record"));
         remove(tx, due.expiry_ms, due.owner, due.name)?;
     }
     Ok(())

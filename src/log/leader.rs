@@ -10,6 +10,7 @@ use super::geometry::Geometry;
 use super::inner::{Inner, UnsyncedRuns};
 use super::waiting::Woken;
 use super::{Log, Told, Versioned};
+use crate::events;
 use crate::format::Lsn;
 use crate::pager::Cause;
 use crate::sync::{MutexGuard, Patience, shielded};
@@ -162,6 +163,7 @@ impl<S: Versioned> Log<S> {
         let told = |error: &Error| self.pager.fail_syncs(error);
         let outcome = shielded("write the log", told, write);
 
+        let held = events::hold();
         let mut inner = self.inner.lock();
         inner.leading = false;
         inner.batches += 1;
@@ -195,6 +197,7 @@ impl<S: Versioned> Log<S> {
         }
         self.gate(batch).open(batch);
         drop((told, woken));
+        drop(held);
         self.inner.lock()
     }
 

@@ -46,6 +46,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::events;
 use crate::sync::{Condvar, Mutex, shielded};
 use arc_swap::ArcSwap;
 
@@ -353,6 +354,7 @@ impl<S: Versioned> Log<S> {
     /// Closes the log to writes for good (invariant 5). Whoever calls it may hold locks, so tasks are left to the
     /// background thread to wake (invariant 11).
     pub(crate) fn poison(&self, cause: &Error) {
+        let _held = events::hold();
         let mut inner = self.inner.lock();
         let woken = self.fail(&mut inner, cause);
         self.leave(&mut inner, woken);
@@ -365,10 +367,12 @@ impl<S: Versioned> Log<S> {
         }
     }
 
+    /// Called with a [`Held`](events::Held) that was taken before the lock.
     fn fail(&self, inner: &mut Inner<S>, cause: &Error) -> Woken {
         if inner.failed.is_none() {
-            tracing::error!(%cause, "writes are refused from now on");
-            inner.failed = Some(Arc::new(cause.clone()));
+            let cause = Arc::new(cause.clone());
+            inner.failed = Some(cause.clone());
+            events::tell(move || tracing::error!(%cause, "writes are refused from now on"));
         }
         // What is pending stays: a write that is under way, or a checkpoint, may still make it durable.
         inner.buffer.clear();

@@ -56,9 +56,7 @@ impl Maps {
         let index = (log2 - SMALLEST_LOG2) as usize;
         let map = self.maps.get(index)?.get_or_init(|| {
             let map = storage.map(1 << log2).ok().flatten()?;
-            if let Err(error) = (self.advise)(&map) {
-                tracing::debug!(%error, "no advice for the map");
-            }
+            let _ = (self.advise)(&map); // a matter of speed
             Some(map)
         });
         let map = map.as_deref()?;

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::stream::STREAM_BYTES;
 use super::{Pager, Pin};
+use crate::events;
 use crate::format::node::{Child, Node};
 use crate::format::{Fault, PageNumber, PageRef, node, page, put_u32};
 use crate::{Error, Result};
@@ -268,7 +269,7 @@ impl Pager {
         let length = u64::from(pages) * u64::from(self.page_size());
         // Not being able to give room back is no reason to fail.
         if let Err(error) = self.storage().discard(self.offset(first), length) {
-            tracing::warn!(%error, "room could not be given back");
+            events::tell(move || tracing::warn!(%error, "room could not be given back"));
         }
     }
 

@@ -33,6 +33,7 @@ use super::pace::Pace;
 use super::pages::{Levels, Outcome, TxnPages};
 use super::reclaim::Look;
 use super::state::{State, catalog};
+use crate::events;
 use crate::format::header::{Header, LogRegion, SLOT_BYTES};
 use crate::format::{PageNumber, TreeRoot, page, record};
 use crate::log::Position;
@@ -93,6 +94,7 @@ impl Engine {
         purpose: Purpose,
         candidate: Option<Candidate<'_>>,
     ) -> Result<()> {
+        let _held = events::hold();
         let _one_at_a_time = self.checkpointing.lock();
         if let Some(error) = self.log.failure() {
             return Err(error);
@@ -490,12 +492,8 @@ impl Engine {
             core.reclaimer.free_later(&free);
         }
         self.truncate(&mut core);
-        tracing::debug!(
-            checkpoint = header.checkpoint,
-            pages = header.pages,
-            dirty = job.dirty.len(),
-            "checkpoint"
-        );
+        let (checkpoint, pages, dirty) = (header.checkpoint, header.pages, job.dirty.len());
+        events::tell(move || tracing::debug!(checkpoint, pages, dirty, "checkpoint"));
         Ok(())
     }
 
@@ -525,7 +523,7 @@ impl Engine {
         if slack > above_pages {
             // Not being able to give space back is no reason to fail.
             if let Err(error) = self.pager.truncate_pages(needed) {
-                tracing::warn!(%error, "the file could not be shortened");
+                events::tell(move || tracing::warn!(%error, "the file could not be shortened"));
             }
         }
     }

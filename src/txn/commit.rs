@@ -13,6 +13,7 @@ use super::pages::TxnPages;
 use super::state::State;
 use super::write::{Durability, WriteTransaction};
 use crate::Result;
+use crate::events;
 use crate::format::Lsn;
 use crate::log::Publication;
 use crate::tree::pages::WritePages;
@@ -46,12 +47,18 @@ impl WriteTransaction {
         Ok(commit)
     }
 
-    fn submit(mut self) -> Result<Commit> {
+    /// What there is to tell is told when the turn has been given back.
+    fn submit(self) -> Result<Commit> {
+        let _held = events::hold();
+        self.hand_in()
+    }
+
+    fn hand_in(mut self) -> Result<Commit> {
         self.check_usable()?;
         let engine = self.handle.engine.clone();
         // What could not be written ahead is written with the rest, or fails there.
         if let Err(error) = self.pages.settle_ahead() {
-            tracing::debug!(%error, "pages could not be written ahead");
+            events::tell(move || tracing::debug!(%error, "pages could not be written ahead"));
         }
         engine.check_writable()?;
         if self.pages.is_unchanged() && self.record.is_empty() && !self.by_checkpoint {
@@ -85,7 +92,7 @@ impl WriteTransaction {
         }
         if let Err(error) = engine.after_commit() {
             // The commit itself is as good as it was; the next one will meet the error.
-            tracing::warn!(%error, "a checkpoint after a commit failed");
+            events::tell(move || tracing::warn!(%error, "a checkpoint after a commit failed"));
         }
         Ok(Commit {
             engine,

@@ -16,6 +16,8 @@
 //!    open has to make again, exceed the bound by no more than one transaction and what came in meanwhile.
 //! 5. In a child that `fork` made nothing is done: it has a copy of the memory and shares the file, and has none of the
 //!    threads, so locks may be held that nobody lets go of. Every call is refused before it waits for anything.
+//! 6. The thread that makes checkpoints tells events (a program's code, which may write, and so wait) only while nobody
+//!    waits for it: nothing is left to be written ahead, and who wants a checkpoint then makes it on its own thread.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -30,6 +32,7 @@ use super::pages::{DIRECT_BYTES, Outcome, TxnPages};
 use super::reclaim::{Look, Reclaimer, Retired};
 use super::state::State;
 use super::turn::Turns;
+use crate::events;
 use crate::format::header::Header;
 use crate::format::{Lsn, PageNumber, Version};
 use crate::log::{Log, Refusal};
@@ -93,6 +96,8 @@ pub(crate) struct Desk {
     tried: u64,
     /// What transactions want written meanwhile.
     ahead: VecDeque<AheadJob>,
+    /// The background thread tells events (invariant 6).
+    is_telling: bool,
     stopping: bool,
 }
 
@@ -392,10 +397,11 @@ impl Engine {
         if !self.is_dirty(1, MOST_DIRTY_TO_LOG) || self.core.lock().checkpoint_failure.is_some() {
             return;
         }
-        if self.settings.background {
-            self.await_checkpoint_under_way();
-        } else if let Err(error) = self.checkpoint() {
-            tracing::warn!(%error, "a checkpoint before a commit failed");
+        if self.settings.background && self.await_checkpoint_under_way() {
+            return;
+        }
+        if let Err(error) = self.checkpoint() {
+            events::tell(move || tracing::warn!(%error, "a checkpoint before a commit failed"));
         }
     }
 
@@ -425,27 +431,35 @@ impl Engine {
         let mut desk = self.desk.lock();
         desk.wanted = true;
         let before = desk.tried;
-        self.await_desk(desk, |desk| desk.tried != before);
+        if !self.await_desk(desk, |desk| desk.tried != before) {
+            return self.checkpoint();
+        }
         let failure = self.core.lock().checkpoint_failure.clone();
         failure.map_or(Ok(()), Err)
     }
 
-    /// Blocks until the background thread has tried a checkpoint: the one that it is at, or one that is due.
-    fn await_checkpoint_under_way(&self) {
+    /// Blocks until the background thread has tried a checkpoint: the one that it is at, or one that is due. `false`: it
+    /// cannot (invariant 6).
+    fn await_checkpoint_under_way(&self) -> bool {
         let mut desk = self.desk.lock();
         desk.is_due = true;
         let before = desk.tried;
         // It may find that none is due any more.
         self.await_desk(desk, |desk| {
             desk.tried != before || !(desk.is_due || desk.is_busy)
-        });
+        })
     }
 
-    fn await_desk(&self, mut desk: MutexGuard<'_, Desk>, is_over: impl Fn(&Desk) -> bool) {
+    /// `false`: the background thread does nothing now (invariant 6).
+    fn await_desk(&self, mut desk: MutexGuard<'_, Desk>, is_over: impl Fn(&Desk) -> bool) -> bool {
         self.desk_changed.notify_all();
         while !is_over(&desk) && !desk.stopping {
+            if desk.is_telling {
+                return false;
+            }
             self.desk_changed.wait(&mut desk);
         }
+        true
     }
 
     fn request_checkpoint(&self) {
@@ -489,6 +503,10 @@ impl Engine {
             return self.write_ahead(job);
         }
         let mut desk = self.desk.lock();
+        if desk.is_telling {
+            drop(desk);
+            return self.write_ahead(job); // invariant 6
+        }
         if !desk.stopping {
             desk.ahead.push_back(job);
             self.desk_changed.notify_all();
@@ -497,12 +515,23 @@ impl Engine {
 
     /// The life of the checkpoint thread.
     fn serve_checkpoints(self: &Arc<Self>) {
+        let mut held = events::hold();
         let mut desk = self.desk.lock();
         while !desk.stopping {
             if let Some(job) = desk.ahead.pop_front() {
                 drop(desk);
                 self.write_ahead(job);
                 desk = self.desk.lock();
+                continue;
+            }
+            if events::are_kept() {
+                desk.is_telling = true;
+                self.desk_changed.notify_all();
+                drop(desk);
+                drop(held);
+                held = events::hold();
+                desk = self.desk.lock();
+                desk.is_telling = false;
                 continue;
             }
             if !desk.wanted && !desk.is_due {
@@ -517,13 +546,17 @@ impl Engine {
             let is_tried = is_waited_for || self.wants_checkpoint();
             match is_tried.then(|| self.checkpoint()) {
                 None | Some(Ok(()) | Err(Error::Closed)) => {}
-                Some(Err(error)) => tracing::warn!(%error, "a checkpoint failed"),
+                Some(Err(error)) => {
+                    events::tell(move || tracing::warn!(%error, "a checkpoint failed"));
+                }
             }
             desk = self.desk.lock();
             desk.is_busy = false;
             desk.tried += u64::from(is_tried);
             self.desk_changed.notify_all();
         }
+        drop(desk);
+        drop(held);
     }
 
     /// Writes everything, ends the threads, and refuses calls from then on.
@@ -538,6 +571,7 @@ impl Engine {
 
     fn end(self: &Arc<Self>, writes: bool) -> Result<()> {
         self.check_origin()?;
+        let held = events::hold();
         let turn = self.turns.wait();
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
@@ -551,6 +585,7 @@ impl Engine {
             }
         };
         drop(turn);
+        drop(held);
         self.log.stop();
         self.desk.lock().stopping = true;
         self.desk_changed.notify_all();

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use super::checkpoint::{Job, Purpose};
 use super::engine::Engine;
 use super::pace::Pace;
+use crate::events;
 use crate::format::PageNumber;
 use crate::format::header::LogRegion;
 use crate::pager::Cause;
@@ -128,7 +129,7 @@ impl Engine {
         self.pager.discard_pages(end, pages);
         // Not being able to give space back is no reason to fail.
         if let Err(error) = self.pager.truncate_pages(length) {
-            tracing::warn!(%error, "the file could not be shortened");
+            events::tell(move || tracing::warn!(%error, "the file could not be shortened"));
         }
         reserved
     }
@@ -136,7 +137,7 @@ impl Engine {
     /// Without a longer ring commits take longer, or are by a checkpoint. It is tried again, less and less often: where
     /// room cannot be asked for, each time fills the disk with zeros, for all who share it, before it gives way.
     fn without_ring(&self, bytes: u64) -> Option<LogRegion> {
-        tracing::warn!(bytes, "no room for a longer log");
+        events::tell(move || tracing::warn!(bytes, "no room for a longer log"));
         self.wanted_ring_bytes.store(0, Ordering::Relaxed);
         let refusals = self.ring_refusals.fetch_add(1, Ordering::Relaxed);
         let rests = (1 << refusals.min(MOST_RESTS_LOG2)) - 1;

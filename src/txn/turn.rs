@@ -21,6 +21,7 @@
 //!    whose executor is slow gets its turn too.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::events::{self, Event};
 use crate::sync::{Condvar, Mutex, Patience, spin_while, wake};
 
 /// How long the first in line may be overtaken.
@@ -179,9 +181,16 @@ pub(crate) struct Turns {
 }
 
 /// The right to write, until dropped.
-#[derive(Debug)]
 pub(crate) struct Turn {
     turns: Arc<Turns>,
+    /// To be told when it is given back: who receives an event may wait for a turn.
+    events: Vec<Event>,
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").finish_non_exhaustive()
+    }
 }
 
 impl Drop for Turn {
@@ -191,6 +200,21 @@ impl Drop for Turn {
         self.turns.note(&queue);
         drop(queue);
         next.into_iter().for_each(wake);
+        self.events.drain(..).for_each(events::tell_boxed);
+    }
+}
+
+impl Turn {
+    fn new(turns: Arc<Turns>) -> Self {
+        Turn {
+            turns,
+            events: Vec::new(),
+        }
+    }
+
+    /// Tells an event when the turn has been given back.
+    pub(super) fn tell_later(&mut self, event: impl FnOnce() + Send + Sync + 'static) {
+        self.events.push(Box::new(event));
     }
 }
 
@@ -218,9 +242,7 @@ impl Turns {
             }
         }
         self.note(&queue);
-        Turn {
-            turns: self.clone(),
-        }
+        Turn::new(self.clone())
     }
 
     /// Takes the turn if nobody has it: never waits.
@@ -228,9 +250,7 @@ impl Turns {
         let mut queue = self.queue.lock();
         queue.barge().then(|| {
             self.note(&queue);
-            Turn {
-                turns: self.clone(),
-            }
+            Turn::new(self.clone())
         })
     }
 
@@ -270,7 +290,7 @@ impl Future for TurnFuture {
             self.ticket = None;
             turns.note(&queue);
             drop(queue);
-            return Poll::Ready(Turn { turns });
+            return Poll::Ready(Turn::new(turns));
         }
         let wake = Wake::Task(context.waker().clone());
         let mut before = None;

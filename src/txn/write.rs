@@ -92,7 +92,7 @@ pub struct WriteTransaction {
     pub(crate) touched: Touched,
     /// For so many changes more the pages of all their trees are asked for together.
     approaches: u8,
-    _turn: Turn,
+    turn: Turn,
     pub(super) handle: Arc<Handle>,
 }
 
@@ -125,7 +125,7 @@ impl WriteTransaction {
             begun_ms: handle.clock.now_ms(),
             touched: Touched::default(),
             approaches: APPROACHES,
-            _turn: turn,
+            turn,
             handle,
         })
     }
@@ -291,7 +291,10 @@ impl WriteTransaction {
             .ok_or(Error::UnknownSavepoint)?;
         self.saved.truncate(index + 1);
         if let Some(saved) = self.saved.last() {
-            self.pages.roll_back_to(&saved.mark);
+            if let Err(error) = self.pages.roll_back_to(&saved.mark) {
+                let event = move || tracing::debug!(%error, "pages could not be written ahead");
+                self.turn.tell_later(event);
+            }
             self.trees = saved.trees.clone();
             self.record.truncate(saved.record_bytes);
             self.failed = false;
@@ -332,6 +335,11 @@ impl WriteTransaction {
                 resume_unwind(panic)
             }
         }
+    }
+
+    /// Tells an event when the transaction has ended (`events`, invariant 2).
+    pub(crate) fn tell_later(&mut self, event: impl FnOnce() + Send + Sync + 'static) {
+        self.turn.tell_later(event);
     }
 
     pub(super) fn check_usable(&self) -> Result<()> {

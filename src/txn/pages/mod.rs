@@ -187,7 +187,10 @@ impl TxnPages {
 
     /// Forgets everything since the savepoint. What it allocated serves the rest of the
     /// transaction.
-    pub(crate) fn roll_back_to(&mut self, mark: &Mark) {
+    ///
+    /// # Errors
+    /// It is done all the same: what could not be written ahead before, and was not undone, is here again.
+    pub(crate) fn roll_back_to(&mut self, mark: &Mark) -> Result<()> {
         self.version += 1;
         self.spill_again_bytes = 0;
         self.freed.truncate(mark.freed);
@@ -204,9 +207,7 @@ impl TxnPages {
             self.recycled.give(first, pages);
         }
         // What could not be written ahead and was not undone is tried again.
-        if let Err(error) = self.settle_ahead() {
-            tracing::debug!(%error, "pages could not be written ahead");
-        }
+        self.settle_ahead()
     }
 
     /// Throws away whatever the page number holds.
