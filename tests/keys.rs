@@ -195,6 +195,55 @@ fn ranges_and_prefixes_are_deleted_with_all_that_is_under_them() {
     }
 }
 
+/// Without threads each write sweeps a little: where damage was in the way of that, each write failed.
+#[test]
+fn damage_in_the_way_of_a_sweep_is_told_once_and_others_write_on() {
+    let storage = MemoryStorage::new();
+    let open = |storage: MemoryStorage, clock: Arc<Manual>| {
+        let builder = Aurora::builder().background(false).clock(clock);
+        builder.open_storage(Arc::new(storage))
+    };
+    let db = open(storage.clone(), Manual::at(1000)).unwrap();
+    for n in 0..200 {
+        // What expires is in other leaves than what does not.
+        let ttl = (n < 20).then_some(ms(10));
+        db.put(format!("{n:04}"), [7; 100], ttl).unwrap();
+    }
+    db.close().unwrap();
+    let bytes = storage.to_bytes();
+    let mut failed_first = [0, 0];
+    for page in 2..bytes.len() / 4096 {
+        let mut damaged = bytes.clone();
+        damaged[page * 4096 + 2000] ^= 1;
+        let sweep = || {
+            let db = open(MemoryStorage::from_bytes(&damaged), Manual::at(2000)).ok()?;
+            let is_readable = db.get("0199").is_ok_and(|value| value.is_some());
+            let swept = db.sweep(1);
+            (is_readable && swept.is_err_and(|error| error.is_corruption())).then_some(())
+        };
+        if sweep().is_none() {
+            continue;
+        }
+        let db = open(MemoryStorage::from_bytes(&damaged), Manual::at(2000)).unwrap();
+        let puts: Vec<_> = (0..5)
+            .map(|n| db.put(format!("02{n:02}"), "new", None))
+            .collect();
+        failed_first[usize::from(puts[0].is_err())] += 1;
+        if let Err(error) = &puts[0] {
+            assert!(error.is_corruption(), "{error}");
+        }
+        for put in &puts[1..] {
+            assert!(put.is_ok(), "page {page}: {put:?}");
+        }
+        assert_eq!(text(&db, "0204").as_deref(), Some("new"));
+        assert!(db.check().unwrap_err().is_corruption());
+    }
+    assert!(
+        failed_first.iter().all(|count| *count > 0),
+        "{failed_first:?}"
+    );
+}
+
 #[test]
 fn a_key_is_gone_at_its_expiry() {
     let (db, clock) = at(1000);

@@ -9,6 +9,8 @@
 //!    raises the stored clock to the time that the sweep went by: after a reopen the clock cannot
 //!    stand before it.
 //! 3. Entries sort by time, so the first one is the next to expire.
+//! 4. A write fails for want of a sweep once at the most: where something that has expired cannot be removed because of
+//!    damage, writes do without sweeping from then on. What it is about may be nothing of theirs.
 
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ use crate::moment::{FACTS_TREE, Moment};
 use crate::txn::write::WriteTransaction;
 
 pub(crate) const EXPIRY: &str = "aurora/expiry";
+/// What is told where sweeping fails.
+pub(crate) const NOT_SWEPT: &str = "what has expired could not be removed";
 /// The key in the tree of facts of the latest time that was reached.
 pub(crate) const CLOCK: &str = "clock";
 
@@ -214,11 +218,25 @@ pub(crate) fn relieve(tx: &mut WriteTransaction) -> Result<()> {
 }
 
 /// Sweeps as much as so many writes do.
+///
+/// # Errors
+/// Damage is told by one write at the most (invariant 4).
 pub(crate) fn relieve_after(tx: &mut WriteTransaction, writes: usize) -> Result<()> {
-    if !tx.handle().engine.settings.background {
-        sweep(tx, RELIEF.saturating_mul(writes))?;
+    let handle = tx.handle().clone();
+    if handle.engine.settings.background || handle.alarm.has_given_up() {
+        return Ok(());
     }
-    Ok(())
+    match sweep(tx, RELIEF.saturating_mul(writes)) {
+        Err(error) if error.is_corruption() => {
+            handle.alarm.give_up();
+            if tx.has_failed() {
+                return Err(error);
+            }
+            tx.tell_later(move || tracing::warn!(%error, "{NOT_SWEPT}"));
+            Ok(())
+        }
+        swept => swept.map(|_| ()),
+    }
 }
 
 /// The latest time that was stored.

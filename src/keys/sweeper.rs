@@ -72,6 +72,8 @@ impl Waiting for Bell {
 pub(crate) struct Alarm {
     next_ms: AtomicU64,
     stopping: AtomicBool,
+    /// Where writes sweep: they do no more, because of damage.
+    has_given_up: AtomicBool,
     place: Arc<dyn Waiting>,
 }
 
@@ -80,6 +82,7 @@ impl Alarm {
         Alarm {
             next_ms: AtomicU64::new(u64::MAX),
             stopping: AtomicBool::new(false),
+            has_given_up: AtomicBool::new(false),
             place,
         }
     }
@@ -95,6 +98,14 @@ impl Alarm {
     fn set(&self, next_ms: Option<u64>) {
         let next_ms = next_ms.unwrap_or(u64::MAX);
         self.next_ms.store(next_ms, Ordering::Release);
+    }
+
+    pub(crate) fn give_up(&self) {
+        self.has_given_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.has_given_up.load(Ordering::Relaxed)
     }
 
     pub(crate) fn stop(&self) {
@@ -132,12 +143,17 @@ pub(crate) fn start(handle: &Handle, durability: Durability) -> Result<()> {
 /// The life of the thread.
 fn serve(handle: &Arc<Handle>, durability: Durability) {
     let alarm = &handle.alarm;
+    let mut told = String::new();
     while !alarm.is_stopping() {
         match shielded("sweep", |_| {}, || wait_or_step(handle, durability)) {
             Ok(()) => {}
             Err(Error::Closed | Error::Poisoned { .. }) => return,
             Err(error) => {
-                tracing::warn!(%error, "what has expired could not be removed");
+                let text = error.to_string();
+                if told != text {
+                    tracing::warn!(%error, "{}", expiry::NOT_SWEPT); // once, not with each try
+                    told = text;
+                }
                 alarm.set(Some(0)); // whatever the failed step set it to
                 alarm.place.wait(Some(RETRY_MS));
             }

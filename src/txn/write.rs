@@ -342,6 +342,11 @@ impl WriteTransaction {
         self.turn.tell_later(event);
     }
 
+    /// Whether a change failed half-way (invariant 2).
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     pub(super) fn check_usable(&self) -> Result<()> {
         if self.failed {
             return Err(Error::TransactionFailed);
