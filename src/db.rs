@@ -470,15 +470,29 @@ impl Aurora {
         Ok(value)
     }
 
-    /// Like [`write`](Self::write), and the commit is waited for by awaiting the result. The turn is waited for, and
-    /// the closure run, in this call; to await the turn as well, use [`begin_write_async`](Self::begin_write_async).
-    pub fn write_async<T>(
+    /// Like [`write`](Self::write), in two steps that can be awaited: first the turn, with the closure's value when it has
+    /// run, then the commit. The next transaction can begin in between, and sees the changes
+    /// ([`commit_async`](WriteTransaction::commit_async)).
+    ///
+    /// ```
+    /// # fn main() -> aurora::Result<()> {
+    /// # pollster::block_on(async {
+    /// let db = aurora::Aurora::in_memory()?;
+    /// let (visits, commit) = db.write_async(|tx| tx.increment("visits", 1)).await?;
+    /// assert_eq!(visits, 1);
+    /// commit.await?; // on the disk
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write).
+    pub fn write_async<'a, T: Send + 'a>(
         &self,
-        write: impl FnOnce(&mut WriteTransaction) -> Result<T>,
-    ) -> Result<(T, Commit)> {
-        let mut transaction = self.begin_write()?;
-        let value = write(&mut transaction)?;
-        Ok((value, transaction.commit_async()?))
+        write: impl FnOnce(&mut WriteTransaction) -> Result<T> + Send + 'a,
+    ) -> Work<'a, (T, Commit)> {
+        Work::submission(self.clone(), write)
     }
 
     /// A tree by name, for single operations that are transactions of their own. The tree is made

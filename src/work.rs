@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::db::Aurora;
 use crate::sync::{Mutex, wake};
+use crate::txn::commit::Commit;
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
 
@@ -98,6 +99,17 @@ impl<'a, T: Send + 'a> Work<'a, T> {
     }
 }
 
+impl<'a, T: Send + 'a> Work<'a, (T, Commit)> {
+    /// A write transaction that is handed over: waits for its turn without blocking the executor, and leaves its commit to
+    /// be waited for.
+    pub(crate) fn submission(
+        db: Aurora,
+        change: impl FnOnce(&mut WriteTransaction) -> Result<T> + Send + 'a,
+    ) -> Self {
+        Work::new(Submission { db, change })
+    }
+}
+
 impl<'a, T: Send + 'a> Future for Work<'a, T> {
     type Output = Result<T>;
 
@@ -137,6 +149,33 @@ where
             Ok(value)
         })
     }
+}
+
+struct Submission<F> {
+    db: Aurora,
+    change: F,
+}
+
+impl<'a, T, F> Job<'a, (T, Commit)> for Submission<F>
+where
+    T: Send + 'a,
+    F: FnOnce(&mut WriteTransaction) -> Result<T> + Send + 'a,
+{
+    fn run(self: Box<Self>) -> Result<(T, Commit)> {
+        submit(self.db.begin_write()?, self.change)
+    }
+
+    fn start(self: Box<Self>) -> Running<'a, (T, Commit)> {
+        Box::pin(async move { submit(self.db.begin_write_async().await?, self.change) })
+    }
+}
+
+fn submit<T>(
+    mut transaction: WriteTransaction,
+    change: impl FnOnce(&mut WriteTransaction) -> Result<T>,
+) -> Result<(T, Commit)> {
+    let value = change(&mut transaction)?;
+    Ok((value, transaction.commit_async()?))
 }
 
 struct Slices<F> {

@@ -219,10 +219,10 @@ fn tasks_may_go_and_wakers_panic_where_they_are_woken() {
     for woken in [Woken::Goes, Woken::Panics] {
         let (device, db) = on_device();
         device.log_delay_ms.store(50, Ordering::SeqCst);
-        let (_, first) = db.write_async(|tx| tx.put("a", "1", None)).unwrap();
+        let (_, first) = db.write_async(|tx| tx.put("a", "1", None)).wait().unwrap();
         let first = std::thread::spawn(move || first.wait());
         std::thread::sleep(Duration::from_millis(10)); // it is under way
-        let (_, second) = db.write_async(|tx| tx.put("b", "2", None)).unwrap();
+        let (_, second) = db.write_async(|tx| tx.put("b", "2", None)).wait().unwrap();
         let kept = db.clone();
         let job = async move {
             second.await.unwrap();
@@ -236,7 +236,7 @@ fn tasks_may_go_and_wakers_panic_where_they_are_woken() {
         device.log_delay_ms.store(0, Ordering::SeqCst);
         in_time(move || {
             db.put("c", "3", None).unwrap();
-            let (_, fourth) = db.write_async(|tx| tx.put("d", "4", None)).unwrap();
+            let (_, fourth) = db.write_async(|tx| tx.put("d", "4", None)).wait().unwrap();
             pollster::block_on(fourth).unwrap();
             db.checkpoint().unwrap();
             db.check().unwrap();
@@ -245,13 +245,39 @@ fn tasks_may_go_and_wakers_panic_where_they_are_woken() {
     }
 }
 
+/// It waited in the call: on an executor of one thread for ever, if a task of that thread had the turn.
+#[test]
+fn an_async_write_leaves_its_thread_to_others_while_it_waits_for_its_turn() {
+    in_time(|| {
+        let db = Aurora::in_memory().unwrap();
+        let held = db.begin_write().unwrap();
+        let mut write = Box::pin(db.write_async(|tx| tx.increment("n", 1)));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(write.as_mut().poll(&mut context).is_pending());
+        held.commit().unwrap();
+        let (sum, commit) = pollster::block_on(write).unwrap();
+        pollster::block_on(commit).unwrap();
+        assert_eq!(sum, 1);
+        // Nothing happens until it is awaited, or waited for.
+        drop(db.write_async(|tx| tx.increment("n", 1)));
+        let (sum, commit) = db.write_async(|tx| tx.increment("n", 1)).wait().unwrap();
+        commit.wait().unwrap();
+        assert_eq!(sum, 2);
+    });
+}
+
 /// A close writes what is in the log with the writers' turn held. A task that runs where it is woken, and closes too,
 /// waited for that turn on the stack that held it.
 #[test]
 fn a_task_that_closes_where_it_is_woken_does_not_wait_for_itself() {
     for _ in 0..300 {
         let db = Aurora::in_memory().unwrap();
-        let commit = |key: &str| db.write_async(|tx| tx.put(key, "1", None)).unwrap().1;
+        let commit = |key: &str| {
+            db.write_async(|tx| tx.put(key, "1", None))
+                .wait()
+                .unwrap()
+                .1
+        };
         // After a batch of two the background thread waits a moment for two: the close goes before it.
         let _first_two = (commit("a"), commit("b"));
         db.flush().unwrap();
@@ -470,7 +496,10 @@ fn what_is_printed_of_a_handle_is_short_and_without_data() {
     let tree = db.tree("t").unwrap();
     let mut writer = db.blob_writer("blob");
     io::Write::write_all(&mut writer, &[b'a'; 100_000]).unwrap();
-    let (_, commit) = db.write_async(|tx| tx.put("z", "a secret", None)).unwrap();
+    let (_, commit) = db
+        .write_async(|tx| tx.put("z", "a secret", None))
+        .wait()
+        .unwrap();
     let query = db.query("c");
     let scan = db.scan_prefix("key").unwrap();
     let mut tx = db.begin_write().unwrap();

@@ -620,6 +620,7 @@ fn commits_can_be_awaited_one_by_one_and_together() {
         for i in 0..100u32 {
             let (_, commit) = db
                 .write_async(|tx| tx.tree("t")?.put(i.to_be_bytes(), "v").map(|_| ()))
+                .wait()
                 .unwrap();
             // The next transaction sees it at once; readers see it when it is durable.
             let next = db.begin_write().unwrap();
@@ -659,6 +660,7 @@ fn an_awaited_commit_is_on_the_disk_and_a_dropped_one_follows() {
         for i in 0..60u32 {
             let (_, dropped) = db
                 .write_async(|tx| tx.tree("dropped")?.put(i.to_be_bytes(), "v"))
+                .wait()
                 .unwrap();
             let mut dropped = Box::pin(dropped);
             if i % 2 == 0 {
@@ -667,6 +669,7 @@ fn an_awaited_commit_is_on_the_disk_and_a_dropped_one_follows() {
             drop(dropped);
             let (_, commit) = db
                 .write_async(|tx| tx.tree("t")?.put(i.to_be_bytes(), "v"))
+                .wait()
                 .unwrap();
             match i % 3 {
                 0 => commit.wait().unwrap(),
@@ -691,7 +694,8 @@ fn a_commit_that_nobody_asks_about_is_soon_on_the_disk() {
     let disk = SimDisk::new(4);
     let db = small().background(true);
     let db = db.open_storage(disk.storage()).unwrap();
-    let (_, commit) = db.write_async(|tx| tx.put("k", "v", None)).unwrap();
+    let commit = db.write_async(|tx| tx.put("k", "v", None)).wait();
+    let (_, commit) = commit.unwrap();
     drop(commit);
     let start = Instant::now();
     let is_there = |db: &Aurora| db.get("k").unwrap().as_deref() == Some(b"v");
