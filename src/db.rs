@@ -380,8 +380,8 @@ impl Aurora {
     }
 
     /// Starts a write transaction without blocking the thread while others have their turn. Poll it until it is there, or
-    /// drop it: left alone in line, it keeps the tasks behind it waiting. (Calls that block go past it after some
-    /// milliseconds.)
+    /// drop it: left alone in line, it holds up those behind it. Calls that block, and tasks that are polled meanwhile, go past
+    /// it after some milliseconds.
     pub async fn begin_write_async(&self) -> Result<WriteTransaction> {
         self.handle.engine.check_open()?; // before the turn: a closing one waits for tasks that are woken
         let turn = self.handle.engine.turns.queue_up().await;

@@ -36,7 +36,7 @@ enum State<'a, T> {
 /// Something that takes long: `.await` it on any runtime, or [`wait`](Work::wait) for it.
 ///
 /// Nothing happens until then. Once it is polled, poll it to its end or drop it: one that writes and is left alone while it
-/// waits for its turn keeps the tasks behind it waiting. A future that is dropped while it runs leaves its transaction
+/// waits for its turn holds up the tasks behind it. A future that is dropped while it runs leaves its transaction
 /// either done or undone, never half done; what has a thread of its own goes on to its end, and keeps the database open
 /// until then. Changes of very many documents, and of a collection's schema, keep the
 /// thread that polls them busy until they are made, and so does a commit that is a checkpoint, or has to wait for one

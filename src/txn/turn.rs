@@ -16,8 +16,9 @@
 //! 2. Whenever the turn comes free, the one that waits longest is woken.
 //! 3. A waiter that goes away (a dropped future) passes on a turn that it was handed, or a wake.
 //! 4. A thread goes past tasks that have not taken the turn for [`TASK_MICROS`] since it came free: an executor's thread
-//!    that waits here cannot run them. They stay in line, and are woken with the next, but nothing is handed to them before
-//!    they are polled again. Each time that a task was gone past it is given twice as long, up to [`MOST_TASK_MICROS`]: one
+//!    that waits here cannot run them. So does a task that is polled meanwhile, and asks to be polled again for as long: the
+//!    others may be futures of the task that it is of itself. They stay in line, and are woken with the next, but nothing is
+//!    handed to them before they are polled again. Each time that a task was gone past it is given twice as long, up to [`MOST_TASK_MICROS`]: one
 //!    whose executor is slow gets its turn too.
 
 use std::collections::VecDeque;
@@ -149,15 +150,26 @@ impl Queue {
         Some(waiter)
     }
 
+    /// Whether the turn is free, and only tasks that wait longer are to take it before this one.
+    fn is_left_to_tasks(&self, ticket: u64) -> bool {
+        let is_free = match self.handed {
+            Some(handed) => handed < ticket,
+            None => !self.taken,
+        };
+        let place = self.place_of(ticket).filter(|_| is_free);
+        place.is_some_and(|place| {
+            let mut before = self.waiting.iter().take(place);
+            before.all(|waiter| matches!(waiter.wake, Wake::Task(_)))
+        })
+    }
+
     /// Takes the turn past the tasks that wait longer, if nobody else does and none of them has taken it (invariant 4).
     fn pass_tasks(&mut self, ticket: u64) -> bool {
         let Some(place) = self.place_of(ticket) else {
             return false;
         };
-        let mut before = self.waiting.iter().take(place);
-        let is_free = !self.taken || self.handed.is_some();
         let is_due = self.tasks_have.as_ref().is_none_or(Patience::is_over);
-        if !is_free || !is_due || !before.all(|waiter| matches!(waiter.wake, Wake::Task(_))) {
+        if !is_due || !self.is_left_to_tasks(ticket) {
             return false;
         }
         let before = self.waiting.iter_mut().take(place);
@@ -284,7 +296,7 @@ impl Future for TurnFuture {
         let mut queue = turns.queue.lock();
         let taken = match self.ticket {
             None => queue.barge(),
-            Some(ticket) => queue.accept(ticket),
+            Some(ticket) => queue.accept(ticket) || queue.pass_tasks(ticket),
         };
         if taken {
             self.ticket = None;
@@ -304,8 +316,12 @@ impl Future for TurnFuture {
                 }
             }
         }
+        let looks_again = self.ticket.is_some_and(|own| queue.is_left_to_tasks(own));
         drop(queue);
         drop(before);
+        if looks_again {
+            context.waker().wake_by_ref(); // invariant 4
+        }
         Poll::Pending
     }
 }
@@ -414,6 +430,56 @@ mod tests {
             *task.future.lock() = Some(future);
             drop(first);
             let _again = turns.wait();
+        }
+    }
+
+    /// They may be futures of the very task that waits here, which polls no other meanwhile.
+    #[test]
+    fn a_task_goes_past_tasks_that_nobody_polls() {
+        use std::task::Wake as Waking;
+
+        struct Asks(AtomicBool);
+        impl Waking for Asks {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        for is_early in [false, true] {
+            let turns = Arc::new(Turns::default());
+            let mut unheard = Context::from_waker(Waker::noop());
+            let asks = Arc::new(Asks(AtomicBool::new(false)));
+            let waker = Waker::from(asks.clone());
+            let mut context = Context::from_waker(&waker);
+            let first = turns.wait();
+            let mut left = [turns.queue_up(), turns.queue_up()];
+            for task in &mut left {
+                assert!(Pin::new(task).poll(&mut unheard).is_pending());
+            }
+            let mut late = turns.queue_up();
+            if is_early {
+                assert!(Pin::new(&mut late).poll(&mut context).is_pending());
+                // While somebody writes, nobody asks to be polled.
+                assert!(!asks.0.load(Ordering::SeqCst));
+            }
+            lose_patience(&turns);
+            drop(first);
+            let turn = loop {
+                if let Poll::Ready(turn) = Pin::new(&mut late).poll(&mut context) {
+                    break turn;
+                }
+                assert!(
+                    asks.0.swap(false, Ordering::SeqCst),
+                    "nobody polls it again"
+                );
+            };
+            // They have their turn when they are polled, in line.
+            assert!(!turns.queue.lock().barge());
+            drop(turn);
+            for task in &mut left {
+                let turn = Pin::new(task).poll(&mut unheard);
+                assert!(turn.is_ready());
+            }
+            assert_eq!(turns.queue.lock().tasks, 0);
         }
     }
 
