@@ -6,8 +6,8 @@
 //!    name with `.partial.db` added. One of that name that a backup left which was cut short goes first.
 //! 2. Every page that is read is verified on the way, and the copy is checked as a whole and
 //!    compared in its counts before it is named.
-//! 3. The unfinished copy is locked until it has its name, and named only if it is still the file that was written. So
-//!    no other backup to the same path takes it away, or is taken for it.
+//! 3. The unfinished copy is locked until it has its name. Where the name turns out to be another file's, which has taken
+//!    its place meanwhile, that file does not keep it. So no other backup to the same path takes it away, or is taken for it.
 //! 4. Nobody may read the copy, at any moment, who may not read the database's own file.
 
 use std::io;
@@ -94,18 +94,38 @@ fn name(storage: &FileStorage, partial: &Path, path: &Path) -> Result<()> {
         path: path.to_path_buf(),
         source: Arc::new(error),
     };
-    if !storage.is_at(partial).map_err(refused)? {
+    let taken_away = || {
         let what = "the unfinished copy was taken away";
-        return Err(refused(io::Error::new(io::ErrorKind::NotFound, what)));
+        refused(io::Error::new(io::ErrorKind::NotFound, what))
+    };
+    if !storage.is_at(partial).map_err(refused)? {
+        return Err(taken_away());
     }
-    match std::fs::hard_link(partial, path) {
-        Ok(()) => std::fs::remove_file(partial).map_err(refused),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::AlreadyExists {
-            path: path.to_path_buf(),
-        }),
+    let linked = std::fs::hard_link(partial, path);
+    match &linked {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(Error::AlreadyExists {
+                path: path.to_path_buf(),
+            });
+        }
         // Some file systems have no such links: there it is only unlikely that a file is replaced.
-        Err(_) => std::fs::rename(partial, path).map_err(refused),
+        Err(_) => std::fs::rename(partial, path).map_err(refused)?,
     }
+    // Another file may have taken its place since the look at it, and has the name now.
+    if !storage.is_at(path).map_err(refused)? {
+        let undone = match linked {
+            Ok(()) => std::fs::remove_file(path),
+            Err(_) => std::fs::rename(path, partial),
+        };
+        undone.map_err(refused)?;
+        return Err(taken_away());
+    }
+    // Or have taken it since it has its name, which is no business of the copy's.
+    if linked.is_ok() && storage.is_at(partial).unwrap_or(false) {
+        std::fs::remove_file(partial).map_err(refused)?;
+    }
+    Ok(())
 }
 
 fn copy(snapshot: &Snapshot, storage: Arc<FileStorage>) -> Result<()> {
