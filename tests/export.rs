@@ -335,6 +335,24 @@ fn a_failed_export_leaves_the_file_that_was_there_and_no_other() {
 }
 
 #[cfg(unix)]
+/// The name that a file has until it is complete was longer than its own, and too long for the system.
+#[test]
+fn a_file_may_have_the_longest_name_that_there_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = books();
+    for name in ["n".repeat(250), "n".to_string() + &"ö".repeat(124)] {
+        let path = directory.path().join(name);
+        for documents in [2, 2] {
+            let exported = db.export_as_json("books", &path).unwrap();
+            assert_eq!(exported.documents, documents);
+            let file = path.with_extension("json");
+            assert_eq!(exported.path, file);
+            assert!(fs::metadata(file).unwrap().len() > 0);
+        }
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+}
+
 #[test]
 fn a_file_that_is_replaced_stays_private_and_a_link_stays_a_link() {
     use std::os::unix::fs::{PermissionsExt, symlink};

@@ -89,6 +89,25 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 
 const BUFFER_BYTES: usize = 256 << 10;
 
+/// The longest name of a file, in bytes, on nearly all file systems.
+const LONGEST_NAME: usize = 255;
+
+/// The path with this added to its name, of which the end is left out where both together would be too long.
+fn partial_of(target: &Path, ending: &str) -> PathBuf {
+    let name = target.file_name().unwrap_or_default();
+    let mut partial = name.to_os_string();
+    if name.len() + ending.len() > LONGEST_NAME {
+        let text = name.to_string_lossy();
+        let mut most = LONGEST_NAME.saturating_sub(ending.len());
+        while !text.is_char_boundary(most) {
+            most -= 1;
+        }
+        partial = text.get(..most).unwrap_or_default().into();
+    }
+    partial.push(ending);
+    target.with_file_name(partial)
+}
+
 /// Who may read the file that is there may read the new one, and nobody else.
 fn permissions_of(target: &Path) -> Option<Permissions> {
     let before = std::fs::metadata(target).ok()?;
@@ -118,9 +137,10 @@ impl PartialFile {
         let before = permissions_of(&target);
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let mut partial = target.as_os_str().to_os_string();
-            partial.push(format!(".{}-{number}.partial", std::process::id()));
-            let partial = PathBuf::from(partial);
+            let partial = partial_of(
+                &target,
+                &format!(".{}-{number}.partial", std::process::id()),
+            );
             match create_new(&partial, before.is_some()) {
                 Ok(file) => {
                     let partial = PartialFile {
