@@ -217,6 +217,23 @@ fn ids_that_are_not_fields_are_plain_where_that_is_clear() {
 }
 
 #[test]
+fn a_chosen_field_that_no_document_can_have_is_told() {
+    let db = books();
+    let of_dune = || {
+        db.export("books")
+            .query(|q| q.matching(Filter::eq("title", "Dune")))
+    };
+    let plan = of_dune()
+        .fields(["title", "pirce"])
+        .explain()
+        .wait()
+        .unwrap();
+    assert!(plan.unknown_fields().eq(["pirce"]), "{plan}");
+    let plan = of_dune().explain().wait().unwrap();
+    assert_eq!(plan.unknown_fields().count(), 0, "{plan}");
+}
+
+#[test]
 fn a_part_of_a_collection_can_be_exported() {
     let db = books();
     let mut file = Vec::new();

@@ -1132,6 +1132,18 @@ fn a_field_that_no_document_can_have_is_told_with_the_one_that_is_meant() {
     told(city, "adress.city", "is \"address.city\" meant?");
     told(ask().filter(|f| f.eq("price", 5)), "price", "strict(false)");
     told(ask().filter(|f| f.eq("name.x", 5)), "name.x", meant);
+    // Of groups, and of what is worked out for them.
+    let grouped = [
+        ask().group_by("naem").count(),
+        ask().group_by("name").sum("naem").count(),
+        ask().select(["name"]).aggregate().max("naem"),
+    ];
+    for grouped in grouped {
+        let plan = grouped.explain().wait().unwrap();
+        assert!(plan.unknown_fields().eq(["naem"]), "{plan}");
+    }
+    let fine = ask().group_by("name").avg("id").count().explain();
+    assert_eq!(fine.wait().unwrap().unknown_fields().count(), 0);
 
     // What a document can have.
     let quiet = |query: aurora::Query<'_>| {

@@ -31,7 +31,7 @@ use crate::collection::catalog;
 use crate::collection::meta::Meta;
 use crate::db::Aurora;
 use crate::path::with_extension;
-use crate::query::Query;
+use crate::query::{Explanation, Query};
 use crate::txn::snapshot::Snapshot;
 use crate::value::Object;
 use crate::work::Work;
@@ -249,6 +249,15 @@ impl<'q> Export<'q> {
     pub fn fields<P: Into<String>>(mut self, fields: impl IntoIterator<Item = P>) -> Self {
         self.fields = Some(fields.into_iter().map(Into::into).collect());
         self
+    }
+
+    /// How the documents are found, and which of the chosen fields no document can have, of which the file says nothing:
+    /// [`Query::explain`].
+    pub fn explain(self) -> Work<'q, Explanation> {
+        match self.fields {
+            Some(fields) => self.query.select(fields).explain(),
+            None => self.query.explain(),
+        }
     }
 
     /// Writes a file with a JSON array. The extension `.json` is added if it is not there.

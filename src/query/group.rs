@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::fields::ID;
-use super::{Decoder, Query, Work};
+use super::{Decoder, Explanation, Query, Work};
 use crate::Result;
 use crate::collection::documents;
 use crate::value::Value;
@@ -17,7 +17,8 @@ enum Measure {
     Greatest,
 }
 
-/// A grouped query: says what is worked out for each group.
+/// A grouped query: says what is worked out for each group. A field that no document has counts as null; if it should be
+/// there, [`explain`](Self::explain) tells how it is spelled.
 ///
 /// ```
 /// # use aurora::{Aurora, Schema, Value};
@@ -91,6 +92,21 @@ impl<'q> Grouped<'q> {
     /// The greatest value of a field that is not null; null if there is none.
     pub fn max(self, field: impl Into<String>) -> Self {
         self.measure(Measure::Greatest, field)
+    }
+
+    /// How the rows are found, and which of the fields that are grouped by, or that something is worked out of, no document
+    /// can have: [`Query::explain`].
+    pub fn explain(self) -> Work<'q, Explanation> {
+        let Grouped {
+            mut query,
+            field,
+            measures,
+        } = self;
+        let measured = measures.into_iter();
+        let measured = measured.filter(|(measure, _)| *measure != Measure::Count);
+        let fields = field.into_iter().chain(measured.map(|(_, field)| field));
+        query.select.get_or_insert_default().extend(fields);
+        query.explain()
     }
 
     /// The groups, in the order of their keys. Holds one entry for each group in memory.
