@@ -442,15 +442,28 @@ fn a_filter_of_hundreds_of_values_is_planned_in_good_time() {
     db.collection("c").unwrap().insert_many(documents).unwrap();
     db.create_index("c", Index::on(["a"])).wait().unwrap();
     let any = Filter::any((0..400i64).map(|i| Filter::eq("a", 3 * i)));
-    let start = std::time::Instant::now();
+    let start = own_time();
     let found = db.query("c").matching(any).count().wait().unwrap();
     assert_eq!(found, 400);
-    println!("{:?}", start.elapsed());
-    assert!(
-        start.elapsed() < std::time::Duration::from_secs(3),
-        "{:?}",
-        start.elapsed()
-    );
+    let took = own_time() - start;
+    println!("{took:?}");
+    assert!(took < std::time::Duration::from_secs(3), "{took:?}");
+}
+
+/// The time that this thread has worked, which is no longer where others keep the machine busy. Where the system does not
+/// tell, the time since the first call.
+fn own_time() -> std::time::Duration {
+    use std::sync::OnceLock;
+    use std::time::{Duration, Instant};
+    static START: OnceLock<Instant> = OnceLock::new();
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat");
+    let told = told
+        .ok()
+        .and_then(|text| text.split(' ').next()?.parse().ok());
+    match told {
+        Some(nanos) => Duration::from_nanos(nanos),
+        None => START.get_or_init(Instant::now).elapsed(),
+    }
 }
 
 /// Each way of such a filter says no to all values of the ways before it, of two fields; and each is held against the
@@ -466,16 +479,17 @@ fn hundreds_of_values_of_two_fields_are_planned_in_good_time() {
     }
     let ids: Vec<i64> = (0..250).collect();
     let timed = |most_ms: u64| {
-        let start = std::time::Instant::now();
+        let start = own_time();
         let query = db
             .query("c")
             .filter(|f| ids.iter().any(|id| f.eq("a", id) || f.eq("b", id)));
         let plan = query.clone().explain().wait().unwrap();
         assert_eq!(plan.rows, 250, "{plan}");
         assert_eq!(query.count().wait().unwrap(), 250);
-        println!("{:?}", start.elapsed());
+        let took = own_time() - start;
+        println!("{took:?}");
         let most = std::time::Duration::from_millis(most_ms);
-        assert!(start.elapsed() < most, "{:?}", start.elapsed());
+        assert!(took < most, "{took:?}");
     };
     timed(1000);
     for k in 0..5 {
@@ -486,16 +500,13 @@ fn hundreds_of_values_of_two_fields_are_planned_in_good_time() {
     timed(2000);
     // More than can be planned: found by looking at each document.
     let many: Vec<i64> = (0..20_000).collect();
-    let start = std::time::Instant::now();
+    let start = own_time();
     let query = db
         .query("c")
         .filter(|f| many.iter().any(|id| f.eq("b", id) && f.eq("id", id - 1)));
     assert_eq!(query.limit(3).collect().wait().unwrap().len(), 3);
-    assert!(
-        start.elapsed() < std::time::Duration::from_secs(3),
-        "{:?}",
-        start.elapsed()
-    );
+    let took = own_time() - start;
+    assert!(took < std::time::Duration::from_secs(3), "{took:?}");
 }
 
 /// Each alternative was planned with a copy of the whole list: seconds and a gigabyte, for a thousand documents.
@@ -516,7 +527,7 @@ fn a_long_list_beside_hundreds_of_values_is_planned_in_good_time() {
         for other in ["b", "c", "d"] {
             let any = Filter::any((0..200i64).map(|b| Filter::eq(other, 3 * b)));
             let both = || db.query("c").matching(values.clone().and(any.clone()));
-            let start = std::time::Instant::now();
+            let start = own_time();
             let rows = both().collect().wait().unwrap();
             let expected = if other == "d" { &[][..] } else { &found };
             assert_eq!(ids(&rows), expected, "{field} {other}");
@@ -525,12 +536,9 @@ fn a_long_list_beside_hundreds_of_values_is_planned_in_good_time() {
                 expected
             );
             assert_eq!(both().count().wait().unwrap(), expected.len() as u64);
-            println!("{field} {other}: {:?}", start.elapsed());
-            assert!(
-                start.elapsed() < std::time::Duration::from_secs(3),
-                "{:?}",
-                start.elapsed()
-            );
+            let took = own_time() - start;
+            println!("{field} {other}: {took:?}");
+            assert!(took < std::time::Duration::from_secs(3), "{took:?}");
         }
     }
 }
