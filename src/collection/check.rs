@@ -58,6 +58,12 @@ fn misfit(meta: &Meta, key: &[u8], error: Error) -> Error {
 }
 
 fn check_one(moment: &impl Moment, meta: &Meta) -> Result<()> {
+    // The steps begin behind the empty key.
+    if let Some(documents) = moment.system_view(&meta.documents_tree)
+        && documents.contains([])?
+    {
+        return Err(fault(meta, "a document has an empty key, which is no id"));
+    }
     let mut counts = vec![0u64; meta.indexes.len()];
     let mut after = Vec::new();
     loop {
@@ -115,6 +121,23 @@ mod tests {
     use crate::collection::{Field, Schema};
     use crate::db::Aurora;
     use crate::value::{FieldType, Object, Value, encode, encode_fields};
+
+    #[test]
+    fn a_document_with_an_empty_key_is_a_finding_of_the_check() {
+        let db = Aurora::in_memory().unwrap();
+        db.new_collection("books", Schema::schemaless()).unwrap();
+        db.insert_into("books", [("name", "x")]).unwrap();
+        db.check().unwrap();
+        db.write(|tx| {
+            let meta = catalog::load(tx, "books")?;
+            let bytes = encode_fields(&Object::from([("name", "y")]), &meta.names);
+            tx.system_tree(&meta.documents_tree)?.put([], bytes)
+        })
+        .unwrap();
+        let found = db.check().unwrap_err();
+        assert!(found.is_corruption(), "{found:?}");
+        assert!(found.to_string().contains("empty key"), "{found}");
+    }
 
     /// As another program may have stored it.
     #[test]
