@@ -287,6 +287,49 @@ fn pages_of_another_tree_hide_nothing() {
     assert_eq!(missing.count(), 0, "of {}", before["b"].len());
 }
 
+/// Eight values of a key are kept, of which nobody knows which one counts. Those beyond were left out in silence.
+#[test]
+fn a_value_that_is_one_too_many_is_told() {
+    let memory = MemoryStorage::new();
+    let builder = Aurora::builder().background(false).salt(0x1234_5678);
+    let db = builder.open_storage(Arc::new(memory.clone())).unwrap();
+    let mut held = Vec::new();
+    for round in 0..14 {
+        let tree = if round == 0 { "b" } else { "a" };
+        db.write(|tx| {
+            let mut tree = tx.tree(tree)?;
+            for i in 0..300_u32 {
+                tree.put(i.to_be_bytes(), format!("{round} {}", "v".repeat(40)))?;
+            }
+            Ok(())
+        })
+        .unwrap();
+        db.checkpoint().unwrap();
+        held.push(db.begin_read().unwrap()); // so that all of them stay in the file
+    }
+    db.close().unwrap();
+    drop(held);
+    let bytes = memory.to_bytes();
+    let mut damaged = bytes.clone();
+    let branch = pages_of(&bytes, "b", "branch")[0] as usize * PAGE;
+    damaged[branch..branch + PAGE].fill(0);
+    for bitmap in pages_of(&bytes, "", "bitmap") {
+        flip(&mut damaged, bitmap, 3000);
+    }
+    let out = save(&damaged);
+    is_honest(&trees(&bytes), &out, "many values of one key");
+    let losses = &out.salvaged.losses;
+    let left_out: Vec<_> = { losses.lost.iter() }
+        .filter(|loss| loss.what.contains("other values of this key"))
+        .collect();
+    assert!(!left_out.is_empty(), "{losses:#?}");
+    assert!(
+        left_out
+            .iter()
+            .all(|loss| loss.key.is_some() && loss.entries == Some(1))
+    );
+}
+
 /// What is done to a page.
 fn damage(random: &mut Random, bytes: &mut [u8], page: u32) -> String {
     let at = page as usize * PAGE;

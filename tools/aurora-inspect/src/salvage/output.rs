@@ -183,6 +183,14 @@ impl Output {
                 }
             }
         }
+        self.losses.lose(Loss {
+            kind: "entry",
+            tree: Some(name.to_string()),
+            key: Some(show::key(name, key, 256)),
+            entries: Some(1),
+            what: format!("there are {VALUES} other values of this key that it may have"),
+            ..Loss::default()
+        });
         Ok(())
     }
 
