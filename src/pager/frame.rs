@@ -556,8 +556,7 @@ thread_local! {
     static TAKEN_OUT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Gives back the memory of frames that this thread has taken out of cells, if they are many. Called without a pin and
-/// without locks.
+/// Gives back the memory of frames that this thread has taken out of cells, if they are many. Called without a pin.
 pub(crate) fn settle() {
     let taken_out = TAKEN_OUT.get();
     if taken_out >= MUCH {
