@@ -251,19 +251,8 @@ fn pages_of_another_tree_hide_nothing() {
     let memory = MemoryStorage::new();
     let builder = Aurora::builder().background(false).salt(0x1234_5678);
     let db = builder.open_storage(Arc::new(memory.clone())).unwrap();
-    let fill = |tree: &str, round: u32| {
-        db.write(|tx| {
-            let mut tree = tx.tree(tree)?;
-            for i in 0..2000_u32 {
-                tree.put(i.to_be_bytes(), format!("{round} {}", "v".repeat(40)))?;
-            }
-            Ok(())
-        })
-        .unwrap();
-        db.checkpoint().unwrap();
-    };
-    fill("b", 0);
-    (1..6).for_each(|round| fill("a", round));
+    fill(&db, "b", 2000, 0);
+    (1..6).for_each(|round| fill(&db, "a", 2000, round));
     db.tree("behind").unwrap().put("all", [8; 1 << 16]).unwrap();
     db.close().unwrap();
     let bytes = memory.to_bytes();
@@ -287,6 +276,19 @@ fn pages_of_another_tree_hide_nothing() {
     assert_eq!(missing.count(), 0, "of {}", before["b"].len());
 }
 
+/// The same keys each time, with values of that round, in a checkpoint of their own.
+fn fill(db: &Aurora, tree: &str, entries: u32, round: u32) {
+    db.write(|tx| {
+        let mut tree = tx.tree(tree)?;
+        for i in 0..entries {
+            tree.put(i.to_be_bytes(), format!("{round} {}", "v".repeat(40)))?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    db.checkpoint().unwrap();
+}
+
 /// Eight values of a key are kept, of which nobody knows which one counts. Those beyond were left out in silence.
 #[test]
 fn a_value_that_is_one_too_many_is_told() {
@@ -295,16 +297,7 @@ fn a_value_that_is_one_too_many_is_told() {
     let db = builder.open_storage(Arc::new(memory.clone())).unwrap();
     let mut held = Vec::new();
     for round in 0..14 {
-        let tree = if round == 0 { "b" } else { "a" };
-        db.write(|tx| {
-            let mut tree = tx.tree(tree)?;
-            for i in 0..300_u32 {
-                tree.put(i.to_be_bytes(), format!("{round} {}", "v".repeat(40)))?;
-            }
-            Ok(())
-        })
-        .unwrap();
-        db.checkpoint().unwrap();
+        fill(&db, if round == 0 { "b" } else { "a" }, 300, round);
         held.push(db.begin_read().unwrap()); // so that all of them stay in the file
     }
     db.close().unwrap();
