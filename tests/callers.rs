@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use aurora::storage::{MemoryStorage, Storage};
+use aurora::storage::{FileStorage, Map, MemoryStorage, Storage};
 use aurora::{Aurora, Error, Field, FieldType, Object, Result, Schema};
 
 /// Longer than anything here takes.
@@ -594,4 +594,72 @@ fn what_others_have_put_off_is_not_done_within_a_commit() {
         done.send(()).unwrap();
     });
     assert_eq!(end.recv_timeout(LONG), Ok(()));
+}
+
+/// A file whose map shows what was in it before, as a file system could that keeps what calls read and what maps show
+/// apart.
+#[derive(Debug)]
+struct Stale {
+    now: FileStorage,
+    before: FileStorage,
+}
+
+impl Storage for Stale {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.now.read_at(offset, buffer)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.now.write_at(offset, bytes)
+    }
+    fn sync_range(&self, offset: u64, length_bytes: u64) -> io::Result<()> {
+        self.now.sync_range(offset, length_bytes)
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        self.now.sync_all()
+    }
+    fn set_length(&self, length_bytes: u64) -> io::Result<()> {
+        self.before.set_length(length_bytes)?;
+        self.now.set_length(length_bytes)
+    }
+    fn length(&self) -> io::Result<u64> {
+        self.now.length()
+    }
+    fn lock(&self, exclusive: bool) -> io::Result<()> {
+        self.now.lock(exclusive)
+    }
+    fn map(&self, length_bytes: u64) -> io::Result<Option<Arc<Map>>> {
+        self.before.map(length_bytes)
+    }
+}
+
+/// What was checked is what is read: pages that the map shows as they were are read with calls.
+#[test]
+fn a_map_that_shows_other_bytes_serves_no_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let [now, before] = ["now.db", "before.db"].map(|name| directory.path().join(name));
+    let entries = |round: u8| (0..20_000u32).map(move |key| (key.to_be_bytes(), [round; 100]));
+    for round in 0..3 {
+        std::fs::copy(&now, &before).ok();
+        let db = Aurora::open(&now).unwrap();
+        db.write(|tx| tx.tree("t")?.put_many(entries(round)))
+            .unwrap();
+        db.close().unwrap();
+    }
+    let stale = Stale {
+        now: FileStorage::open(&now).unwrap(),
+        before: FileStorage::open(&before).unwrap(),
+    };
+    stale.before.set_length(stale.length().unwrap()).unwrap();
+    // Most pages are in no frame.
+    let builder = Aurora::builder().memory_limit(1 << 20);
+    let db = builder.open_storage(Arc::new(stale)).unwrap();
+    let snapshot = db.begin_read().unwrap();
+    let tree = snapshot.tree("t").unwrap();
+    for _ in 0..2 {
+        let all = tree.iter().map(|entry| entry.unwrap());
+        assert!(all.map(|(_, value)| value[0]).eq([2; 20_000]));
+        for (key, value) in entries(2) {
+            assert_eq!(tree.get(key).unwrap().as_deref(), Some(&value[..]));
+        }
+    }
 }

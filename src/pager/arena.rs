@@ -15,6 +15,9 @@
 //! What that thread is too late for begins with small pages too, and the system is told that it may put
 //! them together once the block is full.
 //!
+//! Who can do without new memory for a moment, as a reader whom the map of the file serves can, takes only places
+//! whose memory is there ([`Arena::take_ready`]), and asks for more of them by it.
+//!
 //! # Invariants
 //!
 //! 1. A place is given to one owner at a time, who gives it back with the block that it came from.
@@ -23,6 +26,8 @@
 //! 3. A block is offered for a huge page only when all its memory was touched anyway, or where so many
 //!    blocks are in use that this is a small part of them: a small database takes no more memory than
 //!    it uses.
+//! 4. A place that is said to be ready was in use since its block last got memory, or its block was made ready as a
+//!    whole. (Some that a thread took and gave back unused are said to be: that costs time, and nothing else.)
 #![allow(unsafe_code)] // places in mapped memory
 
 use std::ptr::NonNull;
@@ -57,6 +62,8 @@ pub(super) struct Place {
     pub start: NonNull<u8>,
     /// The block that it is in.
     pub block: u32,
+    /// Its memory is there: it was used before, or made ready.
+    pub is_ready: bool,
 }
 
 #[derive(Debug)]
@@ -69,6 +76,8 @@ struct Block {
     free: Vec<u16>,
     /// How many places were ever given out since the block was last empty, from the front.
     fresh: usize,
+    /// How many places have memory, from the front.
+    ready: usize,
     /// The system was told that it may be one huge page (invariant 3).
     may_be_huge: bool,
     /// It stands in `full`, once.
@@ -78,6 +87,10 @@ struct Block {
 impl Block {
     fn used(&self) -> usize {
         self.fresh - self.free.len()
+    }
+
+    fn has_ready(&self) -> bool {
+        !self.free.is_empty() || self.fresh < self.ready
     }
 
     /// Invariant 3. Without huge pages everything works, only slower.
@@ -119,6 +132,10 @@ struct Blocks {
     full: Vec<u32>,
     /// How many fill many frames now.
     bursts: usize,
+    /// Somebody went without a place whose memory is there.
+    is_wanted: bool,
+    /// The system gives memory before its first use.
+    makes_ready: bool,
     /// How many threads supply.
     suppliers: usize,
 }
@@ -132,6 +149,8 @@ unsafe impl Send for Blocks {}
 pub(super) struct Arena {
     place_bytes: usize,
     blocks: Mutex<Blocks>,
+    /// Whether to ask for a place whose memory is there is worth the lock.
+    may_have_ready: AtomicBool,
     /// There is something to do for those who [`supply`](Self::supply).
     has_work: Condvar,
 }
@@ -151,8 +170,11 @@ impl Arena {
                 is_exhausted: false,
                 full: Vec::new(),
                 bursts: 0,
+                is_wanted: false,
+                makes_ready: cfg!(target_os = "linux"),
                 suppliers: 0,
             }),
+            may_have_ready: AtomicBool::new(true),
             has_work: Condvar::new(),
         }
     }
@@ -168,6 +190,45 @@ impl Arena {
         }
         if blocks.is_short() {
             self.has_work.notify_one();
+        }
+    }
+
+    /// The same for places whose memory is there. `false`: there are none, and there will be some soon. Where nobody makes
+    /// memory ready, those that there are have to do.
+    pub(super) fn take_ready(&self, count: usize, places: &mut Vec<Place>) -> bool {
+        let mut blocks = self.blocks.lock();
+        if blocks.suppliers == 0 || !blocks.makes_ready {
+            drop(blocks);
+            if places.is_empty() {
+                self.take(count, places);
+            }
+            return !places.is_empty();
+        }
+        let before = places.len();
+        let next = || blocks.take_ready(self.place_bytes);
+        places.extend(std::iter::from_fn(next).take(count));
+        let has_some = places.len() > before;
+        if !has_some {
+            blocks.is_wanted = true;
+            self.may_have_ready.store(false, Ordering::Relaxed);
+        }
+        if blocks.is_short() {
+            self.has_work.notify_one();
+        }
+        has_some
+    }
+
+    /// Whether [`take_ready`](Self::take_ready) may find some.
+    #[inline]
+    pub(super) fn may_have_ready(&self) -> bool {
+        self.may_have_ready.load(Ordering::Relaxed)
+    }
+
+    /// Called with the lock.
+    fn note_ready(&self) {
+        // Read first: the line stays shared between the cores.
+        if !self.may_have_ready() {
+            self.may_have_ready.store(true, Ordering::Relaxed);
         }
     }
 
@@ -187,8 +248,14 @@ impl Arena {
                 self.has_work.wait(&mut blocks);
             } else if let Some((number, memory)) = blocks.take_bare() {
                 drop(blocks);
-                memory.touch();
+                let is_ready = memory.touch();
                 blocks = self.blocks.lock();
+                blocks.is_wanted = false;
+                blocks.makes_ready &= is_ready;
+                if is_ready && let Some(block) = blocks.blocks.get_mut(number as usize) {
+                    block.ready = BLOCK_BYTES / self.place_bytes;
+                }
+                self.note_ready();
                 // In front: it is the last that is needed.
                 blocks.available.insert(0, number);
                 blocks.empty += 1;
@@ -197,6 +264,7 @@ impl Arena {
         blocks.suppliers -= 1;
         if blocks.suppliers == 0 {
             blocks.strip();
+            self.note_ready();
         }
     }
 
@@ -223,6 +291,7 @@ impl Arena {
         for place in places {
             blocks.give_back(place, self.place_bytes);
         }
+        self.note_ready();
         if blocks.has_surplus() {
             self.has_work.notify_one();
         }
@@ -234,21 +303,39 @@ impl Blocks {
         if self.available.is_empty() {
             self.furnish()?;
         }
-        let number = *self.available.last()?;
+        self.take_from(self.available.len().checked_sub(1)?, place_bytes)
+    }
+
+    /// A place whose memory is there.
+    fn take_ready(&mut self, place_bytes: usize) -> Option<Place> {
+        let has_ready = |number: &u32| {
+            let block = self.blocks.get(*number as usize);
+            block.is_some_and(Block::has_ready)
+        };
+        // Few are passed: what has no memory comes in when nothing is available.
+        let index = self.available.iter().rposition(has_ready)?;
+        self.take_from(index, place_bytes)
+    }
+
+    /// A place in one of the blocks that are available.
+    fn take_from(&mut self, available: usize, place_bytes: usize) -> Option<Place> {
+        let number = *self.available.get(available)?;
         let block = self.blocks.get_mut(number as usize)?;
         if block.used() == 0 {
             self.empty = self.empty.saturating_sub(1);
             self.in_use += 1;
         }
+        let is_ready = block.has_ready();
         let index = match block.free.pop() {
             Some(index) => usize::from(index),
             None => {
                 block.fresh += 1;
+                block.ready = block.ready.max(block.fresh);
                 block.fresh - 1
             }
         };
         if block.used() == BLOCK_BYTES / place_bytes {
-            self.available.pop();
+            self.available.remove(available);
             if !block.may_be_huge && !std::mem::replace(&mut block.is_listed, true) {
                 self.full.push(number);
             }
@@ -258,6 +345,7 @@ impl Blocks {
         Some(Place {
             start,
             block: number,
+            is_ready,
         })
     }
 
@@ -268,7 +356,8 @@ impl Blocks {
 
     /// Whether memory should be made ready.
     fn is_short(&self) -> bool {
-        self.empty < self.ahead() && !(self.bare.is_empty() && self.is_exhausted)
+        let is_short = self.is_wanted || self.empty < self.ahead();
+        is_short && !(self.bare.is_empty() && self.is_exhausted)
     }
 
     fn offer_full(&mut self) {
@@ -363,6 +452,7 @@ impl Blocks {
         let position = self.available.iter().position(is_empty)?;
         let number = self.available.remove(position);
         self.empty -= 1;
+        self.blocks.get_mut(number as usize)?.ready = 0;
         self.memory(number, false)
     }
 
@@ -396,6 +486,7 @@ impl Blocks {
                 start,
                 free: Vec::new(),
                 fresh: 0,
+                ready: 0,
                 may_be_huge: false,
                 is_listed: false,
             });
@@ -413,8 +504,8 @@ struct BlockMemory {
 }
 
 impl BlockMemory {
-    /// Lets the system give it. Where it cannot, the first use does.
-    fn touch(&self) {
+    /// Lets the system give it, and says whether it did. Where it cannot, the first use does.
+    fn touch(&self) -> bool {
         #[cfg(target_os = "linux")]
         {
             let step = if self.is_huge {
@@ -422,11 +513,12 @@ impl BlockMemory {
             } else {
                 PIECE_BYTES
             };
-            for offset in (self.offset..self.offset + BLOCK_BYTES).step_by(step) {
-                let advice = memmap2::Advice::PopulateWrite;
-                let _ = self.region.advise_range(advice, offset, step);
-            }
+            let advice = memmap2::Advice::PopulateWrite;
+            let mut pieces = (self.offset..self.offset + BLOCK_BYTES).step_by(step);
+            pieces.all(|offset| self.region.advise_range(advice, offset, step).is_ok())
         }
+        #[cfg(not(target_os = "linux"))]
+        false
     }
 
     fn give_back(&self) {
@@ -504,6 +596,51 @@ mod tests {
             arena.wake_suppliers();
             supplier.join().unwrap();
             arena.give_back(more.into_iter());
+        });
+    }
+
+    /// Invariant 4.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_can_wait_gets_memory_that_is_there_and_causes_more_of_it() {
+        let arena = Arena::new(PLACE_BYTES);
+        let take_ready = |count| {
+            let mut places = Vec::new();
+            let are_there = arena.take_ready(count, &mut places);
+            assert_eq!(are_there, !places.is_empty());
+            places
+        };
+        // Nobody makes any ready.
+        let mut places = take_ready(3);
+        assert_eq!(places.iter().filter(|place| place.is_ready).count(), 0);
+        assert!(arena.take_ready(3, &mut places) && places.len() == 3);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let supplier = scope.spawn(|| arena.supply(&is_over));
+            while arena.blocks.lock().suppliers == 0 {
+                std::thread::yield_now();
+            }
+            assert!(take_ready(5).is_empty());
+            while !arena.may_have_ready() {
+                std::thread::yield_now();
+            }
+            let whole = take_ready(PLACES + 5);
+            assert_eq!(whole.len(), PLACES, "a block");
+            let others = take(&arena, 2);
+            assert!(others.iter().all(|place| !place.is_ready));
+            // What was in use is ready too.
+            let start = places[0].start;
+            arena.give_back(places.drain(..));
+            assert!(arena.may_have_ready());
+            let again = take_ready(3);
+            assert!(again.iter().any(|place| place.start == start));
+            for place in again.iter().chain(&whole) {
+                assert!(place.is_ready);
+            }
+            is_over.store(true, Ordering::Relaxed);
+            arena.wake_suppliers();
+            supplier.join().unwrap();
+            assert!(arena.may_have_ready());
         });
     }
 
@@ -585,6 +722,8 @@ mod tests {
         has(MIN_KEPT, blocks - MIN_KEPT, 0);
         let places = take(&arena, 6 * PLACES);
         has(0, blocks - 6, 6);
+        let ready = places.iter().filter(|place| place.is_ready).count();
+        assert_eq!(ready, MIN_KEPT * PLACES, "what was kept");
         let is_first = |place: &&Place| place.start == first.start;
         let again = places.iter().find(is_first).unwrap();
         // SAFETY: as above; memory of a mapping is initialised.

@@ -20,6 +20,9 @@ use crate::format::PageNumber;
 /// Entries that a small cache may have beyond invariant 4.
 const SPARE_ENTRIES: usize = 1024;
 
+/// Below this a cache is small: what a small program reads is in frames at once, and no memory is made ready for it.
+const SMALL_BYTES: usize = 256 << 10;
+
 /// Hits are not counted: a shared counter would cost more than the hit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CacheCounters {
@@ -107,6 +110,11 @@ impl Cache {
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         let used = self.clean_bytes.load(Ordering::Relaxed) + self.dirty_bytes();
         used + bytes <= self.budget_bytes
+    }
+
+    /// Whether so little is kept that it matters not what its memory costs.
+    pub(super) fn is_small(&self) -> bool {
+        self.clean_bytes.load(Ordering::Relaxed) < SMALL_BYTES
     }
 
     fn is_over_budget(&self) -> bool {

@@ -121,6 +121,14 @@ const MAX_SPARE: usize = 64;
 const MOVED: usize = 32;
 
 impl Spare {
+    /// From now on it is for places of this length.
+    fn set_length(&mut self, length: usize) {
+        if self.length != length {
+            self.shrink(0);
+            self.length = length;
+        }
+    }
+
     /// Gives back all but `kept` places.
     fn shrink(&mut self, kept: usize) {
         if let Some(arena) = arena(self.length) {
@@ -150,10 +158,7 @@ fn try_allocate(length: usize) -> Option<Place> {
     if let Some(arena) = arena(length) {
         let spare = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
-            if spare.length != length {
-                spare.shrink(0);
-                spare.length = length;
-            }
+            spare.set_length(length);
             if spare.places.is_empty() {
                 arena.take(MOVED, &mut spare.places);
             }
@@ -169,7 +174,31 @@ fn try_allocate(length: usize) -> Option<Place> {
     Some(Place {
         start,
         block: NO_BLOCK,
+        is_ready: true,
     })
+}
+
+/// Memory that costs no wait for the system to give it. `None`: there is none now, and there may be soon.
+fn allocate_ready(length: usize) -> Option<Place> {
+    let Some(arena) = arena(length) else {
+        return try_allocate(length);
+    };
+    let place = SPARE.try_with(|spare| {
+        let mut spare = spare.borrow_mut();
+        spare.set_length(length);
+        let is_ready = spare.places.last().is_some_and(|place| place.is_ready);
+        if !is_ready && !arena.take_ready(MOVED, &mut spare.places) {
+            return None;
+        }
+        spare.places.pop()
+    });
+    place.ok().flatten()
+}
+
+/// Whether [`Unique::ready`] may find memory now.
+#[inline]
+pub(crate) fn may_be_ready(length: usize) -> bool {
+    arena(length).is_none_or(Arena::may_have_ready)
 }
 
 /// Takes back what `allocate` gave, which nobody points to any more.
@@ -186,10 +215,11 @@ fn release(place: Place, length: usize) {
         if spare.length != length {
             return false;
         }
-        if spare.places.len() == MAX_SPARE {
+        if spare.places.len() >= MAX_SPARE {
             spare.shrink(MAX_SPARE - MOVED);
         }
-        spare.places.push(place);
+        let is_ready = true;
+        spare.places.push(Place { is_ready, ..place });
         true
     });
     // The thread may be ending, with its spare ones gone.
@@ -260,7 +290,15 @@ impl Drop for Frame {
             self.head().references.load(Ordering::Acquire);
             let Head { length, block, .. } = *self.head();
             let start = self.head.cast();
-            release(Place { start, block }, length);
+            let is_ready = true;
+            release(
+                Place {
+                    start,
+                    block,
+                    is_ready,
+                },
+                length,
+            );
         }
     }
 }
@@ -291,6 +329,12 @@ impl Unique {
     /// The same, unless there is no memory: for what may be very long.
     pub(crate) fn try_to_fill(length: usize, birth: Version) -> Option<Self> {
         Some(Self::filled_later(try_allocate(length)?, length, birth))
+    }
+
+    /// The same, if there is memory that costs no wait for the system to give it: the first touch of fresh memory takes
+    /// longer than to read a page.
+    pub(crate) fn ready(length: usize, birth: Version) -> Option<Self> {
+        Some(Self::filled_later(allocate_ready(length)?, length, birth))
     }
 
     fn filled_later(place: Place, length: usize, birth: Version) -> Self {

@@ -4,8 +4,9 @@
 //! first touch of a page in the file reads it with a call that can fail, checks it against the
 //! checksum in its parent's reference, and remembers that. What was read stays in a frame while the
 //! cache has room, as frames lie in huge pages (documents found by an index took 0.6 of the time
-//! that they take from the map); after that the map serves the page with no copy. Where the storage
-//! cannot map, frames of other pages make room.
+//! that they take from the map); after that the map serves the page with no copy, and so it does as long as a
+//! frame would have to be made of fresh memory, whose first touch takes longer than to read the page (documents found by
+//! an index right after opening took a sixth less time). Where the storage cannot map, frames of other pages make room.
 //!
 //! # Invariants
 //!
@@ -14,6 +15,7 @@
 //! 2. A frame that is not clean is never dropped while its page number is in use.
 //! 3. A map stays until the pager goes, so no reader can lose its bytes.
 //! 4. Nothing past the file's length is touched through a map.
+//! 5. A map serves a node only if it showed, when the node was checked, the same bytes as a call had read.
 
 mod arena;
 mod cache;
@@ -21,6 +23,7 @@ mod fetch;
 pub(crate) mod frame;
 mod hints;
 mod maps;
+mod piece;
 mod pin;
 mod runs;
 mod space;
@@ -40,6 +43,7 @@ use self::fetch::Suspicion;
 use self::frame::{Frame, Pinned, Unique};
 use self::hints::Hints;
 use self::maps::Maps;
+use self::piece::with_piece;
 pub(crate) use self::pin::{Pin, pin};
 pub(crate) use self::space::{Space, SpaceImage, SpacePlan};
 pub(crate) use self::stream::STREAM_BYTES;
@@ -242,14 +246,15 @@ impl Pager {
                 }
                 return Ok(PinnedBytes::Frame(frame));
             }
-            if entry.is_verified()
-                && let Some(bytes) = self.mapped(target.page, self.page_size as usize)
-            {
+            let length = self.page_size as usize;
+            let is_to_keep = self.cache.has_room(length) && frame::may_be_ready(length);
+            if !is_to_keep && let Some(bytes) = self.verified(target.page, entry) {
                 return Ok(PinnedBytes::Mapped(bytes));
             }
-            // Brings the page into the map or into a frame, which the next turn finds, unless
-            // another thread evicted it at once.
-            self.fault_in(target, entry)?;
+            if let Some(bytes) = self.fault_in(target, entry)? {
+                return Ok(PinnedBytes::Mapped(bytes));
+            }
+            // It is in a frame, which the next turn finds, unless another thread evicted it at once.
         }
     }
 
@@ -291,12 +296,13 @@ impl Pager {
                 node::warm(frame.bytes());
                 return Ok(PageBytes::Held(frame.hold(), self.page_size as usize));
             }
-            if entry.is_verified()
-                && let Some(bytes) = self.mapped(target.page, self.page_size as usize)
-            {
+            // What is read in order is as fast from the map.
+            if let Some(bytes) = self.verified(target.page, entry) {
                 return Ok(PageBytes::Borrowed(bytes));
             }
-            self.fault_in(target, entry)?;
+            if let Some(bytes) = self.fault_in(target, entry)? {
+                return Ok(PageBytes::Borrowed(bytes));
+            }
         }
     }
 
@@ -307,26 +313,63 @@ impl Pager {
         self.corrupt(page, Fault::new(what, page::KIND, 0, 0))
     }
 
-    /// First touch: reads the page with a call that can fail, checks it, and keeps what it learnt.
+    /// The bytes of a node in the map, if they were checked before.
+    #[inline]
+    fn verified(&self, page: PageNumber, entry: &Entry) -> Option<&[u8]> {
+        let is_verified = entry.is_verified();
+        is_verified.then(|| self.mapped(page, self.page_size as usize))?
+    }
+
+    /// Reads a node with a call that can fail, checks it, and keeps it in a frame if there is room (`None`), else what
+    /// it learnt: the map has the same bytes.
     #[cold]
-    fn fault_in(&self, target: &PageRef, entry: &Entry) -> Result<()> {
-        let frame = self.read_node(target, entry, 0)?;
-        if self.mapped(target.page, self.page_size as usize).is_some() {
-            entry.set_verified();
-            // The map serves the page from here on, also once its frame is gone.
-            if !self.cache.has_room(frame.len()) {
-                return Ok(());
-            }
+    fn fault_in(&self, target: &PageRef, entry: &Entry) -> Result<Option<&[u8]>> {
+        let length = self.page_size as usize;
+        if let Some(mut frame) = self.frame_to_keep(target.page) {
+            self.fill_node(target, entry, &mut frame)?;
+            self.keep_frame(target.page, entry, frame);
+            return Ok(None);
         }
+        with_piece(length, |bytes| {
+            self.fill_node(target, entry, bytes)?;
+            // Branches are read again and again.
+            let is_kept = page::level(bytes) > 0 && self.cache.has_room(length);
+            let mapped = self.mapped(target.page, length).filter(|_| !is_kept);
+            // There may be file systems whose maps do not show what calls read (invariant 5).
+            if let Some(mapped) = mapped
+                && mapped == bytes
+            {
+                entry.set_verified();
+                return Ok(Some(mapped));
+            }
+            let frame = Unique::copy_of(bytes, 0, false);
+            self.keep_frame(target.page, entry, frame);
+            Ok(None)
+        })
+    }
+
+    /// Memory for a page that is read and stays, if it need not be waited for or no map can serve the page.
+    fn frame_to_keep(&self, page: PageNumber) -> Option<Unique> {
+        let length = self.page_size as usize;
+        if self.mapped(page, length).is_none() {
+            return Some(Unique::to_fill(length, 0));
+        }
+        match self.cache.has_room(length) {
+            false => None,
+            true if self.cache.is_small() => Some(Unique::to_fill(length, 0)),
+            true => Unique::ready(length, 0),
+        }
+    }
+
+    fn keep_frame(&self, page: PageNumber, entry: &Entry, frame: Unique) {
         let frame = frame.share();
         frame.set_clean();
         let bytes = frame.len();
         entry.set_run_frame(false);
         // If the cell is filled already, another thread put the same bytes there.
         if entry.frame.fill(frame) {
-            self.cache.admit(self, target.page, bytes);
+            self.cache.admit(self, page, bytes);
         }
-        Ok(())
     }
 
     /// The bytes of a node for a caller who will change them, as those of `birth`, and after whom nobody
@@ -354,7 +397,14 @@ impl Pager {
     }
 
     fn read_node(&self, target: &PageRef, entry: &Entry, birth: Version) -> Result<Unique> {
-        let frame = self.read_verified(target, entry, birth)?;
+        let mut frame = Unique::to_fill(self.page_size as usize, birth);
+        self.fill_node(target, entry, &mut frame)?;
+        Ok(frame)
+    }
+
+    /// Reads a node and checks it.
+    fn fill_node(&self, target: &PageRef, entry: &Entry, bytes: &mut [u8]) -> Result<()> {
+        self.fill_verified(target, entry, bytes)?;
         let (newest, pages) = match entry.checksum() {
             None => {
                 let pages = self.first_pages.load(Ordering::Relaxed);
@@ -362,14 +412,14 @@ impl Pager {
             }
             Some(_) => (Version::MAX, u64::MAX), // this process wrote it
         };
-        node::validate_within(&frame, target.page, newest, pages)
+        node::validate_within(bytes, target.page, newest, pages)
             .map_err(|fault| self.corrupt(target.page, fault))?;
-        if page::count(&frame) == 0 {
+        if page::count(bytes) == 0 {
             let fault = Fault::new("a node of the tree is empty", page::COUNT, 1, 0);
             return Err(self.corrupt(target.page, fault));
         }
         self.cache.count_miss();
-        Ok(frame)
+        Ok(())
     }
 
     /// Reads a page of any kind that a reference leads to.
@@ -385,19 +435,24 @@ impl Pager {
         entry: &Entry,
         birth: Version,
     ) -> Result<Unique> {
+        let mut frame = Unique::to_fill(self.page_size as usize, birth);
+        self.fill_verified(target, entry, &mut frame)?;
+        Ok(frame)
+    }
+
+    fn fill_verified(&self, target: &PageRef, entry: &Entry, bytes: &mut [u8]) -> Result<()> {
         let expected = entry.checksum().unwrap_or(target.checksum);
-        let length = self.page_size as usize;
-        let frame = self.read_raw(target.page, Unique::to_fill(length, birth))?;
+        self.read_raw(target.page, bytes)?;
         if expected == 0 {
             let fault = Fault::new("a reference to a page that was never written", 0, 1, 0);
             return Err(self.corrupt(target.page, fault));
         }
-        page::verify(&frame, target.page, expected, self.salt)
+        page::verify(bytes, target.page, expected, self.salt)
             .map_err(|fault| self.corrupt(target.page, fault))?;
         if entry.checksum().is_none() {
-            self.check_birth(target.page, page::birth(&frame))?;
+            self.check_birth(target.page, page::birth(bytes))?;
         }
-        Ok(frame)
+        Ok(())
     }
 
     /// What was in the file when it was opened is no younger than its newest checkpoint. (A page that says so would be
@@ -417,14 +472,13 @@ impl Pager {
         self.first_pages.store(u64::from(pages), Ordering::Relaxed);
     }
 
-    fn read_raw(&self, first: PageNumber, mut frame: Unique) -> Result<Unique> {
-        let pages = frame.len().div_ceil(self.page_size as usize) as u64;
+    fn read_raw(&self, first: PageNumber, bytes: &mut [u8]) -> Result<()> {
+        let pages = bytes.len().div_ceil(self.page_size as usize) as u64;
         self.check_place(first, pages)?;
         let offset = self.offset(first);
         self.storage
-            .read_at(offset, &mut frame)
-            .map_err(|error| Error::io("read a page", offset, error))?;
-        Ok(frame)
+            .read_at(offset, bytes)
+            .map_err(|error| Error::io("read a page", offset, error))
     }
 
     /// Visits what belongs to pages, each with its entry and the head of its frame on the way into the

@@ -6,6 +6,7 @@
 //! 2. Memory for one is asked for only once it is known that the file is as long.
 
 use super::frame::{Pinned, Unique};
+use super::piece::with_piece;
 use super::{Entry, PageBytes, Pager};
 use crate::checksum;
 use crate::format::{Fault, RunRef};
@@ -15,11 +16,6 @@ use crate::{Error, Result};
 const PIECE_BYTES: usize = 64 << 10;
 /// Values from this length on are asked for as a whole before they are read through the map.
 const ASK_BYTES: usize = 16 << 10;
-
-thread_local! {
-    /// Memory for a piece, kept for the next value.
-    static PIECE: std::cell::Cell<Vec<u8>> = const { std::cell::Cell::new(Vec::new()) };
-}
 
 impl Pager {
     /// The bytes of a long value.
@@ -52,7 +48,8 @@ impl Pager {
         let frame = Unique::try_to_fill(length, 0);
         let no_memory =
             || Error::no_memory("read a long value into memory", self.offset(run.first));
-        let frame = self.read_raw(run.first, frame.ok_or_else(no_memory)?)?;
+        let mut frame = frame.ok_or_else(no_memory)?;
+        self.read_raw(run.first, &mut frame)?;
         self.check_run(run, checksum::crc32c(&frame))?;
         let frame = frame.share();
         frame.set_clean();
@@ -135,19 +132,19 @@ impl Pager {
         let length = run.length_bytes as usize;
         let pages = length.div_ceil(self.page_size as usize) as u64;
         self.check_place(run.first, pages)?;
-        let mut piece = PIECE.take();
-        piece.resize(PIECE_BYTES, 0);
-        let mut checksum = 0;
-        for begin in (0..length).step_by(PIECE_BYTES) {
-            let bytes = piece.get_mut(..(length - begin).min(PIECE_BYTES));
-            let bytes = bytes.unwrap_or_default();
-            let offset = self.offset(run.first) + begin as u64;
-            self.storage
-                .read_at(offset, bytes)
-                .map_err(|error| Error::io("read a long value", offset, error))?;
-            checksum = checksum::append(checksum, bytes);
-        }
-        PIECE.set(piece);
+        let checksum = with_piece(PIECE_BYTES, |piece| {
+            let mut checksum = 0;
+            for begin in (0..length).step_by(PIECE_BYTES) {
+                let bytes = piece.get_mut(..(length - begin).min(PIECE_BYTES));
+                let bytes = bytes.unwrap_or_default();
+                let offset = self.offset(run.first) + begin as u64;
+                self.storage
+                    .read_at(offset, bytes)
+                    .map_err(|error| Error::io("read a long value", offset, error))?;
+                checksum = checksum::append(checksum, bytes);
+            }
+            Ok(checksum)
+        })?;
         self.check_run(run, checksum)
     }
 
