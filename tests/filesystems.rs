@@ -404,13 +404,54 @@ fn copy_with_holes(from: &Path, to: &Path) {
     }
 }
 
+/// Another file system above a directory of one.
+struct Overlay(tempfile::TempDir);
+
+impl Overlay {
+    fn make(above: &Path) -> Result<Overlay, String> {
+        let overlay = Overlay(tempfile::tempdir_in(home()).unwrap());
+        let [lower, upper, work] = ["lower", "upper", "work"].map(|name| above.join(name));
+        for part in [&lower, &upper, &work] {
+            std::fs::create_dir(part).unwrap();
+        }
+        let [lower, upper, work] = [lower, upper, work].map(|part| part.display().to_string());
+        let parts = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        let root = overlay.0.path().to_str().unwrap();
+        run("mount", &["-t", "overlay", "overlay", "-o", &parts, root])?;
+        Ok(overlay)
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        let root = CString::new(self.0.path().to_str().unwrap()).unwrap();
+        unsafe { libc::umount2(root.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
 /// In memory a hole takes room when it is touched in a map, and where there is none the process ends by that.
 #[test]
 fn a_copy_with_holes_is_read_where_a_file_system_in_memory_is_full() {
-    let small = match SmallDisk::make(24 << 20) {
-        Ok(small) => small,
-        Err(reason) => return println!("skipped: {reason}"),
-    };
+    match SmallDisk::make(24 << 20) {
+        Ok(small) => read_a_copy_with_holes(&small, small.0.path()),
+        Err(reason) => println!("skipped: {reason}"),
+    }
+}
+
+/// As the root of a live system is one.
+#[test]
+fn a_copy_with_holes_is_read_in_an_overlay_of_a_full_file_system_in_memory() {
+    let overlay = SmallDisk::make(24 << 20).and_then(|small| {
+        let overlay = Overlay::make(small.0.path())?;
+        Ok((overlay, small))
+    });
+    match overlay {
+        Ok((overlay, small)) => read_a_copy_with_holes(&small, overlay.0.path()),
+        Err(reason) => println!("skipped: {reason}"),
+    }
+}
+
+fn read_a_copy_with_holes(small: &SmallDisk, place: &Path) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("zeros.db");
     let zeros = vec![0; 300_000];
@@ -426,7 +467,7 @@ fn a_copy_with_holes_is_read_where_a_file_system_in_memory_is_full() {
     }
     drop(tree);
     db.close().unwrap();
-    let copy = small.0.path().join("copy.db");
+    let copy = place.join("copy.db");
     copy_with_holes(&path, &copy);
     let mut filler = File::create(small.0.path().join("filler")).unwrap();
     while filler.write_all(&[1; 4096]).is_ok() {}

@@ -146,20 +146,54 @@ impl Map {
 }
 
 /// Whether all of the file that is there now can be touched in a map without taking room for it. In a file system in memory
-/// a hole is filled when it is touched, also by who only reads, and a full one kills the process for it. A call reads
-/// zeros there. (A database reads no place that it has not written. But copies can have holes where zeros were
+/// a hole is filled when it is touched, also by who only reads, and a full one kills the process for it, also through an
+/// overlay. A call reads zeros there. (A database reads no place that it has not written. But copies can have holes where zeros were
 /// written: in long values, and in large pages.)
 pub(super) fn shows_holes(file: &File) -> bool {
     #[cfg(target_os = "linux")]
     {
         const TMPFS: u32 = 0x0102_1994;
-        super::start::file_system(file) != Some(TMPFS) || !has_holes(file)
+        const OVERLAY: u32 = 0x794c_7630;
+        let is_in_memory = match super::start::file_system(file) {
+            Some(TMPFS) => true,
+            // It shows the file of whatever is below.
+            Some(OVERLAY) => !has_extents(file),
+            _ => false,
+        };
+        !is_in_memory || !has_holes(file)
     }
     #[cfg(not(target_os = "linux"))]
     {
         let _ = file;
         true
     }
+}
+
+/// Whether the file system says where on a device a file lies. One in memory cannot.
+#[cfg(target_os = "linux")]
+fn has_extents(file: &File) -> bool {
+    use std::os::fd::AsRawFd;
+
+    /// The system's structure, with room for no extent: then they are only counted.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Fiemap {
+        start: u64,
+        length: u64,
+        flags: u32,
+        mapped_extents: u32,
+        extent_count: u32,
+        reserved: u32,
+    }
+    const FS_IOC_FIEMAP: u32 = 0xc020_660b;
+    let mut first_byte = Fiemap {
+        length: 1,
+        ..Fiemap::default()
+    };
+    // SAFETY: the call reads and writes this structure, which is the system's and lives until it has returned, and
+    // nothing behind it, as it has room for no extent. The descriptor is open for as long as `file` is borrowed.
+    let counted = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP as _, &raw mut first_byte) };
+    counted == 0
 }
 
 #[cfg(target_os = "linux")]
