@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard, shielded};
 
 use super::ahead::AheadJob;
 use super::pages::{DIRECT_BYTES, Outcome, TxnPages};
@@ -294,14 +294,24 @@ impl Engine {
             Err(Refusal::NoRoom) => return Ok(None),
             Err(Refusal::Failed(error)) => return Err(error),
         };
+        // From here on the record is in the log's buffer.
         let outcome = pages.finish(state.version);
-        if let Err(error) = self.install(&mut core, &outcome, state.clone()) {
-            // The record is in the log's buffer and its state is not in memory: stop here.
-            self.log.poison(&error);
-            return Err(error);
-        }
+        self.install_or_poison(&mut core, &outcome, state)?;
         self.sweep_or_poison(&mut core, Look::AtSome)?;
         Ok(Some(end))
+    }
+
+    /// The same where there is no way back: what was installed by half, and what the log holds and memory does not, must
+    /// not be gone on from.
+    fn install_or_poison(
+        &self,
+        core: &mut Core,
+        outcome: &Outcome,
+        state: &Arc<State>,
+    ) -> Result<()> {
+        let told = |error: &Error| self.lose_faith(error);
+        let install = || self.install(core, outcome, state.clone());
+        shielded("commit", told, install).inspect_err(|error| self.log.poison(error))
     }
 
     /// After a panic half-way neither what is in memory nor what a sync covers is known.
@@ -311,11 +321,9 @@ impl Engine {
     }
 
     pub(crate) fn sweep_or_poison(&self, core: &mut Core, look: Look) -> Result<()> {
-        let swept = self.sweep(core, look);
-        if let Err(error) = &swept {
-            self.log.poison(error);
-        }
-        swept
+        let told = |error: &Error| self.lose_faith(error);
+        let sweep = || self.sweep(core, look);
+        shielded("free pages", told, sweep).inspect_err(|error| self.log.poison(error))
     }
 
     /// Installs a state that holds the same data in other places: nothing to log.
@@ -323,10 +331,7 @@ impl Engine {
         let mut core = self.core.lock();
         let outcome = pages.finish(state.version);
         let end = self.log.position().lsn;
-        if let Err(error) = self.install(&mut core, &outcome, state.clone()) {
-            self.log.poison(&error);
-            return Err(error);
-        }
+        self.install_or_poison(&mut core, &outcome, state)?;
         self.log.publish(state.clone(), end, false, None);
         self.sweep_or_poison(&mut core, Look::AtSome)
     }
