@@ -550,3 +550,36 @@ fn a_branch_written_early_knows_no_checksum_of_a_map_that_was_given_up() {
     }
     assert!(failed >= 20, "{failed} checkpoints failed");
 }
+
+/// A value of 32 KiB and more gets a new place each time. That of one which was rolled back is nobody's: a file of some MiB
+/// grew by each of them, until the transaction ended.
+#[test]
+fn long_values_that_are_rolled_back_take_no_room() {
+    for page_size in [4096, 65536] {
+        let disk = SimDisk::new(1);
+        let db = repeatable().page_size(page_size);
+        let db = db.open_storage(disk.storage()).unwrap();
+        db.write(|tx| {
+            tx.tree("t")?.put("kept", vec![1; 100_000])?;
+            for round in 0..200u32 {
+                let outer = tx.savepoint()?;
+                tx.tree("t")?.put(round.to_be_bytes(), vec![2; 40_000])?;
+                tx.savepoint()?;
+                tx.tree("t")?.put("kept", vec![3; 400_000])?;
+                tx.roll_back_to(&outer)?;
+            }
+            tx.tree("t")?.put("last", vec![4; 100_000]).map(drop)
+        })
+        .unwrap();
+        let file_bytes = db.stats().unwrap().file_bytes;
+        assert!(file_bytes < 4 << 20, "{page_size}: {file_bytes} bytes");
+        db.check().unwrap();
+        drop(db);
+        let db = repeatable().open_storage(disk.storage()).unwrap();
+        db.check().unwrap();
+        let tree = db.tree("t").unwrap();
+        assert_eq!(tree.len().unwrap(), 2);
+        assert_eq!(tree.get("kept").unwrap(), Some(vec![1; 100_000]));
+        assert_eq!(tree.get("last").unwrap(), Some(vec![4; 100_000]));
+    }
+}

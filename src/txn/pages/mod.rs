@@ -185,8 +185,8 @@ impl TxnPages {
         }
     }
 
-    /// Forgets everything since the savepoint. What it allocated serves the rest of the
-    /// transaction.
+    /// Forgets everything since the savepoint. What it allocated is free again, for everyone: no record names the place
+    /// of a long value any more, which would not serve this transaction again (invariant 4).
     ///
     /// # Errors
     /// It is done all the same: what could not be written ahead before, and was not undone, is here again.
@@ -196,18 +196,32 @@ impl TxnPages {
         self.freed.truncate(mark.freed);
         // Pages that were recycled before the savepoint and used again after it go back too.
         let again = self.recycled.go_back_to(&mark.recycled);
-        let later = self.allocated.get(mark.allocated..).unwrap_or_default();
-        let later = later.to_vec();
+        let kept = mark.allocated.min(self.allocated.len());
+        let later = self.allocated.split_off(kept);
         for (first, pages) in again.iter().chain(&later) {
             for page in *first..first.saturating_add(*pages) {
                 self.discard(page);
             }
         }
-        for (first, pages) in later {
-            self.recycled.give(first, pages);
-        }
+        self.give_back(later);
         // What could not be written ahead and was not undone is tried again.
         self.settle_ahead()
+    }
+
+    /// Gives up places that nobody else has seen.
+    fn give_back(&self, places: Vec<(PageNumber, u32)>) {
+        if places.is_empty() {
+            return;
+        }
+        let pin = crate::pager::pin();
+        let mut space = self.engine.space.lock();
+        for (first, pages) in places {
+            for page in first..first.saturating_add(pages) {
+                self.engine.pager.forget(page, &pin);
+            }
+            // The bitmap of an allocated page is loaded, so this reads nothing and cannot fail.
+            let _ = space.release(&self.engine.pager, first, pages);
+        }
     }
 
     /// Throws away whatever the page number holds.
@@ -346,17 +360,6 @@ impl Drop for TxnPages {
             self.drop_slot(page);
         }
         let allocated = std::mem::take(&mut self.allocated);
-        if allocated.is_empty() {
-            return;
-        }
-        let pin = crate::pager::pin();
-        let mut space = self.engine.space.lock();
-        for (first, pages) in allocated {
-            for page in first..first.saturating_add(pages) {
-                self.engine.pager.forget(page, &pin);
-            }
-            // The bitmap of an allocated page is loaded, so this reads nothing and cannot fail.
-            let _ = space.release(&self.engine.pager, first, pages);
-        }
+        self.give_back(allocated);
     }
 }
