@@ -283,10 +283,10 @@ impl WriteTransaction {
     /// # Errors
     /// [`Error::UnknownSavepoint`] if it is another transaction's, or was itself undone.
     pub fn roll_back_to(&mut self, savepoint: &Savepoint) -> Result<()> {
-        let index = self
-            .saved
-            .iter()
-            .position(|saved| saved.id == savepoint.id)
+        // Their numbers ascend.
+        let found = { &self.saved }.binary_search_by_key(&savepoint.id, |saved| saved.id);
+        let index = found
+            .ok()
             .filter(|_| savepoint.transaction == self.number)
             .ok_or(Error::UnknownSavepoint)?;
         self.saved.truncate(index + 1);
