@@ -13,11 +13,40 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Sends one event, with what it needs for that.
-pub(crate) type Event = Box<dyn FnOnce() + Send + Sync>;
+type Event = Box<dyn FnOnce() + Send + Sync>;
+
+/// Events that are told later.
+#[derive(Default)]
+pub(crate) struct Events(Vec<Event>);
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} events", self.0.len())
+    }
+}
+
+impl Events {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn add(&mut self, event: impl FnOnce() + Send + Sync + 'static) {
+        self.0.push(Box::new(event));
+    }
+
+    pub(crate) fn append(&mut self, mut later: Events) {
+        self.0.append(&mut later.0);
+    }
+
+    pub(crate) fn tell(self) {
+        self.0.into_iter().for_each(tell_boxed);
+    }
+}
 
 thread_local! {
     /// How many `Held` the thread has.
@@ -53,7 +82,7 @@ pub(crate) fn tell(event: impl FnOnce() + Send + Sync + 'static) {
     tell_boxed(Box::new(event));
 }
 
-pub(crate) fn tell_boxed(event: Event) {
+fn tell_boxed(event: Event) {
     // Under the scheduler all tasks are on one thread, and nobody receives events.
     if HELD.get() == 0 || cfg!(shuttle) {
         return send(event);
@@ -67,6 +96,19 @@ pub(crate) fn tell_boxed(event: Event) {
 pub(crate) fn are_kept() -> bool {
     KEPT.try_with(|kept| !kept.borrow().is_empty())
         .unwrap_or(false)
+}
+
+/// Does something, and gives what there is to tell of it to the caller.
+pub(crate) fn collected(run: impl FnOnce()) -> Events {
+    let _held = hold();
+    let before = KEPT.try_with(|kept| kept.borrow().len()).unwrap_or(0);
+    run();
+    let own = KEPT.try_with(|kept| {
+        let mut kept = kept.borrow_mut();
+        let from = before.min(kept.len());
+        kept.split_off(from)
+    });
+    Events(own.map(Vec::from).unwrap_or_default())
 }
 
 fn tell_kept() {

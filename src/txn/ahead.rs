@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::checkpoint::FrameSource;
 use super::engine::Engine;
+use crate::events;
 use crate::format::PageNumber;
 use crate::pager::Cause;
 use crate::pager::frame::Burst;
@@ -165,6 +166,12 @@ impl Drop for AheadJob {
 }
 
 impl Engine {
+    /// Writes them on the thread of their transaction, which still has its turn.
+    pub(super) fn write_in_turn(&self, job: AheadJob) {
+        let events = events::collected(|| self.write_ahead(job));
+        self.turns.tell_later(events);
+    }
+
     pub(super) fn write_ahead(&self, mut job: AheadJob) {
         let told = |error: &Error| self.lose_faith(error);
         job.done = Some(shielded("write pages", told, || self.write_job(&job)));

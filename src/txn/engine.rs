@@ -505,12 +505,12 @@ impl Engine {
     /// Has pages of a transaction written, by the checkpoint thread or right here.
     pub(super) fn hand_over(&self, job: AheadJob) {
         if !self.settings.background {
-            return self.write_ahead(job);
+            return self.write_in_turn(job);
         }
         let mut desk = self.desk.lock();
         if desk.is_telling {
             drop(desk);
-            return self.write_ahead(job); // invariant 6
+            return self.write_in_turn(job); // invariant 6
         }
         if !desk.stopping {
             desk.ahead.push_back(job);

@@ -22,7 +22,6 @@
 //!    whose executor is slow gets its turn too.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::events::{self, Event};
+use crate::events::Events;
 use crate::sync::{Condvar, Mutex, Patience, spin_while, wake};
 
 /// How long the first in line may be overtaken.
@@ -71,6 +70,8 @@ struct Queue {
     tasks: usize,
     /// How long the tasks that waited when the turn was given back last have to take it.
     tasks_have: Option<Patience>,
+    /// What happened in the present turn, told by those who do not have the [`Turn`] at hand.
+    events: Events,
 }
 
 impl Queue {
@@ -193,26 +194,23 @@ pub(crate) struct Turns {
 }
 
 /// The right to write, until dropped.
+#[derive(Debug)]
 pub(crate) struct Turn {
     turns: Arc<Turns>,
     /// To be told when it is given back: who receives an event may wait for a turn.
-    events: Vec<Event>,
-}
-
-impl fmt::Debug for Turn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Turn").finish_non_exhaustive()
-    }
+    events: Events,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut queue = self.turns.queue.lock();
+        let mut events = std::mem::take(&mut queue.events);
         let next = queue.pass_on();
         self.turns.note(&queue);
         drop(queue);
         next.into_iter().for_each(wake);
-        self.events.drain(..).for_each(events::tell_boxed);
+        events.append(std::mem::take(&mut self.events));
+        events.tell();
     }
 }
 
@@ -220,13 +218,13 @@ impl Turn {
     fn new(turns: Arc<Turns>) -> Self {
         Turn {
             turns,
-            events: Vec::new(),
+            events: Events::default(),
         }
     }
 
     /// Tells an event when the turn has been given back.
     pub(super) fn tell_later(&mut self, event: impl FnOnce() + Send + Sync + 'static) {
-        self.events.push(Box::new(event));
+        self.events.add(event);
     }
 }
 
@@ -264,6 +262,13 @@ impl Turns {
             self.note(&queue);
             Turn::new(self.clone())
         })
+    }
+
+    /// Tells events when the present turn has been given back, which is that of whoever calls.
+    pub(super) fn tell_later(&self, events: Events) {
+        if !events.is_empty() {
+            self.queue.lock().events.append(events);
+        }
     }
 
     /// Whenever `taken` may have changed, and with the lock held.
