@@ -85,7 +85,7 @@ impl Compaction {
             self.checkpoint_moving(cutoff)?;
             self.checkpoint_moving(cutoff)?;
             let (now, _) = self.engine().end_and_free();
-            tracing::debug!(from = end, to = now, "compaction pass");
+            events::tell(move || tracing::debug!(from = end, to = now, "compaction pass"));
             let gains_little = end.saturating_sub(now) <= end / WORTH_SHARE;
             if !finished || (gains_little && gained_little && !is_little) {
                 break;

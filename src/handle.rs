@@ -8,6 +8,7 @@ use crate::blob::Uploads;
 use crate::clock::Forward;
 use crate::collection::catalog::Catalog;
 use crate::collection::new_id::Ids;
+use crate::events;
 use crate::hot::HotTier;
 use crate::keys::expiry;
 use crate::keys::sweeper::Alarm;
@@ -81,7 +82,7 @@ impl Handle {
             && let Err(error) = self.store_clock()
         {
             // It only matters if the clock goes back, and must not stop the rest.
-            tracing::warn!(%error, "the time could not be stored");
+            events::tell(move || tracing::warn!(%error, "the time could not be stored"));
         }
         self.alarm.stop();
         self.engine.close()
@@ -113,7 +114,7 @@ impl Drop for Handle {
             return;
         }
         if let Err(error) = self.close() {
-            tracing::error!(%error, "the database was not closed cleanly");
+            events::tell(move || tracing::error!(%error, "the database was not closed cleanly"));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The locks that the engine blocks on: `parking_lot`'s, or, compiled with `--cfg shuttle`, those
 //! of a scheduler that tries many interleavings and replays the one that fails.
 
+use crate::events;
 use crate::{Error, Result};
 
 #[cfg(not(shuttle))]
@@ -67,7 +68,7 @@ pub(crate) mod plain {
 pub(crate) fn wake(task: std::task::Waker) {
     let woken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.wake()));
     if woken.is_err() {
-        tracing::error!("the waker of a task panicked");
+        events::tell(|| tracing::error!("the waker of a task panicked"));
     }
 }
 

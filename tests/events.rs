@@ -268,3 +268,38 @@ fn what_goes_wrong_within_a_transaction_is_told_after_it() {
     });
     assert_eq!(heard.load(Ordering::SeqCst), 1);
 }
+
+/// Also where nothing of the database is held: an open, a compaction and a close have to come to their end.
+#[test]
+fn a_receiver_that_panics_ends_no_open_compaction_or_close() {
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let list = told.clone();
+    let _one = receive(move |message| {
+        RECEIVES.set(false);
+        list.lock().unwrap().push(message.to_string());
+        panic!("a receiver that panics");
+    });
+    let storage = MemoryStorage::new();
+    let open = || {
+        let db = Aurora::builder().background(false);
+        db.open_storage(Arc::new(storage.reopen())).unwrap()
+    };
+    let db = open();
+    for n in 0..500u32 {
+        db.tree("t")
+            .unwrap()
+            .put(n.to_be_bytes(), [1; 500])
+            .unwrap();
+    }
+    db.tree("t").unwrap().clear().unwrap();
+    db.compact().unwrap();
+    db.close().unwrap();
+    drop(open());
+    let told = told.lock().unwrap();
+    for what in ["created", "compaction", "opened"] {
+        assert!(
+            told.iter().any(|told| told.contains(what)),
+            "{what}: {told:?}"
+        );
+    }
+}

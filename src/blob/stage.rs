@@ -18,6 +18,7 @@ use super::content::{Content, copy, fill, remove_chunks, source_failed, take_num
 use super::meta::{BlobInfo, BlobMeta, Meta};
 use super::{CHUNK_BYTES, Flaw, GROUP_BYTES, STAGED};
 use crate::db::Aurora;
+use crate::events;
 use crate::keys::expiry;
 use crate::keys::record::Kind;
 use crate::keys::store::put_record;
@@ -115,7 +116,8 @@ pub(crate) fn recover(db: &Aurora) -> Result<()> {
     match remove_dead(db.begin_write()?) {
         // It only costs space, and the next upload tries again.
         Err(error) if error.is_disk_full() => {
-            tracing::warn!(%error, "what was left of unfinished blobs could not be removed");
+            let what = "what was left of unfinished blobs could not be removed";
+            events::tell(move || tracing::warn!(%error, "{what}"));
             Ok(())
         }
         done => done,
@@ -388,7 +390,7 @@ impl Drop for Stage {
             Err(error) => Err(error),
         };
         if let Err(error) = removed {
-            tracing::debug!(%error, "an unfinished blob is removed later");
+            events::tell(move || tracing::debug!(%error, "an unfinished blob is removed later"));
         }
     }
 }

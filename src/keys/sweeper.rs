@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::expiry;
+use crate::events;
 use crate::handle::Handle;
 use crate::sync::{Condvar, Mutex, shielded, waited};
 use crate::txn::write::{Durability, WriteTransaction};
@@ -151,8 +152,8 @@ fn serve(handle: &Arc<Handle>, durability: Durability) {
             Err(error) => {
                 let text = error.to_string();
                 if told != text {
-                    tracing::warn!(%error, "{}", expiry::NOT_SWEPT); // once, not with each try
-                    told = text;
+                    told = text; // once, not with each try
+                    events::tell(move || tracing::warn!(%error, "{}", expiry::NOT_SWEPT));
                 }
                 alarm.set(Some(0)); // whatever the failed step set it to
                 alarm.place.wait(Some(RETRY_MS));

@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::Result;
+use crate::events;
 use crate::format::{PageNumber, PageRef, TreeRoot, Version};
 use crate::pager::Pager;
 use crate::pager::frame::Unique;
@@ -73,7 +74,7 @@ pub(super) fn read_ahead(
         Ok(sender.send(full).is_ok())
     };
     if let Err(error) = tree::each_leaf(pager, &root.root, root.level, changes, &mut read) {
-        tracing::debug!(%error, "a leaf could not be read ahead");
+        events::tell(move || tracing::debug!(%error, "a leaf could not be read ahead"));
     }
     let _ = sender.send(batch);
 }

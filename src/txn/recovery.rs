@@ -34,6 +34,7 @@ use super::reclaim::Reclaimer;
 use super::replay;
 use super::ring::FIRST_RING_BYTES;
 use super::state::{MAX_TREE, State, TreeId, Trees, catalog};
+use crate::events;
 use crate::format::header::{Header, LogRegion, MAX_COUNT, SLOT_BYTES};
 use crate::format::page::{MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::format::record::Operation;
@@ -68,7 +69,8 @@ impl Engine {
         if let Err(error) = engine.start_threads() {
             // Those that did start hold the engine, and with it the lock of the file.
             if let Err(also) = engine.close() {
-                tracing::warn!(error = %also, "a database that could not be opened was not closed");
+                let what = "a database that could not be opened was not closed";
+                events::tell(move || tracing::warn!(error = %also, "{what}"));
             }
             return Err(error);
         }
@@ -292,7 +294,8 @@ fn make(storage: Arc<dyn Storage>, settings: Settings, length: u64) -> Result<Ar
     clear(&*storage, length)?;
     let made = lay_out(storage, settings.page_size, salt, settings.memory_bytes)?;
     super::checkpoint::write_slot(&made.pager, made.header.checkpoint, &made.header.encode())?;
-    tracing::info!(page_size = settings.page_size, "created a database");
+    let page_size = settings.page_size;
+    events::tell(move || tracing::info!(page_size, "created a database"));
     let position = Position { lsn: 0, crc: 0 };
     let geometry = Geometry {
         start: 0,
@@ -403,13 +406,11 @@ fn open(
     if !read_only {
         engine.log.write_mark(0, true)?;
     }
-    tracing::info!(
-        checkpoint = header.checkpoint,
-        records = scanned.commits.len(),
-        log_bytes = scanned.end.lsn - header.log_start,
-        clean = scanned.is_clean,
-        "opened a database"
-    );
+    let (checkpoint, clean) = (header.checkpoint, scanned.is_clean);
+    let (records, log_bytes) = (scanned.commits.len(), scanned.end.lsn - header.log_start);
+    events::tell(move || {
+        tracing::info!(checkpoint, records, log_bytes, clean, "opened a database");
+    });
     Ok(engine)
 }
 
