@@ -100,7 +100,8 @@ impl Builder {
     /// How much memory pages may use, in bytes; 256 MiB if not set, at least 1 MiB. Pages beyond
     /// it are dropped, or written early, and read again through the map of the file; commits wait while it is
     /// full of pages that are not written yet. Those leave half of it to the others, so that reads stay fast: while commits
-    /// come in faster than a checkpoint writes them, both together can take up to twice the limit.
+    /// come in faster than a checkpoint writes them, both together can take up to twice the limit. A full disk stops
+    /// checkpoints and not commits: there they take what all commits in the log have changed.
     /// The page table (16 bytes for each page that was used) comes on top.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.settings.memory_bytes = bytes;
