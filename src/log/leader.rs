@@ -32,6 +32,20 @@ pub(super) enum Syncing {
     Alone,
 }
 
+/// Records on their way to the disk.
+struct Batch {
+    number: u64,
+    from: Lsn,
+    to: Lsn,
+    bytes: Vec<u8>,
+    geometry: Geometry,
+    /// Long values that they name.
+    runs: UnsyncedRuns,
+    /// What is written behind them (invariant 7).
+    mark: Vec<u8>,
+    syncing: Syncing,
+}
+
 impl<S: Versioned> Log<S> {
     /// Blocks until the log is durable up to `lsn`, leading if nobody else does.
     ///
@@ -136,33 +150,43 @@ impl<S: Versioned> Log<S> {
         mut inner: MutexGuard<'a, Inner<S>>,
         is_awaited: bool,
     ) -> MutexGuard<'a, Inner<S>> {
+        let batch = self.take_batch(&mut inner, is_awaited);
+        drop(inner);
+        let told = |error: &Error| self.pager.fail_syncs(error);
+        let outcome = shielded("write the log", told, || self.write_batch(&batch));
+        self.settle_batch(batch, outcome);
+        self.inner.lock()
+    }
+
+    /// What is in the buffer becomes a batch. Whoever takes it leads from here on.
+    fn take_batch(&self, inner: &mut Inner<S>, is_awaited: bool) -> Batch {
         inner.leading = true;
         inner.awaited_batches += u64::from(is_awaited);
-        let batch = inner.next_batch();
+        let number = inner.next_batch();
         let bytes = std::mem::take(&mut inner.buffer);
         inner.lingers = false;
         debug_assert_eq!(bytes.len() as u64, inner.end - inner.written);
         inner.last_batch = inner.records - inner.batched;
         inner.batched = inner.records;
-        let from = inner.written;
-        let to = inner.end;
+        let (from, to) = (inner.written, inner.end);
         inner.written = to;
-        let geometry = inner.geometry;
-        let runs = std::mem::take(&mut inner.runs);
-        let mark = inner.mark(to, 0, self.pager.salt());
-        let syncing = match inner.last_batch {
-            0 | 1 if is_awaited => Syncing::Alone,
-            _ => Syncing::Shared,
-        };
-        drop(inner);
+        Batch {
+            number,
+            from,
+            to,
+            bytes,
+            geometry: inner.geometry,
+            runs: std::mem::take(&mut inner.runs),
+            mark: inner.mark(to, 0, self.pager.salt()),
+            syncing: match inner.last_batch {
+                0 | 1 if is_awaited => Syncing::Alone,
+                _ => Syncing::Shared,
+            },
+        }
+    }
 
-        let write = || {
-            self.write_batch(&geometry, from, &bytes, runs, syncing)?;
-            self.write_proof(&geometry, to, &mark)
-        };
-        let told = |error: &Error| self.pager.fail_syncs(error);
-        let outcome = shielded("write the log", told, write);
-
+    /// Publishes what has become durable, and lets go of who waited for it.
+    fn settle_batch(&self, batch: Batch, outcome: Result<()>) {
         let held = events::hold();
         let mut inner = self.inner.lock();
         inner.leading = false;
@@ -171,14 +195,14 @@ impl<S: Versioned> Log<S> {
         let mut failed = Woken::default();
         match outcome {
             Ok(()) => {
-                inner.durable = inner.durable.max(to);
+                inner.durable = inner.durable.max(batch.to);
                 told = self.publish_durable(&mut inner);
             }
             Err(cause) => failed = self.fail(&mut inner, &cause),
         }
         if inner.buffer.is_empty() && inner.failed.is_none() {
             // Its memory serves the next batch.
-            inner.buffer = bytes;
+            inner.buffer = batch.bytes;
             inner.buffer.clear();
         }
         let mut woken = self.wake_tasks(&mut inner);
@@ -193,12 +217,11 @@ impl<S: Versioned> Log<S> {
         drop(inner);
         if is_next_waiting {
             // Invariant 8. First, so that the next write is under way while the others wake.
-            self.gate(batch + 1).call();
+            self.gate(batch.number + 1).call();
         }
-        self.gate(batch).open(batch);
+        self.gate(batch.number).open(batch.number);
         drop((told, woken));
         drop(held);
-        self.inner.lock()
     }
 
     /// Lets the tasks run that the last batch has woken, until they have appended their next
@@ -215,34 +238,29 @@ impl<S: Versioned> Log<S> {
         self.inner.lock()
     }
 
+    /// Writes a batch and syncs it (invariant 9), and shows that it was.
+    fn write_batch(&self, batch: &Batch) -> Result<()> {
+        let write = |syncing| self.write_ring(&batch.geometry, batch.from, &batch.bytes, syncing);
+        if batch.runs.bytes == 0 {
+            write(batch.syncing)?;
+        } else if batch.runs.come_first {
+            self.pager.sync_all()?;
+            write(batch.syncing)?;
+        } else {
+            write(Syncing::Not)?;
+            self.pager.sync_all()?;
+        }
+        self.write_proof(batch)
+    }
+
     /// Invariant 7. A file system that shuts down drops what it has not written, and a sync that meets it
     /// there can find nothing left to do and succeed. But it takes no more writes: this one shows that
     /// it was up during the sync. A full disk shows that too.
-    fn write_proof(&self, geometry: &Geometry, to: Lsn, mark: &[u8]) -> Result<()> {
-        match self.write_ring(geometry, to, mark, Syncing::Not) {
+    fn write_proof(&self, batch: &Batch) -> Result<()> {
+        match self.write_ring(&batch.geometry, batch.to, &batch.mark, Syncing::Not) {
             Ok(()) | Err(Error::DiskFull { .. }) => Ok(()),
             Err(error) => Err(error),
         }
-    }
-
-    /// Invariant 9.
-    fn write_batch(
-        &self,
-        geometry: &Geometry,
-        from: Lsn,
-        bytes: &[u8],
-        runs: UnsyncedRuns,
-        syncing: Syncing,
-    ) -> Result<()> {
-        if runs.bytes == 0 {
-            return self.write_ring(geometry, from, bytes, syncing);
-        }
-        if runs.come_first {
-            self.pager.sync_all()?;
-            return self.write_ring(geometry, from, bytes, syncing);
-        }
-        self.write_ring(geometry, from, bytes, Syncing::Not)?;
-        self.pager.sync_all()
     }
 
     /// Writes at a position, in as many pieces as the rings have there.

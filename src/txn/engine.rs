@@ -32,7 +32,7 @@ use super::pages::{DIRECT_BYTES, Outcome, TxnPages};
 use super::reclaim::{Look, Reclaimer, Retired};
 use super::state::State;
 use super::turn::Turns;
-use crate::events;
+use crate::events::{self, Held};
 use crate::format::header::Header;
 use crate::format::{Lsn, PageNumber, Version};
 use crate::log::{Log, Refusal};
@@ -527,41 +527,56 @@ impl Engine {
                 drop(desk);
                 self.write_ahead(job);
                 desk = self.desk.lock();
-                continue;
-            }
-            if events::are_kept() {
-                desk.is_telling = true;
-                self.desk_changed.notify_all();
-                drop(desk);
-                drop(held);
-                held = events::hold();
-                desk = self.desk.lock();
-                desk.is_telling = false;
-                continue;
-            }
-            if !desk.wanted && !desk.is_due {
+            } else if events::are_kept() {
+                (held, desk) = self.tell_kept(held, desk);
+            } else if desk.wanted || desk.is_due {
+                desk = self.try_checkpoint(desk);
+            } else {
                 self.desk_changed.wait(&mut desk);
-                continue;
             }
-            let is_waited_for = std::mem::take(&mut desk.wanted);
-            desk.is_due = false;
-            desk.is_busy = true;
-            drop(desk);
-            // What commits saw while the last checkpoint was under way, it may have mended.
-            let is_tried = is_waited_for || self.wants_checkpoint();
-            match is_tried.then(|| self.checkpoint()) {
-                None | Some(Ok(()) | Err(Error::Closed)) => {}
-                Some(Err(error)) => {
-                    events::tell(move || tracing::warn!(%error, "a checkpoint failed"));
-                }
-            }
-            desk = self.desk.lock();
-            desk.is_busy = false;
-            desk.tried += u64::from(is_tried);
-            self.desk_changed.notify_all();
         }
         drop(desk);
         drop(held);
+    }
+
+    /// Invariant 6.
+    fn tell_kept<'a>(
+        &'a self,
+        held: Held,
+        mut desk: MutexGuard<'a, Desk>,
+    ) -> (Held, MutexGuard<'a, Desk>) {
+        desk.is_telling = true;
+        self.desk_changed.notify_all();
+        drop(desk);
+        drop(held);
+        let held = events::hold();
+        let mut desk = self.desk.lock();
+        desk.is_telling = false;
+        (held, desk)
+    }
+
+    /// Makes the checkpoint that somebody waits for, or the one that is due.
+    fn try_checkpoint<'a>(
+        self: &'a Arc<Self>,
+        mut desk: MutexGuard<'a, Desk>,
+    ) -> MutexGuard<'a, Desk> {
+        let is_waited_for = std::mem::take(&mut desk.wanted);
+        desk.is_due = false;
+        desk.is_busy = true;
+        drop(desk);
+        // What commits saw while the last checkpoint was under way, it may have mended.
+        let is_tried = is_waited_for || self.wants_checkpoint();
+        match is_tried.then(|| self.checkpoint()) {
+            None | Some(Ok(()) | Err(Error::Closed)) => {}
+            Some(Err(error)) => {
+                events::tell(move || tracing::warn!(%error, "a checkpoint failed"));
+            }
+        }
+        let mut desk = self.desk.lock();
+        desk.is_busy = false;
+        desk.tried += u64::from(is_tried);
+        self.desk_changed.notify_all();
+        desk
     }
 
     /// Writes everything, ends the threads, and refuses calls from then on.

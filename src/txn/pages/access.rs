@@ -34,6 +34,41 @@ impl TxnPages {
         self.slot(page).is_some()
     }
 
+    /// The bytes of a page that is to be changed, as this transaction's own, and the birth of the page. `None`: it is
+    /// private, and in the slab.
+    #[inline]
+    fn copy_to_change(&mut self, target: &PageRef) -> Result<Option<(Unique, Version)>> {
+        let version = self.version;
+        if let Some(slot) = self.slot_mut(target.page) {
+            if slot.is_run {
+                return Err(self.engine.pager.not_a_node(target.page));
+            }
+            if slot.birth == version {
+                slot.touched = true;
+                return Ok(None);
+            }
+            let copy = Unique::copy_of(&slot.frame, version, false);
+            return Ok(Some((copy, slot.birth)));
+        }
+        if let Some(bytes) = self.take(target)? {
+            let birth = page::birth(&bytes);
+            return Ok(Some((bytes, birth)));
+        }
+        // Under a pin: to count a frame is to wait for its head.
+        let pin = crate::pager::pin();
+        let bytes = self.engine.pager.read_pinned(target, &pin)?;
+        let birth = page::birth(&bytes);
+        let copy = Unique::copy_of(&bytes, version, false);
+        drop(pin);
+        if birth != version {
+            return Ok(Some((copy, birth)));
+        }
+        // It was written early, and comes back.
+        self.spill_if_due()?;
+        self.take_back(target.page, copy);
+        Ok(None)
+    }
+
     /// The bytes that only this transaction needs, with no copy. What is alone writes nothing early, so the
     /// page is not private.
     pub(super) fn take(&mut self, target: &PageRef) -> Result<Option<Unique>> {
@@ -109,37 +144,10 @@ impl WritePages for TxnPages {
     }
 
     fn make_private(&mut self, target: &PageRef) -> Result<PageNumber> {
-        let version = self.version;
-        let (mut copy, birth) = match self.slot_mut(target.page) {
-            Some(slot) if slot.is_run => {
-                return Err(self.engine.pager.not_a_node(target.page));
-            }
-            Some(slot) if slot.birth == version => {
-                slot.touched = true;
-                return Ok(target.page);
-            }
-            Some(slot) => (Unique::copy_of(&slot.frame, version, false), slot.birth),
-            None => match self.take(target)? {
-                Some(bytes) => {
-                    let birth = page::birth(&bytes);
-                    (bytes, birth)
-                }
-                None => {
-                    // Under a pin: to count a frame is to wait for its head.
-                    let pin = crate::pager::pin();
-                    let bytes = self.engine.pager.read_pinned(target, &pin)?;
-                    let birth = page::birth(&bytes);
-                    let copy = Unique::copy_of(&bytes, version, false);
-                    drop(pin);
-                    if birth == version {
-                        self.spill_if_due()?;
-                        self.take_back(target.page, copy);
-                        return Ok(target.page);
-                    }
-                    (copy, birth)
-                }
-            },
+        let Some((mut copy, birth)) = self.copy_to_change(target)? else {
+            return Ok(target.page);
         };
+        let version = self.version;
         let page = self.take_page()?;
         put_u32(&mut copy, page::PAGE, page);
         put_u64(&mut copy, page::BIRTH, version);
