@@ -322,3 +322,40 @@ fn writes_that_vanished_or_went_elsewhere_are_reported_or_have_no_effect() {
     });
     assert!(counts[&Outcome::Reported] + counts[&Outcome::NotOpened] > 50);
 }
+
+/// A clean close says that nothing is behind it. If that mark comes back, what a later session committed is still told of
+/// by what that session wrote behind it.
+#[test]
+fn the_mark_of_an_earlier_close_that_comes_back_hides_no_commits() {
+    let clock = SetClock::at(START_MS);
+    let (image, world) = common::ops::base(true, &clock);
+    let disk = SimDisk::from_image(image, 1);
+    let mut work = Work::start(disk.clone(), clock.clone(), History::new(world)).unwrap();
+    work.db.take().unwrap().close().unwrap();
+    let closed = disk.image();
+    let history = work.history.clone();
+    let mut work = Work::start(disk.clone(), clock.clone(), history).unwrap();
+    for number in 0..30 {
+        work.step(Op::Put, number).unwrap();
+    }
+    let past = Past {
+        images: vec![closed, disk.image()],
+        states: work.history.states.clone(),
+        now_ms: clock.now(),
+    };
+    disk.crash_after(0);
+    let mark = newest_mark(past.last());
+    for unit in [SECTOR, PAGE] {
+        for at in (0..past.last().len() - unit).step_by(unit) {
+            let mut bytes = past.last().to_vec();
+            let old = past.images[0].get(at..at + unit);
+            let Some(old) = old.filter(|old| **old != bytes[at..at + unit]) else {
+                continue;
+            };
+            bytes[at..at + unit].copy_from_slice(old);
+            let what = || format!("{unit} bytes at {at}");
+            let with_proof = overlap(&mark, &(at..at + unit));
+            assert_no_prefix(look(bytes, &past, &what), with_proof, &what);
+        }
+    }
+}

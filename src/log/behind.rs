@@ -19,11 +19,13 @@ use crate::format::{Lsn, Version};
 use crate::pager::Pager;
 
 /// A record at or behind `end` that proves that the log was durable further than that, or that
-/// a newer checkpoint was. `newest` becomes the highest version of all that prove nothing.
+/// a newer checkpoint was. `newest` becomes the highest version of all that prove nothing. A record that begins `within`
+/// bytes behind `end` or farther is not looked for.
 pub(super) fn find_proof(
     pager: &Pager,
     ring: &Ring,
     end: Lsn,
+    within: u64,
     checkpoint: u64,
     newest: &mut Version,
 ) -> Result<Option<RecordHeader>> {
@@ -31,8 +33,9 @@ pub(super) fn find_proof(
     let mut sums = None;
     let mut place = accepted;
     let mut buffer = vec![0; PIECE_BYTES + record::RECORD_HEADER_BYTES];
-    while place < ring.length_bytes {
-        let piece = (PIECE_BYTES as u64).min(ring.length_bytes - place);
+    let until = accepted.saturating_add(within).min(ring.length_bytes);
+    while place < until {
+        let piece = (PIECE_BYTES as u64).min(until - place);
         let piece = piece.min(ring.length_bytes.div_ceil(2)) as usize;
         // A header may begin in this piece and end in the next, or where this view began.
         let bytes = buffer.get_mut(..piece + record::RECORD_HEADER_BYTES);
@@ -242,7 +245,7 @@ mod tests {
     fn found(pieces: &[(Lsn, Vec<u8>)], base: Lsn, end: Lsn) -> Option<Lsn> {
         let (pager, region, _) = ring_of(pieces);
         let ring = Ring::new(&pager, region, base);
-        let found = find_proof(&pager, &ring, end, 1, &mut 0).unwrap();
+        let found = find_proof(&pager, &ring, end, u64::MAX, 1, &mut 0).unwrap();
         found.map(|header| header.lsn)
     }
 
@@ -364,7 +367,7 @@ mod tests {
             let (pager, region, image) = ring_of(&pieces);
             let ring = Ring::new(&pager, region, BASE);
             let mut newest = 0;
-            let found = find_proof(&pager, &ring, end, 1, &mut newest).unwrap();
+            let found = find_proof(&pager, &ring, end, u64::MAX, 1, &mut newest).unwrap();
             let found = (found.map(|header| header.lsn), newest);
             assert_eq!(found, plain_search(&image, end), "round {round}");
             proofs += u32::from(found.0.is_some());

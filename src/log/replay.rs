@@ -13,11 +13,14 @@
 //!    the log.
 //! 4. A record behind the end is told of, so that no later one is made with its version or a lower one. Else the record
 //!    that is missing in front of it could be made again, byte for byte, and it would belong to the log again.
+//! 5. That the file was closed cleanly is believed if nothing near behind that mark proves otherwise: a disk can give back
+//!    an old version of its sector, from before a later session began there. No farther, as clean files open in a time that
+//!    does not follow the ring.
 
 use std::ops::Range;
 
 use super::behind::find_proof;
-use super::ring::Ring;
+use super::ring::{self, Ring};
 use super::{Geometry, Position};
 use crate::checksum;
 use crate::format::header::Header;
@@ -28,6 +31,9 @@ use crate::{Error, Result};
 
 /// Long values are read, and written again, in pieces of this size.
 const PIECE_BYTES: usize = 256 << 10;
+
+/// So far behind the mark of a clean close proof is looked for (invariant 5): as much as was read of the ring for it.
+const BEHIND_CLEAN_BYTES: u64 = ring::PIECE_BYTES as u64;
 
 /// An accepted commit record.
 #[derive(Debug)]
@@ -181,8 +187,9 @@ pub(crate) fn scan(pager: &Pager, header: &Header) -> Result<Scan> {
     if let Some(missing) = found.first_incomplete(pager)? {
         found = follow(pager, header, missing)?;
     }
+    let newest_dropped = refuse_damage(pager, header, &found)?;
     if !found.is_clean {
-        found.newest_dropped = refuse_damage(pager, header, &found)?;
+        found.newest_dropped = newest_dropped;
     }
     Ok(found)
 }
@@ -253,8 +260,12 @@ fn refuse_damage(pager: &Pager, header: &Header, found: &Scan) -> Result<Version
     let not_entered = found.geometry.next;
     let not_entered = not_entered.map(|region| Ring::new(pager, region, end));
     let current = found.rings.last();
+    let within = match found.is_clean {
+        true => BEHIND_CLEAN_BYTES,
+        false => u64::MAX,
+    };
     for ring in current.into_iter().chain(&not_entered) {
-        if let Some(proof) = find_proof(pager, ring, end, header.checkpoint, &mut newest)? {
+        if let Some(proof) = find_proof(pager, ring, end, within, header.checkpoint, &mut newest)? {
             return Err(damaged(pager, header, current.unwrap_or(ring), end, &proof));
         }
     }

@@ -10,6 +10,7 @@ from pages import Run
 HEAD = 56
 COMMIT, MARK, SWITCH = 1, 2, 3
 CLEAN, RUNS_UNSYNCED = 1, 2  # flags: of a mark, of a commit
+BEHIND_CLEAN = 262144  # so far behind the mark of a clean close proof is looked for
 _FIELDS = struct.Struct("<4sIQQQQBBHIII")
 assert _FIELDS.size == HEAD
 
@@ -135,9 +136,8 @@ def read_log(data, header):
         if room < 0 or not all(_is_there(data, header, run) for run in runs):
             log, _, rings = _follow(data, header, record.lsn)
             break
-    if not log.clean:
-        for ring, since in rings:
-            _look_for_proof(ring, since, log.end, header)
+    for ring, since in rings:
+        _look_for_proof(ring, since, log.end, header, BEHIND_CLEAN if log.clean else ring.length)
     return log
 
 
@@ -196,12 +196,12 @@ def _newest_header(ring, position):
     return Damage("the log knows a newer checkpoint: the newest header slot is damaged", *ring.place(position))
 
 
-def _look_for_proof(ring, since, end, header):
-    """Fails if a record behind the end shows that acknowledged commits are missing. Those that were accepted in this ring
-    lie from `since` to the end, and no other can lie over them."""
+def _look_for_proof(ring, since, end, header, within):
+    """Fails if a record behind the end, and no more than `within` bytes, shows that acknowledged commits are missing. Those
+    that were accepted in this ring lie from `since` to the end, and no other can lie over them."""
     accepted = end - since
     sums = Sums(ring, header.salt)
-    for behind in range(accepted, ring.length, 8):
+    for behind in range(accepted, min(ring.length, accepted + within), 8):
         offset = (since + behind) % ring.length
         if ring.raw[offset : offset + 4] != b"ALOG":
             continue
