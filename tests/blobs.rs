@@ -1160,3 +1160,22 @@ fn a_blob_half_written_at_a_crash_leaves_no_chunks() {
     }
     assert!(left_behind > 0, "no crash left anything to clean up");
 }
+
+/// Who writes sees the commits before it, also those that nobody has waited for.
+#[test]
+fn what_is_not_durable_yet_is_appended_to() {
+    let disk = aurora::storage::SimDisk::new(1);
+    let builder = Aurora::builder().background(false);
+    let db = builder.open_storage(disk.storage()).unwrap();
+    db.put("key", "a value", None).unwrap();
+    let mut tx = db.begin_write().unwrap();
+    tx.put_blob_from("blob", &b"one"[..]).unwrap();
+    tx.put_blob_from("key", &b"one"[..]).unwrap();
+    let commit = tx.commit_async().unwrap();
+    for key in ["blob", "key"] {
+        assert_eq!(db.append_blob(key, &b" two"[..]).unwrap().size, 7);
+    }
+    commit.wait().unwrap();
+    let refused = db.append_blob("nothing", &b"x"[..]);
+    assert!(matches!(refused, Err(Error::BlobNotFound { .. })));
+}

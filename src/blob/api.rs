@@ -221,8 +221,10 @@ impl Aurora {
     /// [`Error::BlobNotFound`] if there is none, [`Error::BlobSource`] if the source fails.
     pub fn append_blob(&self, key: impl AsRef<[u8]>, mut source: impl Read) -> Result<BlobInfo> {
         let key = key.as_ref();
-        if self.blob_info(key)?.is_none() {
-            return Err(Error::BlobNotFound { key: text(key) });
+        if !matches!(self.blob_info(key), Ok(Some(_))) {
+            // A transaction also sees what commits that are not durable yet have left.
+            let found = self.begin_write()?.blob_info(key)?;
+            found.ok_or_else(|| Error::BlobNotFound { key: text(key) })?;
         }
         let mut stage = Stage::new(self.clone());
         stage.read_from(&mut source)?;
