@@ -11,6 +11,8 @@
 #[path = "swarm/changes.rs"]
 mod changes;
 mod common;
+#[path = "swarm/own.rs"]
+mod own;
 #[path = "swarm/steps.rs"]
 mod steps;
 #[path = "swarm/threads.rs"]
@@ -34,7 +36,7 @@ use common::{Random, budget, each};
 type Do = fn(&mut Run) -> Result<()>;
 
 /// What a run may do, and whether it does so while calls fail: one trouble at a time.
-const STEPS: [(&str, Do, bool); 22] = [
+const STEPS: [(&str, Do, bool); 27] = [
     ("index", Run::build_index, true),
     ("index", Run::build_index, true),
     ("expire", Run::pass_time, true),
@@ -47,6 +49,11 @@ const STEPS: [(&str, Do, bool); 22] = [
     ("stage", Run::stage, true),
     ("stage", Run::stage, true),
     ("rows", Run::hold_rows, true),
+    ("own", Run::own, true),
+    ("own", Run::own, true),
+    ("own", Run::own, true),
+    ("own", Run::own, true),
+    ("many", Run::get_many, true),
     ("backup", Run::backup, false),
     ("flush", Run::settle, true),
     ("compact", Run::compact, true),

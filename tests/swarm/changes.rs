@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use aurora::{Aurora, Error, Filter, Index, Patch, Result, Swap, WriteTransaction};
+use aurora::{
+    Aurora, Batch, BlobMeta, Error, Filter, Index, Patch, Result, Swap, WriteTransaction,
+};
 
 use super::common::Random;
 use super::common::world::{Content, Entry, Extra, People, Person, World, schema};
@@ -11,7 +13,7 @@ use super::common::world::{Content, Entry, Extra, People, Person, World, schema}
 const KEYS: [&str; 9] = [
     "ttl0", "ttl1", "ttl2", "blob0", "blob1", "n0", "n1", "long", "",
 ];
-const COLLECTIONS: [&str; 3] = ["people", "more", "third"];
+pub const COLLECTIONS: [&str; 3] = ["people", "more", "third"];
 /// A tree that alone is more than the memory takes.
 const CROWDED: &str = "crowded";
 
@@ -42,9 +44,12 @@ pub enum More {
     Index,
     Huge,
     Sweep,
+    Batch,
+    SayOfBlob,
+    Pop,
 }
 
-pub const ALL: [More; 25] = [
+pub const ALL: [More; 28] = [
     More::Put,
     More::PutBlob,
     More::Expire,
@@ -70,6 +75,9 @@ pub const ALL: [More; 25] = [
     More::Index,
     More::Huge,
     More::Sweep,
+    More::Batch,
+    More::SayOfBlob,
+    More::Pop,
 ];
 
 /// One of some.
@@ -78,7 +86,10 @@ pub fn one_of<T: Clone>(random: &mut Random, some: &[T]) -> T {
 }
 
 /// A call has to be refused so. Another error is given on.
-fn refused<T: std::fmt::Debug>(result: Result<T>, as_this: impl Fn(&Error) -> bool) -> Result<()> {
+pub fn refused<T: std::fmt::Debug>(
+    result: Result<T>,
+    as_this: impl Fn(&Error) -> bool,
+) -> Result<()> {
     match result {
         Err(error) if as_this(&error) => Ok(()),
         Err(error) => Err(error),
@@ -86,18 +97,47 @@ fn refused<T: std::fmt::Debug>(result: Result<T>, as_this: impl Fn(&Error) -> bo
     }
 }
 
-fn expiry(ttl: Option<Duration>, now_ms: u64) -> Option<u64> {
+pub fn expiry(ttl: Option<Duration>, now_ms: u64) -> Option<u64> {
     now_ms.checked_add(u64::try_from(ttl?.as_millis()).ok()?)
 }
 
-fn bytes(random: &mut Random) -> Vec<u8> {
+/// One of the keys.
+pub fn key(random: &mut Random) -> Vec<u8> {
+    one_of(random, &KEYS).as_bytes().to_vec()
+}
+
+/// The beginning of some of them.
+pub fn prefix(random: &mut Random) -> &'static str {
+    one_of(random, &["ttl", "blob", "n", "long", ""])
+}
+
+/// Puts and deletes, of the same keys too.
+pub fn fill_batch(random: &mut Random, batch: &mut Batch, world: &mut World, now_ms: u64) {
+    for _ in 0..random.below(7) {
+        let key = key(random);
+        if random.chance(3) {
+            batch.delete(&key);
+            world.keys.remove(&key);
+            continue;
+        }
+        let (value, ttl) = (bytes(random), ttl(random));
+        batch.put(&key, &value, ttl);
+        let entry = Entry {
+            content: Content::Value(value.into()),
+            expires_ms: expiry(ttl, now_ms),
+        };
+        world.keys.insert(key, entry);
+    }
+}
+
+pub fn bytes(random: &mut Random) -> Vec<u8> {
     let length = one_of(random, &[0, 3, 30, 900, 5_000, 40_000]);
     let fill = random.next() as u8;
     let bytes = (0..length).map(|i| fill.wrapping_add((i / 64) as u8));
     bytes.collect()
 }
 
-fn ttl(random: &mut Random) -> Option<Duration> {
+pub fn ttl(random: &mut Random) -> Option<Duration> {
     let ms = |ms| Some(Duration::from_millis(ms));
     one_of(
         random,
@@ -120,7 +160,7 @@ pub fn change(
     world: &mut World,
     now_ms: u64,
 ) -> Result<()> {
-    let key = one_of(random, &KEYS).as_bytes().to_vec();
+    let key = key(random);
     match op {
         More::Put => {
             let (value, ttl) = (bytes(random), ttl(random));
@@ -144,7 +184,7 @@ pub fn change(
             world.keys.insert(key, entry);
         }
         More::DeletePrefix => {
-            let prefix = one_of(random, &["ttl", "blob", "n", "long", ""]);
+            let prefix = prefix(random);
             let range = |key: &[u8]| match prefix {
                 "n" => (b"l".as_slice()..b"o".as_slice()).contains(&key),
                 prefix => key.starts_with(prefix.as_bytes()),
@@ -183,6 +223,22 @@ pub fn change(
             }
         }
         More::Sweep => drop(tx.sweep(1 + random.below(5) as usize)?),
+        More::Batch => {
+            let mut batch = Batch::new();
+            fill_batch(random, &mut batch, world, now_ms);
+            tx.apply(batch)?;
+        }
+        More::Pop => {
+            let mut tree = tx.tree("t")?;
+            let model = world.trees.entry("t".into()).or_default();
+            for _ in 0..1 + random.below(20) {
+                let (popped, expected) = match random.chance(2) {
+                    true => (tree.pop_first()?, model.pop_first()),
+                    false => (tree.pop_last()?, model.pop_last()),
+                };
+                assert_eq!(popped, expected);
+            }
+        }
         More::Expire
         | More::Persist
         | More::Increment
@@ -190,6 +246,7 @@ pub fn change(
         | More::Merge
         | More::Delete
         | More::WriteBlobAt
+        | More::SayOfBlob
         | More::CutBlob => change_key(op, random, tx, world, key, now_ms)?,
         _ => change_collection(op, random, db, tx, world, now_ms)?,
     }
@@ -298,6 +355,19 @@ fn change_key(
                 Some(new) => put(world, Content::Value(new.into())),
                 None => drop(world.keys.remove(&key)),
             }
+        }
+        More::SayOfBlob => {
+            let said = tx.set_blob_meta(&key, BlobMeta::new().with("a", "b"));
+            let Some(blob) = blob else {
+                return refused(said, |error| match value {
+                    Some(_) => matches!(error, Error::WrongKind { .. }),
+                    None => matches!(error, Error::BlobNotFound { .. }),
+                });
+            };
+            let said = said?;
+            let is_there = (said.size, said.checksum, said.expires_ms);
+            let crc = crc32c::crc32c(&blob);
+            assert_eq!(is_there, (blob.len() as u64, crc, expires_ms));
         }
         More::WriteBlobAt | More::CutBlob => {
             let size = blob.as_ref().map_or(0, |blob| blob.len()) as u64;

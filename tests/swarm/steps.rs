@@ -33,11 +33,11 @@ impl Run {
         }
     }
 
-    fn push(&mut self, world: World) {
+    pub fn push(&mut self, world: World) {
         self.work.history.push(world);
     }
 
-    fn some_collection(&mut self) -> Option<(String, People)> {
+    pub fn some_collection(&mut self) -> Option<(String, People)> {
         let collections = &self.work.history.last().collections;
         let names: Vec<_> = collections.keys().cloned().collect();
         let name = (!names.is_empty()).then(|| one_of(&mut self.random, &names))?;
@@ -46,7 +46,7 @@ impl Run {
     }
 
     /// Waited for, awaited, or polled once and dropped: then it is done or undone, which is found out.
-    fn finish<T: Send + 'static>(&mut self, mut work: aurora::Work<'static, T>) -> Result<()> {
+    pub fn finish<T: Send + 'static>(&mut self, mut work: aurora::Work<'static, T>) -> Result<()> {
         match self.random.below(3) {
             0 => drop(work.wait()?),
             1 => drop(pollster::block_on(work)?),
