@@ -444,6 +444,12 @@ impl Work {
 /// A file with something of each kind in it, and what it holds: closed, or killed with commits in
 /// the log that are in no checkpoint.
 pub fn base(is_closed: bool, clock: &Arc<SetClock>) -> (Vec<u8>, World) {
+    let (image, history) = base_with_history(is_closed, clock);
+    (image, history.last().clone())
+}
+
+/// The same, with all the states that there were.
+pub fn base_with_history(is_closed: bool, clock: &Arc<SetClock>) -> (Vec<u8>, History) {
     let disk = SimDisk::new(1);
     let mut work = Work::start(disk, clock.clone(), History::new(World::default())).unwrap();
     let db = work.db().clone();
@@ -465,7 +471,8 @@ pub fn base(is_closed: bool, clock: &Arc<SetClock>) -> (Vec<u8>, World) {
         put(tx, &mut world, "old", b"k".to_vec(), vec![1; 10])
     })
     .unwrap();
-    work.history = History::new(world);
+    work.history.push(world);
+    work.history.acknowledge();
     drop(db);
     for (seed, op) in [Op::Insert, Op::PutTtl, Op::PutBlob, Op::Large]
         .into_iter()
@@ -476,7 +483,7 @@ pub fn base(is_closed: bool, clock: &Arc<SetClock>) -> (Vec<u8>, World) {
     if is_closed {
         work.step(Op::Reopen, 0).unwrap();
         let image = work.disk.kill_image().image();
-        return (image, work.history.last().clone());
+        return (image, work.history.clone());
     }
     for (seed, op) in [Op::Insert, Op::PutBlob, Op::Overflow, Op::Put]
         .into_iter()
@@ -485,5 +492,5 @@ pub fn base(is_closed: bool, clock: &Arc<SetClock>) -> (Vec<u8>, World) {
         work.step(op, 20 + seed as u64).unwrap();
     }
     let image = work.disk.kill_image().image();
-    (image, work.history.last().clone())
+    (image, work.history.clone())
 }
