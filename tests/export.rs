@@ -634,7 +634,7 @@ fn a_file_without_a_column_for_a_required_field_is_told_what_it_has() {
 
 #[test]
 fn cells_may_have_something_else_between_them() {
-    for separator in [';', '\t', '|'] {
+    for separator in [';', '\t', '|', ' ', 't', '\0'] {
         let db = people();
         let csv = "id;email;age\n1;\"a;\"\"b,c\";30\n2;d,e;\n".replace(';', &separator.to_string());
         let import = db.import("people").separator(separator as u8);

@@ -229,8 +229,8 @@ pub(super) fn read(
 }
 
 /// A row that is put behind the last one. Where a quotation mark is left open, all that follows belongs to one cell, and so
-/// does this: that is how it is noticed.
-const END_ROW: &[u8] = b"\n\0the end of the rows\0\n";
+/// does this: that is how it is noticed. (No text has these bytes, and what is between cells is none of them.)
+const END_ROW: &[u8] = b"\n\xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8\n";
 
 /// The first row.
 struct Header {
