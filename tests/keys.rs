@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use aurora::storage::{MemoryStorage, SimCrash, SimDisk};
+use aurora::storage::{MemoryStorage, SimCrash, SimDisk, Storage};
 use aurora::{
     Aurora, Batch, Clock, DataInfo, Error, Result, Snapshot, Swap, Target, Ttl, WriteTransaction,
 };
@@ -195,15 +195,77 @@ fn ranges_and_prefixes_are_deleted_with_all_that_is_under_them() {
     }
 }
 
+/// A device that cannot read one of its pages.
+#[derive(Debug)]
+struct Unreadable {
+    inner: MemoryStorage,
+    page: u64,
+}
+
+impl Storage for Unreadable {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+        let (begin, end) = (self.page * 4096, (self.page + 1) * 4096);
+        if offset < end && offset + buffer.len() as u64 > begin {
+            return Err(std::io::Error::other("an unreadable sector"));
+        }
+        self.inner.read_at(offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.inner.write_at(offset, bytes)
+    }
+
+    fn sync_range(&self, offset: u64, length_bytes: u64) -> std::io::Result<()> {
+        self.inner.sync_range(offset, length_bytes)
+    }
+
+    fn sync_all(&self) -> std::io::Result<()> {
+        self.inner.sync_all()
+    }
+
+    fn set_length(&self, length_bytes: u64) -> std::io::Result<()> {
+        self.inner.set_length(length_bytes)
+    }
+
+    fn length(&self) -> std::io::Result<u64> {
+        self.inner.length()
+    }
+
+    fn lock(&self, exclusive: bool) -> std::io::Result<()> {
+        self.inner.lock(exclusive)
+    }
+}
+
 /// Without threads each write sweeps a little: where damage was in the way of that, each write failed.
 #[test]
 fn damage_in_the_way_of_a_sweep_is_told_once_and_others_write_on() {
+    told_once(Error::is_corruption, |bytes, page| {
+        let mut damaged = bytes.to_vec();
+        damaged[page * 4096 + 2000] ^= 1;
+        Arc::new(MemoryStorage::from_bytes(&damaged))
+    });
+}
+
+/// A sector that the device cannot read any more is no better than one that was damaged.
+#[test]
+fn what_cannot_be_read_in_the_way_of_a_sweep_is_told_once_and_others_write_on() {
+    let is_of_device = |error: &Error| matches!(error, Error::Io { .. });
+    told_once(is_of_device, |bytes, page| {
+        Arc::new(Unreadable {
+            inner: MemoryStorage::from_bytes(bytes),
+            page: page as u64,
+        })
+    });
+}
+
+/// With such an error at each page of a file in which something has expired.
+fn told_once(is_it: impl Fn(&Error) -> bool, spoiled: impl Fn(&[u8], usize) -> Arc<dyn Storage>) {
     let storage = MemoryStorage::new();
-    let open = |storage: MemoryStorage, clock: Arc<Manual>| {
+    let open = |storage: Arc<dyn Storage>, clock: Arc<Manual>| {
         let builder = Aurora::builder().background(false).clock(clock);
-        builder.open_storage(Arc::new(storage))
+        builder.open_storage(storage)
     };
-    let db = open(storage.clone(), Manual::at(1000)).unwrap();
+    let db = open(Arc::new(storage.clone()), Manual::at(1000)).unwrap();
     for n in 0..200 {
         // What expires is in other leaves than what does not.
         let ttl = (n < 20).then_some(ms(10));
@@ -213,30 +275,28 @@ fn damage_in_the_way_of_a_sweep_is_told_once_and_others_write_on() {
     let bytes = storage.to_bytes();
     let mut failed_first = [0, 0];
     for page in 2..bytes.len() / 4096 {
-        let mut damaged = bytes.clone();
-        damaged[page * 4096 + 2000] ^= 1;
         let sweep = || {
-            let db = open(MemoryStorage::from_bytes(&damaged), Manual::at(2000)).ok()?;
+            let db = open(spoiled(&bytes, page), Manual::at(2000)).ok()?;
             let is_readable = db.get("0199").is_ok_and(|value| value.is_some());
             let swept = db.sweep(1);
-            (is_readable && swept.is_err_and(|error| error.is_corruption())).then_some(())
+            (is_readable && swept.is_err_and(|error| is_it(&error))).then_some(())
         };
         if sweep().is_none() {
             continue;
         }
-        let db = open(MemoryStorage::from_bytes(&damaged), Manual::at(2000)).unwrap();
+        let db = open(spoiled(&bytes, page), Manual::at(2000)).unwrap();
         let puts: Vec<_> = (0..5)
             .map(|n| db.put(format!("02{n:02}"), "new", None))
             .collect();
         failed_first[usize::from(puts[0].is_err())] += 1;
         if let Err(error) = &puts[0] {
-            assert!(error.is_corruption(), "{error}");
+            assert!(is_it(error), "{error}");
         }
         for put in &puts[1..] {
             assert!(put.is_ok(), "page {page}: {put:?}");
         }
         assert_eq!(text(&db, "0204").as_deref(), Some("new"));
-        assert!(db.check().unwrap_err().is_corruption());
+        assert!(is_it(&db.check().unwrap_err()));
     }
     assert!(
         failed_first.iter().all(|count| *count > 0),

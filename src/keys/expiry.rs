@@ -10,16 +10,17 @@
 //!    stand before it.
 //! 3. Entries sort by time, so the first one is the next to expire.
 //! 4. A write fails for want of a sweep once at the most: where something that has expired cannot be removed because of
-//!    damage, writes do without sweeping from then on. What it is about may be nothing of theirs.
+//!    damage, or because the device does not read it, writes do without sweeping from then on. What it is about may be
+//!    nothing of theirs.
 
 use std::time::Duration;
 
 use super::record::Flaw;
 use super::store;
-use crate::Result;
 use crate::collection::documents;
 use crate::moment::{FACTS_TREE, Moment};
 use crate::txn::write::WriteTransaction;
+use crate::{Error, Result};
 
 pub(crate) const EXPIRY: &str = "aurora/expiry";
 /// What is told where sweeping fails.
@@ -220,14 +221,14 @@ pub(crate) fn relieve(tx: &mut WriteTransaction) -> Result<()> {
 /// Sweeps as much as so many writes do.
 ///
 /// # Errors
-/// Damage is told by one write at the most (invariant 4).
+/// Damage, and what the device cannot read, is told by one write at the most (invariant 4).
 pub(crate) fn relieve_after(tx: &mut WriteTransaction, writes: usize) -> Result<()> {
     let handle = tx.handle().clone();
     if handle.engine.settings.background || handle.alarm.has_given_up() {
         return Ok(());
     }
     match sweep(tx, RELIEF.saturating_mul(writes)) {
-        Err(error) if error.is_corruption() => {
+        Err(error) if error.is_corruption() || matches!(error, Error::Io { .. }) => {
             handle.alarm.give_up();
             if tx.has_failed() {
                 return Err(error);

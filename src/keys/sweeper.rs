@@ -73,7 +73,7 @@ impl Waiting for Bell {
 pub(crate) struct Alarm {
     next_ms: AtomicU64,
     stopping: AtomicBool,
-    /// Where writes sweep: they do no more, because of damage.
+    /// Where writes sweep: they do no more, because of damage or of what cannot be read.
     has_given_up: AtomicBool,
     place: Arc<dyn Waiting>,
 }
