@@ -1641,6 +1641,36 @@ fn what_defaults_make_fits_the_schema_as_well() {
     }
 }
 
+/// What is the same schema took a document, or refused it, or gave it other fields, by the order in which fields were declared.
+#[test]
+fn fields_may_be_declared_in_any_order() {
+    let object = |name: &str, value: Value| Value::Object(Object::from([(name, value)]));
+    let inner = Field::new("a.b", FieldType::Int);
+    let outer = Field::new("a", FieldType::Object);
+    let of_b = outer.clone().default(object("b", 1.into()));
+    let of_c = outer.default(object("c", 2.into()));
+    let both = Object::from([("c", 2), ("b", 3)]);
+    for (fields, expected) in [
+        ([inner.clone().required(), of_b], object("b", 1.into())),
+        ([inner.default(3), of_c], Value::Object(both)),
+    ] {
+        for is_reversed in [false, true] {
+            let mut fields = fields.to_vec();
+            if is_reversed {
+                fields.reverse();
+            }
+            let schema = fields.into_iter().fold(Schema::new(), Schema::field);
+            let db = Aurora::in_memory().unwrap();
+            db.new_collection("c", schema).unwrap();
+            let id = db.insert_into("c", Object::new());
+            let id = id.unwrap_or_else(|error| panic!("reversed: {is_reversed}: {error}"));
+            let stored = db.collection("c").unwrap().get(&id).unwrap().unwrap();
+            assert_eq!(stored.get("a"), Some(&expected), "reversed: {is_reversed}");
+            db.check().unwrap();
+        }
+    }
+}
+
 /// An index was built, and all documents were checked or given another schema, with a thousand of them in memory, however
 /// long they are.
 #[test]

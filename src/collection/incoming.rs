@@ -89,28 +89,22 @@ pub(super) fn check_id(meta: &Meta, id: &Value, fields: &Object) -> Result<()> {
 
 /// Checks fields against the schema, and fills in defaults.
 pub(super) fn checked_fields(meta: &Meta, mut fields: Object) -> Result<Object> {
-    let mut is_rebuilt = false;
+    // Before anything is checked: a default may be within another field, or have others in it, in whatever order they were
+    // declared.
+    for field in meta.fields_with_default() {
+        if let (None, Some(default)) = (fields.get_path(&field.path), &field.default) {
+            fields.set_path(&field.path, default.clone().fitted(field.kind));
+        }
+    }
     for field in &meta.schema.fields {
         let value = fields.get_path(&field.path);
-        let fitted = match (value, &field.default) {
-            (None, Some(default)) => Some(default.clone().fitted(field.kind)),
-            (Some(value), _) if !takes(field.kind, value) => Some(value.clone().fitted(field.kind)),
-            (Some(value), _) if field.kind == FieldType::Float => {
-                Some(value.clone().fitted(field.kind))
-            }
-            _ => None,
-        };
-        if let Some(fitted) = fitted {
-            // A default may be within another field, or have others in it.
-            let is_nested = field.path.contains('.') || matches!(fitted, Value::Object(_));
-            is_rebuilt |= is_nested && value.is_none();
+        let to_fit =
+            value.filter(|value| field.kind == FieldType::Float || !takes(field.kind, value));
+        if let Some(value) = to_fit {
+            let fitted = value.clone().fitted(field.kind);
             fields.set_path(&field.path, fitted);
         }
         check_field(meta, field, &fields)?;
-    }
-    if is_rebuilt {
-        let mut all = meta.schema.fields.iter();
-        all.try_for_each(|field| check_field(meta, field, &fields))?;
     }
     for (name, value) in fields.iter() {
         if meta.schema.strict && !is_declared(meta, name) {

@@ -26,6 +26,8 @@ pub(crate) struct Meta {
     pub documents_tree: String,
     pub expires: Option<(Path, u64)>,
     pub id_path: Path,
+    /// The fields with a default, by their places in the schema: those that others are in come first.
+    defaults: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -103,7 +105,14 @@ impl Meta {
         });
         let indexes = indexes.collect();
         let expires = schema.expires.as_ref();
+        let with_default = schema.fields.iter().enumerate();
+        let with_default = with_default.filter(|(_, field)| field.default.is_some());
+        let mut defaults: Vec<(usize, usize)> = with_default
+            .map(|(place, field)| (field.path.len(), place))
+            .collect();
+        defaults.sort_unstable();
         Meta {
+            defaults: defaults.into_iter().map(|(_, place)| place).collect(),
             name,
             number,
             version,
@@ -116,6 +125,12 @@ impl Meta {
             names,
             schema,
         }
+    }
+
+    /// The fields that have a default, those that others are in first.
+    pub(super) fn fields_with_default(&self) -> impl Iterator<Item = &Field> {
+        let places = self.defaults.iter();
+        places.filter_map(|place| self.schema.fields.get(*place))
     }
 
     /// The parts of a present index that the catalog keeps.
