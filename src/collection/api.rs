@@ -31,7 +31,8 @@ impl Aurora {
     /// # Errors
     /// [`Error::CollectionExists`](crate::Error::CollectionExists) if it has another schema, which
     /// [`alter_collection`](Self::alter_collection) changes,
-    /// [`Error::BadSchema`](crate::Error::BadSchema) for one that cannot be.
+    /// [`Error::BadSchema`](crate::Error::BadSchema) for one that cannot be,
+    /// [`Error::BadCollectionName`](crate::Error::BadCollectionName) for a name that is empty or longer than 255 bytes.
     pub fn new_collection(&self, name: impl AsRef<str>, schema: impl Into<Schema>) -> Result<()> {
         self.write(|tx| tx.new_collection(name, schema))
     }
@@ -91,7 +92,8 @@ impl Aurora {
     ///
     /// # Errors
     /// [`Error::CollectionNotFound`](crate::Error::CollectionNotFound) if there is none,
-    /// [`Error::BadCollectionName`](crate::Error::BadCollectionName) if another collection has the new name.
+    /// [`Error::BadCollectionName`](crate::Error::BadCollectionName) if another collection has the new name, or none can
+    /// have it.
     pub fn rename_collection(&self, from: impl AsRef<str>, to: impl AsRef<str>) -> Result<()> {
         self.write(|tx| tx.rename_collection(from, to))
     }

@@ -42,7 +42,8 @@ pub(crate) fn create(tx: &mut WriteTransaction, name: &str, schema: Schema) -> R
         reason,
     };
     if let Some(reason) = fault_of_name(name) {
-        return Err(bad(reason.to_string()));
+        let name = name.to_string();
+        return Err(Error::BadCollectionName { name, reason });
     }
     if let Some(reason) = schema.fault() {
         return Err(bad(reason));
