@@ -1014,6 +1014,31 @@ fn a_transaction_answers_with_its_own_changes() {
     assert!(ids.contains(&id));
 }
 
+/// They were answered with the transaction's documents.
+#[test]
+fn a_query_of_another_database_or_of_a_snapshot_is_refused_in_a_transaction() {
+    let (db, other) = (numbers(10), numbers(20));
+    let snapshot = db.begin_read().unwrap();
+    let mut tx = db.begin_write().unwrap();
+    for query in [other.query("numbers"), snapshot.query("numbers")] {
+        let query = || query.clone();
+        let found = [
+            query().collect_in(&tx).map(|rows| rows.len() as u64),
+            query().count_in(&tx),
+            query().first_in(&tx).map(|_| 1),
+            query().update_in(&mut tx, Patch::new().inc("n", 1)),
+            query().delete_in(&mut tx),
+        ];
+        for found in found {
+            let error = found.unwrap_err();
+            assert!(matches!(error, aurora::Error::BadQuery { .. }), "{error}");
+        }
+    }
+    // A handle that promises something else is one of the same database.
+    let buffered = db.with_durability(aurora::Durability::Buffered);
+    assert_eq!(buffered.query("numbers").count_in(&tx).unwrap(), 10);
+}
+
 #[test]
 fn a_snapshot_keeps_its_answers() {
     let db = numbers(100);

@@ -27,7 +27,6 @@ use crate::collection::index::unreadable;
 use crate::collection::meta::Meta;
 use crate::collection::patch::Patch;
 use crate::db::Aurora;
-use crate::moment::Moment;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteTransaction;
 use crate::value::{Document, MAX_DEPTH, Object, Raw, Value};
@@ -495,14 +494,32 @@ impl<'q> Query<'q> {
 
     fn run_in(
         self,
-        moment: &impl Moment,
+        tx: &WriteTransaction,
         mut take: impl FnMut(&Arc<Meta>, &[u8], &[u8]) -> Result<()>,
     ) -> Result<Arc<Meta>> {
         self.check()?;
-        let meta = catalog::load(moment, &self.collection)?;
-        let mut execution = Execution::new(moment, meta.clone(), self.spec)?;
-        while !execution.step(moment, SLICE, &mut |id, bytes| take(&meta, id, bytes))? {}
+        self.check_for(tx)?;
+        let meta = catalog::load(tx, &self.collection)?;
+        let mut execution = Execution::new(tx, meta.clone(), self.spec)?;
+        while !execution.step(tx, SLICE, &mut |id, bytes| take(&meta, id, bytes))? {}
         Ok(meta)
+    }
+
+    /// Whether it can look at what this transaction sees: it would be answered with other documents than those that it was
+    /// made for.
+    fn check_for(&self, tx: &WriteTransaction) -> Result<()> {
+        let reason = match &self.origin {
+            Origin::Database(db) if Arc::ptr_eq(&db.handle.engine, &tx.handle().engine) => {
+                return Ok(());
+            }
+            Origin::Database(_) => "it is a query of another database than the transaction",
+            Origin::Snapshot(_) => {
+                "a snapshot's query sees that moment, and no transaction; query the database instead"
+            }
+        };
+        Err(Error::BadQuery {
+            reason: reason.to_string(),
+        })
     }
 
     /// How the query is answered: runs it, without giving out its rows, and tells the plan with what
