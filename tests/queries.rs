@@ -1026,6 +1026,7 @@ fn a_query_of_another_database_or_of_a_snapshot_is_refused_in_a_transaction() {
             query().collect_in(&tx).map(|rows| rows.len() as u64),
             query().count_in(&tx),
             query().first_in(&tx).map(|_| 1),
+            query().aggregate().collect_in(&tx).map(|_| 1),
             query().update_in(&mut tx, Patch::new().inc("n", 1)),
             query().delete_in(&mut tx),
         ];
@@ -1037,6 +1038,63 @@ fn a_query_of_another_database_or_of_a_snapshot_is_refused_in_a_transaction() {
     // A handle that promises something else is one of the same database.
     let buffered = db.with_durability(aurora::Durability::Buffered);
     assert_eq!(buffered.query("numbers").count_in(&tx).unwrap(), 10);
+}
+
+#[test]
+fn a_transaction_groups_and_describes_what_it_has_changed() {
+    let db = numbers(10);
+    let by_even = || db.query("numbers").group_by("even").count().sum("n");
+    let mut tx = db.begin_write().unwrap();
+    let mut collection = tx.collection("numbers").unwrap();
+    collection.create_index(Index::on(["text"])).unwrap();
+    let (schema, version) = collection.schema();
+    assert_eq!(collection.indexes().last().unwrap().index.name(), "text");
+    collection.insert_fields([("n", 100)]).unwrap();
+    let results = |groups: Vec<aurora::Group>| -> Vec<(Value, Vec<Value>)> {
+        { groups.into_iter() }
+            .map(|group| (group.key, group.results))
+            .collect()
+    };
+    let expected = |key: Value, rows: i64, sum: i64| (key, vec![rows.into(), sum.into()]);
+    assert_eq!(
+        results(by_even().collect_in(&tx).unwrap()),
+        [
+            expected(Value::Null, 1, 100),
+            expected(false.into(), 5, 25),
+            expected(true.into(), 5, 20)
+        ]
+    );
+    assert_eq!(results(by_even().collect().wait().unwrap()).len(), 2);
+    let none = db.query("numbers").filter(|f| f.eq("n", -1)).aggregate();
+    let none = none.count().collect_in(&tx).unwrap();
+    assert_eq!(results(none), [(Value::Null, vec![0.into()])]);
+
+    tx.new_collection("more", Schema::schemaless()).unwrap();
+    assert_eq!(tx.collections().unwrap(), ["more", "numbers"]);
+    assert_eq!(db.collections().unwrap(), ["numbers"]);
+    // Another schema, as a part of the transaction; one that does not fit, undone.
+    let strict = |kind| Schema::new().field(Field::new("n", kind));
+    let before = tx.savepoint().unwrap();
+    let refused = tx.alter_collection("numbers", strict(FieldType::Int));
+    assert!(matches!(refused, Err(aurora::Error::UnknownField { .. })));
+    let mut collection = tx.collection("numbers").unwrap();
+    let failed = collection.insert_fields([("n", 1)]);
+    assert!(matches!(failed, Err(aurora::Error::TransactionFailed)));
+    tx.roll_back_to(&before).unwrap();
+    assert_eq!(
+        tx.collection("numbers").unwrap().schema(),
+        (schema.clone(), version)
+    );
+    let wider = schema.field(Field::new("new", FieldType::Int).default(7));
+    tx.alter_collection("numbers", wider).unwrap();
+    let found = db.query("numbers").filter(|f| f.eq("new", 7));
+    assert_eq!(found.count_in(&tx).unwrap(), 11);
+    tx.commit().unwrap();
+    assert_eq!(
+        db.collection("numbers").unwrap().indexes().unwrap().len(),
+        4
+    );
+    db.check().unwrap();
 }
 
 #[test]

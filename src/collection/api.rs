@@ -111,7 +111,7 @@ impl Aurora {
         schema: impl Into<Schema>,
     ) -> Work<'static, ()> {
         let (name, schema) = (name.as_ref().to_string(), schema.into());
-        Work::transaction(self.clone(), move |tx| build::alter(tx, &name, schema))
+        Work::transaction(self.clone(), move |tx| tx.alter_collection(name, schema))
     }
 
     /// Adds an index to a collection, filled or not, in steps between which others read and write.
@@ -224,6 +224,24 @@ impl WriteTransaction {
     /// Gives a collection another name. See [`Aurora::rename_collection`].
     pub fn rename_collection(&mut self, from: impl AsRef<str>, to: impl AsRef<str>) -> Result<()> {
         build::rename(self, from.as_ref(), to.as_ref())
+    }
+
+    /// Gives a collection another schema. See [`Aurora::alter_collection`].
+    ///
+    /// # Errors
+    /// What is wrong with the first document that does not fit. The transaction has failed then: roll back to a savepoint,
+    /// or drop it.
+    pub fn alter_collection(
+        &mut self,
+        name: impl AsRef<str>,
+        schema: impl Into<Schema>,
+    ) -> Result<()> {
+        build::alter(self, name.as_ref(), schema.into())
+    }
+
+    /// The names of all collections as the transaction sees them, in order.
+    pub fn collections(&self) -> Result<Vec<String>> {
+        catalog::names(self)
     }
 
     /// A collection, to read and to change as part of this transaction.
@@ -513,6 +531,16 @@ impl CollectionMut<'_> {
     /// The collection's name.
     pub fn name(&self) -> &str {
         &self.meta.name
+    }
+
+    /// The schema, and the number of its version.
+    pub fn schema(&self) -> (Schema, u32) {
+        (self.meta.schema.clone(), self.meta.version)
+    }
+
+    /// The indexes.
+    pub fn indexes(&self) -> Vec<IndexInfo> {
+        index_infos(self.tx, &self.meta)
     }
 
     fn id(&self, id: Value) -> DocumentId {

@@ -428,30 +428,31 @@ pub(super) fn alter(tx: &mut WriteTransaction, name: &str, schema: Schema) -> Re
             built_to: None,
         });
     }
-    for index in old
-        .indexes
-        .iter()
-        .filter(|index| !kept.contains(&index.number))
-    {
-        drop_if_there(tx, &index.tree)?;
-    }
-    // The same bytes may mean other documents from now on.
-    tx.touch_space(old.number);
     let names = names_of(&schema, &old.known_names);
     let new = changed(&old, schema, names, next_index, indexes);
     // Stored first: what is wrong with it is known before much is done.
     catalog::store(tx, &new)?;
+    tx.together(|tx| refit_all(tx, &old, &new, &kept))
+}
+
+/// Puts documents and indexes under a new schema, which is stored already. Indexes with these numbers are kept.
+fn refit_all(tx: &mut WriteTransaction, old: &Meta, new: &Meta, kept: &[u32]) -> Result<()> {
+    for index in { old.indexes.iter() }.filter(|index| !kept.contains(&index.number)) {
+        drop_if_there(tx, &index.tree)?;
+    }
+    // The same bytes may mean other documents from now on.
+    tx.touch_space(old.number);
     // All that have expired first, or have now: they are in no other document's way.
     if old.expires.is_some() || new.expires.is_some() {
-        for_each(tx, &old, |tx, key, document| {
-            match is_over(&old, &new, key, document, tx.now_ms())? {
-                true => erase_before_refit(tx, &old, &new, &kept, key, document),
+        for_each(tx, old, |tx, key, document| {
+            match is_over(old, new, key, document, tx.now_ms())? {
+                true => erase_before_refit(tx, old, new, kept, key, document),
                 false => Ok(()),
             }
         })?;
     }
-    for_each(tx, &old, |tx, key, document| {
-        refit_one(tx, &old, &new, &kept, key, document)
+    for_each(tx, old, |tx, key, document| {
+        refit_one(tx, old, new, kept, key, document)
     })
 }
 

@@ -1,11 +1,13 @@
 //! Counts, sums, averages, least and greatest values, by group.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::fields::ID;
 use super::{Decoder, Explanation, Query, Work};
 use crate::Result;
 use crate::collection::documents;
+use crate::txn::write::WriteTransaction;
 use crate::value::Value;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,39 +113,75 @@ impl<'q> Grouped<'q> {
 
     /// The groups, in the order of their keys. Holds one entry for each group in memory.
     pub fn collect(self) -> Work<'q, Vec<Group>> {
-        let Grouped {
-            query,
-            field,
-            measures,
-        } = self;
-        let is_one = field.is_none();
-        let wanted = measures.clone();
-        let take = move |groups: &mut Groups, decoder: &Decoder<'_>, id: &[u8], document: &[u8]| {
-            let key = match &field {
-                Some(field) => value_of(decoder, id, document, field)?,
-                None => Value::Null,
-            };
-            let fresh = || wanted.iter().map(|_| Tally::default()).collect();
-            let tallies = groups.tallies.entry(key).or_insert_with(fresh);
-            for ((measure, field), tally) in wanted.iter().zip(tallies) {
-                tally.rows += 1;
-                if *measure != Measure::Count {
-                    tally.add(value_of(decoder, id, document, field)?);
-                }
-            }
-            Ok(())
+        let (query, wanted) = self.parts();
+        let wanted = Arc::new(wanted);
+        let of_rows = wanted.clone();
+        query.run(
+            move |groups, decoder, id, document| of_rows.take(groups, decoder, id, document),
+            move |groups, _| Ok(wanted.finish(groups)),
+        )
+    }
+
+    /// The groups as a transaction sees them, its own changes included.
+    pub fn collect_in(self, tx: &WriteTransaction) -> Result<Vec<Group>> {
+        let (query, wanted) = self.parts();
+        let mut groups = Groups::default();
+        query.run_decoded_in(tx, |decoder, id, document| {
+            wanted.take(&mut groups, decoder, id, document)
+        })?;
+        Ok(wanted.finish(groups))
+    }
+
+    fn parts(self) -> (Query<'q>, Wanted) {
+        let (field, measures) = (self.field, self.measures);
+        (self.query, Wanted { field, measures })
+    }
+}
+
+/// What is to be worked out.
+struct Wanted {
+    field: Option<String>,
+    measures: Vec<(Measure, String)>,
+}
+
+impl Wanted {
+    /// Adds a row to its group.
+    fn take(
+        &self,
+        groups: &mut Groups,
+        decoder: &Decoder<'_>,
+        id: &[u8],
+        document: &[u8],
+    ) -> Result<()> {
+        let key = match &self.field {
+            Some(field) => value_of(decoder, id, document, field)?,
+            None => Value::Null,
         };
-        query.run(take, move |mut groups: Groups, _| {
-            if is_one && groups.tallies.is_empty() {
-                let none = measures.iter().map(|_| Tally::default()).collect();
-                groups.tallies.insert(Value::Null, none);
+        let tallies = groups.tallies.entry(key).or_insert_with(|| self.no_rows());
+        for ((measure, field), tally) in self.measures.iter().zip(tallies) {
+            tally.rows += 1;
+            if *measure != Measure::Count {
+                tally.add(value_of(decoder, id, document, field)?);
             }
-            let groups = groups.tallies.into_iter().map(|(key, tallies)| Group {
-                key,
-                results: finish(&measures, &tallies),
-            });
-            Ok(groups.collect())
-        })
+        }
+        Ok(())
+    }
+
+    fn no_rows(&self) -> Vec<Tally> {
+        self.measures.iter().map(|_| Tally::default()).collect()
+    }
+
+    fn finish(&self, mut groups: Groups) -> Vec<Group> {
+        if self.field.is_none() && groups.tallies.is_empty() {
+            groups.tallies.insert(Value::Null, self.no_rows());
+        }
+        let groups = groups.tallies.into_iter().map(|(key, tallies)| Group {
+            key,
+            results: { self.measures.iter().zip(&tallies) }
+                .map(|((measure, _), tally)| tally.result(*measure))
+                .collect(),
+        });
+        groups.collect()
     }
 }
 
@@ -159,12 +197,6 @@ fn value_of(decoder: &Decoder<'_>, id: &[u8], document: &[u8], field: &str) -> R
         return documents::id_of(decoder.meta, id).map(|id| id.value().clone());
     }
     Ok(decoder.value(document, field)?.unwrap_or_default())
-}
-
-fn finish(measures: &[(Measure, String)], tallies: &[Tally]) -> Vec<Value> {
-    let both = measures.iter().zip(tallies);
-    both.map(|((measure, _), tally)| tally.result(*measure))
-        .collect()
 }
 
 /// What is kept of the values of a field.

@@ -447,8 +447,20 @@ impl<'q> Query<'q> {
         tx: &WriteTransaction,
         mut row: impl FnMut(Document) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let select = self.select.clone();
         let mut rows = Vec::new();
+        self.run_decoded_in(tx, |decoder, id, bytes| {
+            rows.push(row(decoder.document(id, bytes)?)?);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    fn run_decoded_in(
+        self,
+        tx: &WriteTransaction,
+        mut take: impl FnMut(&Decoder<'_>, &[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let select = self.select.clone();
         let mut fields = None;
         self.run_in(tx, |meta, id, bytes| {
             let decoder = Decoder {
@@ -457,10 +469,9 @@ impl<'q> Query<'q> {
                 select: select.as_deref(),
                 rows_ahead: 0,
             };
-            rows.push(row(decoder.document(id, bytes)?)?);
-            Ok(())
+            take(&decoder, id, bytes)
         })?;
-        Ok(rows)
+        Ok(())
     }
 
     /// Changes every document that is found, as part of a transaction. After an error those before it are changed: roll
