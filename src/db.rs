@@ -517,6 +517,22 @@ impl Aurora {
         self.read(|snapshot| Ok(snapshot.tree_names().map(str::to_string).collect()))
     }
 
+    /// Removes a tree with all its entries. See [`WriteTransaction::drop_tree`].
+    ///
+    /// # Errors
+    /// [`Error::TreeNotFound`] if there is none of that name.
+    pub fn drop_tree(&self, name: impl AsRef<str>) -> Result<()> {
+        self.write(|tx| tx.drop_tree(name))
+    }
+
+    /// Gives a tree another name. Handles with the old name find nothing from then on.
+    ///
+    /// # Errors
+    /// [`Error::TreeNotFound`] if there is none, [`Error::BadTreeName`] if the new name is taken.
+    pub fn rename_tree(&self, from: impl AsRef<str>, to: impl AsRef<str>) -> Result<()> {
+        self.write(|tx| tx.rename_tree(from, to))
+    }
+
     /// Makes everything durable and closes the database, whatever other handles there are: their
     /// calls get [`Error::Closed`] from then on. Snapshots that are held go on. The file stays locked until all of these
     /// are dropped: opening it before that is [`Error::Locked`]. Waits for a running write transaction to end: forever,
@@ -579,6 +595,12 @@ impl Tree {
     /// Removes all keys of a range and returns how many there were.
     pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
         self.db.write(|tx| tx.tree(&self.name)?.delete_range(range))
+    }
+
+    /// Removes all keys that begin with `prefix` and returns how many there were.
+    pub fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<u64> {
+        self.db
+            .write(|tx| tx.tree(&self.name)?.delete_prefix(prefix))
     }
 
     /// The value of a key, as a copy. Without a copy: [`TreeView::get`](crate::TreeView::get).

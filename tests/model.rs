@@ -497,3 +497,25 @@ fn many_changes_are_made_some_at_a_time() {
         );
     }
 }
+
+#[test]
+fn trees_lose_prefixes_and_get_other_names() {
+    let db = Aurora::in_memory().unwrap();
+    let tree = db.tree("t").unwrap();
+    let keys = [&b"a"[..], b"ab", b"abc", b"ac", b"\xff", b"\xff\xff\x01"];
+    tree.put_many(keys.map(|key| (key, "value"))).unwrap();
+    assert_eq!(tree.delete_prefix("ab").unwrap(), 2);
+    assert_eq!(tree.delete_prefix([0xff]).unwrap(), 2);
+    assert_eq!(tree.delete_prefix("b").unwrap(), 0);
+    assert_eq!(tree.first().unwrap().unwrap().0, b"a");
+    assert_eq!(tree.last().unwrap().unwrap().0, b"ac");
+    db.rename_tree("t", "u").unwrap();
+    assert!(db.rename_tree("t", "v").unwrap_err().is_misuse());
+    assert!(db.rename_tree("u", "u").unwrap_err().is_misuse());
+    assert!(db.drop_tree("aurora/keys").unwrap_err().is_misuse());
+    assert_eq!(db.tree("u").unwrap().delete_prefix("").unwrap(), 2);
+    assert_eq!(db.tree_names().unwrap(), ["u"]);
+    db.drop_tree("u").unwrap();
+    assert!(db.drop_tree("u").unwrap_err().is_misuse());
+    assert!(db.tree_names().unwrap().is_empty());
+}

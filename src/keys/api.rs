@@ -4,13 +4,14 @@
 use std::ops::RangeBounds;
 use std::time::Duration;
 
-use super::scan::{bounds_of, prefix_range};
+use super::scan::bounds_of;
 use super::{Batch, DataInfo, Scan, Swap, Target, Ttl, change, expiry, listing, read, store};
 use crate::Result;
 use crate::db::Aurora;
 use crate::hot::{self, Hot, SharedBytes};
 use crate::moment::Moment;
 use crate::txn::snapshot::Snapshot;
+use crate::txn::view::prefix_range;
 use crate::txn::write::WriteTransaction;
 use crate::work::Work;
 

@@ -2,10 +2,11 @@
 
 use super::read::text;
 use super::record::{Flaw, Kind, RecordRef};
-use super::scan::{look_here, prefix_range};
+use super::scan::look_here;
 use super::store::KEYS;
 use crate::Result;
 use crate::moment::Moment;
+use crate::txn::view::prefix_range;
 
 /// How much of a value a preview shows, in bytes.
 const PREVIEW_BYTES: usize = 64;

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::moment::Moment;
 use crate::txn::cursor::{Entry, TreeCursor};
 use crate::txn::snapshot::Snapshot;
-use crate::txn::view::{after_prefix, as_bytes};
+use crate::txn::view::as_bytes;
 use crate::txn::write::WriteTransaction;
 
 /// Entries that are fetched at first; then twice as many each time, up to the most.
@@ -231,12 +231,6 @@ pub(super) fn look_here<T>(
 ) -> Result<T> {
     let looked = RecordRef::decode(cursor.value()?).and_then(look);
     looked.map_err(|flaw| flaw.at(KEYS, cursor.key()))
-}
-
-/// The range of keys that begin with a prefix.
-pub(super) fn prefix_range(prefix: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-    let upper = after_prefix(prefix).map_or(Bound::Unbounded, Bound::Excluded);
-    (Bound::Included(prefix.to_vec()), upper)
 }
 
 impl Iterator for Scan<'_> {

@@ -6,7 +6,7 @@ use super::cursor::{Entry, Range};
 use super::pages::DIRECT_BYTES;
 use super::state::TreeId;
 use super::value::ValueRef;
-use super::view::{TreeView, as_bytes};
+use super::view::{TreeView, as_bytes, prefix_range};
 use super::write::WriteTransaction;
 use crate::Result;
 use crate::format::node;
@@ -77,6 +77,12 @@ impl TreeMut<'_> {
             upper: as_bytes(range.end_bound()),
         };
         self.txn.change(&operation)
+    }
+
+    /// Removes all keys that begin with `prefix` and returns how many there were, as [`delete_range`](Self::delete_range)
+    /// does.
+    pub fn delete_prefix(&mut self, prefix: impl AsRef<[u8]>) -> Result<u64> {
+        self.delete_range(prefix_range(prefix.as_ref()))
     }
 
     /// Removes everything; the tree stays.

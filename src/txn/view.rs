@@ -185,12 +185,7 @@ impl<'a> TreeView<'a> {
 
     /// The entries whose keys begin with `prefix`.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Range<'a> {
-        let prefix = prefix.as_ref();
-        let upper = match after_prefix(prefix) {
-            Some(end) => Bound::Excluded(end),
-            None => Bound::Unbounded,
-        };
-        self.range((Bound::Included(prefix.to_vec()), upper))
+        self.range(prefix_range(prefix.as_ref()))
     }
 
     /// A cursor, for walking back and forth without a copy for each entry.
@@ -214,6 +209,12 @@ fn copied<P: ReadPages>(pages: &P, found: Option<Found<P::Bytes<'_>>>) -> Result
         None => found.inline().unwrap_or_default().to_vec(),
     };
     Ok(Some((key, value)))
+}
+
+/// The range of keys that begin with a prefix.
+pub(crate) fn prefix_range(prefix: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    let upper = after_prefix(prefix).map_or(Bound::Unbounded, Bound::Excluded);
+    (Bound::Included(prefix.to_vec()), upper)
 }
 
 /// The lowest key above all that begin with `prefix`, if there is one.
