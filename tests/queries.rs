@@ -1185,6 +1185,41 @@ fn what_cannot_be_asked_is_an_error() {
     ));
 }
 
+/// Any range is taken by both forms of a filter, and an empty one finds nothing.
+#[test]
+fn lengths_are_asked_for_with_any_range() {
+    use std::ops::Bound::{Excluded, Unbounded};
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    for n in 0..5usize {
+        let list = Value::from_iter(vec![7; n]);
+        db.insert_into("c", [("list", list)]).unwrap();
+    }
+    macro_rules! check {
+        ($range:expr, $rows:expr) => {
+            let rows = db.query("c").filter(|f| f.length("list", $range)).count();
+            assert_eq!(rows.wait().unwrap(), $rows);
+            let filter = Filter::length("list", $range);
+            let rows = db.query("c").matching(filter.clone()).count().wait();
+            assert_eq!(rows.unwrap(), $rows);
+            let others = db.query("c").matching(filter.not()).count().wait();
+            assert_eq!(others.unwrap(), 5 - $rows);
+        };
+    }
+    check!(.., 5);
+    check!(2.., 3);
+    check!(..2, 2);
+    check!(..=2, 3);
+    check!(1..3, 2);
+    check!(1..=3, 3);
+    check!((Excluded(1), Unbounded), 3);
+    check!(..0, 0);
+    check!(2..2, 0);
+    check!(u64::MAX.., 0);
+    check!((Excluded(u64::MAX), Unbounded), 0);
+    check!(4..=u64::MAX, 1);
+}
+
 /// It is missing, and nothing said that another one was meant.
 #[test]
 fn a_field_that_no_document_can_have_is_told_with_the_one_that_is_meant() {

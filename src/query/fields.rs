@@ -1,13 +1,13 @@
 //! What a filter's closure asks of a document; and of nothing yet, while it is being planned.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::ops::RangeBounds;
+use std::ops::{RangeBounds, RangeInclusive};
 use std::sync::Arc;
 
 use regex::Regex;
 
 use super::decision::Recorder;
-use super::filter::{MOST_ELEMENTS, Node, Pattern, Test};
+use super::filter::{Node, Pattern, Test, elements_in};
 use crate::value::{Comparand, Fault, FieldNames, MAX_DEPTH, Operand, Path, Raw, Value, decode_id};
 
 /// The fields of a document, as a filter's closure sees them.
@@ -300,21 +300,9 @@ impl<'r> Fields<'r> {
 
     /// The field is an array with so many elements.
     pub fn length(&self, field: &str, elements: impl RangeBounds<u64>) -> bool {
-        use std::ops::Bound;
-        let low = match elements.start_bound() {
-            Bound::Included(low) => *low,
-            Bound::Excluded(low) => low.saturating_add(1),
-            Bound::Unbounded => 0,
+        let Some((low, high)) = elements_in(elements).map(RangeInclusive::into_inner) else {
+            return false;
         };
-        let high = match elements.end_bound() {
-            Bound::Included(high) => Some(*high),
-            Bound::Excluded(high) => high.checked_sub(1),
-            Bound::Unbounded => Some(MOST_ELEMENTS),
-        };
-        let Some(high) = high else {
-            return false; // nothing is below zero
-        };
-        let (low, high) = (low.min(MOST_ELEMENTS), high.min(MOST_ELEMENTS));
         self.ask(
             field,
             || Test::Length(low..=high),

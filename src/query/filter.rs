@@ -1,6 +1,6 @@
 //! Conditions as values: what can be stored with an index, and what the planner reads.
 
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::sync::OnceLock;
 
 use regex::Regex;
@@ -28,7 +28,22 @@ pub(crate) enum Test {
 }
 
 /// What can be stored as a number of elements; no array has more.
-pub(super) const MOST_ELEMENTS: u64 = i64::MAX as u64;
+const MOST_ELEMENTS: u64 = i64::MAX as u64;
+
+/// The least and the greatest number of elements in a range; `None` if there is none in it.
+pub(super) fn elements_in(range: impl RangeBounds<u64>) -> Option<RangeInclusive<u64>> {
+    let low = match range.start_bound() {
+        Bound::Included(low) => *low,
+        Bound::Excluded(low) => low.checked_add(1)?,
+        Bound::Unbounded => 0,
+    };
+    let high = match range.end_bound() {
+        Bound::Included(high) => *high,
+        Bound::Excluded(high) => high.checked_sub(1)?,
+        Bound::Unbounded => MOST_ELEMENTS,
+    };
+    (low <= high).then_some(low.min(MOST_ELEMENTS)..=high.min(MOST_ELEMENTS))
+}
 
 /// A regular expression that compares by its text.
 #[derive(Debug, Clone)]
@@ -160,12 +175,10 @@ impl Filter {
     }
 
     /// The field is an array with so many elements.
-    pub fn length(field: impl Into<String>, elements: RangeInclusive<u64>) -> Self {
-        let (low, high) = elements.into_inner();
-        Self::test(
-            field,
-            Test::Length(low.min(MOST_ELEMENTS)..=high.min(MOST_ELEMENTS)),
-        )
+    pub fn length(field: impl Into<String>, elements: impl RangeBounds<u64>) -> Self {
+        const NONE: RangeInclusive<u64> = RangeInclusive::new(1, 0);
+        let elements = elements_in(elements).unwrap_or(NONE);
+        Self::test(field, Test::Length(elements))
     }
 
     /// Both hold.

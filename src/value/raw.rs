@@ -347,7 +347,7 @@ impl<'v> Operand<'v> {
     }
 }
 
-/// What a field can be compared with: everything that becomes a [`Value`].
+/// What a field can be compared with: everything that becomes a [`Value`], but for lists and objects, which have to be one.
 pub trait Comparand {
     #[doc(hidden)]
     fn operand(&self) -> Operand<'_>;
@@ -398,6 +398,7 @@ comparands! {
     i16 => value => Operand::Int((*value).into());
     i32 => value => Operand::Int((*value).into());
     i64 => value => Operand::Int(*value);
+    isize => value => Operand::Int(*value as i64);
     u8 => value => Operand::Int((*value).into());
     u16 => value => Operand::Int((*value).into());
     u32 => value => Operand::Int((*value).into());
