@@ -1014,6 +1014,23 @@ fn a_transaction_answers_with_its_own_changes() {
     assert!(ids.contains(&id));
 }
 
+#[test]
+fn unique_values_are_moved_on_in_the_order_of_the_query() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new().field(Field::new("n", FieldType::Int).unique());
+    db.new_collection("c", schema).unwrap();
+    let numbers = (0..10i64).map(|n| Object::from([("n", n)]));
+    db.collection("c").unwrap().insert_many(numbers).unwrap();
+    let up = || Patch::new().inc("n", 1);
+    let refused = db.query("c").order_by("n", true).update(up()).wait();
+    assert!(matches!(refused, Err(aurora::Error::Duplicate { .. })));
+    let moved = db.query("c").order_by("n", false).update(up()).wait();
+    assert_eq!(moved.unwrap(), 10);
+    let sum = db.query("c").aggregate().sum("n").collect().wait().unwrap();
+    assert_eq!(sum[0].results, [Value::Int(55)]);
+    db.check().unwrap();
+}
+
 /// They were answered with the transaction's documents.
 #[test]
 fn a_query_of_another_database_or_of_a_snapshot_is_refused_in_a_transaction() {

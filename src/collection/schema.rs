@@ -46,8 +46,9 @@ impl Field {
     }
 
     /// No two documents have the same value in it. Null and missing values do not count. Of an array each element
-    /// counts by itself: none of them is a value, or an element, in another document. Makes an index; not for the field
-    /// `id`: ids are unique anyway, and documents are found by them without one.
+    /// counts by itself: none of them is a value, or an element, in another document. It holds after each change, within a
+    /// transaction as well: two documents exchange their values by way of a third one, or of null. Makes an index; not for
+    /// the field `id`: ids are unique anyway, and documents are found by them without one.
     pub fn unique(mut self) -> Self {
         self.unique = true;
         self

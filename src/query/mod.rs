@@ -384,6 +384,10 @@ impl<'q> Query<'q> {
     }
 
     /// Changes every document that is found, in one transaction. Returns their number.
+    ///
+    /// They are found first, and changed then, one after the other in the order of the query. A unique value has to be free
+    /// when its document's turn comes: to add one to all numbers of a unique field, begin with the greatest
+    /// (`order_by("n", false)`).
     pub fn update(self, patch: impl Borrow<Patch> + Send + 'q) -> Work<'q, u64> {
         let db = match self.writable() {
             Ok(db) => db,

@@ -97,10 +97,9 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes().chunks(2);
     digits
         .map(|pair| {
-            let pair = std::str::from_utf8(pair)
-                .ok()
-                .filter(|pair| pair.len() == 2)?;
-            u8::from_str_radix(pair, 16).ok()
+            let digit = |byte: &u8| char::from(*byte).to_digit(16);
+            let [high, low] = pair else { return None };
+            u8::try_from(digit(high)? << 4 | digit(low)?).ok()
         })
         .collect()
 }
@@ -116,7 +115,7 @@ mod tests {
         assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
         assert!(cursor.check(&order).is_ok());
         assert!(cursor.check(&[("year".to_string(), true)]).is_err());
-        for bad in ["", "zz", "0", "00.00.00", "00.00.00.00.00"] {
+        for bad in ["", "zz", "0", "+0.00.00.00", "00.00.00", "00.00.00.00.00"] {
             assert!(bad.parse::<Cursor>().is_err(), "{bad}");
         }
     }
