@@ -1641,6 +1641,40 @@ fn what_defaults_make_fits_the_schema_as_well() {
     }
 }
 
+/// Ids that documents were given are a field where any are taken: a strict schema refused that, and it could not be unset.
+#[test]
+fn documents_with_ids_of_their_own_get_a_strict_schema() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    for id in 0..3 {
+        db.insert_into("c", [("id", id), ("n", 10 + id)]).unwrap();
+    }
+    let ids = || -> Vec<Option<Value>> {
+        let rows = db.query("c").order_by("n", true).collect().wait().unwrap();
+        rows.iter().map(|row| row.get("id").cloned()).collect()
+    };
+    let strict = || Schema::new().field(Field::new("n", FieldType::Int));
+    let text = Field::new("id", FieldType::String);
+    let kept = [0, 1, 2].map(|id| Some(Value::Int(id))).to_vec();
+    let alter = |schema: Schema| db.alter_collection("c", schema).wait();
+    let refused = alter(strict().field(text)).unwrap_err();
+    assert!(matches!(refused, Error::WrongType { .. }), "{refused}");
+    assert_eq!(ids(), kept);
+    alter(strict().field(Field::new("id", FieldType::Int))).unwrap();
+    assert_eq!(ids(), kept);
+    alter(strict()).unwrap();
+    assert_eq!(ids(), [None, None, None]);
+    let second = db.query("c").filter(|f| f.eq("id", 1));
+    let second = second.collect().wait().unwrap();
+    assert_eq!(second[0].get("n"), Some(&Value::Int(11)));
+    assert!(db.collection("c").unwrap().get(2).unwrap().is_some());
+    db.check().unwrap();
+    // Each has an id, so it may be required.
+    alter(strict().field(Field::new("id", FieldType::Int).required())).unwrap();
+    assert_eq!(ids(), kept);
+    db.check().unwrap();
+}
+
 /// What is the same schema took a document, or refused it, or gave it other fields, by the order in which fields were declared.
 #[test]
 fn fields_may_be_declared_in_any_order() {

@@ -101,7 +101,8 @@ impl Aurora {
     /// Gives a collection another schema, in one transaction: every document is checked against it
     /// and gets the defaults of new fields; indexes come and go as it says. Fields that a strict
     /// schema no longer has must have been unset before, with [`Patch::unset`](crate::Patch::unset): one that has a default gets
-    /// it again, so a schema without that default has to come first. Documents that have expired, now or under the new schema, are removed.
+    /// it again, so a schema without that default has to come first. (Not the field `id`: it goes by itself, and the id stays.)
+    /// Documents that have expired, now or under the new schema, are removed.
     ///
     /// # Errors
     /// What is wrong with the first document that does not fit. Nothing has changed then.

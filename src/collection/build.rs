@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::catalog;
 use super::documents::{
-    check_unique, expiry_of, is_expired, refit, set_expiry, some_after, some_expiries_after,
+    check_unique, expiry_of, is_expired, refit_to, set_expiry, some_after, some_expiries_after,
 };
 use super::index;
 use super::meta::{CATALOG_TREE, IndexMeta, Meta, NumberedIndex, index_tree};
@@ -461,7 +461,7 @@ fn is_over(old: &Meta, new: &Meta, key: &[u8], document: &[u8], now_ms: u64) -> 
     if is_expired(old, document, now_ms)? {
         return Ok(true);
     }
-    match new.expires.as_ref().map(|_| refit(new, key, document)) {
+    match new.expires.as_ref().map(|_| refit_to(new, key, document)) {
         Some(Ok(fitted)) => is_expired(new, &fitted, now_ms),
         _ => Ok(false), // what does not fit is told later, with the others before it fitted
     }
@@ -494,7 +494,7 @@ fn refit_one(
     key: &[u8],
     document: &[u8],
 ) -> Result<()> {
-    let fitted = refit(new, key, document)?;
+    let fitted = refit_to(new, key, document)?;
     for index in &new.indexes {
         let is_kept = kept.contains(&index.number);
         if is_kept && fitted == document {

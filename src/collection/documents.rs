@@ -465,9 +465,28 @@ pub(super) fn set_expiry(
     Ok(())
 }
 
-/// The bytes of a document under another schema: with its defaults, and checked against it.
+/// The bytes of a document under its schema: with the defaults, and checked against it.
 pub(crate) fn refit(meta: &Meta, key: &[u8], document: &[u8]) -> Result<Vec<u8>> {
-    let document = decode(meta, key, document)?;
+    fitted(meta, decode(meta, key, document)?)
+}
+
+/// The bytes of a document under another schema. Its field `id` comes and goes as if it were stored under that one
+/// (invariant 4): nobody can unset it before.
+pub(super) fn refit_to(meta: &Meta, key: &[u8], document: &[u8]) -> Result<Vec<u8>> {
+    let mut document = decode(meta, key, document)?;
+    let mut declared = { meta.schema.fields.iter() }.filter(|field| field.path == "id");
+    match declared.next() {
+        Some(field) if field.required && document.fields().get("id").is_none() => {
+            let id = document.id.value().clone();
+            document.insert("id", id);
+        }
+        None if meta.schema.strict => drop(document.remove("id")),
+        _ => {}
+    }
+    fitted(meta, document)
+}
+
+fn fitted(meta: &Meta, document: Document) -> Result<Vec<u8>> {
     let id = document.id.value().clone();
     let fields = checked_fields(meta, document.into_fields())?;
     // The id itself stays of its type.
