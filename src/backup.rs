@@ -54,9 +54,8 @@ pub(crate) fn backup(snapshot: &Snapshot, path: &Path) -> Result<()> {
         },
         source: Arc::new(error),
     };
-    remove_stale(&partial).map_err(refused)?;
-    let created = FileStorage::create_new_of(&partial, snapshot.handle().file.as_deref());
-    let storage = Arc::new(created.map_err(refused)?);
+    let begun = begin(&partial, snapshot.handle().file.as_deref());
+    let storage = Arc::new(begun.map_err(refused)?);
     // Who closes the copy does not unlock it: that is done when `storage` goes (invariant 3).
     let named = copy(snapshot, storage.clone()).and_then(|()| name(&storage, &partial, path));
     if named.is_err() && storage.is_at(&partial).unwrap_or(false) {
@@ -70,18 +69,26 @@ pub(crate) fn backup(snapshot: &Snapshot, path: &Path) -> Result<()> {
     sync_directory(directory).map_err(|error| Error::io("sync the directory", 0, error))
 }
 
+/// The unfinished copy, of this backup alone. Of several that begin at once the last one to make the file has it.
+fn begin(partial: &Path, original: Option<&FileStorage>) -> io::Result<FileStorage> {
+    let begun =
+        remove_stale(partial).and_then(|()| FileStorage::create_locked_of(partial, original));
+    begun.map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::AlreadyExists => {
+            let what = "another backup is writing this copy";
+            io::Error::new(io::ErrorKind::WouldBlock, what)
+        }
+        _ => error,
+    })
+}
+
 /// What a backup left that was cut short. One that is under way has its file locked (invariant 3).
 fn remove_stale(partial: &Path) -> io::Result<()> {
     let stale = match FileStorage::open(partial) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         stale => stale?,
     };
-    stale.lock(true).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => {
-            io::Error::new(error.kind(), "another backup is writing this copy")
-        }
-        _ => error,
-    })?;
+    stale.lock(true)?;
     if stale.is_at(partial)? {
         std::fs::remove_file(partial)?;
     }

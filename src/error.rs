@@ -537,6 +537,7 @@ fn advice_for_open(error: &io::Error) -> &'static str {
         io::ErrorKind::ReadOnlyFilesystem => {
             "it can be opened there with `read_only(true)` if it is there already"
         }
+        io::ErrorKind::WouldBlock => "wait until it has ended, or choose another path",
         _ => "check that the path is a file this process may read and write",
     }
 }

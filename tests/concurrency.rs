@@ -1049,6 +1049,40 @@ fn a_second_backup_to_the_same_path_leaves_the_first_alone() {
 }
 
 #[test]
+fn of_backups_to_one_path_that_begin_at_once_one_succeeds() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Aurora::open(directory.path().join("a.db")).unwrap();
+    db.put("key", "value", None).unwrap();
+    for round in 0..100 * budget(1) {
+        let path = directory.path().join(format!("copy{round}.db"));
+        let start = Barrier::new(4);
+        let ended: Vec<_> = std::thread::scope(|scope| {
+            let begun: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        start.wait();
+                        db.backup_to(&path)
+                    })
+                })
+                .collect();
+            begun.into_iter().map(|copy| copy.join().unwrap()).collect()
+        });
+        assert_eq!(ended.iter().filter(|copy| copy.is_ok()).count(), 1);
+        for error in ended.into_iter().filter_map(Result::err) {
+            let is_late = matches!(error, Error::AlreadyExists { .. });
+            assert!(
+                is_late || error.to_string().contains("another backup is writing"),
+                "round {round}: {error}"
+            );
+        }
+        let copy = Aurora::builder().read_only(true).open(&path).unwrap();
+        assert!(copy.contains("key").unwrap());
+        assert!(!path.with_extension("db.partial.db").exists());
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
 fn what_took_the_place_of_an_unfinished_backup_does_not_get_its_name() {
     let replace = |_: &Aurora, path: &Path| {
         let partial = path.with_extension("db.partial.db");

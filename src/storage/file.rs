@@ -73,11 +73,32 @@ impl FileStorage {
     /// Makes a new file and makes its name durable. Fails with `AlreadyExists` if there is
     /// anything at the path, and with `NotFound` if its directory is missing.
     pub fn create_new(path: impl AsRef<Path>) -> io::Result<Self> {
-        FileStorage::create_new_of(path.as_ref(), None)
+        let path = path.as_ref();
+        let storage = FileStorage::create_of(path, None)?;
+        // An empty file that nobody has is not left behind.
+        let named = storage.sync_parent_directory();
+        named.inspect_err(|_| drop(std::fs::remove_file(path)))?;
+        Ok(storage)
     }
 
-    /// The same for what is made of another file: nobody may do with it, at any moment, what they may not with that one.
-    pub(crate) fn create_new_of(path: &Path, other: Option<&FileStorage>) -> io::Result<Self> {
+    /// The same for what is made of another file: nobody may do with it, at any moment, what they may not with that one. It
+    /// is locked before anything else is done. `WouldBlock` if somebody found it before that: then it is theirs to take away.
+    pub(crate) fn create_locked_of(path: &Path, other: Option<&FileStorage>) -> io::Result<Self> {
+        let storage = FileStorage::create_of(path, other)?;
+        let locked = storage.lock(true);
+        let is_lost = match &locked {
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            Ok(()) => !storage.is_at(path)?,
+        };
+        if is_lost {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let named = locked.and_then(|()| storage.sync_parent_directory());
+        named.inspect_err(|_| drop(std::fs::remove_file(path)))?;
+        Ok(storage)
+    }
+
+    fn create_of(path: &Path, other: Option<&FileStorage>) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
         #[cfg(unix)]
@@ -91,12 +112,8 @@ impl FileStorage {
         #[cfg(not(unix))]
         let _ = other;
         let file = options.open(path)?;
-        let named = FileStorage::from_file(path, file, false).and_then(|storage| {
-            storage.sync_parent_directory()?;
-            Ok(storage)
-        });
-        // An empty file that nobody has is not left behind.
-        named.inspect_err(|_| drop(std::fs::remove_file(path)))
+        let storage = FileStorage::from_file(path, file, false);
+        storage.inspect_err(|_| drop(std::fs::remove_file(path)))
     }
 
     /// Opens the file to read and to write, and makes it if there is none. The errors are those
