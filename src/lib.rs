@@ -59,7 +59,7 @@ mod upkeep;
 mod value;
 mod work;
 
-pub use blob::{BlobInfo, BlobMeta, BlobReader, BlobWriter, StagedBlob};
+pub use blob::{BlobInfo, BlobMeta, BlobReader, BlobScan, BlobWriter, StagedBlob};
 pub use clock::{Clock, SystemClock};
 pub use collection::{
     BuildProgress, Collection, CollectionMut, CollectionView, Field, Index, IndexInfo, Patch,

@@ -300,6 +300,62 @@ fn a_blob_expires_at_its_moment_and_can_be_replaced_then() {
 }
 
 #[test]
+fn a_scan_goes_through_the_blobs_of_one_moment_from_both_ends() {
+    let clock = Arc::new(SetClock(AtomicU64::new(1_000)));
+    let db = Aurora::builder()
+        .clock(clock.clone())
+        .open_storage(Arc::new(MemoryStorage::new()))
+        .unwrap();
+    // Keys that are no text, with values and blobs that expire between them.
+    let key = |i: u32| [&b"\xff\0"[..], &i.to_be_bytes()].concat();
+    db.write(|tx| {
+        for i in 0..900 {
+            match i % 3 {
+                0 => {
+                    tx.put_blob_from(key(i), &content(1, i as usize)[..])?;
+                }
+                1 => tx.put(key(i), "a value", None)?,
+                _ => {
+                    tx.put_blob_from(key(i), &b"gone soon"[..])?;
+                    assert!(tx.expire(key(i), Duration::from_millis(5))?);
+                }
+            }
+        }
+        tx.put_blob_from("elsewhere", &b"x"[..])?;
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(db.scan_blobs_prefix("").unwrap().count(), 601);
+    let earlier = db.begin_read().unwrap();
+    clock.0.store(1_005, Ordering::Relaxed);
+    let mut scan = db.scan_blobs_prefix(b"\xff").unwrap();
+    db.delete(key(450)).wait().unwrap(); // behind the moment of the scan
+    for i in 0..150 {
+        let (low, info) = scan.next().unwrap().unwrap();
+        assert_eq!((low, info.size), (key(3 * i), u64::from(3 * i)));
+        assert_eq!(db.blob_info(key(3 * i)).unwrap().unwrap(), info);
+        let (high, info) = scan.next_back().unwrap().unwrap();
+        assert_eq!(
+            (high, info.size),
+            (key(897 - 3 * i), u64::from(897 - 3 * i))
+        );
+    }
+    assert!(scan.next().is_none() && scan.next_back().is_none());
+    assert_eq!(earlier.scan_blobs_prefix(b"\xff").count(), 600);
+    assert_eq!(earlier.scan_blobs(key(3)..=key(5)).count(), 2);
+    assert_eq!(db.scan_blobs(key(3)..=key(6)).unwrap().count(), 2);
+    db.write(|tx| {
+        assert_eq!(tx.scan_blobs_prefix(b"\xff").count(), 299);
+        tx.put_blob_from(key(901), &b"new"[..])?;
+        let last = tx.scan_blobs(key(3)..).next_back().unwrap()?;
+        assert_eq!((last.0, last.1.size), (key(901), 3));
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(db.scan_prefix("").unwrap().count(), 300); // of values, as before
+}
+
+#[test]
 fn a_blob_that_is_not_there_is_said_so() {
     let db = Aurora::in_memory().unwrap();
     assert!(db.get_blob("x").unwrap().is_none());

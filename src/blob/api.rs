@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use super::content::{Content, take_number};
 use super::extension;
 use super::meta::{BlobInfo, BlobMeta, Meta};
 use super::reader::BlobReader;
+use super::scan::BlobScan;
 use super::stage::{Labels, Stage, put_new};
 use super::writer::{BlobWriter, StagedBlob};
 use crate::db::Aurora;
@@ -16,6 +18,7 @@ use crate::keys::record::{Kind, Record};
 use crate::keys::store::{KEYS, find_record, remove_record, rewrite_record};
 use crate::moment::Moment;
 use crate::txn::snapshot::Snapshot;
+use crate::txn::view::prefix_range;
 use crate::txn::write::WriteTransaction;
 use crate::work::Work;
 use crate::{Error, Result};
@@ -206,6 +209,19 @@ impl Aurora {
         self.begin_read()?.blob_info(key)
     }
 
+    /// The blobs of a range of keys, from either end, of this moment, with what each is like.
+    pub fn scan_blobs<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+    ) -> Result<BlobScan<'static>> {
+        Ok(BlobScan::of_snapshot(self.begin_read()?, range))
+    }
+
+    /// The blobs whose keys begin with `prefix`, from either end, of this moment, with what each is like.
+    pub fn scan_blobs_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<BlobScan<'static>> {
+        self.scan_blobs(prefix_range(prefix.as_ref()))
+    }
+
     /// Appends all that a source gives to the blob of a key, at once when it has given all. Other
     /// writers go on until then. More than two megabytes are stored twice for that.
     ///
@@ -309,6 +325,17 @@ impl Snapshot {
     pub fn blob_info(&self, key: impl AsRef<[u8]>) -> Result<Option<BlobInfo>> {
         info(self, key.as_ref())
     }
+
+    /// The blobs of a range of keys, from either end, with what each was like. Keeps this moment for as long as it lives.
+    pub fn scan_blobs<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> BlobScan<'static> {
+        BlobScan::of_snapshot(self.clone(), range)
+    }
+
+    /// The blobs whose keys begin with `prefix`, from either end, with what each was like. Keeps this moment for as long as
+    /// it lives.
+    pub fn scan_blobs_prefix(&self, prefix: impl AsRef<[u8]>) -> BlobScan<'static> {
+        self.scan_blobs(prefix_range(prefix.as_ref()))
+    }
 }
 
 /// Blobs that change together with everything else in the transaction, or not at all.
@@ -349,6 +376,16 @@ impl WriteTransaction {
     /// [`Error::WrongKind`] if the key holds a value.
     pub fn blob_info(&self, key: impl AsRef<[u8]>) -> Result<Option<BlobInfo>> {
         info(self, key.as_ref())
+    }
+
+    /// The blobs of a range of keys, from either end, with what each is like.
+    pub fn scan_blobs<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> BlobScan<'_> {
+        BlobScan::of_transaction(self, range)
+    }
+
+    /// The blobs whose keys begin with `prefix`, from either end, with what each is like.
+    pub fn scan_blobs_prefix(&self, prefix: impl AsRef<[u8]>) -> BlobScan<'_> {
+        self.scan_blobs(prefix_range(prefix.as_ref()))
     }
 
     /// Reads the blob of a key from an offset on, until the buffer is full or the blob ends.

@@ -7,6 +7,7 @@
 //! ```text
 //! api       what a user calls on a database, a snapshot and a transaction
 //!   writer, reader      streams in and out
+//!   scan                which blobs there are
 //!     stage             chunks that are stored before anyone can see them
 //!       content         the chunks of one blob: read, append, truncate, overwrite
 //!         meta, crc     the record's bytes; arithmetic on checksums
@@ -33,12 +34,14 @@ mod extension;
 mod found;
 mod meta;
 mod reader;
+mod scan;
 mod stage;
 mod writer;
 
 pub(crate) use check::check;
 pub use meta::{BlobInfo, BlobMeta};
 pub use reader::BlobReader;
+pub use scan::BlobScan;
 pub(crate) use stage::{Uploads, recover};
 pub use writer::{BlobWriter, StagedBlob};
 

@@ -110,7 +110,7 @@ impl WriteTransaction {
         self.delete_range(prefix_range(prefix.as_ref()))
     }
 
-    /// Gives a key another time to live, from now on. Says whether it is there.
+    /// Gives a key another time to live, from now on. Says whether it is there. A value is written again.
     pub fn expire(&mut self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool> {
         let expiry_ms = expiry::after(self.now_ms(), ttl);
         Ok(change::set_expiry(self, key.as_ref(), expiry_ms)?.is_some())
@@ -292,7 +292,8 @@ impl Aurora {
         self.read(|snapshot| snapshot.contains(key))
     }
 
-    /// Gives a key another time to live, from now on. Says whether it is there.
+    /// Gives a key another time to live, from now on. Says whether it is there. A value is written again, however long, as its
+    /// time is stored with it; a blob is not.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -396,7 +397,8 @@ impl Aurora {
     }
 
     /// What is under the keys that begin with `prefix`, in short, all at once. Keys are given as text: bytes that are no
-    /// UTF-8 are shown as `\u{FFFD}`. For many keys, or for their bytes, use [`scan_prefix`](Self::scan_prefix).
+    /// UTF-8 are shown as `\u{FFFD}`. For many keys, or for their bytes, use [`scan_prefix`](Self::scan_prefix) and
+    /// [`scan_blobs_prefix`](Self::scan_blobs_prefix).
     ///
     /// ```
     /// use aurora::DataInfo;

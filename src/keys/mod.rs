@@ -18,7 +18,7 @@ pub(crate) mod expiry;
 mod listing;
 mod read;
 pub(crate) mod record;
-mod scan;
+pub(crate) mod scan;
 pub(crate) mod store;
 pub(crate) mod sweeper;
 mod target;

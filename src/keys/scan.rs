@@ -1,4 +1,4 @@
-//! The values of a range of keys, from either end, without holding more than a few of them.
+//! The keys of a range with what they hold, from either end, without holding more than a few of them.
 
 use std::collections::VecDeque;
 use std::iter::FusedIterator;
@@ -27,7 +27,7 @@ enum Source<'a> {
 }
 
 /// Keys with their values, in key order; `rev()` walks them backwards. Keys that have expired and
-/// keys of blobs are left out.
+/// keys of blobs are left out: for those there is [`scan_blobs`](crate::Aurora::scan_blobs).
 ///
 /// All entries are of one moment: that of the snapshot, which it keeps, or of the transaction.
 /// After an error it ends.
@@ -44,23 +44,31 @@ enum Source<'a> {
 /// ```
 #[derive(Debug)]
 #[must_use = "iterators do nothing unless they are consumed"]
-pub struct Scan<'a> {
+pub struct Scan<'a>(Walk<'a, Vec<u8>>);
+
+/// What a walk takes of a record that has not expired, and how many bytes of memory that is; `None` to go past it.
+pub(crate) type Pick<T> = fn(RecordRef<'_>) -> Result<Option<(T, usize)>, Flaw>;
+
+/// Keys that have not expired, with what is taken of their records, from either end.
+#[derive(Debug)]
+pub(crate) struct Walk<'a, T> {
     source: Source<'a>,
+    pick: Pick<T>,
     /// What has not been fetched from either end yet.
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
     /// Fetched from the low end, lowest first.
-    front: VecDeque<Entry>,
+    front: VecDeque<(Vec<u8>, T)>,
     /// Fetched from the high end, highest first.
-    back: VecDeque<Entry>,
+    back: VecDeque<(Vec<u8>, T)>,
     fetch: usize,
     /// Nothing is left between the bounds.
     exhausted: bool,
 }
 
 /// What one fetch brings.
-struct Fetched {
-    entries: VecDeque<Entry>,
+struct Fetched<T> {
+    entries: VecDeque<(Vec<u8>, T)>,
     /// The last key that was looked at; `None` if nothing was left behind it.
     reached: Option<Vec<u8>>,
 }
@@ -70,7 +78,7 @@ impl Scan<'static> {
         snapshot: Snapshot,
         range: impl RangeBounds<K>,
     ) -> Self {
-        Scan::new(Source::Snapshot(snapshot), range)
+        Scan(Walk::of_snapshot(snapshot, range, value))
     }
 }
 
@@ -79,13 +87,40 @@ impl<'a> Scan<'a> {
         tx: &'a WriteTransaction,
         range: impl RangeBounds<K>,
     ) -> Self {
-        Scan::new(Source::Transaction(tx), range)
+        Scan(Walk::of_transaction(tx, range, value))
+    }
+}
+
+/// The value, if the key holds one.
+fn value(record: RecordRef<'_>) -> Result<Option<(Vec<u8>, usize)>, Flaw> {
+    let is_value = record.kind == Kind::Value;
+    Ok(is_value.then(|| (record.payload.to_vec(), record.payload.len())))
+}
+
+impl<T> Walk<'static, T> {
+    pub(crate) fn of_snapshot<K: AsRef<[u8]>>(
+        snapshot: Snapshot,
+        range: impl RangeBounds<K>,
+        pick: Pick<T>,
+    ) -> Self {
+        Walk::new(Source::Snapshot(snapshot), range, pick)
+    }
+}
+
+impl<'a, T> Walk<'a, T> {
+    pub(crate) fn of_transaction<K: AsRef<[u8]>>(
+        tx: &'a WriteTransaction,
+        range: impl RangeBounds<K>,
+        pick: Pick<T>,
+    ) -> Self {
+        Walk::new(Source::Transaction(tx), range, pick)
     }
 
-    fn new<K: AsRef<[u8]>>(source: Source<'a>, range: impl RangeBounds<K>) -> Self {
+    fn new<K: AsRef<[u8]>>(source: Source<'a>, range: impl RangeBounds<K>, pick: Pick<T>) -> Self {
         let (lower, upper) = bounds_of(range);
-        Scan {
+        Walk {
             source,
+            pick,
             lower,
             upper,
             front: VecDeque::new(),
@@ -96,13 +131,13 @@ impl<'a> Scan<'a> {
     }
 
     /// Fetches some entries from one end.
-    fn fetch(&mut self, backwards: bool) -> Result<VecDeque<Entry>> {
+    fn fetch(&mut self, backwards: bool) -> Result<VecDeque<(Vec<u8>, T)>> {
         let range = (self.lower.clone(), self.upper.clone());
         let limit = self.fetch;
         self.fetch = (limit * 2).min(MOST_FETCH);
         let fetched = match &self.source {
-            Source::Snapshot(snapshot) => fetch(snapshot, range, backwards, limit)?,
-            Source::Transaction(tx) => fetch(*tx, range, backwards, limit)?,
+            Source::Snapshot(snapshot) => fetch(snapshot, range, self.pick, backwards, limit)?,
+            Source::Transaction(tx) => fetch(*tx, range, self.pick, backwards, limit)?,
         };
         if let Some(key) = fetched.reached {
             self.exhausted = false;
@@ -116,7 +151,7 @@ impl<'a> Scan<'a> {
         Ok(fetched.entries)
     }
 
-    fn step(&mut self, backwards: bool) -> Result<Option<Entry>> {
+    pub(crate) fn step(&mut self, backwards: bool) -> Result<Option<(Vec<u8>, T)>> {
         loop {
             let (near, far) = if backwards {
                 (&mut self.back, &mut self.front)
@@ -146,12 +181,13 @@ impl<'a> Scan<'a> {
     }
 }
 
-fn fetch(
+fn fetch<T>(
     moment: &impl Moment,
     range: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+    pick: Pick<T>,
     backwards: bool,
     limit: usize,
-) -> Result<Fetched> {
+) -> Result<Fetched<T>> {
     let mut fetched = Fetched {
         entries: VecDeque::new(),
         reached: None,
@@ -169,9 +205,15 @@ fn fetch(
     };
     let mut looked_at = 0;
     while more {
-        if let Some(value) = value_here(&mut cursor, now_ms)? {
-            bytes += value.len();
-            fetched.entries.push_back((cursor.key().to_vec(), value));
+        let picked = look_here(&mut cursor, |record| {
+            if record.is_over(now_ms) {
+                return Ok(None);
+            }
+            pick(record)
+        })?;
+        if let Some((what, its_bytes)) = picked {
+            bytes += its_bytes;
+            fetched.entries.push_back((cursor.key().to_vec(), what));
         }
         looked_at += 1;
         if looked_at == limit || bytes >= FETCH_BYTES {
@@ -216,14 +258,6 @@ pub(super) fn bounds_of<K: AsRef<[u8]>>(
     )
 }
 
-/// The value under the cursor, if it is one and has not expired.
-fn value_here(cursor: &mut TreeCursor<'_>, now_ms: u64) -> Result<Option<Vec<u8>>> {
-    look_here(cursor, |record| {
-        let is_there = record.kind == Kind::Value && !record.is_over(now_ms);
-        Ok(is_there.then(|| record.payload.to_vec()))
-    })
-}
-
 /// Hands the record under the cursor to a closure.
 pub(super) fn look_here<T>(
     cursor: &mut TreeCursor<'_>,
@@ -237,13 +271,13 @@ impl Iterator for Scan<'_> {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.step(false).transpose()
+        self.0.step(false).transpose()
     }
 }
 
 impl DoubleEndedIterator for Scan<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.step(true).transpose()
+        self.0.step(true).transpose()
     }
 }
 

@@ -1,0 +1,79 @@
+//! The blobs of a range of keys, from either end, without holding more than a few of their records.
+
+use std::iter::FusedIterator;
+use std::ops::RangeBounds;
+
+use super::Flaw;
+use super::meta::{BlobInfo, Meta};
+use crate::Result;
+use crate::keys::record::{Kind, RecordRef};
+use crate::keys::scan::Walk;
+use crate::txn::snapshot::Snapshot;
+use crate::txn::write::WriteTransaction;
+
+/// Keys of blobs with what these are like, in key order; `rev()` walks them backwards. Keys that have expired and keys of
+/// values are left out. The content is read by its key, on a snapshot of the same moment if need be.
+///
+/// All entries are of one moment: that of the snapshot, which it keeps, or of the transaction.
+/// After an error it ends.
+///
+/// ```
+/// let db = aurora::Aurora::in_memory()?;
+/// db.put("images:note", "not a blob", None)?;
+/// db.put_blob_from("images:cat", &b"meow"[..])?;
+/// db.put_blob_from(b"images:\xff", &b"woof!"[..])?; // keys are bytes
+///
+/// let mut blobs = db.scan_blobs_prefix("images:")?;
+/// let (key, info) = blobs.next().unwrap()?;
+/// assert_eq!((&key[..], info.size), (&b"images:cat"[..], 4));
+/// let (key, info) = blobs.next().unwrap()?;
+/// assert_eq!((&key[..], info.size), (&b"images:\xff"[..], 5));
+/// assert!(blobs.next().is_none());
+/// # Ok::<(), aurora::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "iterators do nothing unless they are consumed"]
+pub struct BlobScan<'a>(Walk<'a, BlobInfo>);
+
+impl BlobScan<'static> {
+    pub(super) fn of_snapshot<K: AsRef<[u8]>>(
+        snapshot: Snapshot,
+        range: impl RangeBounds<K>,
+    ) -> Self {
+        BlobScan(Walk::of_snapshot(snapshot, range, blob))
+    }
+}
+
+impl<'a> BlobScan<'a> {
+    pub(super) fn of_transaction<K: AsRef<[u8]>>(
+        tx: &'a WriteTransaction,
+        range: impl RangeBounds<K>,
+    ) -> Self {
+        BlobScan(Walk::of_transaction(tx, range, blob))
+    }
+}
+
+/// What the blob is like, if the key holds one.
+fn blob(record: RecordRef<'_>) -> Result<Option<(BlobInfo, usize)>, Flaw> {
+    if record.kind != Kind::Blob {
+        return Ok(None);
+    }
+    let info = Meta::decode(record.payload)?.info(record.expiry_ms);
+    Ok(Some((info, record.payload.len())))
+}
+
+impl Iterator for BlobScan<'_> {
+    type Item = Result<(Vec<u8>, BlobInfo)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.step(false).transpose()
+    }
+}
+
+impl DoubleEndedIterator for BlobScan<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.step(true).transpose()
+    }
+}
+
+impl FusedIterator for BlobScan<'_> {}
