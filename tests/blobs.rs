@@ -356,6 +356,69 @@ fn a_scan_goes_through_the_blobs_of_one_moment_from_both_ends() {
 }
 
 #[test]
+fn a_blob_gets_another_key_and_stays_where_it_is() {
+    let clock = Arc::new(SetClock(AtomicU64::new(1_000)));
+    let db = Aurora::builder()
+        .clock(clock.clone())
+        .background(false)
+        .open_storage(Arc::new(MemoryStorage::new()))
+        .unwrap();
+    let (one, two) = (content(1, 2 * CHUNK + 1), content(2, 3 * CHUNK));
+    db.put_blob_from("one", &one[..]).unwrap();
+    db.put_blob_from("two", &two[..]).unwrap();
+    db.expire("one", Duration::from_millis(500)).unwrap();
+    let before = db.blob_info("one").unwrap();
+    let held = db.begin_read().unwrap();
+    assert_eq!(chunks(&db), 6);
+    assert!(!db.rename("missing", "two").unwrap());
+    assert!(db.rename("two", "two").unwrap());
+    assert_eq!(chunks(&db), 6);
+
+    // In the place of another blob, whose chunks are freed, and back from a change of mind.
+    db.write(|tx| {
+        let begin = tx.savepoint()?;
+        assert!(tx.rename("two", "one")?);
+        assert_eq!(tx.blob_info("one")?.unwrap().size, two.len() as u64);
+        tx.roll_back_to(&begin)?;
+        assert!(tx.rename("one", "two")?);
+        assert!(!tx.contains("one")?);
+        let long = tx.rename("two", vec![b'k'; 5000]).unwrap_err();
+        assert!(matches!(long, Error::KeyTooLong { .. }), "{long}");
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(chunks(&db), 3);
+    assert_eq!(db.blob_info("two").unwrap(), before);
+    assert!(whole(db.get_blob("two").unwrap()) == one);
+    assert!(whole(held.get_blob("two").unwrap()) == two);
+    db.check().unwrap();
+
+    // A value that is read from memory, to a key that is in memory as well.
+    db.put("value", "1", None).unwrap();
+    db.put("other", "2", None).unwrap();
+    for key in ["value", "other"].repeat(4) {
+        assert!(db.get(key).unwrap().is_some());
+    }
+    assert!(db.rename("value", "other").unwrap());
+    assert_eq!(db.get("value").unwrap(), None);
+    assert_eq!(db.get("other").unwrap().as_deref(), Some(&b"1"[..]));
+    assert!(db.rename("other", "two").unwrap());
+    assert_eq!(
+        (chunks(&db), db.get("two").unwrap().as_deref()),
+        (0, Some(&b"1"[..]))
+    );
+
+    // The time to live goes with it, and nothing that has expired does.
+    db.put("short", "x", Some(Duration::from_millis(5)))
+        .unwrap();
+    assert!(db.rename("short", "moved").unwrap());
+    clock.0.store(1_005, Ordering::Relaxed);
+    assert!(!db.rename("moved", "two").unwrap());
+    assert!(db.contains("two").unwrap());
+    db.check().unwrap();
+}
+
+#[test]
 fn a_blob_that_is_not_there_is_said_so() {
     let db = Aurora::in_memory().unwrap();
     assert!(db.get_blob("x").unwrap().is_none());

@@ -110,6 +110,14 @@ impl WriteTransaction {
         self.delete_range(prefix_range(prefix.as_ref()))
     }
 
+    /// Gives the value or the blob of a key another key, as [`Aurora::rename`] does. Says whether it was there.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLong`](crate::Error::KeyTooLong), as for [`put`](Self::put); nothing has changed then.
+    pub fn rename(&mut self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<bool> {
+        store::move_record(self, from.as_ref(), to.as_ref())
+    }
+
     /// Gives a key another time to live, from now on. Says whether it is there. A value is written again.
     pub fn expire(&mut self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool> {
         let expiry_ms = expiry::after(self.now_ms(), ttl);
@@ -285,6 +293,24 @@ impl Aurora {
     /// ```
     pub fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<u64> {
         self.write(|tx| tx.delete_prefix(prefix))
+    }
+
+    /// Gives the value or the blob of a key another key, with its time to live. Whatever was under that one is replaced. A value
+    /// is written again; of a blob only the record moves, whatever its size. Says whether there was anything under `from`.
+    ///
+    /// ```
+    /// let db = aurora::Aurora::in_memory()?;
+    /// db.put_blob_from("inbox/report", &b"all is well"[..])?;
+    /// assert!(db.rename("inbox/report", "archive/report")?);
+    /// assert_eq!(db.blob_info("archive/report")?.unwrap().size, 11);
+    /// assert!(!db.contains("inbox/report")?);
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLong`](crate::Error::KeyTooLong), as for [`put`](Self::put).
+    pub fn rename(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<bool> {
+        self.write(|tx| tx.rename(from, to))
     }
 
     /// Whether there is a value or a blob under the key that has not expired.

@@ -8,7 +8,7 @@
 //!    change makes the transaction fail.
 //! 3. Every change of a record is told to the hot tier, here and nowhere else.
 //! 4. What a record refers to is freed when the record is replaced or removed, and not when only
-//!    its expiry changes.
+//!    its expiry or its key changes.
 
 use super::expiry::{self, OF_KEY};
 use super::record::{Kind, MAX_HEAD_BYTES, Record, RecordRef};
@@ -146,16 +146,36 @@ pub(crate) fn remove_record(tx: &mut WriteTransaction, key: &[u8]) -> Result<boo
     Ok(was_alive)
 }
 
+/// Moves what is under a key to another one, with its expiry. What was there is replaced, and what that referred to is
+/// freed. Says whether there is anything to move.
+pub(super) fn move_record(tx: &mut WriteTransaction, from: &[u8], to: &[u8]) -> Result<bool> {
+    check_fits(tx, to, 0)?;
+    let Some(record) = find_record(tx, from)? else {
+        return Ok(false);
+    };
+    if from != to {
+        put_record(tx, to, record.kind, &record.payload, record.expiry_ms)?;
+        // Frees nothing: what the record refers to belongs to the other key now.
+        tx.together(|tx| take_out(tx, from, record.expiry_ms))?;
+    }
+    Ok(true)
+}
+
 /// Removes a key and its index entry, given the record that is stored under it.
 fn erase(tx: &mut WriteTransaction, key: &[u8], old: &Record) -> Result<()> {
-    tx.touch(hot::KEYS, key);
     tx.together(|tx| {
-        tx.system_tree(KEYS)?.delete(key)?;
-        if let Some(expiry_ms) = old.expiry_ms {
-            expiry::remove(tx, expiry_ms, OF_KEY, key)?;
-        }
+        take_out(tx, key, old.expiry_ms)?;
         replaced(tx, old)
     })
+}
+
+fn take_out(tx: &mut WriteTransaction, key: &[u8], expiry_ms: Option<u64>) -> Result<()> {
+    tx.touch(hot::KEYS, key);
+    tx.system_tree(KEYS)?.delete(key)?;
+    if let Some(expiry_ms) = expiry_ms {
+        expiry::remove(tx, expiry_ms, OF_KEY, key)?;
+    }
+    Ok(())
 }
 
 /// Removes the key that an index entry names, if it expires when the entry says. Says whether it
