@@ -2,15 +2,16 @@
 //! bytes each covers 127 MiB. Most of the bytes here are zeros, which a simulated disk keeps only once.)
 
 mod common;
+#[path = "common/panicking.rs"]
+mod panicking;
 
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use aurora::storage::{SimDisk, Storage};
+use aurora::storage::SimDisk;
 use aurora::{Aurora, Tree};
 use common::{open, repeatable};
+use panicking::Panicking;
 
 const MIB: usize = 1 << 20;
 
@@ -112,44 +113,6 @@ fn a_compaction_moves_a_bitmap_that_was_never_read() {
     db.check().unwrap();
 }
 
-/// A storage whose reads panic when it is told to.
-#[derive(Debug)]
-struct Treacherous {
-    inner: Arc<dyn Storage>,
-    panics: AtomicBool,
-}
-
-impl Storage for Treacherous {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        assert!(!self.panics.load(Ordering::SeqCst), "a storage that panics");
-        self.inner.read_at(offset, buffer)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.inner.write_at(offset, bytes)
-    }
-
-    fn sync_range(&self, offset: u64, length_bytes: u64) -> io::Result<()> {
-        self.inner.sync_range(offset, length_bytes)
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        self.inner.sync_all()
-    }
-
-    fn set_length(&self, length_bytes: u64) -> io::Result<()> {
-        self.inner.set_length(length_bytes)
-    }
-
-    fn length(&self) -> io::Result<u64> {
-        self.inner.length()
-    }
-
-    fn lock(&self, exclusive: bool) -> io::Result<()> {
-        self.inner.lock(exclusive)
-    }
-}
-
 /// A commit that frees a long value reads a bitmap for it when its record is in the log and its state in nobody's memory.
 /// After a panic there the next commit was made on top of the state before: an open had both to replay, and refused; and a
 /// close wrote a map in which pages were lost.
@@ -161,23 +124,20 @@ fn a_panic_of_the_storage_within_a_commit_is_the_end_of_all_writes() {
         put(&db.tree("t").unwrap(), tag, mib);
     }
     db.close().unwrap();
-    let storage = Arc::new(Treacherous {
-        inner: disk.storage(),
-        panics: AtomicBool::new(false),
-    });
+    let storage = Panicking::new(disk.storage());
     let db = repeatable().open_storage(storage.clone()).unwrap();
     assert!(db.tree("t").unwrap().contains([2]).unwrap());
     let commit = || {
         db.write(|tx| {
             tx.tree("one")?.put("k", "v")?;
             tx.tree("t")?.delete([2])?;
-            storage.panics.store(true, Ordering::SeqCst);
+            storage.reads_panic.store(true, Ordering::SeqCst);
             Ok(())
         })
     };
     let committed = catch_unwind(AssertUnwindSafe(commit));
     assert!(!matches!(committed, Ok(Ok(()))), "no bitmap was read");
-    storage.panics.store(false, Ordering::SeqCst);
+    storage.reads_panic.store(false, Ordering::SeqCst);
     let next = db.tree("two").and_then(|tree| tree.put("k", "v"));
     let killed = disk.kill_image();
     drop((db, storage));

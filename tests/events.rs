@@ -1,17 +1,21 @@
 //! Who receives events may use the database that tells them, be slow, or panic.
 
+#[path = "common/panicking.rs"]
+mod panicking;
+
 use std::cell::Cell;
 use std::fmt;
-use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use aurora::storage::{MemoryStorage, SimDisk, SimFault, SimTarget, Storage};
+use aurora::storage::{MemoryStorage, SimDisk, SimFault, SimTarget};
 use aurora::{Aurora, Result};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
+
+use panicking::Panicking;
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(40);
@@ -201,44 +205,6 @@ fn who_hears_that_writes_are_refused_can_read() {
     assert_eq!((there.as_deref(), refused), (Some(&b"v"[..]), &true));
 }
 
-/// A storage whose writes panic when it is told to.
-#[derive(Debug)]
-struct Panics {
-    inner: MemoryStorage,
-    is_on: AtomicBool,
-}
-
-impl Storage for Panics {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.inner.read_at(offset, buffer)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        assert!(!self.is_on.load(Ordering::SeqCst), "a storage that panics");
-        self.inner.write_at(offset, bytes)
-    }
-
-    fn sync_range(&self, offset: u64, length_bytes: u64) -> io::Result<()> {
-        self.inner.sync_range(offset, length_bytes)
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        self.inner.sync_all()
-    }
-
-    fn set_length(&self, length_bytes: u64) -> io::Result<()> {
-        self.inner.set_length(length_bytes)
-    }
-
-    fn length(&self) -> io::Result<u64> {
-        self.inner.length()
-    }
-
-    fn lock(&self, exclusive: bool) -> io::Result<()> {
-        self.inner.lock(exclusive)
-    }
-}
-
 /// What goes wrong while a transaction has pages written early was told in the middle of it: who wrote into the database
 /// then waited for the end of the very call that told.
 #[test]
@@ -254,14 +220,11 @@ fn what_goes_wrong_within_a_transaction_is_told_after_it() {
         }
     });
     in_time(move || {
-        let storage = Arc::new(Panics {
-            inner: MemoryStorage::new(),
-            is_on: AtomicBool::new(false),
-        });
+        let storage = Panicking::new(Arc::new(MemoryStorage::new()));
         let db = Aurora::builder().background(false).log_limit(64 << 10);
         let db = db.open_storage(storage.clone()).unwrap();
         *place.lock().unwrap() = Some(db.clone());
-        storage.is_on.store(true, Ordering::SeqCst);
+        storage.writes_panic.store(true, Ordering::SeqCst);
         let many = (0..20_000u32).map(|n| (n.to_be_bytes(), [1; 100]));
         assert!(db.tree("t").unwrap().put_many(many).is_err());
         *place.lock().unwrap() = None;
