@@ -595,6 +595,7 @@ pub(super) fn some_after(
     let mut bytes = 0usize;
     for found in view.range::<&[u8]>(bounds) {
         let (key, document) = found?;
+        refuse_backwards(meta, some.last().map_or(after, |(last, _)| last), &key)?;
         bytes = bytes.saturating_add(document.len());
         some.push((key, document));
         if some.len() >= STEP_DOCUMENTS || bytes >= STEP_BYTES {
@@ -602,6 +603,17 @@ pub(super) fn some_after(
         }
     }
     Ok((some, false))
+}
+
+/// A page whose keys are not in order would lead who goes on behind the last one in a circle.
+fn refuse_backwards(meta: &Meta, before: &[u8], key: &[u8]) -> Result<()> {
+    match key > before || before.is_empty() {
+        true => Ok(()),
+        false => Err(unreadable(
+            meta,
+            "its documents are not in the order of their ids",
+        )),
+    }
 }
 
 /// Documents as they are stored, with their keys.
@@ -622,6 +634,7 @@ pub(super) fn some_expiries_after(
     let bounds = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
     for found in view.range::<&[u8]>(bounds).take(limit) {
         let (key, document) = found?;
+        refuse_backwards(meta, last.as_deref().unwrap_or(after), &key)?;
         if let Ok(Some(expiry)) = expiry_of(meta, &document) {
             entries.push((expiry, expiry_name(meta.number, &key)));
         }

@@ -4,10 +4,11 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use aurora::Aurora;
 use aurora::anatomy::Node;
 use aurora::storage::MemoryStorage;
+use aurora::{Aurora, Field, FieldType, Object, Schema};
 use common::*;
 
 /// The count of a tree is made anew from those in its branches where many entries change. With more entries than the file
@@ -183,4 +184,49 @@ fn trees_of_no_collection_are_damage() {
         "{error}"
     );
     assert!(error.is_corruption());
+}
+
+/// To go through the documents, some at a time, was to go in a circle: a collection was never deleted, and no other writer had
+/// its turn again.
+#[test]
+fn documents_that_are_not_in_order_are_gone_through_once() {
+    let storage = MemoryStorage::new();
+    let open = |storage: &MemoryStorage| {
+        let builder = Aurora::builder().background(false);
+        builder.open_storage(Arc::new(storage.reopen())).unwrap()
+    };
+    let db = open(&storage);
+    let schema = Schema::new()
+        .field(Field::new("id", FieldType::Int))
+        .field(Field::new("seen", FieldType::DateTime))
+        .expires_after("seen", Duration::from_secs(9));
+    db.new_collection("people", schema).unwrap();
+    for id in 0..5 {
+        db.insert_into("people", Object::from([("id", id)]))
+            .unwrap();
+    }
+    db.close().unwrap();
+    let bytes = storage.to_bytes();
+    let names = trees(&bytes).into_keys();
+    let tree = names.filter(|name| name.starts_with("aurora/documents"));
+    let leaf = *pages_of(&bytes, &tree.last().unwrap(), "leaf")
+        .first()
+        .unwrap();
+    let mut surgeon = Surgeon::new(bytes);
+    surgeon.operate(leaf, |page| {
+        let last = 32 + 8 * (usize::from(u16::from_le_bytes([page[18], page[19]])) - 1);
+        (0..8).for_each(|i| page.swap(32 + i, last + i));
+    });
+    let storage = MemoryStorage::from_bytes(&surgeon.bytes);
+    let db = open(&storage);
+    let index = aurora::Index::on(["seen"]);
+    for done in [
+        db.create_index("people", index.named("another")).wait(),
+        db.alter_collection("people", Schema::new()).wait(),
+        db.delete_collection("people").wait(),
+    ] {
+        let error = done.unwrap_err();
+        assert!(error.is_corruption(), "{error:?}");
+    }
+    db.put("after", "1", None).unwrap();
 }
