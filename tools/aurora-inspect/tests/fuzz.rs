@@ -15,6 +15,8 @@ mod common;
 #[path = "../../../tests/common/mod.rs"]
 #[allow(unused_imports)]
 mod engine;
+#[path = "fuzz/work.rs"]
+mod work;
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock, mpsc};
@@ -546,13 +548,25 @@ fn write(db: &Aurora) -> aurora::Result<()> {
     Ok(())
 }
 
+/// Goes on with all kinds of work in the file.
+fn work_in(bytes: &[u8]) {
+    let storage = MemoryStorage::from_bytes(bytes);
+    let open = || {
+        let builder = Aurora::builder().background(false).memory_limit(1 << 20);
+        let builder = builder.clock(Arc::new(Still)).create(false);
+        builder.open_storage(Arc::new(storage.reopen()))
+    };
+    let mut random = Random(anatomy::crc32c(0, bytes).into());
+    work::try_work(open, &mut random);
+}
+
 /// Runs a case on a thread of its own. `Err`: what it did instead of ending well.
-fn run(bytes: Vec<u8>) -> Result<(), String> {
+fn run(bytes: Vec<u8>, try_case: fn(&[u8])) -> Result<(), String> {
     let (done, ended) = mpsc::channel();
     let worker = std::thread::Builder::new().stack_size(2 << 20);
     let worker = worker
         .spawn(move || {
-            try_all(&bytes);
+            try_case(&bytes);
             let _ = done.send(());
         })
         .unwrap();
@@ -592,7 +606,12 @@ fn forget(name: &str) {
     }
 }
 
-fn fuzz(what: &str, cases: u64, damage: impl Fn(&Base, &mut Random) -> Vec<u8>) {
+fn fuzz(
+    what: &str,
+    cases: u64,
+    try_case: fn(&[u8]),
+    damage: impl Fn(&Base, &mut Random) -> Vec<u8>,
+) {
     let first: u64 = std::env::var("AURORA_FUZZ_SEED").map_or(1, |seed| seed.parse().unwrap());
     let mut failures = Vec::new();
     let only = std::env::var("AURORA_FUZZ_ONLY")
@@ -605,7 +624,7 @@ fn fuzz(what: &str, cases: u64, damage: impl Fn(&Base, &mut Random) -> Vec<u8>) 
         let name = format!("{what}-{}-{seed}", base.name);
         // It stays if the process ends here.
         keep(&name, &bytes);
-        let ran = run(bytes);
+        let ran = run(bytes, try_case);
         if ran.is_ok() {
             forget(&name);
         }
@@ -624,18 +643,27 @@ fn fuzz(what: &str, cases: u64, damage: impl Fn(&Base, &mut Random) -> Vec<u8>) 
 #[test]
 fn undamaged_files_are_fine() {
     for base in bases() {
-        run(base.bytes.clone()).unwrap_or_else(|what| panic!("{}: {what}", base.name));
+        run(base.bytes.clone(), try_all).unwrap_or_else(|what| panic!("{}: {what}", base.name));
     }
 }
 
 #[test]
 fn fields_are_changed_and_sealed() {
-    fuzz("fields", budget(60), |base, random| base.damage(random));
+    fuzz("fields", budget(60), try_all, |base, random| {
+        base.damage(random)
+    });
+}
+
+#[test]
+fn work_in_changed_files_harms_nothing_else() {
+    fuzz("work", budget(150), work_in, |base, random| {
+        base.damage(random)
+    });
 }
 
 #[test]
 fn bytes_are_changed_and_not_sealed() {
-    fuzz("bytes", budget(25), |base, random| {
+    fuzz("bytes", budget(25), try_all, |base, random| {
         let mut bytes = base.bytes.clone();
         for _ in 0..1 + random.below(6) {
             let at = random.below(bytes.len() as u64) as usize;
@@ -657,7 +685,7 @@ fn what_once_failed() {
     };
     for file in files {
         let path = file.unwrap().path();
-        let ran = run(std::fs::read(&path).unwrap());
+        let ran = run(std::fs::read(&path).unwrap(), try_all);
         ran.unwrap_or_else(|what| panic!("{}: {what}", path.display()));
     }
 }
