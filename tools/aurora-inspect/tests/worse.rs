@@ -208,8 +208,8 @@ fn documents_that_are_not_in_order_are_gone_through_once() {
     db.close().unwrap();
     let bytes = storage.to_bytes();
     let names = trees(&bytes).into_keys();
-    let tree = names.filter(|name| name.starts_with("aurora/documents"));
-    let leaf = *pages_of(&bytes, &tree.last().unwrap(), "leaf")
+    let mut tree = names.filter(|name| name.starts_with("aurora/documents"));
+    let leaf = *pages_of(&bytes, &tree.next().unwrap(), "leaf")
         .first()
         .unwrap();
     let mut surgeon = Surgeon::new(bytes);
