@@ -40,9 +40,10 @@ pub enum Error {
         source: Arc<io::Error>,
     },
 
-    /// Another handle, in this process or in another, has the file open.
+    /// Another handle, in this process or in another, has the file open. Also after a [`close`](crate::Aurora::close), until
+    /// its clones, trees, snapshots and all else that came of it are dropped.
     #[error(
-        "the database is open elsewhere; close the other handle, or clone it instead of opening the file twice"
+        "the database is open elsewhere; close the other handle and drop what came of it, or clone it instead of opening the file twice"
     )]
     Locked,
 

@@ -354,6 +354,8 @@ fn a_second_opener_is_locked_out() {
     );
     let snapshot = clone.begin_read().unwrap();
     clone.close().unwrap();
+    let what_came_of_it = refused(Aurora::open(&path), "and drop what came of it");
+    assert!(what_came_of_it.is_locked());
     drop(snapshot);
 
     let first = Aurora::builder().read_only(true).open(&path).unwrap();
