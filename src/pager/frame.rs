@@ -187,7 +187,7 @@ fn allocate_ready(length: usize) -> Option<Place> {
         let mut spare = spare.borrow_mut();
         spare.set_length(length);
         let is_ready = spare.places.last().is_some_and(|place| place.is_ready);
-        if !is_ready && !arena.take_ready(MOVED, &mut spare.places) {
+        if !is_ready && !(arena.may_have_ready() && arena.take_ready(MOVED, &mut spare.places)) {
             return None;
         }
         spare.places.pop()

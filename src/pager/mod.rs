@@ -4,9 +4,9 @@
 //! first touch of a page in the file reads it with a call that can fail, checks it against the
 //! checksum in its parent's reference, and remembers that. What was read stays in a frame while the
 //! cache has room, as frames lie in huge pages (documents found by an index took 0.6 of the time
-//! that they take from the map); after that the map serves the page with no copy, and so it does as long as a
+//! that they take from the map); after that the map serves the page with no copy, and so it does where a
 //! frame would have to be made of fresh memory, whose first touch takes longer than to read the page (documents found by
-//! an index right after opening took a sixth less time). Where the storage cannot map, frames of other pages make room.
+//! an index soon after opening took a third less time). Where the storage cannot map, frames of other pages make room.
 //!
 //! # Invariants
 //!
@@ -351,14 +351,18 @@ impl Pager {
     /// Memory for a page that is read and stays, if it need not be waited for or no map can serve the page.
     fn frame_to_keep(&self, page: PageNumber) -> Option<Unique> {
         let length = self.page_size as usize;
+        let fresh = || Some(Unique::to_fill(length, 0));
         if self.mapped(page, length).is_none() {
-            return Some(Unique::to_fill(length, 0));
+            return fresh();
         }
-        match self.cache.has_room(length) {
-            false => None,
-            true if self.cache.is_small() => Some(Unique::to_fill(length, 0)),
-            true => Unique::ready(length, 0),
+        if !self.cache.has_room(length) {
+            return None;
         }
+        if self.cache.is_small() {
+            return fresh();
+        }
+        let ready = Unique::ready(length, 0);
+        ready.or_else(|| self.cache.has_few().then(fresh)?)
     }
 
     fn keep_frame(&self, page: PageNumber, entry: &Entry, frame: Unique) {
