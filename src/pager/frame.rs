@@ -186,8 +186,9 @@ fn allocate_ready(length: usize) -> Option<Place> {
     let place = SPARE.try_with(|spare| {
         let mut spare = spare.borrow_mut();
         spare.set_length(length);
-        let is_ready = spare.places.last().is_some_and(|place| place.is_ready);
-        if !is_ready && !(arena.may_have_ready() && arena.take_ready(MOVED, &mut spare.places)) {
+        let has_ready = spare.places.last().is_some_and(|place| place.is_ready)
+            || (arena.may_have_ready() && arena.take_ready(MOVED, &mut spare.places));
+        if !has_ready {
             return None;
         }
         spare.places.pop()
