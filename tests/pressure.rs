@@ -544,3 +544,28 @@ fn a_long_value_that_is_put_again_and_again_takes_its_places_again() {
     assert!(file_bytes < 4 << 20, "{file_bytes} bytes");
     db.check().unwrap();
 }
+
+/// At first the map serves what memory would have to be made for. What is read again moves there, and all of it in a while.
+#[test]
+fn what_is_read_again_lies_in_memory_in_a_while() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file.db");
+    let entries = || (0..60_000u32).map(|key| (key.to_be_bytes(), [key as u8; 200]));
+    let db = Aurora::open(&path).unwrap();
+    db.write(|tx| tx.tree("t")?.put_many(entries())).unwrap();
+    db.close().unwrap();
+    let db = Aurora::open(&path).unwrap();
+    let snapshot = db.begin_read().unwrap();
+    let tree = snapshot.tree("t").unwrap();
+    let begun = std::time::Instant::now();
+    loop {
+        for (key, value) in entries() {
+            assert_eq!(tree.get(key).unwrap().as_deref(), Some(&value[..]));
+        }
+        let clean_bytes = db.stats().unwrap().clean_bytes;
+        if clean_bytes > 60_000 * 200 {
+            break;
+        }
+        assert!(begun.elapsed().as_secs() < 60, "{clean_bytes} bytes");
+    }
+}

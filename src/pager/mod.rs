@@ -351,18 +351,18 @@ impl Pager {
     /// Memory for a page that is read and stays, if it need not be waited for or no map can serve the page.
     fn frame_to_keep(&self, page: PageNumber) -> Option<Unique> {
         let length = self.page_size as usize;
-        let fresh = || Some(Unique::to_fill(length, 0));
+        let fresh = || Unique::to_fill(length, 0);
         if self.mapped(page, length).is_none() {
-            return fresh();
+            return Some(fresh());
         }
         if !self.cache.has_room(length) {
             return None;
         }
         if self.cache.is_small() {
-            return fresh();
+            return Some(fresh());
         }
         let ready = Unique::ready(length, 0);
-        ready.or_else(|| self.cache.has_few().then(fresh)?)
+        ready.or_else(|| self.cache.has_few().then(fresh))
     }
 
     fn keep_frame(&self, page: PageNumber, entry: &Entry, frame: Unique) {
