@@ -1,6 +1,7 @@
 //! Keys in order: load, scan, counts. Reads that prefer some entries, and reads beside a writer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use crate::data::{self, Choice, Draw, ENTRY_BYTES, Sum, family};
 use crate::engine::{Hot, Order, Outcome, Peer, Promise};
@@ -35,6 +36,11 @@ pub fn rows(options: &Options) -> Vec<Row> {
             "beside",
             format!("{beside} random reads while a writer commits"),
             lmdb(1.0),
+        ),
+        r(
+            "beside-writer",
+            "one of the commits of that writer, unsynced".to_string(),
+            None,
         ),
     ]
 }
@@ -178,17 +184,19 @@ fn read_hot(hot: &dyn Hot, keys: &[data::Key]) -> Outcome<Sum> {
 }
 
 /// One thread reads, each hundred reads on a snapshot of their own; another commits single entries,
-/// unsynced, as fast as it can.
+/// unsynced, as fast as it can: how fast that is is a row of its own, as who commits more disturbs more.
 fn beside(bench: &Bench<'_>, peer: &dyn Peer) -> Outcome<Option<Sum>> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| -> Outcome<()> {
-            let mut n = family(9);
+        let writer = scope.spawn(|| -> Outcome<f64> {
+            let first = family(9);
+            let mut n = first;
+            let start = Instant::now();
             while !stop.load(Ordering::Relaxed) {
                 load(peer, n..n + 1, Promise::Unsynced)?;
                 n += 1;
             }
-            Ok(())
+            Ok(start.elapsed().as_secs_f64() / (n - first).max(1) as f64)
         });
         let mut sum = Sum::default();
         let mut result = Ok(());
@@ -202,7 +210,8 @@ fn beside(bench: &Bench<'_>, peer: &dyn Peer) -> Outcome<Option<Sum>> {
             }
         }
         stop.store(true, Ordering::Relaxed);
-        writer.join().map_err(|_| "the writer panicked")??;
+        let commit = writer.join().map_err(|_| "the writer panicked")??;
+        bench.recorder.value("beside-writer", commit);
         result.map(|()| Some(sum))
     })
 }
