@@ -119,8 +119,8 @@ impl Builder {
     }
 
     /// How large the log in the file may grow, in bytes; 32 MiB if not set, at least 64 KiB. It
-    /// starts at 32 KiB and grows when commits fill it. A larger log makes for fewer checkpoints
-    /// and a longer open after a crash. A transaction with more changes than a quarter of the present log
+    /// starts at 32 KiB and grows when commits fill it, up to twice the data (or to 4 MiB, 8 where commits had to wait for
+    /// room). A larger log makes for fewer checkpoints and a longer open after a crash. A transaction with more changes than a quarter of the present log
     /// commits by a checkpoint; with the next commit the log becomes an eighth of the file, but no more than the limit
     /// and no more than that transaction wrote.
     ///

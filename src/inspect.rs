@@ -219,7 +219,7 @@ pub(crate) fn stats(engine: &Arc<Engine>, hot: HotStats) -> Result<Stats> {
         file_bytes: engine.file_bytes(),
         pages: u64::from(space.end()),
         free_pages: u64::from(space.free()),
-        waiting_pages: core.reclaimer.waiting().map(|r| u64::from(r.pages)).sum(),
+        waiting_pages: core.reclaimer.waiting_pages(),
         space_map_pages: space.tree().pages().count() as u64,
         log_pages: rings.iter().map(|ring| u64::from(ring.pages)).sum(),
         trees,

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aurora::storage::{MemoryStorage, SimCrash, SimDisk, SimFault, SimOperation};
-use aurora::{Aurora, Error, Result, WriteTransaction};
+use aurora::{Aurora, Durability, Error, Result, WriteTransaction};
 use common::{Random, budget, each, repeatable};
 
 /// Entries of a tree, so many that a few thousand of them are more than the memory.
@@ -542,6 +542,31 @@ fn a_long_value_that_is_put_again_and_again_takes_its_places_again() {
     assert!(last[..] == [1999_u64 as u8; 15_000]);
     let file_bytes = db.stats().unwrap().file_bytes;
     assert!(file_bytes < 4 << 20, "{file_bytes} bytes");
+    db.check().unwrap();
+}
+
+/// The log was 16 to 32 MiB long after a while, whatever the file held.
+#[test]
+fn a_file_with_little_data_has_a_short_log_and_one_with_more_a_longer_one() {
+    let builder = Aurora::builder()
+        .background(false)
+        .durability(Durability::Buffered);
+    let storage = Arc::new(MemoryStorage::new());
+    let db = builder.open_storage(storage).unwrap();
+    for n in 0..150_000u64 {
+        db.put((n % 500).to_be_bytes(), [n as u8; 100], None)
+            .unwrap();
+    }
+    let stats = db.stats().unwrap();
+    assert!(stats.file_bytes < 10 << 20, "{} bytes", stats.file_bytes);
+    for batch in 0..1_000u64 {
+        let keys = (0..100).map(|n| (batch * 100 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let entries = keys.map(|key| (key.to_be_bytes(), [batch as u8; 400]));
+        db.write(|tx| tx.tree("more")?.put_many(entries)).unwrap();
+    }
+    let stats = db.stats().unwrap();
+    let log_bytes = stats.log_pages * u64::from(stats.page_size);
+    assert!(log_bytes > 10 << 20, "{log_bytes} bytes");
     db.check().unwrap();
 }
 

@@ -101,9 +101,6 @@ impl WriteTransaction {
     }
 }
 
-/// By how much the ring grows when a commit had to wait for room.
-const STALLED_GROWTH: u64 = 64;
-
 /// How many records of a size that did not fit the ring fit the one that it grows to. With eight,
 /// 50,000 small commits after 100 such ones took twice the time.
 const RECORDS_IN_RING: u64 = 64;
@@ -133,7 +130,7 @@ fn append(
             return Ok(Some(end));
         }
         // A ring that makes commits wait is far too small.
-        let wanted = engine.log.ring_bytes() * STALLED_GROWTH;
+        let wanted = engine.ring_after_a_stall();
         engine
             .wanted_ring_bytes
             .fetch_max(wanted, Ordering::Relaxed);

@@ -206,6 +206,11 @@ impl Reclaimer {
         states.chain(checkpoint).chain(&self.free)
     }
 
+    /// How many pages that is.
+    pub(crate) fn waiting_pages(&self) -> u64 {
+        self.waiting().map(|retired| u64::from(retired.pages)).sum()
+    }
+
     /// The number of states that are held.
     pub(crate) fn states(&self) -> usize {
         self.watched.len()
