@@ -24,11 +24,10 @@
 //!    in memory is N's, or with the next sweep: an open finds it free in that. The slot of N - 1 names it still, but with
 //!    N durable that one is taken only where N was damaged later, which the log tells (format-spec, section 4).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::engine::{Core, Engine};
+use super::engine::Engine;
 use super::pace::Pace;
 use super::pages::{Levels, Outcome, TxnPages};
 use super::reclaim::Look;
@@ -497,37 +496,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether the header still counts pages at the end that nothing needs any more.
-    pub(crate) fn has_old_length(&self) -> bool {
-        let core = self.core.lock();
-        core.header.pages > self.space.lock().kept_end()
-    }
-
-    /// Gives the free tail of the file back, however short.
-    pub(crate) fn cut_tail(&self) {
-        self.cut(&self.core.lock(), 0);
-    }
-
-    /// Gives the tail of the file back, if it is free and worth a call.
-    fn truncate(&self, core: &mut Core) {
-        let closing = self.closed.load(Ordering::Acquire);
-        let worth = (core.header.pages / 4).max(16);
-        self.cut(core, if closing { 0 } else { worth });
-    }
-
-    /// Under the core and space locks, so that nothing is allocated in the tail meanwhile.
-    fn cut(&self, core: &Core, above_pages: u32) {
-        let space = self.space.lock();
-        let needed = space.kept_end().max(core.header.pages);
-        let slack = self.pager.file_pages().saturating_sub(needed);
-        if slack > above_pages {
-            // Not being able to give space back is no reason to fail.
-            if let Err(error) = self.pager.truncate_pages(needed) {
-                events::tell(move || tracing::warn!(%error, "the file could not be shortened"));
-            }
-        }
-    }
-
     /// The pages are in the file. `counted`: they are part of the dirty bytes.
     pub(super) fn set_clean(&self, pages: impl Iterator<Item = PageNumber>, counted: bool) {
         let pin = crate::pager::pin();
@@ -542,66 +510,6 @@ impl Engine {
             }
             self.pager.cache.admit(&self.pager, number, bytes);
         }
-    }
-
-    /// Nothing durable changed: the pages are dirty still, and a transaction that would have been
-    /// committed never was (invariant 2).
-    fn give_up(&self, job: Job) -> Result<()> {
-        let mut core = self.core.lock();
-        for page in job.dirty {
-            if self.pager.entry(page).set_listed() {
-                core.dirty.push(page);
-            }
-        }
-        self.space.lock().give_back(&job.image);
-        if let Some((outcome, previous)) = job.candidate {
-            core.reclaimer.retract(job.state.version);
-            core.current = previous;
-            let undone = self.uninstall(&outcome);
-            undone.inspect_err(|error| self.log.poison(error))?;
-        }
-        core.reclaimer.end_checkpoint();
-        self.sweep_or_poison(&mut core, Look::AtAll)
-    }
-
-    fn uninstall(&self, outcome: &Outcome) -> Result<()> {
-        let pin = crate::pager::pin();
-        let unused: BTreeSet<PageNumber> = outcome.unused.iter().copied().collect();
-        let mut space = self.space.lock();
-        for retired in &outcome.freed {
-            space.set_used(&self.pager, retired.first, retired.pages, true)?;
-        }
-        for (_, bytes) in &outcome.dirty {
-            self.pager.cache.sub_dirty(*bytes);
-        }
-        for (first, pages) in &outcome.allocated {
-            for page in *first..first.saturating_add(*pages) {
-                // Given back when the transaction was installed, perhaps taken by others since.
-                if !unused.contains(&page) {
-                    self.pager.forget(page, &pin);
-                    space.set_used(&self.pager, page, 1, false)?;
-                    space.release(&self.pager, page, 1)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn undo_catalog(&self, catalog: &Outcome) -> Result<()> {
-        let mut space = self.space.lock();
-        // First, and with the lock held: a transaction may be given one of these pages as soon as it is free.
-        let pin = crate::pager::pin();
-        for (page, _) in &catalog.dirty {
-            self.pager.forget(*page, &pin);
-        }
-        for (first, pages) in &catalog.allocated {
-            space.set_used(&self.pager, *first, *pages, false)?;
-            space.release(&self.pager, *first, *pages)?;
-        }
-        for retired in &catalog.freed {
-            space.set_used(&self.pager, retired.first, retired.pages, true)?;
-        }
-        Ok(())
     }
 }
 
