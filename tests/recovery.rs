@@ -6,6 +6,7 @@ mod common;
 mod hooked;
 
 use std::io::ErrorKind;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -610,6 +611,64 @@ fn a_set_of_short_and_long_keys_is_read_again_after_a_removal() {
         let again = open(disk.kill_image().storage()).unwrap();
         assert!(state_of(&again) == state_of(&db), "{removed}");
         again.check().unwrap();
+    }
+}
+
+/// What is removed by keys, prefixes and bounds that are longer than keys can be is what a plain map says, and the log that
+/// tells of it is one that an open reads. (Lengths in it have 16 bits.)
+#[test]
+fn nothing_as_long_as_no_key_can_be_is_written_to_the_log() {
+    let disk = SimDisk::new(1);
+    let open = |disk: &SimDisk| repeatable().log_limit(4 << 20).open_storage(disk.storage());
+    let db = open(&disk).unwrap();
+    let longest = |last: u8| [vec![b'p'; 1023], vec![last]].concat();
+    let keys = [vec![], b"o".to_vec(), vec![b'p'; 1023]];
+    let keys = keys.into_iter().chain([b'o', b'p', b'q'].map(longest));
+    let keys: Vec<Vec<u8>> = keys.chain([b"q".to_vec()]).collect();
+    let tree = db.tree("a").unwrap();
+    // Two that are too large for the log make it one that takes such records.
+    for byte in [1, 2] {
+        let many = (0..400_u32).map(|n| (n.to_be_bytes(), [byte; 500]));
+        tree.put_many(many).unwrap();
+    }
+    db.checkpoint().unwrap();
+    tree.clear().unwrap();
+    let fill = || tree.put_many(keys.iter().map(|key| (key, "value")));
+    let is_read_again = |what: &str| {
+        let again = open(&disk.kill_image()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(state_of(&again) == state_of(&db), "{what}");
+    };
+    for length in [1025, 2000, 65_535, 65_536, 70_000, 200_000] {
+        let long = vec![b'p'; length];
+        fill().unwrap();
+        db.checkpoint().unwrap();
+        assert!(!tree.delete(&long).unwrap());
+        is_read_again("one");
+        db.checkpoint().unwrap();
+        let many = [&long[..], &b"o"[..], &long[..]];
+        assert_eq!(tree.delete_many(many).unwrap(), 1);
+        is_read_again("many");
+        db.checkpoint().unwrap();
+        assert_eq!(tree.delete_prefix(&long).unwrap(), 0);
+        is_read_again("a prefix");
+        let bounds = |key: &Vec<u8>| [Bound::Included(key.clone()), Bound::Excluded(key.clone())];
+        let ends = keys.iter().chain([&long]).flat_map(bounds);
+        let ends: Vec<Bound<Vec<u8>>> = ends.chain([Bound::Unbounded]).collect();
+        for end in &ends {
+            db.checkpoint().unwrap();
+            for other in bounds(&long) {
+                for range in [(end.clone(), other.clone()), (other.clone(), end.clone())] {
+                    fill().unwrap();
+                    let mut left = keys.clone();
+                    left.retain(|key| !range.contains(key));
+                    let removed = tree.delete_range(range.clone()).unwrap();
+                    assert_eq!(removed as usize, keys.len() - left.len(), "{length}");
+                    let found = contents(&db.begin_read().unwrap()).unwrap();
+                    assert!(found.0["a"].keys().eq(&left), "{length}");
+                }
+            }
+            is_read_again("a range");
+        }
     }
 }
 

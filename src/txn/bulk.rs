@@ -128,6 +128,9 @@ impl WriteTransaction {
         for change in changes.iter().filter(|change| change.value.is_some()) {
             tree::check_entry(page_size, change.key, length(change))?;
         }
+        // As with a single removal: it is not there, and must not be in the record.
+        let longest = self.longest_key();
+        changes.retain(|change| change.key.len() <= longest);
         let is_in_order = changes.len() > 1 && is_in_order(&changes, |change| *change);
         self.pages.expect_order(is_in_order);
         let mut affected = put_in_order(&mut changes);

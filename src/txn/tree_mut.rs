@@ -1,6 +1,6 @@
 //! One tree within a write transaction, to be changed.
 
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 
 use super::cursor::{Entry, Range};
 use super::pages::DIRECT_BYTES;
@@ -71,10 +71,11 @@ impl TreeMut<'_> {
     /// Removes all keys of a range and returns how many there were. Whole pages are dropped: that costs a visit to each of
     /// them, to find long values, and not to each entry.
     pub fn delete_range<K: AsRef<[u8]>>(&mut self, range: impl RangeBounds<K>) -> Result<u64> {
+        let longest = self.txn.longest_key();
         let operation = Operation::DeleteRange {
             tree: self.id,
-            lower: as_bytes(range.start_bound()),
-            upper: as_bytes(range.end_bound()),
+            lower: shortened(as_bytes(range.start_bound()), longest, Bound::Excluded),
+            upper: shortened(as_bytes(range.end_bound()), longest, Bound::Included),
         };
         self.txn.change(&operation)
     }
@@ -147,5 +148,20 @@ impl TreeMut<'_> {
     /// The entries of a range, from either end.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range<'_> {
         self.view().range(range)
+    }
+}
+
+/// A bound among keys that are no longer than `longest`, said with one: a longer one lies right behind its beginning, which
+/// `beginning` makes the bound of. (The record has no room for any length.)
+fn shortened<'k>(
+    bound: Bound<&'k [u8]>,
+    longest: usize,
+    beginning: fn(&'k [u8]) -> Bound<&'k [u8]>,
+) -> Bound<&'k [u8]> {
+    match bound {
+        Bound::Included(key) | Bound::Excluded(key) if key.len() > longest => {
+            beginning(key.get(..longest).unwrap_or_default())
+        }
+        fitting => fitting,
     }
 }

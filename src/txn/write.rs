@@ -7,6 +7,8 @@
 //! 2. A change that failed half-way makes the transaction fail: it can roll back to a savepoint or
 //!    be dropped, not committed.
 //! 3. A transaction whose record outgrows the log's limit keeps none: it commits by checkpoint.
+//! 4. What is in the record is something that a replay makes, and not damage to it: names and keys are as long as those
+//!    can be, whatever a caller asks to remove.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -347,6 +349,11 @@ impl WriteTransaction {
         self.failed
     }
 
+    /// How long a key can be, in bytes.
+    pub(super) fn longest_key(&self) -> usize {
+        node::max_key_bytes(self.handle.engine.pager.page_size())
+    }
+
     pub(super) fn check_usable(&self) -> Result<()> {
         if self.failed {
             return Err(Error::TransactionFailed);
@@ -459,7 +466,12 @@ impl WriteTransaction {
         })
     }
 
+    /// No entry has a key that is longer than keys can be, and for a replay it would be damage (invariant 4).
     pub(super) fn delete_in(&mut self, tree: TreeId, key: &[u8]) -> Result<bool> {
+        self.check_usable()?;
+        if key.len() > self.longest_key() {
+            return Ok(false);
+        }
         let operation = Operation::Delete { tree, key };
         self.change(&operation).map(|removed| removed > 0)
     }
