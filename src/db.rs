@@ -66,6 +66,9 @@ pub struct Builder {
     lock_wait: Duration,
 }
 
+/// So many files that are gone from the path when they are locked are looked at, one after the other.
+const MOST_FILES: u32 = 100;
+
 impl Default for Builder {
     fn default() -> Self {
         Builder {
@@ -216,13 +219,28 @@ impl Builder {
         self.while_locked(wanted, || self.open_file(&path))
     }
 
+    /// Who puts another file in the place of a database has it locked, or nothing is certain. So one that was found and could
+    /// be locked only when that was done is not the one that is there any more: what is committed to it would be nowhere.
     fn open_file(&self, path: &Path) -> Result<Aurora> {
+        let mut tries = 0;
+        loop {
+            let storage = Arc::new(self.find_file(path)?);
+            Engine::lock(&*storage, &self.settings)?;
+            tries += 1;
+            // There may be file systems that give one file several numbers.
+            if storage.is_at(path).unwrap_or(true) || tries == MOST_FILES {
+                return self.start(storage.clone(), Some(storage));
+            }
+        }
+    }
+
+    fn find_file(&self, path: &Path) -> Result<FileStorage> {
         let opened = match (self.settings.read_only, self.create) {
             (true, _) => FileStorage::open_read_only(path),
             (false, true) => FileStorage::open_or_create(path),
             (false, false) => FileStorage::open(path),
         };
-        let storage = opened.map_err(|error| match error.kind() {
+        opened.map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Error::NotFound {
                 path: path.to_path_buf(),
             },
@@ -230,9 +248,7 @@ impl Builder {
                 path: path.to_path_buf(),
                 source: Arc::new(error),
             },
-        })?;
-        let storage = Arc::new(storage);
-        self.start(storage.clone(), Some(storage))
+        })
     }
 
     /// Tries to open until the file is not locked any more, or the time is over.
@@ -535,7 +551,7 @@ impl Aurora {
 
     /// Makes everything durable and closes the database, whatever other handles there are: their
     /// calls get [`Error::Closed`] from then on. Snapshots that are held go on. The file stays locked until all of these
-    /// are dropped: opening it before that is [`Error::Locked`]. Waits for a running write transaction to end: forever,
+    /// are dropped, and [commits](Commit) that were to be waited for, too: opening it before that is [`Error::Locked`]. Waits for a running write transaction to end: forever,
     /// if this thread holds it.
     ///
     /// Dropping the last handle does the same, but cannot report errors.

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -220,6 +221,56 @@ fn who_waits_for_a_file_opens_the_one_that_is_there_then() {
     let opened = waiting.join().unwrap().unwrap();
     assert!(opened.contains("is").unwrap());
     drop(old);
+}
+
+/// Another file takes the place of the database again and again, by who has it locked; those that open it meanwhile find
+/// one, and can lock it when it is gone from the path.
+#[test]
+fn nothing_is_committed_to_a_file_that_is_at_no_path_any_more() {
+    use std::os::unix::fs::MetadataExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let [path, copy] = ["file.db", "copy.db"].map(|name| directory.path().join(name));
+    open(&path).unwrap().close().unwrap();
+    let is_over = AtomicBool::new(false);
+    let replace = || {
+        let file = File::open(&path).unwrap();
+        let number = |about: std::fs::Metadata| (about.dev(), about.ino());
+        let is_there = || number(file.metadata().unwrap()) == number(path.metadata().unwrap());
+        if file.try_lock().is_ok() && is_there() {
+            std::fs::copy(&path, &copy).unwrap();
+            std::fs::rename(&copy, &path).unwrap();
+        }
+    };
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let acknowledged = thread::scope(|scope| {
+        let _over = Over(&is_over);
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                replace();
+                thread::sleep(Duration::from_micros(50));
+            }
+        });
+        let start = Instant::now();
+        let mut acknowledged = 0;
+        while start.elapsed() < Duration::from_secs(4) {
+            let builder = Aurora::builder().wait_for_lock(Duration::from_secs(60));
+            let db = builder.background(false).open(&path).unwrap();
+            assert_eq!(db.increment("n", 1).unwrap(), acknowledged + 1);
+            acknowledged += 1;
+        }
+        acknowledged
+    });
+    assert!(acknowledged > 20, "{acknowledged}");
+    assert_eq!(
+        open(&path).unwrap().increment("n", 0).unwrap(),
+        acknowledged
+    );
 }
 
 /// Runs in a child that `fork` makes of this process, and says whether all was as it should be.

@@ -75,10 +75,17 @@ impl FileStorage {
     pub fn create_new(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         let storage = FileStorage::create_of(path, None)?;
-        // An empty file that nobody has is not left behind.
         let named = storage.sync_parent_directory();
-        named.inspect_err(|_| drop(std::fs::remove_file(path)))?;
+        named.inspect_err(|_| storage.take_away(path))?;
         Ok(storage)
+    }
+
+    /// An empty file that nobody has is not left behind. (Another opener may have found it, and made a database of it.)
+    fn take_away(&self, path: &Path) {
+        let is_unused = self.lock(true).is_ok() && self.length().is_ok_and(|length| length == 0);
+        if is_unused && self.is_at(path).unwrap_or(false) {
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// The same for what is made of another file: nobody may do with it, at any moment, what they may not with that one. It
@@ -508,6 +515,25 @@ mod tests {
         drop(storage);
         other.lock(true).unwrap();
         drop(copy);
+    }
+
+    /// Not by who made it and could not make its name durable, for want of descriptors for example.
+    #[test]
+    fn a_new_file_that_another_opener_has_found_is_not_taken_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file.db");
+        let made = FileStorage::create_of(&path, None).unwrap();
+        let found = FileStorage::open(&path).unwrap();
+        found.lock(true).unwrap();
+        made.take_away(&path);
+        assert!(path.exists(), "it has it");
+        found.write_at(0, b"a database").unwrap();
+        drop(found);
+        made.take_away(&path);
+        assert!(path.exists(), "it is filled");
+        made.set_length(0).unwrap();
+        made.take_away(&path);
+        assert!(!path.exists());
     }
 
     #[test]

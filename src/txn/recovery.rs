@@ -52,7 +52,7 @@ impl Engine {
         settings: Settings,
         create: bool,
     ) -> Result<Arc<Engine>> {
-        lock(&*storage, &settings)?;
+        Engine::lock(&*storage, &settings)?;
         let length = storage
             .length()
             .map_err(|error| Error::io("read the length of the file", 0, error))?;
@@ -76,16 +76,17 @@ impl Engine {
         }
         Ok(engine)
     }
-}
 
-fn lock(storage: &dyn Storage, settings: &Settings) -> Result<()> {
-    storage.lock(!settings.read_only).map_err(|error| {
-        if error.kind() == std::io::ErrorKind::WouldBlock {
-            Error::Locked
-        } else {
-            Error::io("lock the file", 0, error)
-        }
-    })
+    /// Keeps other openers out for as long as there is the storage. Who has the lock can take it again.
+    pub(crate) fn lock(storage: &dyn Storage, settings: &Settings) -> Result<()> {
+        storage.lock(!settings.read_only).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::WouldBlock {
+                Error::Locked
+            } else {
+                Error::io("lock the file", 0, error)
+            }
+        })
+    }
 }
 
 /// A valid slot: what it says, and the very bytes (invariant 2).
