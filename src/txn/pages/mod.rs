@@ -203,9 +203,11 @@ impl TxnPages {
                 self.discard(page);
             }
         }
+        // What could not be written ahead and was not undone is tried again. It is known by its page numbers, so before
+        // others can be given those that go back: a checkpoint's own page would be taken for one of them.
+        let settled = self.settle_ahead();
         self.give_back(later);
-        // What could not be written ahead and was not undone is tried again.
-        self.settle_ahead()
+        settled
     }
 
     /// Gives up places that nobody else has seen.
