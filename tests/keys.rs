@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use aurora::storage::{MemoryStorage, SimCrash, SimDisk, Storage};
 use aurora::{
-    Aurora, Batch, Clock, DataInfo, Error, Result, Snapshot, Swap, Target, Ttl, WriteTransaction,
+    Aurora, Batch, Clock, DataInfo, DocumentId, Error, Result, Schema, Snapshot, Swap, Target, Ttl,
+    WriteTransaction,
 };
 use common::{Random, budget, repeatable};
 use proptest::prelude::*;
@@ -1198,4 +1199,39 @@ fn a_crash_leaves_keys_and_index_as_one() {
         }
     }
     assert!(images > 100, "{images}");
+}
+
+/// In a transaction only keys were taken, and elsewhere not all that the other calls take as a key.
+#[test]
+fn the_same_is_deleted_within_a_transaction_and_without() {
+    use std::borrow::Cow;
+
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let keys: [&dyn AsRef<[u8]>; 4] = [&"a", &String::from("b"), &b"c".to_vec(), &b"d"];
+    let fill = || {
+        for key in keys.iter().chain([&(&"e" as &dyn AsRef<[u8]>)]) {
+            db.put(key, "value", None).unwrap();
+        }
+        [0, 1].map(|_| db.insert_into("c", [("n", 1)]).unwrap())
+    };
+    for in_transaction in [true, false] {
+        let ids = fill();
+        let delete = |target: aurora::Target| match in_transaction {
+            true => db.write(|tx| tx.delete(target)).unwrap(),
+            false => db.delete(target).wait().unwrap(),
+        };
+        let shared = db.get("a").unwrap().unwrap();
+        assert!(!delete(shared.into()), "a value can be a key");
+        assert!(delete((&"a").into()) && delete(String::from("b").into()));
+        assert!(delete(Cow::Borrowed(&b"c"[..]).into()) && delete(b"d".into()));
+        assert!(delete([b'e'].into()) && !delete("e".into()));
+        assert!(delete((&ids[0]).into()) && !delete((&ids[0]).into()));
+        assert!(delete(ids[1].clone().into()));
+        assert!(db.collection("c").unwrap().is_empty().unwrap());
+        assert_eq!(db.scan_prefix("").unwrap().count(), 0);
+    }
+    let elsewhere = DocumentId::new("none", 1);
+    let refused = db.write(|tx| tx.delete(&elsewhere));
+    assert!(matches!(refused, Err(Error::CollectionNotFound { .. })));
 }

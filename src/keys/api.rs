@@ -95,9 +95,26 @@ impl WriteTransaction {
         change::put(self, key.as_ref(), value.as_ref(), ttl)
     }
 
-    /// Removes a key with the value or the blob under it. Says whether it was there.
-    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
-        store::remove_record(self, key.as_ref())
+    /// Removes a key with the value or the blob under it, or the document of an id. Says whether it was there.
+    ///
+    /// ```
+    /// # use aurora::{Aurora, Schema};
+    /// let db = Aurora::in_memory()?;
+    /// db.new_collection("books", Schema::schemaless())?;
+    /// let id = db.insert_into("books", [("title", "Dune")])?;
+    /// db.put("books:last", "Dune", None)?;
+    /// db.write(|tx| {
+    ///     assert!(tx.delete(&id)?);
+    ///     assert!(tx.delete("books:last")?);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Of a document, [`Error::CollectionNotFound`](crate::Error::CollectionNotFound) if there is no such collection.
+    pub fn delete(&mut self, target: impl Into<Target>) -> Result<bool> {
+        target.into().delete(self)
     }
 
     /// Removes all keys of a range, with the values and blobs under them, and returns how many there were.
@@ -267,7 +284,10 @@ impl Aurora {
         self.read(|snapshot| snapshot.get_many(keys))
     }
 
-    /// Deletes a key with the value or the blob under it. Says whether it was there.
+    /// Deletes a key with the value or the blob under it, or the document of an id. Says whether it was there.
+    ///
+    /// # Errors
+    /// Of a document, [`Error::CollectionNotFound`](crate::Error::CollectionNotFound) if there is no such collection.
     pub fn delete(&self, target: impl Into<Target>) -> Work<'static, bool> {
         let target = target.into();
         Work::transaction(self.clone(), move |tx| target.delete(tx))
