@@ -17,10 +17,22 @@ pub struct Cursor {
     key: Vec<u8>,
 }
 
+/// Names may have commas in them: those are told from the ones between the fields.
 fn order_text(order: &[(String, bool)]) -> String {
-    let fields = order.iter();
-    let signed = fields.map(|(field, up)| format!("{}{field}", if *up { '+' } else { '-' }));
-    signed.collect::<Vec<_>>().join(",")
+    let mut text = String::new();
+    for (i, (field, up)) in order.iter().enumerate() {
+        if i > 0 {
+            text.push(',');
+        }
+        text.push(if *up { '+' } else { '-' });
+        for letter in field.chars() {
+            if matches!(letter, ',' | '\\') {
+                text.push('\\');
+            }
+            text.push(letter);
+        }
+    }
+    text
 }
 
 impl Cursor {
