@@ -6,7 +6,7 @@ mod memory;
 
 use aurora::{
     Aurora, Cursor, Document, DocumentId, Field, FieldType, Fields, Filter, Index, Object, Patch,
-    Schema, Value,
+    Result, Schema, Value,
 };
 use proptest::prelude::*;
 
@@ -1388,4 +1388,62 @@ fn a_cursor_of_an_order_is_none_of_another_whatever_the_names() {
     // What was handed out before is taken back.
     let page = ordered(orders[0]).page(1).wait().unwrap();
     assert!(page.next.unwrap().to_string().starts_with("2b612c2b62."));
+}
+
+/// A condition on the id was never met: it looks at what is stored as the field `id`, which a document may lack. Where the
+/// schema says that none does, it is used; elsewhere the index, which would stay empty, is refused.
+#[test]
+fn a_condition_on_the_id_is_used_or_refused() {
+    let db = Aurora::in_memory().unwrap();
+    let index = || Index::on(["n"]).named("late").only(Filter::gte("id", 50));
+    let id = || Field::new("id", FieldType::Int);
+    let n = || Field::new("n", FieldType::Int);
+    let schema = || {
+        Schema::new()
+            .field(id().required())
+            .field(n())
+            .index(index())
+    };
+    db.new_collection("c", schema()).unwrap();
+    let all = (0..100i64).map(|n| Object::from([("id", n), ("n", n % 10)]));
+    db.collection("c").unwrap().insert_many(all).unwrap();
+    db.insert_into("c", [("n", 3)]).unwrap();
+    let found = |low: i64| {
+        let query = db
+            .query("c")
+            .filter(move |f| f.gte("id", low) && f.eq("n", 3));
+        (ids_of(query.clone()).len(), query.explain().wait().unwrap())
+    };
+    let (rows, explained) = found(60);
+    assert_eq!(
+        (rows, explained.indexes()),
+        (5, vec!["late"]),
+        "{explained}"
+    );
+    let (rows, explained) = found(40);
+    assert_eq!((rows, explained.indexes()), (7, vec![]), "{explained}");
+    db.check().unwrap();
+
+    let says = |refused: Result<()>| {
+        let text = refused.unwrap_err().to_string();
+        assert!(
+            text.contains("\"id\"") && text.contains("required"),
+            "{text}"
+        );
+    };
+    says(db.new_collection("d", Schema::schemaless().index(index())));
+    says(db.new_collection("d", Schema::new().field(id()).field(n()).index(index())));
+    says(
+        db.alter_collection("c", Schema::new().field(n()).field(id()).index(index()))
+            .wait(),
+    );
+    db.new_collection("d", Schema::schemaless()).unwrap();
+    says(db.create_index("d", index()).wait());
+    assert!(db.collection("d").unwrap().indexes().unwrap().is_empty());
+    // A field that no document can have, as in the fields of the index.
+    let slip = Index::on(["n"])
+        .named("slip")
+        .only(Filter::eq("opne", true).not());
+    let refused = db.create_index("c", slip).wait().unwrap_err().to_string();
+    assert!(refused.contains("\"opne\" in the condition"), "{refused}");
 }

@@ -199,7 +199,7 @@ pub(super) fn begin_index(tx: &mut WriteTransaction, name: &str, index: Index) -
     }
     let mut schema = meta.schema.clone();
     schema.indexes.push(index.clone());
-    if let Some(reason) = { schema.fault() }.or_else(|| schema.fault_of_paths(&index)) {
+    if let Some(reason) = { schema.fault() }.or_else(|| schema.fault_of_index(&index)) {
         return Err(Error::BadSchema {
             collection: name.to_string(),
             reason,

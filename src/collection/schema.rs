@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::nearest::nearest;
-use crate::query::Filter;
+use crate::query::{Filter, ID};
 use crate::value::{FieldType, Value};
 
 /// A field of a collection.
@@ -60,8 +60,8 @@ impl Field {
         self
     }
 
-    /// What a document gets that does not have the field. Under a path (`a.b`) also where `a` is null or missing, which
-    /// becomes an object; not where `a` is something else.
+    /// What a document gets that does not have the field. Null is a value, and stays: `None` in a struct is null. Under a path
+    /// (`a.b`) also where `a` is null or missing, which becomes an object; not where `a` is something else.
     pub fn default(mut self, value: impl Into<Value>) -> Self {
         self.default = Some(value.into());
         self
@@ -107,10 +107,17 @@ impl Index {
     }
 
     /// Takes in only the documents that match. A query can use it if it asks for the same
-    /// conditions.
+    /// conditions. A condition on the field `id` looks at what is stored under that name: it takes a schema that declares it
+    /// as required, so that every document has it there.
     pub fn only(mut self, filter: Filter) -> Self {
         self.only = Some(filter);
         self
+    }
+
+    /// Whether it says the same as another, which may have its name from its fields.
+    pub(crate) fn says_the_same(&self, other: &Index) -> bool {
+        self.name() == other.name()
+            && (&self.paths, self.unique, &self.only) == (&other.paths, other.unique, &other.only)
     }
 
     /// The name of the index.
@@ -272,7 +279,7 @@ impl Schema {
     /// users declare: a file may have been made when nobody asked.
     pub(crate) fn fault_of_names(&self) -> Option<String> {
         let indexes = self.indexes();
-        let of_index = indexes.iter().find_map(|index| self.fault_of_paths(index));
+        let of_index = indexes.iter().find_map(|index| self.fault_of_index(index));
         let expires = self.expires.as_ref().map(|expires| expires.path.as_str());
         of_index.or_else(|| {
             let path = expires.filter(|path| !self.can_have(path))?;
@@ -283,12 +290,29 @@ impl Schema {
     }
 
     /// The same for one index.
-    pub(crate) fn fault_of_paths(&self, index: &Index) -> Option<String> {
-        let path = index.paths.iter().find(|path| !self.can_have(path))?;
+    pub(crate) fn fault_of_index(&self, index: &Index) -> Option<String> {
         let name = index.name();
-        Some(format!(
-            "the field {path:?} of the index {name:?} {NOBODYS}"
-        ))
+        if let Some(path) = index.paths.iter().find(|path| !self.can_have(path)) {
+            return Some(format!(
+                "the field {path:?} of the index {name:?} {NOBODYS}"
+            ));
+        }
+        let mut asked = index.only.iter().flat_map(Filter::fields);
+        let path =
+            asked.find(|path| !self.can_have(path) || (*path == ID && !self.stores_ids()))?;
+        Some(match path {
+            ID => format!(
+                "the condition of the index {name:?} is on the field \"id\", which a document need not have stored: declare it \
+                 as required"
+            ),
+            path => format!("the field {path:?} in the condition of the index {name:?} {NOBODYS}"),
+        })
+    }
+
+    /// Whether every document has its id as a field too, and not only as its key.
+    pub(crate) fn stores_ids(&self) -> bool {
+        let mut fields = self.fields.iter();
+        fields.any(|field| field.path == ID && field.required)
     }
 
     /// What to tell who asks for a field that no document can have, and is told that it is missing everywhere.

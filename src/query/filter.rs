@@ -227,6 +227,13 @@ impl Filter {
         self.0.fault()
     }
 
+    /// The fields that it asks for.
+    pub(crate) fn fields(&self) -> Vec<&str> {
+        let mut fields = Vec::new();
+        self.0.add_fields(&mut fields);
+        fields
+    }
+
     /// The filter as a document's value, which is how the catalog stores it.
     pub(crate) fn to_value(&self) -> Value {
         self.0.to_value()
@@ -244,6 +251,16 @@ impl Node {
             Node::Not(node) => 1 + node.depth(),
             Node::And(nodes) | Node::Or(nodes) => {
                 1 + nodes.iter().map(Node::depth).max().unwrap_or(0)
+            }
+        }
+    }
+
+    fn add_fields<'n>(&'n self, fields: &mut Vec<&'n str>) {
+        match self {
+            Node::Test(field, _) => fields.push(field),
+            Node::Not(node) => node.add_fields(fields),
+            Node::And(nodes) | Node::Or(nodes) => {
+                nodes.iter().for_each(|node| node.add_fields(fields));
             }
         }
     }

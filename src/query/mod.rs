@@ -36,7 +36,7 @@ use crate::{Error, Result};
 use self::execute::{Execution, Slice, Spec};
 pub use self::explain::Explanation;
 pub use self::fields::Fields;
-pub(crate) use self::fields::{BAD_PATTERN, RowReader};
+pub(crate) use self::fields::{BAD_PATTERN, ID, RowReader};
 pub use self::filter::Filter;
 pub use self::group::{Group, Grouped};
 pub use self::page::Cursor;

@@ -134,7 +134,8 @@ pub(super) struct Needed {
 }
 
 impl Condition {
-    pub(super) fn new(only: Option<&Filter>, questions: &[Question]) -> Self {
+    /// `stores_ids`: every document has its id as a field too.
+    pub(super) fn new(only: Option<&Filter>, questions: &[Question], stores_ids: bool) -> Self {
         let Some(filter) = only else {
             return Condition::All;
         };
@@ -142,7 +143,7 @@ impl Condition {
             return Condition::Unknown;
         };
         // A condition of an index looks at a stored `id`, which a document may lack.
-        if { decision.questions.iter() }.any(|question| question.field == ID) {
+        if !stores_ids && { decision.questions.iter() }.any(|question| question.field == ID) {
             return Condition::Unknown;
         }
         let answers = Answers::new(&decision.questions);

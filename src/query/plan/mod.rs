@@ -151,8 +151,10 @@ impl<M: Moment> Planner<'_, M> {
         };
         let answers = Answers::new(&decision.questions);
         *self.known.borrow_mut() = Known::new(&answers);
-        let conditions = { self.meta.indexes.iter() }
-            .map(|index| Condition::new(index.index.only.as_ref(), &decision.questions));
+        let stores_ids = self.meta.schema.stores_ids();
+        let conditions = self.meta.indexes.iter().map(|index| {
+            Condition::new(index.index.only.as_ref(), &decision.questions, stores_ids)
+        });
         let conditions: Vec<Condition> = conditions.collect();
         let mut usable = vec![true; conditions.len()];
         let mut ids = Ids::default();
