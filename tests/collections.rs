@@ -1760,3 +1760,62 @@ fn many_documents_with_long_arrays_come_in_with_little_memory() {
         (0..5000i64).filter(|n| n * 7 <= 7000 && n * 7 % 1000 == 0 && n * 7 >= 7000 - 299_000);
     assert_eq!(found.wait().unwrap(), expected.count() as u64);
 }
+
+/// It looked for the index by its name alone: what a new schema had put in its place was taken for it.
+#[test]
+fn an_index_whose_name_another_gets_meanwhile_is_not_said_to_be_built() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let all = (0..3_000i64).map(|n| Object::from([("id", n), ("n", n), ("m", n)]));
+    db.collection("c").unwrap().insert_many(all).unwrap();
+    let asked = || Index::on(["n"]).named("i");
+    for (other, is_the_same) in [
+        (Index::on(["m"]).named("i"), false),
+        (asked().unique(), false),
+        (asked().only(Filter::gt("n", 5)), false),
+        (asked(), true),
+    ] {
+        let (beside, schema) = (db.clone(), Schema::schemaless().index(other));
+        let mut is_first = true;
+        let built = db.create_index_with("c", asked(), move |_| {
+            if std::mem::take(&mut is_first) {
+                beside.alter_collection("c", schema.clone()).wait().unwrap();
+            }
+        });
+        match built.wait() {
+            Ok(()) => assert!(is_the_same),
+            Err(error) => assert!(
+                !is_the_same && error.to_string().contains("meanwhile"),
+                "{error}"
+            ),
+        }
+        let info = db.collection("c").unwrap().indexes().unwrap();
+        assert!(info.iter().all(|index| index.is_ready) && info.len() == 1);
+        db.check().unwrap();
+        db.drop_index("c", "i").wait().unwrap();
+    }
+}
+
+/// It is the same index, with its name from its fields or given.
+#[test]
+fn an_index_that_is_named_as_its_fields_is_the_one_that_is_there() {
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new()
+        .field(Field::new("n", FieldType::Int).indexed())
+        .field(Field::new("m", FieldType::Int))
+        .index(Index::on(["n", "m"]));
+    db.new_collection("c", schema).unwrap();
+    db.insert_into("c", [("n", 1), ("m", 2)]).unwrap();
+    for index in [
+        Index::on(["n"]).named("n"),
+        Index::on(["n"]),
+        Index::on(["n", "m"]).named("n,m"),
+    ] {
+        db.create_index("c", index).wait().unwrap();
+    }
+    for other in [Index::on(["m"]).named("n"), Index::on(["n"]).unique()] {
+        let refused = db.create_index("c", other).wait();
+        assert!(matches!(refused, Err(Error::BadIndex { .. })));
+    }
+    assert_eq!(db.collection("c").unwrap().indexes().unwrap().len(), 2);
+}

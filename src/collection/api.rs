@@ -124,7 +124,8 @@ impl Aurora {
     ///
     /// # Errors
     /// [`Error::Duplicate`](crate::Error::Duplicate) if it is unique and two documents have the
-    /// same value: the index is removed again.
+    /// same value: the index is removed again. [`Error::BadIndex`](crate::Error::BadIndex) if another index has its name, or
+    /// gets it while this one is built (by [`alter_collection`](Self::alter_collection)), or if it is dropped meanwhile.
     pub fn create_index(&self, collection: impl AsRef<str>, index: Index) -> Work<'static, ()> {
         self.create_index_with(collection, index, |_| {})
     }

@@ -192,7 +192,7 @@ pub(super) fn begin_index(tx: &mut WriteTransaction, name: &str, index: Index) -
         })
     };
     if let Some(known) = meta.indexes.iter().find(|known| known.name == index.name()) {
-        return match known.index == index {
+        return match known.index.says_the_same(&index) {
             true => Ok(()), // it is there, or goes on to be built
             false => bad("there is another index of that name"),
         };
@@ -270,6 +270,8 @@ pub(super) struct Goal {
     of: (u32, u32),
     /// The key of the last document, empty if there was none.
     last: Vec<u8>,
+    /// What was asked for.
+    index: Index,
 }
 
 impl Goal {
@@ -285,7 +287,20 @@ impl Goal {
             }
         }
         let of = (meta.number, building.number);
-        Ok(Goal { of, last })
+        let index = building.index.clone();
+        Ok(Goal { of, last, index })
+    }
+
+    /// A new schema can have put another index in the place of the one that was asked for.
+    fn check(&self, meta: &Meta, building: &IndexMeta) -> Result<()> {
+        match building.index.says_the_same(&self.index) {
+            true => Ok(()),
+            false => Err(Error::BadIndex {
+                collection: meta.name.to_string(),
+                index: building.name.clone(),
+                reason: "another index has got its name meanwhile",
+            }),
+        }
     }
 
     fn is_reached(&self, meta: &Meta, index: &IndexMeta, by: &[u8]) -> bool {
@@ -302,6 +317,7 @@ pub(super) fn build_step(
 ) -> Result<(bool, BuildProgress)> {
     let meta = catalog::load(tx, collection)?;
     let (position, building) = position_of(&meta, index)?;
+    goal.map_or(Ok(()), |goal| goal.check(&meta, building))?;
     let documents = { tx.find(&meta.documents_tree) }.map_or(0, |view| view.len());
     let finished = BuildProgress {
         done: documents,
@@ -412,7 +428,7 @@ pub(super) fn alter(tx: &mut WriteTransaction, name: &str, schema: Schema) -> Re
         let known = old
             .indexes
             .iter()
-            .find(|known| known.index == index && known.is_ready());
+            .find(|known| known.index.says_the_same(&index) && known.is_ready());
         let number = known.map_or(next_index, |known| known.number);
         match known {
             Some(_) => kept.push(number),
