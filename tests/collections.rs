@@ -1819,3 +1819,50 @@ fn an_index_that_is_named_as_its_fields_is_the_one_that_is_there() {
     }
     assert_eq!(db.collection("c").unwrap().indexes().unwrap().len(), 2);
 }
+
+/// `serde` writes an empty `Vec<u8>` as an empty list, which a field of any type takes: among bytes there was a list, behind
+/// all of them in every order, equal to none, and as often as one liked in a unique field.
+#[test]
+fn no_bytes_are_bytes_where_the_schema_says_so() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct File {
+        id: i64,
+        content: Vec<u8>,
+        parts: Vec<Vec<u8>>,
+    }
+    let file = |id, content: &[u8], parts: &[&[u8]]| File {
+        id,
+        content: content.to_vec(),
+        parts: parts.iter().map(|part| part.to_vec()).collect(),
+    };
+    let db = Aurora::in_memory().unwrap();
+    let schema = Schema::new()
+        .field(Field::new("id", FieldType::Int))
+        .field(Field::new("content", FieldType::Bytes).required().unique())
+        .field(Field::new("parts", FieldType::Bytes).indexed());
+    db.new_collection("files", schema).unwrap();
+    let files = db.collection("files").unwrap();
+    let all = [file(1, b"x", &[b"a", b""]), file(2, b"", &[])];
+    for file in &all {
+        files.insert(file).unwrap();
+        assert_eq!(files.get_as::<File>(file.id).unwrap().as_ref(), Some(file));
+    }
+    let empty = files.get(2).unwrap().unwrap();
+    assert_eq!(empty.get("content"), Some(&Value::Bytes(Vec::new())));
+    let query = db.query("files").filter(|f| f.lt("content", vec![1u8]));
+    assert_eq!(query.count().wait().unwrap(), 1);
+    let again = files.insert(&file(3, b"", &[])).unwrap_err();
+    assert!(matches!(again, Error::Duplicate { .. }), "{again}");
+    // A list of bytes is emptied and filled.
+    let parts = |patch: Patch| {
+        files.update(2, patch).unwrap();
+        files.get_as::<File>(2).unwrap().unwrap().parts
+    };
+    assert_eq!(parts(Patch::new().push("parts", vec![7u8])), [[7u8]]);
+    assert!(parts(Patch::new().pull("parts", vec![7u8])).is_empty());
+    let two = Patch::new()
+        .push("parts", vec![8u8])
+        .push("parts", Vec::<u8>::new());
+    assert_eq!(parts(two), [vec![8u8], vec![]]);
+    db.check().unwrap();
+}

@@ -1435,3 +1435,32 @@ fn columns_of_an_object_and_of_a_path_in_it_are_one() {
         }
     }
 }
+
+/// A document that has its id only as its key comes with `$id`: a collection whose documents must have the field refused it,
+/// with the advice to give it one.
+#[test]
+fn an_id_beside_the_fields_becomes_the_field_that_is_required() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("any", Schema::schemaless()).unwrap();
+    let id = db.insert_into("any", [("name", "Ada")]).unwrap();
+    let schema = |id: Field| {
+        Schema::new()
+            .field(id)
+            .field(Field::new("name", FieldType::String))
+    };
+    let field = || Field::new("id", FieldType::Uuid);
+    for (to, field, keeps) in [("all", field().required(), true), ("some", field(), false)] {
+        db.new_collection(to, schema(field)).unwrap();
+        let mut file = Vec::new();
+        db.export("any").write_json(&mut file).unwrap();
+        let imported = db.import(to).read_json(&file[..]).unwrap();
+        assert_eq!(
+            (imported.taken, imported.refused_count),
+            (1, 0),
+            "{imported:?}"
+        );
+        let document = db.collection(to).unwrap().get(&id).unwrap().unwrap();
+        assert_eq!(document.get("id"), keeps.then(|| id.value()));
+    }
+    db.check().unwrap();
+}

@@ -12,7 +12,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::catalog;
-use super::incoming::{Incoming, check_id, checked, checked_fields, declared_id, given_id};
+use super::incoming::{
+    Incoming, as_patched, check_id, checked, checked_fields, declared_id, given_id,
+};
 use super::index::{self, MAX_ID_BYTES, agree, cut, split, unique_values, unreadable};
 use super::meta::{IndexMeta, Meta};
 use super::patch::Patch;
@@ -339,6 +341,7 @@ pub(crate) fn update(
 ) -> Result<()> {
     let old = find(tx, meta, key)?.ok_or_else(|| not_found(meta, key))?;
     let mut fields = decode(meta, key, &old)?.into_fields();
+    as_patched(meta, &mut fields);
     patch
         .apply(&mut fields)
         .map_err(|(path, reason)| Error::Conversion {

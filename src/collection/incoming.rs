@@ -31,6 +31,9 @@ pub(super) fn checked(
     let mut fields = incoming.fields;
     if let Some(id) = incoming.id {
         fields.remove("id");
+        if meta.schema.stores_ids() {
+            fields.insert("id", id.clone());
+        }
         let fields = checked_fields(meta, fields)?;
         check_id(meta, &id, &fields)?;
         return Ok((id, fields));
@@ -98,8 +101,11 @@ pub(super) fn checked_fields(meta: &Meta, mut fields: Object) -> Result<Object> 
     }
     for field in &meta.schema.fields {
         let value = fields.get_path(&field.path);
-        let to_fit =
-            value.filter(|value| field.kind == FieldType::Float || !takes(field.kind, value));
+        let to_fit = value.filter(|value| {
+            // Of an empty list `serde` does not say whether it is one of bytes: a field of that type has none.
+            let is_no_bytes = field.kind == FieldType::Bytes && is_empty_list(value);
+            field.kind == FieldType::Float || is_no_bytes || !takes(field.kind, value)
+        });
         if let Some(value) = to_fit {
             let fitted = value.clone().fitted(field.kind);
             fields.set_path(&field.path, fitted);
@@ -125,6 +131,22 @@ pub(super) fn checked_fields(meta: &Meta, mut fields: Object) -> Result<Object> 
         }
     }
     Ok(fields)
+}
+
+fn is_empty_list(value: &Value) -> bool {
+    value.as_array().is_some_and(<[Value]>::is_empty)
+}
+
+/// The fields as a patch sees them: to empty bytes, which an empty list of bytes is stored as, an element is added as to that.
+pub(super) fn as_patched(meta: &Meta, fields: &mut Object) {
+    let of_bytes = { meta.schema.fields.iter() }.filter(|field| field.kind == FieldType::Bytes);
+    for field in of_bytes {
+        if let Some(value) = fields.get_path_mut(&field.path)
+            && value.as_bytes().is_some_and(<[u8]>::is_empty)
+        {
+            *value = Value::Array(Vec::new());
+        }
+    }
 }
 
 /// Checks the value of a field, if there is one.

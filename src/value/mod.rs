@@ -98,7 +98,8 @@ pub enum FieldType {
     Bool,
     /// A UUID; one written as text is taken too.
     Uuid,
-    /// Bytes.
+    /// Bytes; a list of numbers below 256 is taken too, as `serde` writes a `Vec<u8>`. An empty list is stored as no bytes, and
+    /// [`Patch::push`](crate::Patch::push) makes a list of one of these.
     Bytes,
     /// A moment in time; one written as text (RFC 3339) is taken too.
     DateTime,
