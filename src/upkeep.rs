@@ -126,11 +126,13 @@ impl Aurora {
     /// are together all pages. Reads everything, so it takes time in proportion to the file. Waits for its turn to write, and
     /// holds it for this part. Then checks, on a
     /// snapshot, that keys and the index of what expires say the same, that blobs and their chunks
-    /// belong to each other, that documents fit their schema, and that indexes hold exactly their
-    /// entries.
+    /// belong to each other, that documents fit their schema, that indexes hold exactly their
+    /// entries, and that no two documents have one value of a unique field.
     ///
     /// # Errors
-    /// The first fault that it finds, as [`Error::Corrupt`](crate::Error::Corrupt) or [`Error::BadRecord`](crate::Error::BadRecord).
+    /// The first fault that it finds: [`is_corruption`](crate::Error::is_corruption) is true of it. What is wrong with a
+    /// document under its schema is [`Error::BadDocument`](crate::Error::BadDocument), with its id. After a failed sync or
+    /// checkpoint that failure, as what is in memory then says nothing of the file.
     pub fn check(&self) -> Result<CheckReport> {
         let report = crate::inspect::check(&self.handle.engine)?;
         let snapshot = self.begin_read()?;

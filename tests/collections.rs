@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use aurora::storage::MemoryStorage;
+use aurora::storage::{MemoryStorage, SimCrash, SimDisk};
 use aurora::{
     Aurora, Clock, Document, Error, Field, FieldType, Filter, Index, Object, Patch, Schema,
     Timestamp, Uuid, Value,
@@ -1759,6 +1759,50 @@ fn many_documents_with_long_arrays_come_in_with_little_memory() {
     let expected =
         (0..5000i64).filter(|n| n * 7 <= 7000 && n * 7 % 1000 == 0 && n * 7 >= 7000 - 299_000);
     assert_eq!(found.wait().unwrap(), expected.count() as u64);
+}
+
+/// A unique value of a document that had expired was free, and the time at which it was found so was in memory alone: after a
+/// crash, and with the clock set back, both documents were there.
+#[test]
+fn what_gave_a_unique_value_up_is_not_there_again_when_the_clock_is_set_back() {
+    let schema = || {
+        Schema::schemaless()
+            .field(Field::new("email", FieldType::String).unique())
+            .expires_after("seen", Duration::from_secs(1))
+    };
+    let seen = |second: i64| Timestamp::from_second(second).unwrap();
+    for builds in [false, true] {
+        let disk = SimDisk::new(1);
+        let clock = Arc::new(SetClock(AtomicU64::new(1_000)));
+        let open = |disk: &SimDisk| {
+            let builder = Aurora::builder().clock(clock.clone());
+            builder.open_storage(disk.storage()).unwrap()
+        };
+        let db = open(&disk);
+        db.new_collection("people", schema()).unwrap();
+        let person =
+            |second| Object::from([("email", Value::from("a@b")), ("seen", seen(second).into())]);
+        if builds {
+            db.drop_index("people", "email").wait().unwrap();
+        }
+        db.insert_into("people", person(1)).unwrap();
+        db.flush().unwrap();
+        // Most likely before a thread removes what has expired.
+        clock.0.store(2_000, Ordering::SeqCst);
+        db.insert_into("people", person(100)).unwrap();
+        if builds {
+            db.create_index("people", Index::on(["email"]).unique())
+                .wait()
+                .unwrap();
+        }
+        let disk = disk.crash_image(SimCrash::KeepAll);
+        drop(db);
+        clock.0.store(1_000, Ordering::SeqCst);
+        let db = open(&disk);
+        let found = db.query("people").filter(|f| f.eq("email", "a@b"));
+        assert_eq!(found.count().wait().unwrap(), 1);
+        db.check().unwrap();
+    }
 }
 
 /// It looked for the index by its name alone: what a new schema had put in its place was taken for it.

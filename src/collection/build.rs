@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::catalog;
 use super::documents::{
     check_unique, expiry_of, is_expired, refit_to, set_expiry, some_after, some_expiries_after,
+    store_time_if,
 };
 use super::index;
 use super::meta::{CATALOG_TREE, IndexMeta, Meta, NumberedIndex, index_tree};
@@ -373,9 +374,11 @@ fn add_entries(
         let own = index::entries(meta, index, key, document)?;
         if index.index.unique {
             // One by one: the next may have the same value. What nobody sees any more is in nobody's way.
-            if !is_expired(meta, document, tx.now_ms())? {
+            let is_over = is_expired(meta, document, tx.now_ms())?;
+            if !is_over {
                 check_unique(tx, meta, index, key, document)?;
             }
+            store_time_if(tx, is_over)?;
             let mut tree = tx.system_tree(&index.tree)?;
             for entry in own {
                 tree.put(entry, [])?;

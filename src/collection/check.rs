@@ -1,11 +1,11 @@
 //! What a collection promises, checked: documents against the schema, indexes against documents
-//! both ways, what expires.
+//! both ways, unique values against one another, what expires.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::catalog;
-use super::documents::{expiry_name, expiry_of, refit, some_after};
+use super::documents::{check_unique, expiry_name, expiry_of, is_expired, refit, some_after};
 use super::index;
 use super::meta::{Meta, is_of_a_collection};
 use crate::keys::expiry;
@@ -104,6 +104,11 @@ fn check_document(
             }
             *count += u64::from(is_there);
         }
+        // Of two with one value either is told, and the one that comes first by its id is looked at first.
+        if index.is_ready() && !is_expired(meta, document, moment.now_ms())? {
+            check_unique(moment, meta, index, key, document)
+                .map_err(|error| misfit(meta, key, error))?;
+        }
     }
     if let Some(expiry) = expiry_of(meta, document)? {
         let name = expiry_name(meta.number, key);
@@ -118,7 +123,7 @@ fn check_document(
 #[cfg(not(shuttle))]
 mod tests {
     use super::*;
-    use crate::collection::{Field, Schema};
+    use crate::collection::{Field, Index, Schema};
     use crate::db::Aurora;
     use crate::value::{FieldType, Object, Value, encode, encode_fields};
 
@@ -137,6 +142,67 @@ mod tests {
         let found = db.check().unwrap_err();
         assert!(found.is_corruption(), "{found:?}");
         assert!(found.to_string().contains("empty key"), "{found}");
+    }
+
+    /// As another program may have stored them.
+    #[test]
+    fn two_documents_with_one_unique_value_are_a_finding_of_the_check() {
+        let long = "x".repeat(600);
+        let many = |tags: &[&str]| Value::from(tags.to_vec());
+        let one = |field, value| Object::from([(field, value)]);
+        let cases = [
+            (one("name", "x".into()), one("name", "x".into()), true),
+            (
+                one("name", long.as_str().into()),
+                one("name", long.as_str().into()),
+                true,
+            ),
+            (
+                one("name", long.as_str().into()),
+                one("name", (long.clone() + "y").into()),
+                false,
+            ),
+            (one("name", Value::Null), one("name", Value::Null), false),
+            (
+                one("tags", many(&["a", "b"])),
+                one("tags", many(&["c", "a"])),
+                true,
+            ),
+            (
+                one("tags", many(&["a", "b"])),
+                one("tags", many(&["c", "d"])),
+                false,
+            ),
+            (one("tags", many(&["a"])), one("tags", "a".into()), true),
+            (one("left", 1.into()), one("left", 1.into()), false),
+        ];
+        for (first, second, is_found) in cases {
+            let db = Aurora::in_memory().unwrap();
+            let schema = Schema::schemaless()
+                .index(Index::on(["name"]).unique())
+                .index(Index::on(["tags"]).unique())
+                .index(Index::on(["left", "right"]).unique());
+            db.new_collection("books", schema).unwrap();
+            db.insert_into("books", first.clone()).unwrap();
+            db.write(|tx| {
+                let meta = catalog::load(tx, "books")?;
+                let mut key = Vec::new();
+                encode(&Value::Int(77), &mut key);
+                let bytes = encode_fields(&second, &meta.names);
+                for index in &meta.indexes {
+                    for entry in index::entries(&meta, index, &key, &bytes)? {
+                        tx.system_tree(&index.tree)?.put(entry, [])?;
+                    }
+                }
+                tx.system_tree(&meta.documents_tree)?.put(key, bytes)
+            })
+            .unwrap();
+            let checked = db.check();
+            assert_eq!(checked.is_err(), is_found, "{first} {second}: {checked:?}");
+            let Err(found) = checked else { continue };
+            assert!(found.is_corruption() && !found.is_misuse(), "{found:?}");
+            assert!(found.to_string().contains("unique"), "{found}");
+        }
     }
 
     /// As another program may have stored it.

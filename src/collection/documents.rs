@@ -263,8 +263,9 @@ fn insert_waiting(
         return insert_checked(tx, meta, id, fields, IfThere::Refuse);
     }
     let document = encode_fields(&fields, &meta.names);
+    let mut is_by_time = false;
     for index in &meta.indexes {
-        check_unique(tx, meta, index, &key, &document)?;
+        is_by_time |= check_unique(tx, meta, index, &key, &document)?;
     }
     let own = meta.indexes.iter();
     let own = own.map(|index| index::entries(meta, index, &key, &document));
@@ -283,6 +284,7 @@ fn insert_waiting(
                 waiting.extend(own);
             }
         }
+        store_time_if(tx, is_by_time)?;
         change_expiry(tx, meta, &key, None, Some(&document))
     })?;
     Ok(id)
@@ -392,9 +394,10 @@ fn change(
         let all = before.iter().chain(after);
         all.map(|entry| (index.tree.as_str(), entry.as_slice()))
     }));
+    let mut is_by_time = false;
     for index in &meta.indexes {
         if let Some(new) = new {
-            check_unique(tx, meta, index, key, new)?;
+            is_by_time |= check_unique(tx, meta, index, key, new)?;
         }
     }
     tx.touch(meta.number, key);
@@ -413,6 +416,7 @@ fn change(
                 tree.put(added, [])?;
             }
         }
+        store_time_if(tx, is_by_time)?;
         change_expiry(tx, meta, key, old, new)?;
         let mut documents = tx.system_tree(&meta.documents_tree)?;
         match new {
@@ -420,6 +424,15 @@ fn change(
             None => documents.delete(key).map(|_| ()),
         }
     })
+}
+
+/// See [`check_unique`].
+pub(super) fn store_time_if(tx: &mut WriteTransaction, is_by_time: bool) -> Result<()> {
+    let now_ms = tx.now_ms();
+    if is_by_time {
+        expiry::raise_clock(tx, now_ms)?;
+    }
+    Ok(())
 }
 
 /// Removes some of what has expired for each document that was written, where there is no thread that does.
@@ -525,16 +538,18 @@ pub(crate) fn erase_expired(
     }
 }
 
-/// Finds another document with the same values in a unique index.
+/// Finds another document with the same values in a unique index. Says whether there is one that only does not count because it
+/// has expired: who stores the values stores the time, too, so that it is not there again if the clock goes back.
 pub(super) fn check_unique(
-    tx: &WriteTransaction,
+    moment: &impl Moment,
     meta: &Meta,
     index: &IndexMeta,
     key: &[u8],
     document: &[u8],
-) -> Result<()> {
-    let Some(view) = tx.system_view(&index.tree) else {
-        return Ok(());
+) -> Result<bool> {
+    let mut is_by_time = false;
+    let Some(view) = moment.system_view(&index.tree) else {
+        return Ok(false);
     };
     for values in unique_values(meta, index, document)? {
         let mut values = values;
@@ -547,7 +562,12 @@ pub(super) fn check_unique(
             if own != values {
                 break; // a longer value that begins the same: only where both were cut
             }
-            if other == key || !is_same(tx, meta, index, &values, other, document)? {
+            let is_it = match other == key {
+                true => Some(false),
+                false => is_same(moment, meta, index, &values, other, document)?,
+            };
+            is_by_time |= is_it.is_none();
+            if is_it != Some(true) {
                 continue;
             }
             return Err(Error::Duplicate {
@@ -558,25 +578,23 @@ pub(super) fn check_unique(
             });
         }
     }
-    Ok(())
+    Ok(is_by_time)
 }
 
-/// Whether the other document is alive and really has the value.
+/// Whether the other document really has the value; `None` if it has expired.
 fn is_same(
-    tx: &WriteTransaction,
+    moment: &impl Moment,
     meta: &Meta,
     index: &IndexMeta,
     values: &[u8],
     other: &[u8],
     document: &[u8],
-) -> Result<bool> {
+) -> Result<Option<bool>> {
     if !index::is_cut(values) && meta.expires.is_none() {
-        return Ok(true);
+        return Ok(Some(true));
     }
-    Ok(match find(tx, meta, other)? {
-        Some(other) => !index::is_cut(values) || agree(index, &other, document),
-        None => false, // expired
-    })
+    let other = find(moment, meta, other)?;
+    Ok(other.map(|other| !index::is_cut(values) || agree(index, &other, document)))
 }
 
 /// So many documents are looked at in one step where all of them are, or fewer if they are long: they are in memory.
