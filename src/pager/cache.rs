@@ -7,7 +7,9 @@
 //! 2. A frame is dropped with compare-and-exchange against the pointer that was seen clean, under
 //!    a pin: a page number that started a new life in between keeps its new frame.
 //! 3. The clock hand gives a frame that was used since its last visit one more turn.
-//! 4. The clock has at most about two entries for each frame, however many pages had a life.
+//! 4. The clock has at most about two entries for each frame that there is, or was when it was last put in order, however
+//!    many pages had a life. To put it in order goes through all of it: that is done only when as many entries have come in
+//!    as were left the last time, whatever lengths the frames have.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -41,9 +43,20 @@ pub(crate) struct Cache {
     clean_bytes: AtomicUsize,
     /// What frames use that are not written yet, a part of the same budget.
     dirty_bytes: AtomicUsize,
-    clock: Mutex<VecDeque<PageNumber>>,
+    clock: Mutex<Clock>,
     misses: AtomicU64,
     evictions: AtomicU64,
+}
+
+/// Pages in the order in which the hand comes to them.
+#[derive(Debug, Default)]
+struct Clock {
+    pages: VecDeque<PageNumber>,
+    /// So many were left when it was last put in order.
+    tidied: usize,
+    /// So many were gone through for that.
+    #[cfg(test)]
+    looked_at: u64,
 }
 
 impl Cache {
@@ -52,7 +65,7 @@ impl Cache {
             budget_bytes,
             clean_bytes: AtomicUsize::new(0),
             dirty_bytes: AtomicUsize::new(0),
-            clock: Mutex::new(VecDeque::new()),
+            clock: Mutex::new(Clock::default()),
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
         }
@@ -94,18 +107,21 @@ impl Cache {
     pub(crate) fn admit(&self, pager: &Pager, page: PageNumber, bytes: usize) {
         self.clean_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut clock = self.clock.lock();
-        clock.push_back(page);
+        clock.pages.push_back(page);
         let pin = crate::pager::pin();
-        if clock.len() > 2 * self.clean_bytes.load(Ordering::Relaxed) / bytes.max(1) + SPARE_ENTRIES
-        {
-            tidy(pager, &mut clock, &pin);
+        // As many as there are if all are as long as this one, which long values among pages are not.
+        let alike = self.clean_bytes.load(Ordering::Relaxed) / bytes.max(1);
+        if clock.pages.len() > 2 * alike.max(clock.tidied) + SPARE_ENTRIES {
+            clock.tidy(pager, &pin);
         }
         // Two rounds at the most: after the first every frame has lost its mark.
-        let mut turns = 2 * clock.len();
+        let mut turns = 2 * clock.pages.len();
         while turns > 0 && self.is_over_budget() {
             turns -= 1;
-            let Some(page) = clock.pop_front() else { break };
-            self.visit(pager, page, &mut clock, &pin);
+            let Some(page) = clock.pages.pop_front() else {
+                break;
+            };
+            self.visit(pager, page, &mut clock.pages, &pin);
         }
     }
 
@@ -175,7 +191,13 @@ impl Cache {
 
     #[cfg(test)]
     pub(crate) fn clock_entries(&self) -> usize {
-        self.clock.lock().len()
+        self.clock.lock().pages.len()
+    }
+
+    /// How many entries the clock has gone through to be put in order.
+    #[cfg(test)]
+    pub(crate) fn clock_looks(&self) -> u64 {
+        self.clock.lock().looked_at
     }
 
     /// A clean frame left its cell.
@@ -188,16 +210,23 @@ impl Cache {
     }
 }
 
-/// Invariant 4. Pages whose frame is gone are met by the hand only when memory is short.
-fn tidy(pager: &Pager, clock: &mut VecDeque<PageNumber>, pin: &crate::pager::Pin) {
-    let mut known = HashSet::new();
-    let mut is_kept = |page: &PageNumber| {
-        let frame = pager.entry(*page).frame.load(pin);
-        frame.is_some_and(|frame| frame.is_clean()) && known.insert(*page)
-    };
-    // From the newest on, which is the place that a page has in the order.
-    let kept = clock.drain(..).rev().filter(&mut is_kept);
-    let mut kept: VecDeque<PageNumber> = kept.collect();
-    kept.make_contiguous().reverse();
-    *clock = kept;
+impl Clock {
+    /// Invariant 4. Pages whose frame is gone are met by the hand only when memory is short.
+    fn tidy(&mut self, pager: &Pager, pin: &crate::pager::Pin) {
+        #[cfg(test)]
+        {
+            self.looked_at += self.pages.len() as u64;
+        }
+        let mut known = HashSet::new();
+        let mut is_kept = |page: &PageNumber| {
+            let frame = pager.entry(*page).frame.load(pin);
+            frame.is_some_and(|frame| frame.is_clean()) && known.insert(*page)
+        };
+        // From the newest on, which is the place that a page has in the order.
+        let kept = self.pages.drain(..).rev().filter(&mut is_kept);
+        let mut kept: VecDeque<PageNumber> = kept.collect();
+        kept.make_contiguous().reverse();
+        self.tidied = kept.len();
+        self.pages = kept;
+    }
 }

@@ -702,4 +702,33 @@ mod tests {
         let entries = db.handle.engine.pager.cache.clock_entries() as u64;
         assert!(entries <= 2 * pages + 1025, "{entries} entries");
     }
+
+    /// Long values among pages are of other lengths than these: how many frames there are cannot be told from one of them
+    /// (`pager::cache`, invariant 4).
+    #[test]
+    fn to_keep_long_values_among_many_pages_takes_no_look_at_all_of_them() {
+        let storage = Arc::new(MemoryStorage::new());
+        let builder = Aurora::builder().background(false).memory_limit(64 << 20);
+        let db = builder.open_storage(storage).unwrap();
+        let put = |first: u32, count: u32, bytes: usize| {
+            db.write(|tx| {
+                let mut tree = tx.tree("t")?;
+                for key in first..first + count {
+                    tree.put(key.to_be_bytes(), vec![1; bytes])?;
+                }
+                Ok(())
+            })
+            .unwrap();
+            db.checkpoint().unwrap();
+        };
+        // Frames of 1,400 bytes, of 4 KiB, of 20,000 bytes.
+        put(0, 4_000, 1_400);
+        put(10_000, 12_000, 1_000);
+        for round in 0..10 {
+            put(30_000, 100, 20_000);
+            put(50_000 + round * 100, 100, 1_000);
+        }
+        let looks = db.handle.engine.pager.cache.clock_looks();
+        assert!(looks < 60_000, "{looks} looks at some 20,000 entries");
+    }
 }
