@@ -299,7 +299,7 @@ fn a_branch_written_early_is_written_again_when_a_leaf_below_it_changes() {
         db.write(|tx| {
             let all = (0..ENTRIES).map(|n| (scattered_key(n), [1; 20]));
             tx.tree("t")?.put_many(all)?;
-            tx.savepoint()?;
+            let _held = tx.savepoint()?;
             let some = (0..replaced).map(|n| n.wrapping_mul(2_654_435_761) % ENTRIES);
             some.into_iter()
                 .try_for_each(|n| tx.tree("t")?.put(scattered_key(n), [2; 20]).map(drop))
@@ -367,6 +367,7 @@ fn a_savepoint_for_each_entry_does_not_slow_a_large_transaction_down() {
     let db = repeatable().memory_limit(1 << 20);
     let db = db.open_storage(SimDisk::new(1).storage()).unwrap();
     let begun = std::time::Instant::now();
+    let mut held = Vec::new();
     db.write(|tx| {
         for n in 0..10_000u64 {
             let savepoint = tx.savepoint()?;
@@ -374,6 +375,7 @@ fn a_savepoint_for_each_entry_does_not_slow_a_large_transaction_down() {
             if n % 10 == 0 {
                 tx.roll_back_to(&savepoint)?;
             }
+            held.push(savepoint);
         }
         Ok(())
     })
@@ -539,7 +541,7 @@ fn a_branch_written_early_knows_no_checksum_of_a_map_that_was_given_up() {
         };
         // These stay in memory, so all others leave it.
         fill(&mut tx, 0..3_000);
-        tx.savepoint().unwrap();
+        let _held = tx.savepoint().unwrap();
         fill(&mut tx, 15_000..20_500);
         fill(&mut tx, 20_800..30_000);
         tx.commit().unwrap();
@@ -564,7 +566,7 @@ fn long_values_that_are_rolled_back_take_no_room() {
             for round in 0..200u32 {
                 let outer = tx.savepoint()?;
                 tx.tree("t")?.put(round.to_be_bytes(), vec![2; 40_000])?;
-                tx.savepoint()?;
+                let _inner = tx.savepoint()?;
                 tx.tree("t")?.put("kept", vec![3; 400_000])?;
                 tx.roll_back_to(&outer)?;
             }

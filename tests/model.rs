@@ -16,6 +16,7 @@ enum Action {
     Change(u64),
     Savepoint,
     RollBack(u8),
+    Forget(u8),
     Commit(bool),
     Abort,
     Query(u64),
@@ -31,8 +32,9 @@ enum Action {
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         20 => any::<u64>().prop_map(Action::Change),
-        2 => Just(Action::Savepoint),
+        3 => Just(Action::Savepoint),
         1 => any::<u8>().prop_map(Action::RollBack),
+        1 => any::<u8>().prop_map(Action::Forget),
         5 => any::<bool>().prop_map(Action::Commit),
         1 => Just(Action::Abort),
         6 => any::<u64>().prop_map(Action::Query),
@@ -128,6 +130,13 @@ impl World {
                     let (savepoint, model) = open.savepoints.last().unwrap();
                     open.tx.roll_back_to(savepoint).unwrap();
                     open.model = model.clone();
+                }
+            }
+            Action::Forget(which) => {
+                let open = self.transaction();
+                if !open.savepoints.is_empty() {
+                    let index = usize::from(*which) % open.savepoints.len();
+                    open.savepoints.remove(index);
                 }
             }
             Action::Commit(full) => {

@@ -55,6 +55,7 @@ impl WriteTransaction {
 
     fn hand_in(mut self) -> Result<Commit> {
         self.check_usable()?;
+        self.release_savepoints();
         let engine = self.handle.engine.clone();
         // What could not be written ahead is written with the rest, or fails there.
         if let Err(error) = self.pages.settle_ahead() {

@@ -9,6 +9,8 @@
 //! 3. A transaction whose record outgrows the log's limit keeps none: it commits by checkpoint.
 //! 4. What is in the record is something that a replay makes, and not damage to it: names and keys are as long as those
 //!    can be, whatever a caller asks to remove.
+//! 5. A savepoint is there until it is gone back behind, or until neither it nor one behind it is held any more, which the next
+//!    one finds out, or the commit.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -50,11 +52,14 @@ pub enum Durability {
 pub struct Savepoint {
     id: u64,
     transaction: u64,
+    /// Invariant 5.
+    held: Arc<()>,
 }
 
 #[derive(Debug)]
 struct Saved {
     id: u64,
+    held: Arc<()>,
     mark: Mark,
     trees: Trees,
     record_bytes: usize,
@@ -261,14 +266,24 @@ impl WriteTransaction {
     }
 
     /// Remembers this point. [`roll_back_to`](Self::roll_back_to) undoes what comes after it.
-    /// Costs nothing now; pages that are changed later are copied once more. Pages from before it stay in memory until
-    /// the transaction ends, whatever the [memory limit](crate::Builder::memory_limit).
+    /// Costs nothing now; pages that are changed later are copied once more. Pages from before it stay in memory, whatever
+    /// the [memory limit](crate::Builder::memory_limit), and keep their places in the file, for as long as it is held: drop it
+    /// where nothing is to be undone any more. (The next savepoint looks whether those before it were dropped, the newest
+    /// first, as far as they were.)
     pub fn savepoint(&mut self) -> Result<Savepoint> {
         self.check_usable()?;
+        // Invariant 5.
+        while let Some(last) =
+            { &mut self.saved }.pop_if(|saved| Arc::strong_count(&saved.held) == 1)
+        {
+            self.pages.release(&last.mark);
+        }
         let id = self.next_savepoint;
         self.next_savepoint += 1;
+        let held = Arc::new(());
         self.saved.push(Saved {
             id,
+            held: held.clone(),
             mark: self.pages.savepoint(),
             trees: self.trees.clone(),
             record_bytes: self.record.len(),
@@ -276,6 +291,7 @@ impl WriteTransaction {
         Ok(Savepoint {
             id,
             transaction: self.number,
+            held,
         })
     }
 
@@ -302,6 +318,14 @@ impl WriteTransaction {
             self.failed = false;
         }
         Ok(())
+    }
+
+    /// There is no going back any more (invariant 5).
+    pub(super) fn release_savepoints(&mut self) {
+        if let Some(first) = self.saved.first() {
+            self.pages.release(&first.mark);
+            self.saved.clear();
+        }
     }
 
     /// Changes that belong together: if one of them fails, for whatever reason, the transaction

@@ -38,12 +38,12 @@ impl TxnPages {
     /// private, and in the slab.
     #[inline]
     fn copy_to_change(&mut self, target: &PageRef) -> Result<Option<(Unique, Version)>> {
-        let version = self.version;
+        let (version, floor) = (self.version, self.floor);
         if let Some(slot) = self.slot_mut(target.page) {
             if slot.is_run {
                 return Err(self.engine.pager.not_a_node(target.page));
             }
-            if slot.birth == version {
+            if slot.birth >= floor {
                 slot.touched = true;
                 return Ok(None);
             }
@@ -60,7 +60,7 @@ impl TxnPages {
         let birth = page::birth(&bytes);
         let copy = Unique::copy_of(&bytes, version, false);
         drop(pin);
-        if birth != version {
+        if birth < floor {
             return Ok(Some((copy, birth)));
         }
         // It was written early, and comes back.
@@ -162,11 +162,11 @@ impl WritePages for TxnPages {
 
     #[inline]
     fn private_bytes(&mut self, target: &PageRef) -> Result<(PageNumber, &mut [u8])> {
-        let version = self.version;
+        let floor = self.floor;
         // Mostly it is private already, and is looked for only once.
         if let Some(index) = self.find(target.page)
             && let Some(Some(Slot { birth, .. })) = self.slab.get(index)
-            && *birth == version
+            && *birth >= floor
         {
             return Ok((target.page, self.change_slot(index)?));
         }
@@ -195,7 +195,7 @@ impl WritePages for TxnPages {
     }
 
     fn free(&mut self, page: PageNumber, birth: Version) {
-        if birth == self.version {
+        if birth >= self.floor {
             self.recycle(page);
         } else {
             self.freed.push((page, 1, birth));
@@ -246,7 +246,7 @@ impl WritePages for TxnPages {
             let checkpoint = self.engine.checkpoint_version.load(Ordering::Acquire);
             self.freed
                 .push((run.first, pages, run.birth.min(checkpoint)));
-        } else if run.birth == self.version {
+        } else if run.birth >= self.floor {
             self.discard(run.first);
             self.recycled.give(run.first, pages);
         } else {

@@ -63,7 +63,7 @@ impl TxnPages {
             // The number may have gone to another page since, or stand under a savepoint. (A branch
             // has to wait for its children: invariant 3.)
             let is_leaf = self.slot(page).is_some_and(|slot| {
-                let is_node = slot.birth == self.version && !slot.is_run;
+                let is_node = slot.birth >= self.floor && !slot.is_run;
                 is_node && page::level(&slot.frame) == 0
             });
             if is_leaf && let Some(slot) = self.drop_slot(page) {
@@ -202,9 +202,9 @@ impl TxnPages {
             };
             let touched = std::mem::take(&mut slot.touched) && !ignore_touched;
             let is_wanted = slot.level() == level && !touched && bytes < wanted_bytes;
-            // A page from before a savepoint stays: what is born before `version` is not private
+            // A page from before a savepoint stays: what is born below the floor is not private
             // any more and could not be told from other pages once it has left the slab.
-            if !is_wanted || slot.birth != self.version {
+            if !is_wanted || slot.birth < self.floor {
                 continue;
             }
             let Some(Some(slot)) = self.slab.get(index) else {

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! 1. A page whose birth is the present version is private: it was allocated by this transaction
-//!    since its last savepoint and is changed in place. Every other page is copied first.
+//! 1. A page that was born at `floor` or later is private: it was allocated by this transaction since the last savepoint
+//!    that can be gone back to, and is changed in place. Every other page is copied first.
 //! 2. Every page number taken from the allocator stands in `allocated` once. At any moment each of
 //!    them is in use, waits in `recycled`, or stands in `freed`.
 //! 3. A private page beyond the memory budget is written early to its own, unreferenced place and
@@ -64,12 +64,16 @@ pub(crate) struct Mark {
     allocated: usize,
     freed: usize,
     recycled: RecycledMark,
+    /// That of before.
+    floor: Version,
 }
 
 /// The pages of one transaction.
 pub(crate) struct TxnPages {
     engine: Arc<Engine>,
     version: Version,
+    /// Invariant 1.
+    floor: Version,
     slab: Vec<Option<Slot>>,
     vacant: Vec<usize>,
     allocated: Vec<(PageNumber, u32)>,
@@ -122,6 +126,7 @@ impl TxnPages {
         TxnPages {
             engine,
             version,
+            floor: version,
             slab: Vec::new(),
             vacant: Vec::new(),
             allocated: Vec::new(),
@@ -177,11 +182,34 @@ impl TxnPages {
 
     /// Protects everything that exists now: from here on it is copied before it changes.
     pub(crate) fn savepoint(&mut self) -> Mark {
-        self.version += 1;
-        Mark {
+        let mark = Mark {
             allocated: self.allocated.len(),
             freed: self.freed.len(),
             recycled: self.recycled.mark(),
+            floor: self.floor,
+        };
+        self.begin_part();
+        mark
+    }
+
+    fn begin_part(&mut self) {
+        self.version += 1;
+        self.floor = self.version;
+    }
+
+    /// Nobody goes back to the newest savepoint any more, or to any behind this one: what came of pages of this transaction
+    /// since the one before is private again, and places that only they kept serve it again. (A transaction with a savepoint
+    /// for each of its rows kept a page or more for each of them, and had them written at its end.)
+    pub(crate) fn release(&mut self, mark: &Mark) {
+        self.floor = mark.floor;
+        let since = self.freed.split_off(mark.freed.min(self.freed.len()));
+        for (first, pages, birth) in since {
+            if birth < self.floor {
+                self.freed.push((first, pages, birth));
+            } else {
+                self.discard(first);
+                self.recycled.give(first, pages);
+            }
         }
     }
 
@@ -191,7 +219,7 @@ impl TxnPages {
     /// # Errors
     /// It is done all the same: what could not be written ahead before, and was not undone, is here again.
     pub(crate) fn roll_back_to(&mut self, mark: &Mark) -> Result<()> {
-        self.version += 1;
+        self.begin_part();
         self.spill_again_bytes = 0;
         self.freed.truncate(mark.freed);
         // Pages that were recycled before the savepoint and used again after it go back too.
