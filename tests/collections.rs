@@ -1226,6 +1226,36 @@ fn what_has_expired_is_in_no_unique_index_that_is_made() {
     }
 }
 
+/// A value that stays with its document was unique when it came. But that of one which has expired may be another's by now.
+#[test]
+fn what_has_expired_does_not_come_back_with_a_value_that_another_has() {
+    let (clock, db) = with_clock();
+    let schema = Schema::schemaless()
+        .index(Index::on(["x"]).unique())
+        .expires_after("at", Duration::from_secs(1));
+    db.new_collection("c", schema).unwrap();
+    let document = |id: i64, x: i64, at_ms: i64| {
+        let at = Value::from(Timestamp::from_millisecond(at_ms).unwrap());
+        Object::from([("id", Value::from(id)), ("x", x.into()), ("at", at)])
+    };
+    // Writes remove the oldest first, and do not come to the one that counts.
+    for id in 10..30 {
+        db.insert_into("c", document(id, id, 999_900)).unwrap();
+    }
+    db.insert_into("c", document(1, 7, 1_000_000)).unwrap();
+    clock.0.store(2_000_000, Ordering::Relaxed);
+    db.insert_into("c", document(2, 7, 2_000_000)).unwrap();
+    let c = db.collection("c").unwrap();
+    let refused = c.upsert(document(1, 7, 2_000_000));
+    assert!(
+        matches!(refused, Err(Error::Duplicate { .. })),
+        "{refused:?}"
+    );
+    c.upsert(document(2, 7, 2_000_001)).unwrap();
+    c.update(2, Patch::new().set("y", 1)).unwrap();
+    db.check().unwrap();
+}
+
 /// Each change of one element is a change of few entries.
 #[test]
 fn long_arrays_in_an_index_are_changed_in_good_time() {

@@ -305,9 +305,19 @@ pub(crate) fn replace(
     tx: &mut WriteTransaction,
     meta: &Meta,
     key: &[u8],
-    mut fields: Object,
+    fields: Object,
 ) -> Result<()> {
     let old = find(tx, meta, key)?.ok_or_else(|| not_found(meta, key))?;
+    replace_found(tx, meta, key, &old, fields)
+}
+
+fn replace_found(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    key: &[u8],
+    old: &[u8],
+    mut fields: Object,
+) -> Result<()> {
     let id = decode_id(key).ok_or_else(|| unreadable(meta, "its id does not decode"))?;
     let given = given_id(meta, &fields);
     if let Some(own) = &given
@@ -321,7 +331,7 @@ pub(crate) fn replace(
             value: own.brief(),
         });
     }
-    let had_field = matches!(meta.id_path.find(&old), Ok(raw) if !matches!(raw, Raw::Missing));
+    let had_field = matches!(meta.id_path.find(old), Ok(raw) if !matches!(raw, Raw::Missing));
     // As when it is stored: a strict schema without a field `id` takes the id and does not keep it.
     if declared_id(meta).is_some() || had_field || (!meta.schema.strict && given.is_some()) {
         fields.insert("id", id);
@@ -330,7 +340,7 @@ pub(crate) fn replace(
     }
     let fields = checked_fields(meta, fields)?;
     let document = encode_fields(&fields, &meta.names);
-    change(tx, meta, key, Some(&old), Some(&document))?;
+    change(tx, meta, key, Some(old), Some(&document))?;
     relieve(tx, meta, 1)
 }
 
@@ -350,7 +360,7 @@ pub(crate) fn update(
             what: "a document as the patch says",
             reason: format!("{path:?}: {reason}"),
         })?;
-    replace(tx, meta, key, fields)
+    replace_found(tx, meta, key, &old, fields)
 }
 
 /// Removes a document. Says whether it was there.
@@ -394,9 +404,15 @@ fn change(
         let all = before.iter().chain(after);
         all.map(|entry| (index.tree.as_str(), entry.as_slice()))
     }));
+    // Values that stay were found to be unique when they came. But those of one that has expired may be another's by now.
+    let may_stay = match old {
+        Some(old) => !is_expired(meta, old, tx.now_ms())?,
+        None => false,
+    };
     let mut is_by_time = false;
-    for index in &meta.indexes {
-        if let Some(new) = new {
+    for (index, before, after) in &changes {
+        let stays = may_stay && before == after && !after.iter().any(|e| stands_for_longer(e));
+        if let Some(new) = new.filter(|_| !stays) {
             is_by_time |= check_unique(tx, meta, index, key, new)?;
         }
     }
@@ -433,6 +449,11 @@ pub(super) fn store_time_if(tx: &mut WriteTransaction, is_by_time: bool) -> Resu
         expiry::raise_clock(tx, now_ms)?;
     }
     Ok(())
+}
+
+/// Whether an entry may be the same for values that differ.
+fn stands_for_longer(entry: &[u8]) -> bool {
+    split(entry).is_none_or(|(values, _)| index::is_cut(values))
 }
 
 /// Removes some of what has expired for each document that was written, where there is no thread that does.
