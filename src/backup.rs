@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! 1. The copy gets its name only when it is complete, checked and durable; until then it has the
-//!    name with `.partial.db` added. One of that name that a backup left which was cut short goes first.
+//!    name with `.partial.db` added (to what there is room for of a long one). One of that name that a backup left which was cut short goes first.
 //! 2. Every page that is read is verified on the way, and the copy is checked as a whole and
 //!    compared in its counts before it is named.
 //! 3. The unfinished copy is locked until it has its name. Where the name turns out to be another file's, which has taken
@@ -11,12 +11,13 @@
 //! 4. Nobody may read the copy, at any moment, who may not read the database's own file.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::db::Aurora;
 use crate::moment::Moment;
+use crate::path::with_ending;
 use crate::storage::{FileStorage, Storage, sync_directory};
 use crate::txn::snapshot::Snapshot;
 use crate::{Error, Result};
@@ -42,9 +43,7 @@ pub(crate) fn backup(snapshot: &Snapshot, path: &Path) -> Result<()> {
             path: path.to_path_buf(),
         });
     }
-    let mut partial = path.as_os_str().to_os_string();
-    partial.push(".partial.db");
-    let partial = PathBuf::from(partial);
+    let partial = with_ending(path, ".partial.db");
     // Whatever is in the way has the copy's name, all else is about the directory.
     let refused = |error| Error::Open {
         path: if partial.exists() {

@@ -35,6 +35,25 @@ pub(crate) fn with_extension(path: &Path, extension: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(path))
 }
 
+/// The longest name of a file, in bytes, on nearly all file systems.
+const LONGEST_NAME: usize = 255;
+
+/// The path with this added to its name, of which the end is left out where both together would be too long.
+pub(crate) fn with_ending(target: &Path, ending: &str) -> PathBuf {
+    let name = target.file_name().unwrap_or_default();
+    let mut longer = name.to_os_string();
+    if name.len() + ending.len() > LONGEST_NAME {
+        let text = name.to_string_lossy();
+        let mut most = LONGEST_NAME.saturating_sub(ending.len());
+        while !text.is_char_boundary(most) {
+            most -= 1;
+        }
+        longer = text.get(..most).unwrap_or_default().into();
+    }
+    longer.push(ending);
+    target.with_file_name(longer)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -909,6 +909,24 @@ fn a_backup_and_a_compacted_file_have_short_logs() {
     db.check().unwrap();
 }
 
+/// The name of the unfinished copy is longer, and was too long for the system.
+#[cfg(unix)]
+#[test]
+fn a_backup_may_have_the_longest_name_that_there_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Aurora::in_memory().unwrap();
+    db.put("key", "value", None).unwrap();
+    for name in ["n".repeat(252), "n".repeat(245), "ö".repeat(126)] {
+        let path = directory.path().join(name);
+        db.backup_to(&path).unwrap();
+        assert!(Aurora::open(&path).unwrap().contains("key").unwrap());
+        let again = db.backup_to(&path);
+        assert!(matches!(again, Err(Error::AlreadyExists { .. })));
+    }
+    let files = std::fs::read_dir(directory.path()).unwrap();
+    assert_eq!(files.count(), 3);
+}
+
 /// It was for everyone, whoever may read the file that it is made of.
 #[cfg(unix)]
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::path::with_extension;
+use crate::path::{with_ending, with_extension};
 use crate::storage::sync_directory;
 use crate::{Error, Result};
 
@@ -89,25 +89,6 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// The longest name of a file, in bytes, on nearly all file systems.
-const LONGEST_NAME: usize = 255;
-
-/// The path with this added to its name, of which the end is left out where both together would be too long.
-fn partial_of(target: &Path, ending: &str) -> PathBuf {
-    let name = target.file_name().unwrap_or_default();
-    let mut partial = name.to_os_string();
-    if name.len() + ending.len() > LONGEST_NAME {
-        let text = name.to_string_lossy();
-        let mut most = LONGEST_NAME.saturating_sub(ending.len());
-        while !text.is_char_boundary(most) {
-            most -= 1;
-        }
-        partial = text.get(..most).unwrap_or_default().into();
-    }
-    partial.push(ending);
-    target.with_file_name(partial)
-}
-
 /// Who may read the file that is there may read the new one, and nobody else.
 fn permissions_of(target: &Path) -> Option<Permissions> {
     let before = std::fs::metadata(target).ok()?;
@@ -137,7 +118,7 @@ impl PartialFile {
         let before = permissions_of(&target);
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let partial = partial_of(
+            let partial = with_ending(
                 &target,
                 &format!(".{}-{number}.partial", std::process::id()),
             );

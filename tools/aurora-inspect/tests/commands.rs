@@ -287,6 +287,20 @@ fn space_documents_and_the_map_are_shown() {
     assert!(html.contains("aurora/documents/1") && !html.contains("http://"));
 }
 
+/// The name that it has until it is complete was longer, and too long for the system.
+#[cfg(unix)]
+#[test]
+fn what_is_salvaged_may_have_the_longest_name_that_there_is() {
+    let bytes = closed(4096, 2);
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path(), &bytes);
+    let new = directory.path().join("n".repeat(252) + ".db");
+    let called = call(&["salvage", &path, new.to_str().unwrap()]);
+    assert_eq!(called.status, 0, "{}", called.err);
+    assert_eq!(call(&["check", new.to_str().unwrap()]).status, 0);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+}
+
 /// The log of a file whose end was cut off is gone, and with it what nobody knows.
 #[test]
 fn salvage_tells_that_the_log_is_behind_the_end() {
