@@ -13,6 +13,7 @@ use crate::hot::HotTier;
 use crate::keys::expiry;
 use crate::keys::sweeper::Alarm;
 use crate::storage::FileStorage;
+use crate::sync::shielded;
 use crate::txn::engine::Engine;
 use crate::txn::write::{Durability, WriteTransaction};
 
@@ -79,9 +80,9 @@ impl Handle {
     pub(crate) fn close(&self) -> Result<()> {
         self.engine.check_origin()?; // before any lock
         if self.engine.check_writable().is_ok()
-            && let Err(error) = self.store_clock()
+            && let Err(error) = shielded("store the time", |_| {}, || self.store_clock())
         {
-            // It only matters if the clock goes back, and must not stop the rest.
+            // It only matters if the clock goes back, and must not stop the rest: a clock that panics neither.
             events::tell(move || tracing::warn!(%error, "the time could not be stored"));
         }
         self.alarm.stop();

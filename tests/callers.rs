@@ -576,6 +576,48 @@ fn a_clock_that_panics_does_not_end_the_sweeper() {
     db.check().unwrap();
 }
 
+/// A clock that panics once it is told to.
+#[derive(Debug, Default)]
+struct Unwound(AtomicBool);
+
+impl aurora::Clock for Unwound {
+    fn now_ms(&self) -> u64 {
+        let panics = self.0.load(Ordering::SeqCst);
+        assert!(!panics, "the clock panics, as it was told");
+        1_000
+    }
+}
+
+/// The process ended where a close met it, with a second panic when the handle was dropped, and a handle that was dropped left
+/// the file locked.
+#[test]
+fn a_clock_that_panics_keeps_no_database_open() {
+    use std::io::Write;
+
+    for is_dropped in [false, true] {
+        for background in [false, true] {
+            let storage = MemoryStorage::new();
+            let clock = Arc::new(Unwound::default());
+            let builder = Aurora::builder().background(background);
+            let own = builder.clone().clock(clock.clone());
+            let db = own.open_storage(Arc::new(storage.reopen())).unwrap();
+            db.put("k", "v", Some(Duration::from_secs(9))).unwrap();
+            let mut upload = db.blob_writer("b");
+            upload.write_all(&vec![7; 5 << 20]).unwrap();
+            clock.0.store(true, Ordering::SeqCst);
+            drop(upload);
+            match is_dropped {
+                true => drop(db),
+                false => db.close().unwrap(),
+            }
+            let again = builder.clock(Arc::new(Unwound::default()));
+            let again = again.open_storage(Arc::new(storage.reopen())).unwrap();
+            assert!(again.contains("k").unwrap());
+            again.check().unwrap();
+        }
+    }
+}
+
 /// The crate that tells when memory can be used again runs what its users have put off, of which there may be others than
 /// the database. It was run within a commit, and waited for its turn to write.
 #[test]

@@ -23,7 +23,7 @@ use crate::keys::expiry;
 use crate::keys::record::Kind;
 use crate::keys::store::put_record;
 use crate::moment::Moment;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, shielded};
 use crate::txn::write::{Durability, WriteTransaction};
 use crate::{Error, Result};
 
@@ -384,11 +384,12 @@ impl Drop for Stage {
             return;
         }
         self.db.handle.uploads.remove(self.content.number);
-        let removed = match self.db.try_begin_write() {
-            Ok(Some(tx)) => remove_dead(tx),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
+        // A clock that panics here would end a process in which another panic has this dropped.
+        let removed = shielded(
+            "remove an unfinished blob",
+            |_| {},
+            || self.db.try_begin_write()?.map_or(Ok(()), remove_dead),
+        );
         if let Err(error) = removed {
             events::tell(move || tracing::debug!(%error, "an unfinished blob is removed later"));
         }
