@@ -114,7 +114,7 @@ pub(crate) fn rename(tx: &mut WriteTransaction, from: &str, to: &str) -> Result<
         catalog::store(tx, &renamed)?;
         tx.system_tree(CATALOG_TREE)?.delete(from)
     })?;
-    tx.handle().catalog.forget(from);
+    tx.handle().catalog.forget(&meta);
     Ok(())
 }
 
@@ -155,7 +155,7 @@ pub(crate) fn delete(tx: &mut WriteTransaction, name: &str) -> Result<()> {
         tx.touch_space(meta.number);
         tx.system_tree(CATALOG_TREE)?.delete(name)
     })?;
-    tx.handle().catalog.forget(name);
+    tx.handle().catalog.forget(&meta);
     Ok(())
 }
 

@@ -22,10 +22,15 @@ type Decoded = (Vec<u8>, Arc<Meta>);
 /// So many decoded records are kept. Where collections are made for a while and deleted, names come without end.
 const MOST_DECODED: usize = 1024;
 
+/// Names by their numbers are kept for so many: they are short, and to look for one goes through all.
+const MOST_NAMES: usize = 1 << 18;
+
 /// Decoded records with their bytes (invariant 1), for names that were used.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     decoded: Mutex<HashMap<String, Decoded>>,
+    /// The name that a collection of that number had when it was last looked at. Taken alone, or with `decoded` held.
+    names: Mutex<HashMap<u32, Arc<str>>>,
 }
 
 impl Catalog {
@@ -47,21 +52,29 @@ impl Catalog {
             some.and_then(|name| decoded.remove(&name));
         }
         decoded.insert(name.to_string(), (bytes.to_vec(), meta.clone()));
+        self.note_name(&meta);
         Ok(meta)
     }
 
+    fn note_name(&self, meta: &Meta) {
+        let mut names = self.names.lock();
+        if names.len() >= MOST_NAMES && !names.contains_key(&meta.number) {
+            // Any of them, as above.
+            let some = names.keys().next().copied();
+            some.and_then(|number| names.remove(&number));
+        }
+        names.insert(meta.number, meta.name.clone());
+    }
+
     /// Of a collection that is gone. Whoever looks at an earlier moment decodes it again.
-    pub(crate) fn forget(&self, name: &str) {
-        self.decoded.lock().remove(name);
+    pub(crate) fn forget(&self, meta: &Meta) {
+        self.decoded.lock().remove(&*meta.name);
+        self.names.lock().remove(&meta.number);
     }
 
     /// The name that a collection of that number had when it was last looked at.
-    fn name_of(&self, number: u32) -> Option<String> {
-        let decoded = self.decoded.lock();
-        let mut metas = decoded.values().map(|(_, meta)| meta);
-        metas
-            .find(|meta| meta.number == number)
-            .map(|meta| meta.name.to_string())
+    fn name_of(&self, number: u32) -> Option<Arc<str>> {
+        self.names.lock().get(&number).cloned()
     }
 }
 
@@ -90,18 +103,27 @@ pub(crate) fn by_number(moment: &impl Moment, number: u32) -> Result<Option<Arc<
         return Ok(None);
     }
     let has_number = |meta: &Arc<Meta>| meta.number == number;
-    // Mostly the same one again: sweeps ask for each document, and of thousands of collections each took a millisecond.
-    if let Some(name) = moment.handle().catalog.name_of(number)
+    let catalog = &moment.handle().catalog;
+    if let Some(name) = catalog.name_of(number)
         && let Some(meta) = find(moment, &name)?.filter(has_number)
     {
         return Ok(Some(meta));
     }
+    // Sweeps ask for each document: all names are noted at once, or each of thousands of collections would be looked for like
+    // this again and again, which took some milliseconds for each document.
+    let mut found = None;
     for name in names(moment)? {
-        if let Some(meta) = find(moment, &name)?.filter(has_number) {
-            return Ok(Some(meta));
+        match find(moment, &name) {
+            Ok(Some(meta)) => {
+                catalog.note_name(&meta);
+                found = found.or(Some(meta).filter(has_number));
+            }
+            Ok(None) => {}
+            Err(error) if found.is_none() => return Err(error),
+            Err(_) => break, // of another collection
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// The names of all collections, in order.
