@@ -45,6 +45,7 @@ mod handle;
 mod hot;
 mod inspect;
 mod keys;
+mod locks;
 mod log;
 mod moment;
 mod pager;

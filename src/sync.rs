@@ -1,11 +1,11 @@
-//! The locks that the engine blocks on: `parking_lot`'s, or, compiled with `--cfg shuttle`, those
+//! The locks that the engine blocks on: those of [`locks`](crate::locks), or, compiled with `--cfg shuttle`, those
 //! of a scheduler that tries many interleavings and replays the one that fails.
 
 use crate::events;
 use crate::{Error, Result};
 
 #[cfg(not(shuttle))]
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+pub(crate) use crate::locks::{Condvar, Mutex, MutexGuard};
 
 #[cfg(shuttle)]
 pub(crate) use self::scheduled::{Condvar, Mutex, MutexGuard};
@@ -206,11 +206,12 @@ impl Patience {
     }
 }
 
-/// Shuttle's locks with the interface of `parking_lot`'s.
+/// Shuttle's locks with the interface of the others.
 #[cfg(shuttle)]
 mod scheduled {
-    use std::ops::{Deref, DerefMut};
     use std::sync::PoisonError;
+
+    pub(crate) use shuttle::sync::MutexGuard;
 
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
@@ -221,27 +222,7 @@ mod scheduled {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
-        }
-    }
-
-    /// Empty only while a condition variable has it.
-    #[derive(Debug)]
-    pub(crate) struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
-
-    impl<T> Deref for MutexGuard<'_, T> {
-        type Target = T;
-
-        #[allow(clippy::unwrap_used)] // see the type
-        fn deref(&self) -> &T {
-            self.0.as_ref().unwrap()
-        }
-    }
-
-    impl<T> DerefMut for MutexGuard<'_, T> {
-        #[allow(clippy::unwrap_used)] // see the type
-        fn deref_mut(&mut self) -> &mut T {
-            self.0.as_mut().unwrap()
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
     }
 
@@ -253,16 +234,17 @@ mod scheduled {
             Condvar(shuttle::sync::Condvar::new())
         }
 
-        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-            guard.0 = guard
-                .0
-                .take()
-                .map(|held| self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
+        pub(crate) fn wait<'a, T>(&self, held: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+            self.0.wait(held).unwrap_or_else(PoisonError::into_inner)
         }
 
         /// The scheduler has no time that could run out.
-        pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: std::time::Duration) {
-            self.wait(guard);
+        pub(crate) fn wait_for<'a, T>(
+            &self,
+            held: MutexGuard<'a, T>,
+            _: std::time::Duration,
+        ) -> MutexGuard<'a, T> {
+            self.wait(held)
         }
 
         pub(crate) fn notify_one(&self) {

@@ -332,6 +332,137 @@ fn a_child_of_a_fork_leaves_the_file_to_its_parent() {
     }
 }
 
+/// How much memory the process has, in bytes.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages = statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap();
+    pages * 4096
+}
+
+/// What a thread of the parent reads at that moment is no business of the child's, which has no such thread: it kept all
+/// memory that the child's databases let go of.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_child_of_a_fork_opens_a_database_of_its_own_and_gives_its_memory_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Aurora::in_memory().unwrap();
+    db.write(|tx| tx.tree("t")?.put("key", "value").map(drop))
+        .unwrap();
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let (end, is_over) = std::sync::mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (ready, is_over) = (ready, is_over);
+            let snapshot = db.begin_read().unwrap();
+            let tree = snapshot.tree("t").unwrap();
+            let mut reader = tree.reader();
+            assert!(reader.get("key").unwrap().is_some());
+            ready.send(()).unwrap();
+            let _ = is_over.recv();
+            assert!(reader.get("key").unwrap().is_some());
+        });
+        is_ready.recv().unwrap();
+        for background in [false, true] {
+            let path = directory.path().join(format!("own-{background}"));
+            assert!(in_a_fork(|| {
+                let builder = Aurora::builder().background(background);
+                let builder = builder.memory_limit(4 << 20).log_limit(1 << 20);
+                let own = builder.durability(aurora::Durability::Buffered);
+                let own = own.open(&path).unwrap();
+                let before = resident_bytes();
+                for round in 0..600u32 {
+                    let entries = (0..100u32).map(|n| (n.to_be_bytes(), [round as u8; 1000]));
+                    own.tree("t").unwrap().put_many(entries).unwrap();
+                }
+                let grown = resident_bytes().saturating_sub(before);
+                assert!(grown < 30 << 20, "{grown} bytes"); // of 60 MB that came and went
+                own.check().unwrap();
+                own.close().unwrap();
+                true
+            }));
+        }
+        drop(end);
+    });
+}
+
+/// The arenas of memory for pages are of all databases of the process: a thread of the parent that was at one of them when
+/// it forked kept it from the child for ever.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_child_of_a_fork_waits_for_no_thread_of_its_parent() {
+    let db = Aurora::in_memory().unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let mut tx = db.begin_write().unwrap();
+                    let entries = (0..300u32).map(|n| (n.to_be_bytes(), [7; 1000]));
+                    tx.tree("t").unwrap().put_many(entries).unwrap();
+                }
+            });
+        }
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..budget(400) {
+                assert!(
+                    in_a_fork(|| {
+                        let own = Aurora::builder().background(false);
+                        let storage = std::sync::Arc::new(aurora::storage::MemoryStorage::new());
+                        let own = own.open_storage(storage).unwrap();
+                        let entries = (0..300u32).map(|n| (n.to_be_bytes(), [7; 1000]));
+                        own.tree("t").unwrap().put_many(entries).unwrap();
+                        own.tree("t").unwrap().len().unwrap() == 300
+                    }),
+                    "round {round}"
+                );
+            }
+        }));
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        outcome.unwrap();
+    });
+}
+
+/// It waited for the queue of writers, which a thread of the parent had locked.
+#[test]
+fn a_child_of_a_fork_lets_go_of_what_writes_at_once() {
+    let db = Aurora::in_memory().unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    drop(db.try_begin_write().unwrap());
+                }
+            });
+        }
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..budget(300) {
+                let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+                let tx = db.begin_write().unwrap();
+                let mut waits = Box::pin(db.write_async(|tx| tx.put("k", "v", None)));
+                assert!(waits.as_mut().poll(&mut context).is_pending());
+                let mut polled = Box::pin(db.begin_write_async());
+                assert!(polled.as_mut().poll(&mut context).is_pending());
+                // A copy, so that the parent has its own.
+                let (tx_there, waits_there) =
+                    unsafe { (std::ptr::read(&tx), std::ptr::read(&waits)) };
+                let mut there = Some((tx_there, waits_there));
+                let is_done = in_a_fork(|| {
+                    let (tx, waits) = there.take().unwrap();
+                    let polled = polled.as_mut().poll(&mut context);
+                    drop((tx, waits));
+                    matches!(polled, std::task::Poll::Ready(Err(Error::Forked { .. })))
+                });
+                std::mem::forget(there);
+                assert!(is_done, "round {round}");
+                drop((polled, waits, tx));
+            }
+        }));
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        outcome.unwrap();
+    });
+}
+
 /// Piece by piece, from the front, while the file changes.
 fn copy_slowly(from: &Path, to: &Path, piece: u64) {
     let (mut from, mut to) = (File::open(from).unwrap(), File::create(to).unwrap());

@@ -51,13 +51,10 @@ impl Waiting for Bell {
     fn wait(&self, at_most_ms: Option<u64>) {
         let mut rung = self.rung.lock();
         if !*rung {
-            match at_most_ms {
-                Some(ms) => {
-                    let limit = Duration::from_millis(ms);
-                    self.changed.wait_for(&mut rung, limit);
-                }
-                None => self.changed.wait(&mut rung),
-            }
+            rung = match at_most_ms {
+                Some(ms) => self.changed.wait_for(rung, Duration::from_millis(ms)),
+                None => self.changed.wait(rung),
+            };
         }
         *rung = false;
     }

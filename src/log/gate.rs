@@ -1,9 +1,8 @@
 //! Where the threads of one batch wait until it is durable.
 //!
 //! All of them are woken by one call, and leave without the log's lock: seven threads woken one
-//! after the other cost as much as the device took for their batch. That is also why this is the
-//! standard library's condition variable: `parking_lot`'s hands those that it wakes its lock one by
-//! one.
+//! after the other cost as much as the device took for their batch. That is also why this is a
+//! condition variable that wakes all at once: `parking_lot`'s, for one, hands those that it wakes its lock one by one.
 
 use std::time::Duration;
 

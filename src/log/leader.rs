@@ -122,13 +122,13 @@ impl<S: Versioned> Log<S> {
             }
             if inner.leading || !(inner.kicked || inner.lingers) {
                 lingering = None;
-                self.work.wait(&mut inner);
+                inner = self.work.wait(inner);
                 continue;
             }
             let patience =
                 lingering.get_or_insert_with(|| Patience::new(LINGER.as_micros() as u64));
             if !inner.kicked && !patience.is_over() {
-                self.work.wait_for(&mut inner, LINGER);
+                inner = self.work.wait_for(inner, LINGER);
                 continue;
             }
             lingering = None;

@@ -414,7 +414,7 @@ impl<S: Versioned> Log<S> {
         let mut inner = self.inner.lock();
         // The leader's picture of the rings must not change under it (invariant 3).
         while inner.leading {
-            self.progress.wait(&mut inner);
+            inner = self.progress.wait(inner);
         }
         inner.checkpoint = checkpoint;
         inner.geometry.start = position.lsn;
@@ -442,7 +442,7 @@ impl<S: Versioned> Log<S> {
     pub(crate) fn write_mark(&self, flags: u8, durable: bool) -> Result<()> {
         let mut inner = self.inner.lock();
         while inner.leading {
-            self.progress.wait(&mut inner);
+            inner = self.progress.wait(inner);
         }
         if inner.durable < inner.end || inner.failed.is_some() {
             return Ok(());

@@ -28,6 +28,7 @@
 //!    it uses.
 //! 4. A place that is said to be ready was in use since its block last got memory, or its block was made ready as a
 //!    whole. (Some that a thread took and gave back unused are said to be: that costs time, and nothing else.)
+//! 5. A child that `fork` makes has the arenas as they are between two calls: the thread that forks has their locks meanwhile.
 #![allow(unsafe_code)] // places in mapped memory
 
 use std::ptr::NonNull;
@@ -35,7 +36,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
-use parking_lot::{Condvar, Mutex};
+
+use crate::locks::{Condvar, Mutex, MutexGuard};
 
 /// The size of a huge page on most machines; elsewhere blocks are as good as any.
 const BLOCK_BYTES: usize = 2 << 20;
@@ -179,9 +181,18 @@ impl Arena {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Blocks> {
+        self.blocks.lock()
+    }
+
+    /// Keeps all others out until the answer is dropped.
+    pub(super) fn hold(&self) -> Held<'_> {
+        Held(self.lock())
+    }
+
     /// Puts up to `count` places into `places`; fewer, or none, if there is no memory.
     pub(super) fn take(&self, count: usize, places: &mut Vec<Place>) {
-        let mut blocks = self.blocks.lock();
+        let mut blocks = self.lock();
         for _ in 0..count {
             match blocks.take(self.place_bytes) {
                 Some(place) => places.push(place),
@@ -196,7 +207,7 @@ impl Arena {
     /// The same for places whose memory is there. `false`: there are none, and there will be some soon. Where nobody makes
     /// memory ready, those that there are have to do.
     pub(super) fn take_ready(&self, count: usize, places: &mut Vec<Place>) -> bool {
-        let mut blocks = self.blocks.lock();
+        let mut blocks = self.lock();
         if blocks.suppliers == 0 || !blocks.makes_ready {
             drop(blocks);
             if places.is_empty() {
@@ -235,21 +246,21 @@ impl Arena {
     /// Makes memory ready before it is needed, on a thread that may wait, until told to stop: the first
     /// touch of fresh memory is a third of what a load in order costs.
     pub(super) fn supply(&self, is_over: &AtomicBool) {
-        let mut blocks = self.blocks.lock();
+        let mut blocks = self.lock();
         blocks.suppliers += 1;
         while !is_over.load(Ordering::Relaxed) {
             if let Some((number, memory)) = blocks.take_surplus() {
                 drop(blocks);
                 memory.give_back();
-                blocks = self.blocks.lock();
+                blocks = self.lock();
                 blocks.bare.push(number);
             } else if !blocks.is_short() {
                 blocks.offer_full();
-                self.has_work.wait(&mut blocks);
+                blocks = self.has_work.wait(blocks);
             } else if let Some((number, memory)) = blocks.take_bare() {
                 drop(blocks);
                 let is_ready = memory.touch();
-                blocks = self.blocks.lock();
+                blocks = self.lock();
                 blocks.is_wanted = false;
                 blocks.makes_ready &= is_ready;
                 if is_ready && let Some(block) = blocks.blocks.get_mut(number as usize) {
@@ -270,24 +281,24 @@ impl Arena {
 
     /// Somebody is going to fill many frames, until [`end_burst`](Self::end_burst).
     pub(super) fn begin_burst(&self) {
-        self.blocks.lock().bursts += 1;
+        self.lock().bursts += 1;
     }
 
     pub(super) fn end_burst(&self) {
-        let mut blocks = self.blocks.lock();
+        let mut blocks = self.lock();
         blocks.bursts = blocks.bursts.saturating_sub(1);
     }
 
     /// Makes all who supply look whether they should stop.
     pub(super) fn wake_suppliers(&self) {
         // Not between their look and their wait.
-        drop(self.blocks.lock());
+        drop(self.lock());
         self.has_work.notify_all();
     }
 
     /// Takes back places that `take` gave, and that nobody uses any more (invariant 1).
     pub(super) fn give_back(&self, places: impl Iterator<Item = Place>) {
-        let mut blocks = self.blocks.lock();
+        let mut blocks = self.lock();
         for place in places {
             blocks.give_back(place, self.place_bytes);
         }
@@ -295,6 +306,16 @@ impl Arena {
         if blocks.has_surplus() {
             self.has_work.notify_one();
         }
+    }
+}
+
+/// See [`Arena::hold`].
+pub(super) struct Held<'a>(MutexGuard<'a, Blocks>);
+
+impl Held<'_> {
+    /// In the child of a fork none of those is there who supply, or fill many frames.
+    pub(super) fn forget_others(&mut self) {
+        (self.0.suppliers, self.0.bursts) = (0, 0);
     }
 }
 
@@ -571,7 +592,7 @@ mod tests {
             arena.give_back(std::mem::replace(&mut places, kept).into_iter());
             places.extend(take(&arena, 5 * PLACES / 2 - places.len()));
         }
-        let blocks = arena.blocks.lock().blocks.len();
+        let blocks = arena.lock().blocks.len();
         assert!(blocks <= 4, "{blocks} blocks for less than three full ones");
     }
 
@@ -579,7 +600,7 @@ mod tests {
     fn memory_is_ready_ahead_of_its_use() {
         let arena = Arena::new(PLACE_BYTES);
         let is_over = AtomicBool::new(false);
-        let empty = || arena.blocks.lock().empty;
+        let empty = || arena.lock().empty;
         std::thread::scope(|scope| {
             let supplier = scope.spawn(|| arena.supply(&is_over));
             let mut places = take(&arena, (AHEAD_PART - 1) * PLACES);
@@ -617,7 +638,7 @@ mod tests {
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let supplier = scope.spawn(|| arena.supply(&is_over));
-            while arena.blocks.lock().suppliers == 0 {
+            while arena.lock().suppliers == 0 {
                 std::thread::yield_now();
             }
             assert!(take_ready(5).is_empty());
@@ -650,7 +671,7 @@ mod tests {
         let arena = Arena::new(PLACE_BYTES);
         let _places = take(&arena, 4 * AHEAD_PART * PLACES);
         let ready = |in_time: bool| {
-            let mut blocks = arena.blocks.lock();
+            let mut blocks = arena.lock();
             assert_eq!((blocks.empty, blocks.ahead()), (0, 4));
             blocks.empty = if in_time { 2 } else { 1 };
             let (number, memory) = blocks.take_bare().unwrap();
@@ -674,7 +695,7 @@ mod tests {
             scope.spawn(|| arena.supply(&is_over));
             let places = take(&arena, 6 * PLACES);
             arena.give_back(places.into_iter());
-            while arena.blocks.lock().empty > MIN_KEPT {
+            while arena.lock().empty > MIN_KEPT {
                 std::thread::yield_now();
             }
             // Also what it finds when it ends.
@@ -683,7 +704,7 @@ mod tests {
             arena.give_back(places.into_iter());
             arena.wake_suppliers();
         });
-        let blocks = arena.blocks.lock();
+        let blocks = arena.lock();
         assert_eq!(blocks.bare.len() + MIN_KEPT, blocks.blocks.len());
     }
 
@@ -696,7 +717,7 @@ mod tests {
             arena.give_back(places.drain(PLACES..));
             places.extend(take(&arena, 2 * PLACES));
         }
-        let blocks = arena.blocks.lock();
+        let blocks = arena.lock();
         assert!(blocks.full.len() <= blocks.blocks.len());
     }
 
@@ -705,14 +726,14 @@ mod tests {
     fn empty_blocks_give_their_memory_back_and_are_used_again() {
         let arena = Arena::new(PLACE_BYTES);
         let places = take(&arena, 6 * PLACES);
-        let blocks = arena.blocks.lock().blocks.len();
+        let blocks = arena.lock().blocks.len();
         // SAFETY: a place is owned memory of `PLACE_BYTES`.
         let write = |place: &Place| unsafe { place.start.write_bytes(1, PLACE_BYTES) };
         places.iter().for_each(write);
         let first = places[0];
         arena.give_back(places.into_iter());
         let has = |empty, bare, in_use| {
-            let now = arena.blocks.lock();
+            let now = arena.lock();
             assert_eq!(
                 (now.empty, now.bare.len(), now.in_use),
                 (empty, bare, in_use)

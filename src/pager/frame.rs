@@ -23,7 +23,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
-use super::arena::{Arena, Place};
+use super::arena::{Arena, Held, Place};
 use super::pin::Pin;
 use crate::format::Version;
 use crate::prefetch::prefetch_start;
@@ -83,6 +83,28 @@ pub(crate) fn wake_suppliers(page_bytes: usize) {
     if let Some(arena) = arena(page_bytes) {
         arena.wake_suppliers();
     }
+}
+
+thread_local! {
+    /// While this thread forks.
+    static HELD: RefCell<Vec<Held<'static>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps others out of the arenas until [`let_arenas_go`].
+pub(super) fn hold_arenas() {
+    let hold = |held: &RefCell<Vec<_>>| held.borrow_mut().extend(ARENAS.iter().map(Arena::hold));
+    let _ = HELD.try_with(hold);
+}
+
+/// Ends that, in the process that forked or in its child.
+pub(super) fn let_arenas_go(is_child: bool) {
+    let _ = HELD.try_with(|held| {
+        for mut held in held.borrow_mut().drain(..) {
+            if is_child {
+                held.forget_others();
+            }
+        }
+    });
 }
 
 /// While it lives, somebody fills many frames: their memory is made ready as huge pages.

@@ -20,6 +20,7 @@
 mod arena;
 mod cache;
 mod fetch;
+mod forked;
 pub(crate) mod frame;
 mod hints;
 mod maps;
@@ -153,6 +154,7 @@ impl Pager {
             .length()
             .map_err(|error| Error::io("read the length of the file", 0, error))?;
         let pages = length / u64::from(page_size);
+        forked::watch();
         Ok(Pager {
             storage,
             page_size,

@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 /// One of so many writes goes the other way.
 const TRY_EVERY: u64 = 16;

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 /// Who holds the lock of one in-memory file.
 #[derive(Debug, Default)]

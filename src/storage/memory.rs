@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use crate::locks::RwLock;
 
 use super::Storage;
 use super::lock::{LockTable, Opener};

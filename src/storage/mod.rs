@@ -37,7 +37,7 @@ pub use file::FileStorage;
 pub(crate) use file::sync_directory;
 pub use map::Map;
 pub use memory::MemoryStorage;
-pub(crate) use origin::Origin;
+pub(crate) use origin::{Origin, at_fork};
 #[cfg(any(test, feature = "sim"))]
 pub use sim::{
     SimCounters, SimCrash, SimDisk, SimEvent, SimFailedSync, SimFault, SimOperation, SimOutcome,

@@ -67,6 +67,22 @@ fn forks() -> Option<u64> {
     None
 }
 
+/// Has these called around each `fork` from now on, by the thread that forks: before it, and after it in the parent and in
+/// the child. Where forks are not told of, nothing is called.
+#[cfg(target_os = "linux")]
+pub(crate) fn at_fork(
+    before: extern "C" fn(),
+    in_parent: extern "C" fn(),
+    in_child: extern "C" fn(),
+) {
+    // SAFETY: they can be called at any time by any thread, as all functions that are safe. (If there is no memory for the
+    // list of them, children are as they would be without.)
+    unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn at_fork(_: extern "C" fn(), _: extern "C" fn(), _: extern "C" fn()) {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

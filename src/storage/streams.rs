@@ -22,7 +22,7 @@ use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use parking_lot::{Mutex, MutexGuard};
+use crate::locks::{Mutex, MutexGuard};
 
 /// One for the log, one for a checkpoint, and one for whoever else comes.
 const STREAMS: usize = 3;

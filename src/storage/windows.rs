@@ -11,7 +11,7 @@ use std::io;
 use std::os::windows::fs::FileExt;
 use std::path::Path;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 /// The lock that an opener has.
 #[derive(Debug, Default)]

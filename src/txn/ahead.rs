@@ -112,7 +112,7 @@ impl Ahead {
         pages.sort_unstable();
         let mut state = self.progress.state.lock();
         while state.jobs >= MAX_JOBS {
-            self.progress.changed.wait(&mut state);
+            state = self.progress.changed.wait(state);
         }
         state.jobs += 1;
         AheadJob {
@@ -143,7 +143,7 @@ impl Ahead {
     fn waited(&self) -> MutexGuard<'_, State> {
         let mut state = self.progress.state.lock();
         while state.jobs > 0 {
-            self.progress.changed.wait(&mut state);
+            state = self.progress.changed.wait(state);
         }
         state
     }

@@ -462,7 +462,7 @@ impl Engine {
             if desk.is_telling {
                 return false;
             }
-            self.desk_changed.wait(&mut desk);
+            desk = self.desk_changed.wait(desk);
         }
         true
     }
@@ -532,7 +532,7 @@ impl Engine {
             } else if desk.wanted || desk.is_due {
                 desk = self.try_checkpoint(desk);
             } else {
-                self.desk_changed.wait(&mut desk);
+                desk = self.desk_changed.wait(desk);
             }
         }
         drop(desk);

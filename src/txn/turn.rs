@@ -20,6 +20,8 @@
 //!    others may be futures of the task that it is of itself. They stay in line, and are woken with the next, but nothing is
 //!    handed to them before they are polled again. Each time that a task was gone past it is given twice as long, up to [`MOST_TASK_MICROS`]: one
 //!    whose executor is slow gets its turn too.
+//! 5. In a child that `fork` made nobody waits here for the lock, which a thread of the parent may have had: what was begun before
+//!    is dropped there without a look at the queue.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -30,6 +32,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::events::Events;
+use crate::storage::Origin;
 use crate::sync::{Condvar, Mutex, Patience, spin_while, wake};
 
 /// How long the first in line may be overtaken.
@@ -186,11 +189,23 @@ impl Queue {
 }
 
 /// The queue of writers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Turns {
     queue: Mutex<Queue>,
     /// `taken` again, for threads that spin.
     is_taken: AtomicBool,
+    /// Where the queue is (invariant 5).
+    origin: Origin,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Turns {
+            queue: Mutex::default(),
+            is_taken: AtomicBool::default(),
+            origin: Origin::here(),
+        }
+    }
 }
 
 /// The right to write, until dropped.
@@ -203,6 +218,9 @@ pub(crate) struct Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        if !self.turns.origin.is_here() {
+            return;
+        }
         let mut queue = self.turns.queue.lock();
         let mut events = std::mem::take(&mut queue.events);
         let next = queue.pass_on();
@@ -242,10 +260,10 @@ impl Turns {
             let ticket = queue.enqueue(Wake::Thread(arrived.clone()));
             while !queue.accept(ticket) {
                 if queue.tasks == 0 {
-                    arrived.wait(&mut queue);
+                    queue = arrived.wait(queue);
                     continue;
                 }
-                arrived.wait_for(&mut queue, Duration::from_micros(TASK_MICROS));
+                queue = arrived.wait_for(queue, Duration::from_micros(TASK_MICROS));
                 if queue.pass_tasks(ticket) {
                     break;
                 }
@@ -298,6 +316,9 @@ impl Future for TurnFuture {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Turn> {
         let turns = self.turns.clone();
+        if !turns.origin.is_here() {
+            return Poll::Ready(Turn::new(turns)); // no transaction begins with it: the engine asks for the process as well
+        }
         let mut queue = turns.queue.lock();
         let taken = match self.ticket {
             None => queue.barge(),
@@ -333,7 +354,9 @@ impl Future for TurnFuture {
 
 impl Drop for TurnFuture {
     fn drop(&mut self) {
-        let Some(ticket) = self.ticket else { return };
+        let Some(ticket) = self.ticket.filter(|_| self.turns.origin.is_here()) else {
+            return;
+        };
         let mut queue = self.turns.queue.lock();
         let place = queue.place_of(ticket);
         let own = place.and_then(|place| queue.remove(place));

@@ -11,7 +11,7 @@
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 use super::Storage;
 use super::lock::{LockTable, Opener};
