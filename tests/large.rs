@@ -610,3 +610,52 @@ fn to_roll_back_takes_no_longer_after_many_savepoints() {
     let took = begun.elapsed();
     assert!(took.as_secs() < 20, "{took:?}");
 }
+
+/// Each savepoint kept all pages as they were then until the transaction ended: an import with one for each row took some
+/// 12 KiB of memory and of the file for each.
+#[test]
+fn what_a_dropped_savepoint_kept_is_used_again() {
+    let options = || repeatable().memory_limit(2 << 20);
+    let load = |tx: &mut WriteTransaction, saves: bool, drops: bool| {
+        let mut held = vec![tx.savepoint()?];
+        for n in 0..6_000u64 {
+            let savepoint = saves.then(|| tx.savepoint()).transpose()?;
+            if saves || n % 10 > 0 {
+                tx.tree("t")?.put(scattered_key(n), [1; 100])?;
+            }
+            let Some(savepoint) = savepoint else { continue };
+            if n % 10 == 0 {
+                tx.roll_back_to(&savepoint)?;
+            }
+            if !drops {
+                held.push(savepoint);
+            }
+        }
+        tx.tree("gone")?.put("key", "value").map(drop)
+    };
+    let mut lengths = Vec::new();
+    for (saves, drops) in [(false, false), (true, true), (true, false)] {
+        let disk = SimDisk::new(1);
+        let db = options().open_storage(disk.storage()).unwrap();
+        db.write(|tx| load(tx, saves, drops)).unwrap();
+        assert_eq!(db.tree("t").unwrap().len().unwrap(), 5_400);
+        db.check().unwrap();
+        lengths.push(db.stats().unwrap().file_bytes);
+        drop(db);
+        let db = options().open_storage(disk.reopen().storage()).unwrap();
+        assert_eq!(db.tree("t").unwrap().len().unwrap(), 5_400);
+        db.check().unwrap();
+        // All of it can still be undone.
+        let mut tx = db.begin_write().unwrap();
+        let before = tx.savepoint().unwrap();
+        load(&mut tx, saves, drops).unwrap();
+        tx.roll_back_to(&before).unwrap();
+        assert!(tx.view("t").unwrap().len() == 5_400 && tx.view("gone").is_ok());
+        tx.commit().unwrap();
+        db.check().unwrap();
+    }
+    let [none, dropped, kept] = lengths[..] else {
+        panic!("{lengths:?}")
+    };
+    assert!(dropped < 2 * none && dropped * 5 < kept, "{lengths:?}");
+}

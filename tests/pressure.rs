@@ -435,6 +435,34 @@ fn savepoints_that_nobody_holds_keep_nothing() {
     assert_eq!(all, 2_000);
 }
 
+/// Nothing may leave memory while there is a savepoint in front of it: between a row and the next there is none.
+#[cfg(target_os = "linux")]
+#[test]
+fn rows_with_a_savepoint_each_stay_within_the_memory_limit() {
+    if !memory::is_alone("rows_with_a_savepoint_each_stay_within_the_memory_limit") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let builder = Aurora::builder().background(false).memory_limit(4 << 20);
+    let db = builder.open(directory.path().join("file")).unwrap();
+    let before = memory::memory_kib();
+    let mut tx = db.begin_write().unwrap();
+    for n in 0..100_000u64 {
+        let row = tx.savepoint().unwrap();
+        let mut tree = tx.tree("t").unwrap();
+        tree.put(key(n), [1; 300]).unwrap();
+        if n % 10 == 9 {
+            tx.roll_back_to(&row).unwrap();
+        }
+    }
+    // Of 27 MB.
+    let more = memory::memory_kib().saturating_sub(before);
+    assert!(more < 16 << 10, "{more} KiB");
+    tx.commit().unwrap();
+    db.check().unwrap();
+    assert_eq!(db.tree("t").unwrap().len().unwrap(), 90_000);
+}
+
 /// What a commit had replaced or removed stayed in memory until thousands of calls more had come, and for ever where none
 /// came: after a close, too.
 #[cfg(target_os = "linux")]

@@ -272,12 +272,7 @@ impl WriteTransaction {
     /// first, as far as they were.)
     pub fn savepoint(&mut self) -> Result<Savepoint> {
         self.check_usable()?;
-        // Invariant 5.
-        while let Some(last) =
-            { &mut self.saved }.pop_if(|saved| Arc::strong_count(&saved.held) == 1)
-        {
-            self.pages.release(&last.mark);
-        }
+        self.release_dropped();
         let id = self.next_savepoint;
         self.next_savepoint += 1;
         let held = Arc::new(());
@@ -318,6 +313,22 @@ impl WriteTransaction {
             self.failed = false;
         }
         Ok(())
+    }
+
+    /// Invariant 5.
+    fn release_dropped(&mut self) {
+        let before = self.saved.len();
+        while let Some(last) =
+            { &mut self.saved }.pop_if(|saved| Arc::strong_count(&saved.held) == 1)
+        {
+            self.pages.release(&last.mark);
+        }
+        if self.saved.len() < before
+            && let Err(error) = self.pages.spill_released()
+        {
+            let event = move || tracing::debug!(%error, "pages could not be written early");
+            self.turn.tell_later(event);
+        }
     }
 
     /// There is no going back any more (invariant 5).

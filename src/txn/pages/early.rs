@@ -129,6 +129,7 @@ impl TxnPages {
             self.settle_ahead()?;
         }
         if self.slab_bytes > self.spill_above_bytes.max(self.spill_again_bytes) {
+            self.spilled_from = self.floor;
             self.spill()?;
             self.spill_again_bytes = self.slab_bytes + self.slab_bytes / 4;
         }

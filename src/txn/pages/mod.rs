@@ -83,6 +83,8 @@ pub(crate) struct TxnPages {
     spill_above_bytes: usize,
     /// What is left in the slab cannot be written: the next try is above this.
     spill_again_bytes: usize,
+    /// What the floor was at the last try.
+    spilled_from: Version,
     can_spill: bool,
     /// Nobody reads what was before it.
     is_alone: bool,
@@ -135,6 +137,7 @@ impl TxnPages {
             slab_bytes: 0,
             spill_above_bytes: budget / 2,
             spill_again_bytes: 0,
+            spilled_from: version,
             can_spill,
             is_alone: false,
             direct_bytes: 0,
@@ -202,6 +205,7 @@ impl TxnPages {
     /// for each of its rows kept a page or more for each of them, and had them written at its end.)
     pub(crate) fn release(&mut self, mark: &Mark) {
         self.floor = mark.floor;
+        self.recycled.release(&mark.recycled);
         let since = self.freed.split_off(mark.freed.min(self.freed.len()));
         for (first, pages, birth) in since {
             if birth < self.floor {
@@ -211,6 +215,15 @@ impl TxnPages {
                 self.recycled.give(first, pages);
             }
         }
+    }
+
+    /// After that: what a savepoint kept in memory may leave it. (Where there is one whenever something is changed, now is
+    /// the time.)
+    pub(crate) fn spill_released(&mut self) -> Result<()> {
+        if self.floor < self.spilled_from {
+            self.spill_again_bytes = 0;
+        }
+        self.spill_if_due()
     }
 
     /// Forgets everything since the savepoint. What it allocated is free again, for everyone: no record names the place

@@ -31,10 +31,11 @@ struct Pieces {
     taken: Vec<(usize, PageNumber)>,
 }
 
-/// A state to go back to: for each length, how many there were, and had been taken.
+/// A state to go back to: for each length, how many there were, and had been taken, and how many were then as they had been
+/// at the mark before.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RecycledMark {
-    lengths: Vec<(usize, usize)>,
+    lengths: Vec<(usize, usize, usize)>,
 }
 
 impl Recycled {
@@ -65,8 +66,8 @@ impl Recycled {
 
     pub(super) fn mark(&mut self) -> RecycledMark {
         let mark = |pieces: &mut Pieces| {
-            pieces.kept = pieces.firsts.len();
-            (pieces.kept, pieces.taken.len())
+            let before = std::mem::replace(&mut pieces.kept, pieces.firsts.len());
+            (pieces.kept, pieces.taken.len(), before)
         };
         RecycledMark {
             lengths: self.pieces.iter_mut().map(mark).collect(),
@@ -78,13 +79,22 @@ impl Recycled {
         let mut back = Vec::new();
         // Of the lengths that were not there yet there were none.
         let lengths = mark.lengths.iter().copied();
-        let lengths = lengths.chain(std::iter::repeat((0, 0)));
-        for ((length, pieces), (count, taken)) in (1..).zip(&mut self.pieces).zip(lengths) {
+        let lengths = lengths.chain(std::iter::repeat((0, 0, 0)));
+        for ((length, pieces), (count, taken, _)) in (1..).zip(&mut self.pieces).zip(lengths) {
             for first in pieces.go_back_to(count, taken) {
                 back.push((first, length));
             }
         }
         back
+    }
+
+    /// Forgets a mark, and those after it: what is there stays.
+    pub(super) fn release(&mut self, mark: &RecycledMark) {
+        let lengths = mark.lengths.iter().copied();
+        let lengths = lengths.chain(std::iter::repeat((0, 0, 0)));
+        for (pieces, (_, taken, kept)) in self.pieces.iter_mut().zip(lengths) {
+            pieces.release(taken, kept);
+        }
     }
 
     /// All of them, page by page. There are none afterwards.
@@ -107,6 +117,14 @@ impl Pieces {
             self.taken.push((at, first));
         }
         Some(first)
+    }
+
+    /// As if there had been no mark since so many had been taken, when so many were as at the mark before.
+    fn release(&mut self, taken: usize, kept: usize) {
+        let since = self.taken.split_off(taken.min(self.taken.len()));
+        self.taken
+            .extend(since.into_iter().filter(|(at, _)| *at < kept));
+        self.kept = self.kept.min(kept);
     }
 
     /// To when there were so many, and so many had been taken.
@@ -158,6 +176,15 @@ mod tests {
                         let (mark, state) = marks.last().unwrap();
                         recycled.go_back_to(mark);
                         assert_eq!(all(&recycled), *state);
+                    }
+                    2 if !marks.is_empty() => {
+                        let released = random(marks.len() as u64) as usize;
+                        let state = all(&recycled);
+                        recycled.release(&marks[released].0);
+                        assert_eq!(all(&recycled), state);
+                        marks.truncate(released);
+                        let noted: usize = recycled.pieces.iter().map(|p| p.taken.len()).sum();
+                        assert!(noted == 0 || !marks.is_empty());
                     }
                     2..=5 => {
                         let pages = 1 + random(20) as u32;
