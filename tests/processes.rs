@@ -422,7 +422,7 @@ fn a_child_of_a_fork_waits_for_no_thread_of_its_parent() {
     });
 }
 
-/// It waited for the queue of writers, which a thread of the parent had locked.
+/// It waited for the queue of writers, or for the memory that uploads share, which a thread of the parent had locked.
 #[test]
 fn a_child_of_a_fork_lets_go_of_what_writes_at_once() {
     let db = Aurora::in_memory().unwrap();
@@ -432,6 +432,7 @@ fn a_child_of_a_fork_lets_go_of_what_writes_at_once() {
             scope.spawn(|| {
                 while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
                     drop(db.try_begin_write().unwrap());
+                    drop(db.blob_writer("b"));
                 }
             });
         }
@@ -451,7 +452,9 @@ fn a_child_of_a_fork_lets_go_of_what_writes_at_once() {
                     let (tx, waits) = there.take().unwrap();
                     let polled = polled.as_mut().poll(&mut context);
                     drop((tx, waits));
+                    let put = db.put_blob_from("b", &b"content"[..]);
                     matches!(polled, std::task::Poll::Ready(Err(Error::Forked { .. })))
+                        && matches!(put, Err(Error::Forked { .. }))
                 });
                 std::mem::forget(there);
                 assert!(is_done, "round {round}");

@@ -206,7 +206,11 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn new(db: Aurora) -> Self {
-        let buffer = std::mem::take(&mut *db.handle.uploads.spare.lock());
+        // In a child of a fork nobody may be there to let go of the lock. What is done next there is refused.
+        let buffer = match db.handle.engine.check_origin() {
+            Ok(()) => std::mem::take(&mut *db.handle.uploads.spare.lock()),
+            Err(_) => Buffer::default(),
+        };
         Stage {
             db,
             content: Content::new(0),

@@ -8,7 +8,7 @@
 //! 2. What is put off here gives memory back, and does nothing else.
 //! 3. A child that `fork` makes has another collector: a pin of a thread that is not there would keep all memory of all
 //!    databases that the child opens.
-#![allow(unsafe_code)] // passes on what the crate asks of who puts something off
+#![allow(unsafe_code)] // passes on what the crate asks of who puts something off; a handle that changes in a fork alone
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::null_mut;
