@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use aurora::storage::{MemoryStorage, SimCrash, SimDisk, SimOperation};
+use aurora::storage::{MemoryStorage, SimCrash, SimDisk, SimFault, SimOperation};
 use aurora::{Aurora, BlobMeta, BlobReader, Clock, Durability, Error};
 use common::{Random, budget, open, repeatable};
 use proptest::prelude::*;
@@ -678,6 +678,29 @@ fn a_dropped_writer_and_a_failed_source_leave_nothing() {
     assert_eq!((chunks(&db), staged(&db)), (0, 0));
     assert!(db.blob_info("b").unwrap().is_none());
     db.check().unwrap();
+}
+
+/// What comes after it would be stored as if it came right behind what was before: a blob with a part missing.
+#[test]
+fn a_writer_that_could_not_store_a_part_stores_no_blob() {
+    let full = SimFault::Error(io::ErrorKind::StorageFull);
+    for before in [0, GROUP + CHUNK] {
+        let disk = SimDisk::new(1);
+        let db = open(disk.storage()).unwrap();
+        let mut writer = db.blob_writer("b");
+        writer.write_all(&content(1, before)).unwrap();
+        disk.fail_once(SimOperation::Write, 1, full);
+        writer.write_all(&content(2, 2 * GROUP)).unwrap_err();
+        disk.clear_faults(); // there is room again
+        let more = writer.write_all(&content(3, GROUP)).unwrap_err();
+        assert!(more.to_string().contains("full"), "{more}");
+        let error = writer.finish().unwrap_err();
+        assert!(error.is_disk_full(), "{error}");
+        assert!(db.get_blob("b").unwrap().is_none());
+        assert_eq!((chunks(&db), staged(&db)), (0, 0));
+        db.put_blob_from("b", &content(4, 2 * GROUP)[..]).unwrap();
+        db.check().unwrap();
+    }
 }
 
 #[test]
