@@ -356,8 +356,12 @@ fn look(db: &Aurora, plain: &Plain, what: &str) {
 #[test]
 fn operations_in_any_order_make_what_they_say() {
     let first: u64 = std::env::var("AURORA_SEED").map_or(0, |seed| seed.parse().unwrap());
-    let seeds: Vec<u64> = (first..first + budget(150)).collect();
-    each(&seeds, |seed| {
+    let seeds = first..first + budget(150);
+    // What is damage ends a log after some five operations, which hardly change one key twice: others leave it out.
+    let runs: Vec<(u64, bool)> = seeds
+        .flat_map(|seed| [(seed, false), (seed, true)])
+        .collect();
+    each(&runs, |(seed, is_tame)| {
         let mut base = base(seed % 16);
         let mut random = Random(seed ^ 0x5eed);
         let mut plain = base.plain.clone();
@@ -368,7 +372,12 @@ fn operations_in_any_order_make_what_they_say() {
             let longest = [2, 10, 200][random.below(3) as usize];
             let mut is_one = true;
             for _ in 0..1 + random.below(longest) {
+                let bytes = payload.len();
                 is_one = operation(&mut random, &base, &mut payload, &mut next).is_some();
+                if !is_one && *is_tame {
+                    payload.truncate(bytes); // it has changed nothing else
+                    is_one = true;
+                }
                 if !is_one {
                     break;
                 }
@@ -391,7 +400,7 @@ fn operations_in_any_order_make_what_they_say() {
             let builder = builder.background(seed % 5 == 1);
             builder.open_storage(Arc::new(memory.reopen()))
         };
-        let what = format!("seed {seed}");
+        let what = format!("seed {seed}, {is_tame}");
         for read_only in [true, false] {
             match open(read_only) {
                 Ok(db) => {
