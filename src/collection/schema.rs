@@ -107,8 +107,8 @@ impl Index {
     }
 
     /// Takes in only the documents that match. A query can use it if it asks for the same
-    /// conditions. A condition on the field `id` looks at what is stored under that name: it takes a schema that declares it
-    /// as required, so that every document has it there.
+    /// conditions. A condition on the field `id` looks at what is stored under that name. So that every document has it there,
+    /// declare it as required: else no query uses the index.
     pub fn only(mut self, filter: Filter) -> Self {
         self.only = Some(filter);
         self
@@ -298,15 +298,10 @@ impl Schema {
             ));
         }
         let mut asked = index.only.iter().flat_map(Filter::fields);
-        let path =
-            asked.find(|path| !self.can_have(path) || (*path == ID && !self.stores_ids()))?;
-        Some(match path {
-            ID => format!(
-                "the condition of the index {name:?} is on the field \"id\", which a document need not have stored: declare it \
-                 as required"
-            ),
-            path => format!("the field {path:?} in the condition of the index {name:?} {NOBODYS}"),
-        })
+        let path = asked.find(|path| !self.can_have(path))?;
+        Some(format!(
+            "the field {path:?} in the condition of the index {name:?} {NOBODYS}"
+        ))
     }
 
     /// Whether every document has its id as a field too, and not only as its key.
