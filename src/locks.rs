@@ -64,6 +64,7 @@ impl Condvar {
     }
 
     /// The same for no longer than the limit.
+    #[cfg_attr(shuttle, allow(dead_code))] // there the locks of the scheduler wait
     pub(crate) fn wait_for<'a, T>(
         &self,
         held: MutexGuard<'a, T>,
