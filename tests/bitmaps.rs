@@ -5,10 +5,11 @@ mod common;
 #[path = "common/panicking.rs"]
 mod panicking;
 
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
-use aurora::storage::SimDisk;
+use aurora::storage::{SimDisk, SimFault, SimOperation};
 use aurora::{Aurora, Tree};
 use common::{open, repeatable};
 use panicking::Panicking;
@@ -147,4 +148,44 @@ fn a_panic_of_the_storage_within_a_commit_is_the_end_of_all_writes() {
         assert_eq!(names.contains(&"two".to_string()), next.is_ok());
         db.check().unwrap();
     }
+}
+
+/// What a checkpoint could not write is still to be written: else the next one left out a bitmap that had changed before, and
+/// an open gave pages away that were in use, or knew nothing of free ones.
+#[test]
+fn a_bitmap_that_a_failed_checkpoint_did_not_write_is_written_by_the_next() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    let tree = db.tree("t").unwrap();
+    let base = [(1, 100), (2, 160)];
+    for (tag, mib) in base {
+        put(&tree, tag, mib);
+    }
+    db.checkpoint().unwrap();
+    let mut failures = 0;
+    for nth in 1.. {
+        // Behind the others, so in the last bitmap alone.
+        let is_there = nth % 2 == 1;
+        match is_there {
+            true => put(&tree, 3, 100),
+            false => assert!(tree.delete([3]).unwrap()),
+        }
+        let full = SimFault::Error(ErrorKind::StorageFull);
+        disk.fail_once(SimOperation::Write, nth, full);
+        let has_failed = db.checkpoint().is_err();
+        disk.clear_faults();
+        // In the first.
+        db.tree("one").unwrap().put(nth.to_be_bytes(), "v").unwrap();
+        db.checkpoint().unwrap();
+        let again = open(disk.kill_image().storage()).unwrap();
+        again.check().unwrap();
+        let values = base.into_iter().chain(is_there.then_some((3, 100)));
+        verify(&again.tree("t").unwrap(), &values.collect::<Vec<_>>());
+        if !has_failed {
+            break;
+        }
+        failures += 1;
+    }
+    assert!(failures > 3, "{failures} checkpoints failed");
+    db.check().unwrap();
 }
