@@ -270,6 +270,23 @@ impl WriteTransaction {
     /// the [memory limit](crate::Builder::memory_limit), and keep their places in the file, for as long as it is held: drop it
     /// where nothing is to be undone any more. (The next savepoint looks whether those before it were dropped, the newest
     /// first, as far as they were.)
+    ///
+    /// ```
+    /// let db = aurora::Aurora::in_memory()?;
+    /// db.write(|tx| {
+    ///     for row in ["1", "two", "3"] {
+    ///         let savepoint = tx.savepoint()?; // dropped when the row is done
+    ///         tx.increment("rows", 1)?;
+    ///         tx.put("last", row, None)?;
+    ///         if row.parse::<u32>().is_err() {
+    ///             tx.roll_back_to(&savepoint)?;
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(db.get("rows")?.as_deref(), Some(&b"2"[..]));
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
     pub fn savepoint(&mut self) -> Result<Savepoint> {
         self.check_usable()?;
         self.release_dropped();
