@@ -122,9 +122,10 @@ impl Builder {
     }
 
     /// How large the log in the file may grow, in bytes; 32 MiB if not set, at least 64 KiB. It
-    /// starts at 32 KiB and grows when commits fill it, up to twice the data (or to 4 MiB, 8 where commits had to wait for
-    /// room). A larger log makes for fewer checkpoints and a longer open after a crash. A transaction with more changes than a quarter of the present log
-    /// commits by a checkpoint; with the next commit the log becomes an eighth of the file, but no more than the limit
+    /// starts at 32 KiB and grows when commits fill it: to twice the data, or to 4 MiB if that is more, and to twice that
+    /// where commits had to wait for room. A larger log makes for fewer checkpoints and a longer open after a crash. A
+    /// transaction with more changes than a quarter of the present log commits by a checkpoint (after the second such one the
+    /// log has room for 64 of them, whatever the data); with the next commit the log becomes an eighth of the file, but no more than the limit
     /// and no more than that transaction wrote.
     ///
     /// A checkpoint begins at the latest when changed pages in memory take eight times this limit, or half of the
@@ -551,8 +552,8 @@ impl Aurora {
 
     /// Makes everything durable and closes the database, whatever other handles there are: their
     /// calls get [`Error::Closed`] from then on. Snapshots that are held go on. The file stays locked until all of these
-    /// are dropped, and [commits](Commit) that were to be waited for, too: opening it before that is [`Error::Locked`]. Waits for a running write transaction to end: forever,
-    /// if this thread holds it.
+    /// are dropped, and [commits](Commit) that were to be waited for, too: opening it before that is [`Error::Locked`]. Waits
+    /// for a running write transaction to end: forever, if this thread holds it.
     ///
     /// Dropping the last handle does the same, but cannot report errors.
     pub fn close(self) -> Result<()> {

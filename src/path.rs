@@ -39,7 +39,7 @@ pub(crate) fn with_extension(path: &Path, extension: &str) -> Result<PathBuf> {
 const LONGEST_NAME: usize = 255;
 
 /// The path with this added to its name, of which the end is left out where both together would be too long.
-pub(crate) fn with_ending(target: &Path, ending: &str) -> PathBuf {
+pub fn with_ending(target: &Path, ending: &str) -> PathBuf {
     let name = target.file_name().unwrap_or_default();
     let mut longer = name.to_os_string();
     if name.len() + ending.len() > LONGEST_NAME {

@@ -34,6 +34,8 @@ pub use rebuild::{Neighbors, Pair, Rebuild};
 pub use records::{BlobDetails, CollectionRecord, DueRecord, IndexRecord, KeyRecord, decode_id};
 pub use slot::{Header, Ring, decode_slot};
 
+pub use crate::path::with_ending;
+
 use crate::checksum;
 use crate::format::{header, page as page_format, record};
 

@@ -24,7 +24,7 @@ const RING_GROWTH: u64 = 8;
 
 /// A checkpoint comes when half of the ring is full, and writes no more than the data. In a ring of twice the data it
 /// writes no more than the log did, so a longer one gains little. (With 50 KB of data a file that was written to again
-/// and again became 20 to 52 MiB long, now 6 to 8, and commits took as long; with 1 MB 57, now 11 to 16.)
+/// and again became 20 to 52 MiB long, now 6 to 8, and commits took as long; with 1 MB 48 to 57, now 11 to 23.)
 const DATA_SHARE: u64 = 2;
 
 /// By how much the ring grows when a commit had to wait for room.

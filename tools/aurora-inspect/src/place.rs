@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aurora::anatomy::with_ending;
 use aurora::storage::{FileStorage, Storage};
 
 use crate::Failure;
@@ -32,7 +33,7 @@ impl NewFile {
                 "{to}: there is a file already: name another one"
             )));
         }
-        let partial = beside(to);
+        let partial = with_ending(to, &format!(".partial-{}", std::process::id()));
         let failed = |error| Failure(format!("{}: {error}", partial.display()));
         create(&partial, from).map_err(failed)?;
         let file = NewFile {
@@ -68,18 +69,6 @@ impl NewFile {
         let placed = FileStorage::open_read_only(&self.to).map_err(failed)?;
         placed.sync_parent_directory().map_err(failed)
     }
-}
-
-/// The name of the unfinished file: without that of the complete one where both together would be too long for a file system.
-fn beside(to: &Path) -> PathBuf {
-    const LONGEST_NAME: usize = 255;
-    let ending = format!(".partial-{}", std::process::id());
-    let mut name = to.file_name().unwrap_or_default().to_os_string();
-    if name.len() + ending.len() > LONGEST_NAME {
-        name = "unfinished".into();
-    }
-    name.push(ending);
-    to.with_file_name(name)
 }
 
 /// Creates the file with what others may not do with the one that it is made from taken away: if that came later, they could
