@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use super::build::{self, BuildProgress, Goal};
 use super::catalog;
 use super::documents::{self, IfThere};
+use super::many;
 use super::meta::Meta;
 use super::patch::Patch;
 use super::schema::{Index, Schema};
@@ -566,7 +567,7 @@ impl CollectionMut<'_> {
         documents: impl IntoIterator<Item = O>,
     ) -> Result<Vec<DocumentId>> {
         let all = documents.into_iter().map(|fields| Ok(fields.into().into()));
-        let ids = documents::insert_many(self.tx, &self.meta, all)?;
+        let ids = many::insert_many(self.tx, &self.meta, all, IfThere::Refuse)?;
         Ok(ids.into_iter().map(|id| self.id(id)).collect())
     }
 

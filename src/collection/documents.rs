@@ -16,6 +16,7 @@ use super::incoming::{
     Incoming, as_patched, check_id, checked, checked_fields, declared_id, given_id,
 };
 use super::index::{self, MAX_ID_BYTES, agree, cut, split, unique_values, unreadable};
+use super::many::Waiting;
 use super::meta::{IndexMeta, Meta};
 use super::patch::Patch;
 use crate::hot::{Hot, SharedDocument};
@@ -23,7 +24,8 @@ use crate::keys::expiry;
 use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
 use crate::value::{
-    Document, DocumentId, EncodedFields, Object, Raw, Value, decode_id, encode, encode_fields,
+    Differences, Document, DocumentId, EncodedFields, Object, Raw, Value, decode_document,
+    decode_id, encode, encode_fields,
 };
 use crate::{Error, Result};
 
@@ -160,17 +162,20 @@ pub(crate) fn insert(
     incoming: impl Into<Incoming>,
     if_there: IfThere,
 ) -> Result<Value> {
-    let (id, fields) = checked(tx, meta, incoming.into())?;
-    insert_checked(tx, meta, id, fields, if_there)
+    let id = insert_one(tx, meta, incoming.into(), if_there, None)?;
+    relieve(tx, meta, 1)?;
+    Ok(id)
 }
 
-fn insert_checked(
+/// Stores a document. What can wait of its changes does, if there is where.
+pub(super) fn insert_one(
     tx: &mut WriteTransaction,
     meta: &Meta,
-    id: Value,
-    fields: Object,
+    incoming: Incoming,
     if_there: IfThere,
+    waiting: Option<&mut Waiting>,
 ) -> Result<Value> {
+    let (id, fields) = checked(tx, meta, incoming)?;
     let key = key_of(meta, &id)?;
     let old = stored(tx, meta, &key)?;
     if let Some(old) = &old
@@ -185,119 +190,8 @@ fn insert_checked(
         });
     }
     let document = encode_fields(&fields, &meta.names);
-    change(tx, meta, &key, old.as_deref(), Some(&document))?;
-    relieve(tx, meta, 1)?;
+    change(tx, meta, &key, old.as_deref(), Some(&document), waiting)?;
     Ok(id)
-}
-
-/// Stores many documents that come without ids of documents that are there. Entries of indexes are
-/// added some thousand documents at a time, which touches each page once.
-///
-/// If one is refused, those before it are stored.
-pub(crate) fn insert_many(
-    tx: &mut WriteTransaction,
-    meta: &Meta,
-    all: impl IntoIterator<Item = Result<Incoming>>,
-) -> Result<Vec<Value>> {
-    tx.watched(|tx| insert_all(tx, meta, all))
-}
-
-fn insert_all(
-    tx: &mut WriteTransaction,
-    meta: &Meta,
-    all: impl IntoIterator<Item = Result<Incoming>>,
-) -> Result<Vec<Value>> {
-    let mut ids = Vec::new();
-    let mut waiting: Vec<Vec<Vec<u8>>> = meta.indexes.iter().map(|_| Vec::new()).collect();
-    for incoming in all {
-        let stored = incoming.and_then(|new| insert_waiting(tx, meta, new, &mut waiting));
-        match stored {
-            Ok(id) => ids.push(id),
-            Err(error) => {
-                // In a transaction that has failed they are no matter.
-                let added = end_batch(tx, meta, &mut waiting, ids.len() % BATCH_DOCUMENTS);
-                return Err(match added {
-                    Err(other) if error.is_misuse() => other,
-                    _ => error,
-                });
-            }
-        }
-        if ids.len().is_multiple_of(BATCH_DOCUMENTS) {
-            end_batch(tx, meta, &mut waiting, BATCH_DOCUMENTS)?;
-        } else if waiting.iter().map(Vec::len).sum::<usize>() >= MOST_WAITING {
-            add_waiting(tx, meta, &mut waiting)?;
-        }
-    }
-    end_batch(tx, meta, &mut waiting, ids.len() % BATCH_DOCUMENTS)?;
-    Ok(ids)
-}
-
-const BATCH_DOCUMENTS: usize = 16 << 10;
-/// So many entries wait at the most, each with an allocation: an array has as many as elements.
-const MOST_WAITING: usize = 1 << 18;
-
-/// Adds the entries that wait. Only then is it time to remove what has expired, as much as so many documents are to: one
-/// of these may be among it.
-fn end_batch(
-    tx: &mut WriteTransaction,
-    meta: &Meta,
-    waiting: &mut [Vec<Vec<u8>>],
-    documents: usize,
-) -> Result<()> {
-    add_waiting(tx, meta, waiting)?;
-    relieve(tx, meta, documents)
-}
-
-/// Stores a document, its entries in unique indexes and its expiry; other entries wait.
-fn insert_waiting(
-    tx: &mut WriteTransaction,
-    meta: &Meta,
-    incoming: Incoming,
-    waiting: &mut [Vec<Vec<u8>>],
-) -> Result<Value> {
-    let (id, fields) = checked(tx, meta, incoming)?;
-    let key = key_of(meta, &id)?;
-    if stored(tx, meta, &key)?.is_some() {
-        // Rare: what waits has to be there first.
-        add_waiting(tx, meta, waiting)?;
-        return insert_checked(tx, meta, id, fields, IfThere::Refuse);
-    }
-    let document = encode_fields(&fields, &meta.names);
-    let mut is_by_time = false;
-    for index in &meta.indexes {
-        is_by_time |= check_unique(tx, meta, index, &key, &document)?;
-    }
-    let own = meta.indexes.iter();
-    let own = own.map(|index| index::entries(meta, index, &key, &document));
-    let own = own.collect::<Result<Vec<_>>>()?;
-    tx.touch(meta.number, &key);
-    // First what may be refused, with nothing changed.
-    tx.system_tree(&meta.documents_tree)?.put(&key, &document)?;
-    tx.together(|tx| {
-        for ((index, waiting), own) in meta.indexes.iter().zip(waiting).zip(own) {
-            if index.index.unique {
-                let mut tree = tx.system_tree(&index.tree)?;
-                for entry in own {
-                    tree.put(entry, [])?;
-                }
-            } else {
-                waiting.extend(own);
-            }
-        }
-        store_time_if(tx, is_by_time)?;
-        change_expiry(tx, meta, &key, None, Some(&document))
-    })?;
-    Ok(id)
-}
-
-fn add_waiting(tx: &mut WriteTransaction, meta: &Meta, waiting: &mut [Vec<Vec<u8>>]) -> Result<()> {
-    for (index, waiting) in meta.indexes.iter().zip(waiting) {
-        if !waiting.is_empty() {
-            let entries = waiting.drain(..).map(|entry| (entry, []));
-            tx.system_tree(&index.tree)?.put_many(entries)?;
-        }
-    }
-    Ok(())
 }
 
 /// Puts other fields in the place of a document's. The id stays.
@@ -308,7 +202,8 @@ pub(crate) fn replace(
     fields: Object,
 ) -> Result<()> {
     let old = find(tx, meta, key)?.ok_or_else(|| not_found(meta, key))?;
-    replace_found(tx, meta, key, &old, fields)
+    replace_found(tx, meta, key, &old, fields, None)?;
+    relieve(tx, meta, 1)
 }
 
 fn replace_found(
@@ -317,6 +212,7 @@ fn replace_found(
     key: &[u8],
     old: &[u8],
     mut fields: Object,
+    waiting: Option<&mut Waiting>,
 ) -> Result<()> {
     let id = decode_id(key).ok_or_else(|| unreadable(meta, "its id does not decode"))?;
     let given = given_id(meta, &fields);
@@ -340,8 +236,7 @@ fn replace_found(
     }
     let fields = checked_fields(meta, fields)?;
     let document = encode_fields(&fields, &meta.names);
-    change(tx, meta, key, Some(old), Some(&document))?;
-    relieve(tx, meta, 1)
+    change(tx, meta, key, Some(old), Some(&document), waiting)
 }
 
 /// Changes single fields of a document.
@@ -351,8 +246,21 @@ pub(crate) fn update(
     key: &[u8],
     patch: &Patch,
 ) -> Result<()> {
+    update_one(tx, meta, key, patch, None)?;
+    relieve(tx, meta, 1)
+}
+
+/// Changes single fields of a document. What can wait of its changes does, if there is where.
+pub(super) fn update_one(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    key: &[u8],
+    patch: &Patch,
+    waiting: Option<&mut Waiting>,
+) -> Result<()> {
     let old = find(tx, meta, key)?.ok_or_else(|| not_found(meta, key))?;
-    let mut fields = decode(meta, key, &old)?.into_fields();
+    let fields = decode_document(&old, &meta.names);
+    let mut fields = fields.map_err(|fault| unreadable(meta, fault.0))?;
     as_patched(meta, &mut fields);
     patch
         .apply(&mut fields)
@@ -360,17 +268,28 @@ pub(crate) fn update(
             what: "a document as the patch says",
             reason: format!("{path:?}: {reason}"),
         })?;
-    replace_found(tx, meta, key, &old, fields)
+    replace_found(tx, meta, key, &old, fields, waiting)
 }
 
 /// Removes a document. Says whether it was there.
 pub(crate) fn delete(tx: &mut WriteTransaction, meta: &Meta, key: &[u8]) -> Result<bool> {
+    let was_there = delete_one(tx, meta, key, None)?;
+    relieve(tx, meta, 1)?;
+    Ok(was_there)
+}
+
+/// Removes a document. What can wait of its changes does, if there is where.
+pub(super) fn delete_one(
+    tx: &mut WriteTransaction,
+    meta: &Meta,
+    key: &[u8],
+    waiting: Option<&mut Waiting>,
+) -> Result<bool> {
     let Some(old) = stored(tx, meta, key)? else {
         return Ok(false);
     };
     let was_there = !is_expired(meta, &old, tx.now_ms())?;
-    change(tx, meta, key, Some(&old), None)?;
-    relieve(tx, meta, 1)?;
+    change(tx, meta, key, Some(&old), None, waiting)?;
     Ok(was_there)
 }
 
@@ -382,64 +301,147 @@ fn stored(tx: &WriteTransaction, meta: &Meta, key: &[u8]) -> Result<Option<Vec<u
     Ok(view.get(key)?.map(|bytes| bytes.to_vec()))
 }
 
-/// Invariant 1: the document, its index entries, its expiry.
+/// Invariant 1: the document, its index entries, its expiry. What nothing looks at before all is done waits, if there is
+/// where ([`many`](super::many), invariant 1).
 fn change(
     tx: &mut WriteTransaction,
     meta: &Meta,
     key: &[u8],
     old: Option<&[u8]>,
     new: Option<&[u8]>,
+    mut waiting: Option<&mut Waiting>,
 ) -> Result<()> {
-    let mut changes = Vec::with_capacity(meta.indexes.len());
-    for index in &meta.indexes {
-        let entries = |document: Option<&[u8]>| match document {
-            Some(document) => index::entries(meta, index, key, document),
-            None => Ok(Vec::new()),
-        };
-        let (before, after) = (entries(old)?, entries(new)?);
-        changes.push((index, before, after));
+    let changes = changes_of_indexes(tx, meta, key, old, new)?;
+    if waiting.is_none() {
+        tx.approach(changes.iter().flat_map(|change| {
+            let all = change.gone().chain(change.added());
+            all.map(|entry| (change.index.tree.as_str(), entry.as_slice()))
+        }));
     }
-    let changing = changes.iter().filter(|(_, before, after)| before != after);
-    tx.approach(changing.flat_map(|(index, before, after)| {
-        let all = before.iter().chain(after);
-        all.map(|entry| (index.tree.as_str(), entry.as_slice()))
-    }));
+    let mut is_by_time = false;
+    if let Some(new) = new {
+        for change in changes.iter().filter(|change| change.may_clash) {
+            is_by_time |= check_unique(tx, meta, change.index, key, new)?;
+        }
+    }
+    tx.touch(meta.number, key);
+    if let Some(new) = new {
+        // First what may be refused, with nothing changed.
+        tx.system_tree(&meta.documents_tree)?.put(key, new)?;
+    }
+    tx.together(|tx| {
+        for change in &changes {
+            // Others look into an index that is unique for what comes, not for what goes.
+            match &mut waiting {
+                Some(waiting) if !change.index.index.unique || new.is_none() => {
+                    waiting.change_index(change);
+                }
+                _ => {
+                    let mut tree = tx.system_tree(&change.index.tree)?;
+                    for gone in change.gone() {
+                        tree.delete(gone)?;
+                    }
+                    for added in change.added() {
+                        tree.put(added, [])?;
+                    }
+                }
+            }
+        }
+        store_time_if(tx, is_by_time)?;
+        change_expiry(tx, meta, key, old, new)?;
+        match (new, waiting) {
+            (Some(_), _) => Ok(()),
+            (None, Some(waiting)) => {
+                waiting.remove_document(key);
+                Ok(())
+            }
+            (None, None) => {
+                let mut documents = tx.system_tree(&meta.documents_tree)?;
+                documents.delete(key).map(|_| ())
+            }
+        }
+    })
+}
+
+/// What becomes of a document's entries in an index.
+pub(super) struct IndexChange<'m> {
+    /// The place of the index among those of the collection.
+    pub place: usize,
+    pub index: &'m IndexMeta,
+    before: Vec<Vec<u8>>,
+    after: Vec<Vec<u8>>,
+    /// Whether another document may have a value that comes.
+    may_clash: bool,
+}
+
+impl IndexChange<'_> {
+    /// The entries that go.
+    pub fn gone(&self) -> impl Iterator<Item = &Vec<u8>> {
+        missing_in(&self.before, &self.after)
+    }
+
+    /// The entries that come.
+    pub fn added(&self) -> impl Iterator<Item = &Vec<u8>> {
+        missing_in(&self.after, &self.before)
+    }
+}
+
+fn missing_in<'e>(some: &'e [Vec<u8>], others: &'e [Vec<u8>]) -> impl Iterator<Item = &'e Vec<u8>> {
+    /// Fewer are compared sooner than put into a table.
+    const FEW: usize = 4;
+    let known = (others.len() > FEW).then(|| others.iter().collect::<HashSet<_>>());
+    some.iter().filter(move |entry| match &known {
+        Some(known) => !known.contains(entry),
+        None => !others.contains(entry),
+    })
+}
+
+/// What becomes of a document's entries, in those indexes which it is something to.
+fn changes_of_indexes<'m>(
+    tx: &WriteTransaction,
+    meta: &'m Meta,
+    key: &[u8],
+    old: Option<&[u8]>,
+    new: Option<&[u8]>,
+) -> Result<Vec<IndexChange<'m>>> {
     // Values that stay were found to be unique when they came. But those of one that has expired may be another's by now.
     let may_stay = match old {
         Some(old) => !is_expired(meta, old, tx.now_ms())?,
         None => false,
     };
-    let mut is_by_time = false;
-    for (index, before, after) in &changes {
+    let differences = match (old, new) {
+        (Some(old), Some(new)) => Differences::between(old, new),
+        _ => None,
+    };
+    let entries = |index, document: Option<&[u8]>| match document {
+        Some(document) => index::entries(meta, index, key, document),
+        None => Ok(Vec::new()),
+    };
+    let mut changes = Vec::with_capacity(meta.indexes.len());
+    for (place, index) in meta.indexes.iter().enumerate() {
+        let is_unique = index.index.unique;
+        // A condition may ask for any field.
+        let is_same =
+            index.index.only.is_none() && { &differences }.as_ref().is_some_and(|differences| {
+                let mut paths = index.paths.iter();
+                !paths.any(|path| differences.concern(path))
+            });
+        if is_same && (may_stay || !is_unique) {
+            continue;
+        }
+        let (before, after) = (entries(index, old)?, entries(index, new)?);
         let stays = may_stay && before == after && !after.iter().any(|e| stands_for_longer(e));
-        if let Some(new) = new.filter(|_| !stays) {
-            is_by_time |= check_unique(tx, meta, index, key, new)?;
+        if before != after || (is_unique && !stays) {
+            changes.push(IndexChange {
+                place,
+                index,
+                before,
+                after,
+                may_clash: is_unique && !stays,
+            });
         }
     }
-    tx.touch(meta.number, key);
-    tx.together(|tx| {
-        for (index, before, after) in &changes {
-            if before == after {
-                continue;
-            }
-            let mut tree = tx.system_tree(&index.tree)?;
-            let [known, kept] =
-                [before, after].map(|entries| entries.iter().collect::<HashSet<_>>());
-            for gone in before.iter().filter(|entry| !kept.contains(entry)) {
-                tree.delete(gone)?;
-            }
-            for added in after.iter().filter(|entry| !known.contains(entry)) {
-                tree.put(added, [])?;
-            }
-        }
-        store_time_if(tx, is_by_time)?;
-        change_expiry(tx, meta, key, old, new)?;
-        let mut documents = tx.system_tree(&meta.documents_tree)?;
-        match new {
-            Some(new) => documents.put(key, new).map(|_| ()),
-            None => documents.delete(key).map(|_| ()),
-        }
-    })
+    Ok(changes)
 }
 
 /// See [`check_unique`].
@@ -457,7 +459,7 @@ fn stands_for_longer(entry: &[u8]) -> bool {
 }
 
 /// Removes some of what has expired for each document that was written, where there is no thread that does.
-fn relieve(tx: &mut WriteTransaction, meta: &Meta, documents: usize) -> Result<()> {
+pub(super) fn relieve(tx: &mut WriteTransaction, meta: &Meta, documents: usize) -> Result<()> {
     if meta.expires.is_some() {
         tx.together(|tx| expiry::relieve_after(tx, documents))?;
     }
@@ -552,7 +554,7 @@ pub(crate) fn erase_expired(
     };
     match stored(tx, &meta, key)? {
         Some(old) if expiry_of(&meta, &old)? == Some(expiry_ms) => {
-            change(tx, &meta, key, Some(&old), None)?;
+            change(tx, &meta, key, Some(&old), None, None)?;
             Ok(true)
         }
         _ => Ok(false),
@@ -572,12 +574,12 @@ pub(super) fn check_unique(
     let Some(view) = moment.system_view(&index.tree) else {
         return Ok(false);
     };
-    for values in unique_values(meta, index, document)? {
-        let mut values = values;
+    let mut cursor = view.cursor();
+    for mut values in unique_values(meta, index, document)? {
         cut(&mut values);
-        for found in view.prefix(&values) {
-            let (found, _) = found?;
-            let Some((own, other)) = split(&found) else {
+        let mut is_found = cursor.seek(&values)?;
+        while is_found && cursor.key().starts_with(&values) {
+            let Some((own, other)) = split(cursor.key()) else {
                 return Err(unreadable(meta, "an index entry is too short"));
             };
             if own != values {
@@ -588,15 +590,15 @@ pub(super) fn check_unique(
                 false => is_same(moment, meta, index, &values, other, document)?,
             };
             is_by_time |= is_it.is_none();
-            if is_it != Some(true) {
-                continue;
+            if is_it == Some(true) {
+                return Err(Error::Duplicate {
+                    collection: meta.name.to_string(),
+                    field: index.index.paths.join(","),
+                    value: index::shown(index, document),
+                    id: decode_id(other).unwrap_or_default().to_string(),
+                });
             }
-            return Err(Error::Duplicate {
-                collection: meta.name.to_string(),
-                field: index.index.paths.join(","),
-                value: index::shown(index, document),
-                id: decode_id(other).unwrap_or_default().to_string(),
-            });
+            is_found = cursor.next()?;
         }
     }
     Ok(is_by_time)

@@ -99,8 +99,9 @@ pub(super) fn checked_fields(meta: &Meta, mut fields: Object) -> Result<Object> 
             fields.set_path(&field.path, default.clone().fitted(field.kind));
         }
     }
-    for field in &meta.schema.fields {
-        let value = fields.get_path(&field.path);
+    // Fields mostly come in the order of the schema.
+    for (place, field) in meta.schema.fields.iter().enumerate() {
+        let value = fields.get_path_near(&field.path, place);
         let to_fit = value.filter(|value| {
             // Of an empty list `serde` does not say whether it is one of bytes: a field of that type has none.
             let is_no_bytes = field.kind == FieldType::Bytes && is_empty_list(value);
@@ -110,10 +111,10 @@ pub(super) fn checked_fields(meta: &Meta, mut fields: Object) -> Result<Object> 
             let fitted = value.clone().fitted(field.kind);
             fields.set_path(&field.path, fitted);
         }
-        check_field(meta, field, &fields)?;
+        check_field(meta, field, fields.get_path_near(&field.path, place))?;
     }
-    for (name, value) in fields.iter() {
-        if meta.schema.strict && !is_declared(meta, name) {
+    for (place, (name, value)) in fields.iter().enumerate() {
+        if meta.schema.strict && !is_declared(meta, name, place) {
             return Err(Error::UnknownField {
                 collection: meta.name.to_string(),
                 field: name.to_string(),
@@ -150,8 +151,7 @@ pub(super) fn as_patched(meta: &Meta, fields: &mut Object) {
 }
 
 /// Checks the value of a field, if there is one.
-fn check_field(meta: &Meta, field: &Field, fields: &Object) -> Result<()> {
-    let value = fields.get_path(&field.path);
+fn check_field(meta: &Meta, field: &Field, value: Option<&Value>) -> Result<()> {
     if field.required && value.is_none_or(Value::is_null) {
         return Err(Error::MissingField {
             collection: meta.name.to_string(),
@@ -170,9 +170,11 @@ fn check_field(meta: &Meta, field: &Field, fields: &Object) -> Result<()> {
     }
 }
 
-fn is_declared(meta: &Meta, name: &str) -> bool {
-    let mut fields = meta.schema.fields.iter();
-    fields.any(|field| {
+/// `place` is where it is most likely declared.
+fn is_declared(meta: &Meta, name: &str, place: usize) -> bool {
+    let fields = &meta.schema.fields;
+    let mut likely_first = fields.get(place).into_iter().chain(fields);
+    likely_first.any(|field| {
         let rest = field.path.strip_prefix(name);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! api, build            what users call; indexes on filled collections
+//!   many                many documents in one call
 //!   documents, check    a document with everything that belongs to it
 //!     incoming, new_id  what comes to be stored, and its id
 //!     index, catalog    entries of an index; which collections there are
@@ -16,6 +17,7 @@ mod check;
 pub(crate) mod documents;
 pub(crate) mod incoming;
 pub(crate) mod index;
+pub(crate) mod many;
 pub(crate) mod meta;
 mod nearest;
 pub(crate) mod new_id;

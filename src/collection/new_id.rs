@@ -1,5 +1,7 @@
 //! Ids for documents that come without one.
 
+use std::fmt;
+
 use uuid::Uuid;
 
 use super::documents::key_of;
@@ -49,13 +51,41 @@ struct Last {
     millisecond: u64,
     /// The 74 bits behind the time.
     rest: u128,
+    drawn: Drawn,
+}
+
+/// Random numbers of 48 bits, which the system is asked for many at a time: each call of it takes as long as a search in
+/// a tree.
+#[derive(Default)]
+struct Drawn {
+    numbers: Vec<[u8; 6]>,
+}
+
+/// They are no secret once they are in ids, but those that are still to come are.
+impl fmt::Debug for Drawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drawn").finish_non_exhaustive()
+    }
+}
+
+impl Drawn {
+    fn next(&mut self) -> u128 {
+        const AT_A_TIME: usize = 64;
+        if self.numbers.is_empty() {
+            self.numbers.resize(AT_A_TIME, [0; 6]);
+            // A system without randomness leaves zeros: ids are different then, too, and in order, but easy to guess.
+            let _ = getrandom::fill(self.numbers.as_flattened_mut());
+        }
+        let [a, b, c, d, e, f] = self.numbers.pop().unwrap_or_default();
+        u128::from(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    }
 }
 
 impl Ids {
     pub(crate) fn next(&self, now_ms: u64) -> Uuid {
         const REST_BITS: u32 = 74;
-        let random = Uuid::new_v4().as_u128() >> (128 - 48);
         let mut last = self.last.lock();
+        let random = last.drawn.next();
         if now_ms > last.millisecond {
             last.millisecond = now_ms;
             last.rest = random << 25;

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use super::file::{self, Fault};
 use super::{Format, csv, json, plain};
 use crate::collection::catalog;
-use crate::collection::documents;
 use crate::collection::incoming::Incoming;
 use crate::collection::meta::Meta;
+use crate::collection::{documents, many};
 use crate::db::Aurora;
 use crate::txn::write::WriteTransaction;
 use crate::value::Object;
@@ -350,12 +350,11 @@ fn store(tx: &mut WriteTransaction, import: &Import, batch: Vec<Row>) -> Result<
             given.set(given.get() + 1);
             row.parsed
         });
-        let refused = match import.if_there {
-            IfThere::Replace => replace_all(tx, &meta, next),
-            // Entries of indexes are added in their order.
-            _ => documents::insert_many(tx, &meta, next).map(|_| ()),
+        let if_there = match import.if_there {
+            IfThere::Replace => documents::IfThere::Replace,
+            _ => documents::IfThere::Refuse,
         };
-        let Err(reason) = refused else {
+        let Err(reason) = many::insert_many(tx, &meta, next, if_there) else {
             stored.taken += given.get();
             break;
         };
@@ -376,17 +375,6 @@ fn store(tx: &mut WriteTransaction, import: &Import, batch: Vec<Row>) -> Result<
         }
     }
     Ok(stored)
-}
-
-fn replace_all(
-    tx: &mut WriteTransaction,
-    meta: &Meta,
-    rows: impl Iterator<Item = Result<Incoming>>,
-) -> Result<()> {
-    for row in rows {
-        documents::insert(tx, meta, row?, documents::IfThere::Replace)?;
-    }
-    Ok(())
 }
 
 /// Whether another document has the id.

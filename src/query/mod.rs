@@ -22,10 +22,10 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use crate::collection::catalog;
-use crate::collection::documents;
 use crate::collection::index::unreadable;
 use crate::collection::meta::Meta;
 use crate::collection::patch::Patch;
+use crate::collection::{documents, many};
 use crate::db::Aurora;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteTransaction;
@@ -482,9 +482,7 @@ impl<'q> Query<'q> {
     /// back to a savepoint, or drop the transaction.
     pub fn update_in(self, tx: &mut WriteTransaction, patch: impl Borrow<Patch>) -> Result<u64> {
         let (meta, ids) = self.ids_in(tx)?;
-        for id in &ids {
-            documents::update(tx, &meta, id, patch.borrow())?;
-        }
+        many::update_many(tx, &meta, &ids, patch.borrow())?;
         Ok(ids.len() as u64)
     }
 
@@ -492,9 +490,7 @@ impl<'q> Query<'q> {
     /// back to a savepoint, or drop the transaction.
     pub fn delete_in(self, tx: &mut WriteTransaction) -> Result<u64> {
         let (meta, ids) = self.ids_in(tx)?;
-        for id in &ids {
-            documents::delete(tx, &meta, id)?;
-        }
+        many::delete_many(tx, &meta, &ids)?;
         Ok(ids.len() as u64)
     }
 

@@ -74,6 +74,22 @@ impl TreeMut<'_> {
         )
     }
 
+    /// Stores keys without values, or removes them, in any order. If a key comes twice, the later one counts.
+    pub(crate) fn change_keys(
+        &mut self,
+        keys: impl Iterator<Item = (Vec<u8>, bool)>,
+    ) -> Result<()> {
+        let changed = self.change_many(
+            keys,
+            |(key, _)| key.len(),
+            |(key, comes)| Change {
+                key,
+                value: comes.then_some(&[]),
+            },
+        );
+        changed.map(|_| ())
+    }
+
     fn change_many<T>(
         &mut self,
         mut all: impl Iterator<Item = T>,

@@ -110,6 +110,8 @@ impl Engine {
             None => Ok(()),
         };
         self.core.lock().checkpoint_failure = done.as_ref().err().cloned();
+        // Nobody keeps it for long who writes little.
+        drop(self.take_record());
         frame::settle();
         done?;
         let is_clean = purpose == Purpose::Close;

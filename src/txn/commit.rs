@@ -85,6 +85,7 @@ impl WriteTransaction {
         let Some(end) = logged else {
             return commit_by_checkpoint(&engine, &mut self.pages, state, notice);
         };
+        engine.keep_record(std::mem::take(&mut self.record));
         let waits = self.durability == Durability::Full;
         engine.log.publish(state, end, !waits, notice);
         drop(self); // the next writer can start on top of this state

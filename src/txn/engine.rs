@@ -101,6 +101,9 @@ pub(crate) struct Desk {
     stopping: bool,
 }
 
+/// How much memory is kept for records, at the most.
+const MOST_SPARE_BYTES: usize = 8 << 20;
+
 pub(crate) struct Engine {
     pub settings: Settings,
     pub pager: Arc<Pager>,
@@ -118,6 +121,9 @@ pub(crate) struct Engine {
     pub ring_rests: AtomicU32,
     /// A record did not fit the ring: with the next such record it grows.
     pub was_record_too_large: AtomicBool,
+    /// Memory for the record of the next transaction, which has been used for one before: with fresh memory each time
+    /// inserts of 10,000 documents took a tenth longer.
+    spare_record: Mutex<Vec<u8>>,
     /// Pages of long values that came and went since the last checkpoint began. They wait for the next one, as the log
     /// refers to them, and take hardly any room in it.
     pub passed_pages: AtomicU64,
@@ -157,6 +163,7 @@ impl Engine {
             ring_refusals: AtomicU32::new(0),
             ring_rests: AtomicU32::new(0),
             was_record_too_large: AtomicBool::new(false),
+            spare_record: Mutex::default(),
             passed_pages: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             origin: Origin::here(),
@@ -361,6 +368,20 @@ impl Engine {
         let current = self.core.lock().current.clone();
         let version = current.version + 1;
         (current, version)
+    }
+
+    /// Room for the record of the next transaction. Called with the turn.
+    pub(super) fn take_record(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.spare_record.lock())
+    }
+
+    /// Keeps the memory of a record that is in the log, for the next one.
+    pub(super) fn keep_record(&self, mut record: Vec<u8>) {
+        let limit_bytes = (self.pager.cache.budget_bytes() / 64).min(MOST_SPARE_BYTES);
+        if record.capacity() <= limit_bytes {
+            record.clear();
+            *self.spare_record.lock() = record;
+        }
     }
 
     /// A good moment to ask for a checkpoint: half of the ring or of the memory is used, or an open would have

@@ -119,11 +119,12 @@ impl WriteTransaction {
         engine.check_writable()?;
         let (base, version) = engine.next_version();
         let number = TRANSACTIONS.fetch_add(1, Ordering::Relaxed);
+        let record = engine.take_record();
         Ok(WriteTransaction {
             pages: TxnPages::new(engine, version, true),
             trees: base.trees.clone(),
             number,
-            record: Vec::new(),
+            record,
             by_checkpoint: false,
             failed: false,
             saved: Vec::new(),

@@ -33,7 +33,7 @@ pub(crate) use self::order::{
     compare, decode_id, encode, encode_missing, key_class, string_prefix,
 };
 pub use self::raw::{Comparand, Operand};
-pub(crate) use self::raw::{Fault, Path, Raw};
+pub(crate) use self::raw::{Differences, Fault, Path, Raw};
 
 /// How deep arrays and objects may be nested in a document.
 pub const MAX_DEPTH: usize = 64;

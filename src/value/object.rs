@@ -79,6 +79,14 @@ impl Object {
         self.get(first)?.as_object()?.get_path(rest)
     }
 
+    /// Like [`get_path`](Self::get_path), for one that is most likely in this place.
+    pub(crate) fn get_path_near(&self, path: &str, place: usize) -> Option<&Value> {
+        match self.fields.get(place) {
+            Some((name, value)) if **name == *path => Some(value),
+            _ => self.get_path(path),
+        }
+    }
+
     /// Sets the value under names, one within the other, whatever dots they have, making objects on the way. Nothing
     /// happens where something that is not an object is in the way.
     pub(crate) fn set_at<N: AsRef<str>>(&mut self, names: &[N], value: Value) {

@@ -533,3 +533,40 @@ impl Path {
         }
     }
 }
+
+/// The fields in which two documents differ.
+#[derive(Debug)]
+pub(crate) struct Differences<'b> {
+    /// Their keys, as they are encoded.
+    keys: Vec<&'b [u8]>,
+}
+
+impl<'b> Differences<'b> {
+    /// `None`: they have not the same fields in the same order, or cannot be read, and may differ in all.
+    pub(crate) fn between(a: &'b [u8], b: &'b [u8]) -> Option<Self> {
+        let (mut a, mut b) = (Reader::new(a), Reader::new(b));
+        let fields = a.map().ok()?;
+        if b.map().ok()? != fields {
+            return None;
+        }
+        let mut keys = Vec::new();
+        for _ in 0..fields {
+            let key = a.item()?;
+            if b.item()? != key {
+                return None;
+            }
+            if a.item()? != b.item()? {
+                keys.push(key);
+            }
+        }
+        Some(Differences { keys })
+    }
+
+    /// Whether what a path leads to may be among them.
+    pub(crate) fn concern(&self, path: &Path) -> bool {
+        self.keys.iter().any(|key| {
+            let found = path.matches(&mut Reader::new(key));
+            found.map_or(true, |(is_whole, is_first)| is_whole || is_first)
+        })
+    }
+}

@@ -190,6 +190,14 @@ impl<'b> Reader<'b> {
         self.head()?.integer().ok_or(Fault::NOT_CBOR)
     }
 
+    /// The bytes of the next item with all that is in it.
+    #[inline]
+    pub(super) fn item(&mut self) -> Option<&'b [u8]> {
+        let start = self.rest;
+        self.skip(1).ok()?;
+        start.get(..start.len().checked_sub(self.rest.len())?)
+    }
+
     /// Moves past so many items and all that is in them. Ends, whatever the bytes say: each item
     /// takes a byte.
     #[inline]
