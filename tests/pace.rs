@@ -90,8 +90,9 @@ fn a_checkpoint_beside_unsynced_commits_syncs_in_large_steps() {
     let storage = Hooked::new(Arc::new(MemoryStorage::new()));
     let builder = Aurora::builder().log_limit(16 << 20);
     let db = builder.open_storage(Arc::new(storage.clone())).unwrap();
+    // So much data that the log grows to its limit whether or not commits have to wait for it.
     db.write(|tx| {
-        let entries = (0..40_000).map(|n| (key(n), [1; 150]));
+        let entries = (0..60_000).map(|n| (key(n), [1; 150]));
         tx.tree("t")?.put_many(entries).map(drop)
     })
     .unwrap();

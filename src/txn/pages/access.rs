@@ -50,16 +50,19 @@ impl TxnPages {
             let copy = Unique::copy_of(&slot.frame, version, false);
             return Ok(Some((copy, slot.birth)));
         }
-        if let Some(bytes) = self.take(target)? {
-            let birth = page::birth(&bytes);
-            return Ok(Some((bytes, birth)));
-        }
         // Under a pin: to count a frame is to wait for its head.
         let pin = crate::pager::pin();
-        let bytes = self.engine.pager.read_pinned(target, &pin)?;
-        let birth = page::birth(&bytes);
-        let copy = Unique::copy_of(&bytes, version, false);
+        let held = self.engine.pager.peek(target.page, &pin);
+        let held = held.map(|bytes| (Unique::copy_of(&bytes, version, false), page::birth(&bytes)));
         drop(pin);
+        let (copy, birth) = match held {
+            Some(held) => held,
+            None => {
+                let read = self.read_to_change(target)?;
+                let birth = page::birth(&read);
+                (read, birth)
+            }
+        };
         if birth < floor {
             return Ok(Some((copy, birth)));
         }
@@ -69,17 +72,21 @@ impl TxnPages {
         Ok(None)
     }
 
-    /// The bytes that only this transaction needs, with no copy. What is alone writes nothing early, so the
-    /// page is not private.
-    pub(super) fn take(&mut self, target: &PageRef) -> Result<Option<Unique>> {
-        let pager = &self.engine.pager;
-        if !self.is_alone || pager.is_at_hand(target.page) {
-            return Ok(None);
-        }
+    /// The bytes of a page that is not at hand, with no copy of it for others: the next state has another page in its place.
+    fn read_to_change(&mut self, target: &PageRef) -> Result<Unique> {
         let arrived = self.arriving.as_mut();
-        match arrived.and_then(|arriving| arriving.next(target.page)) {
-            Some(leaf) => Ok(Some(leaf)),
-            None => pager.take(target, self.version),
+        if let Some(leaf) = arrived.and_then(|arriving| arriving.next(target.page)) {
+            return Ok(leaf);
+        }
+        let pager = &self.engine.pager;
+        match pager.take(target, self.version)? {
+            Some(bytes) => Ok(bytes),
+            // A long value, which is an error here; or it has come to be at hand meanwhile.
+            None => {
+                let pin = crate::pager::pin();
+                let bytes = pager.read_pinned(target, &pin)?;
+                Ok(Unique::copy_of(&bytes, self.version, false))
+            }
         }
     }
 }

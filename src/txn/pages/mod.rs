@@ -46,16 +46,9 @@ struct Slot {
     /// The frame's, here because a look at the frame is a wait for memory.
     birth: Version,
     is_run: bool,
+    /// That of the node, which it keeps; 0 for a long value.
+    level: u8,
     frame: Unique,
-}
-
-impl Slot {
-    fn level(&self) -> u8 {
-        if self.is_run {
-            return 0;
-        }
-        page::level(&self.frame)
-    }
 }
 
 /// What a transaction has done to pages so far: what a savepoint remembers.
@@ -315,6 +308,11 @@ impl TxnPages {
             touched: true,
             birth: frame.birth(),
             is_run: frame.is_run(),
+            level: if frame.is_run() {
+                0
+            } else {
+                page::level(&frame)
+            },
             frame,
         });
         let index = match self.vacant.pop() {
