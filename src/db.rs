@@ -151,7 +151,9 @@ impl Builder {
     }
 
     /// How long an open waits while another handle, of this process or of another, has the file; not at all if not set. It
-    /// looks again and again, up to twenty times a second, and who looks first when the file comes free gets it.
+    /// looks again and again, up to twenty times a second, and who looks first when the file comes free gets it. Who does not
+    /// make databases (`read_only(true)`, `create(false)`) waits as long for one in a file that is empty: another handle
+    /// may be about to make it.
     pub fn wait_for_lock(mut self, limit: Duration) -> Self {
         self.lock_wait = limit;
         self
@@ -238,7 +240,7 @@ impl Builder {
     fn find_file(&self, path: &Path) -> Result<FileStorage> {
         let opened = match (self.settings.read_only, self.create) {
             (true, _) => FileStorage::open_read_only(path),
-            (false, true) => FileStorage::open_or_create(path),
+            (false, true) => FileStorage::open_or_make(path),
             (false, false) => FileStorage::open(path),
         };
         opened.map_err(|error| match error.kind() {
@@ -252,13 +254,14 @@ impl Builder {
         })
     }
 
-    /// Tries to open until the file is not locked any more, or the time is over.
+    /// Tries to open until the file is not locked any more, and no other handle is about to make a database of it, or the
+    /// time is over.
     fn while_locked(&self, wanted: &Wanted, open: impl Fn() -> Result<Aurora>) -> Result<Aurora> {
         let mut tries = Tries::new(self.lock_wait);
         loop {
             let opened = open();
-            let is_locked = opened.as_ref().is_err_and(Error::is_locked);
-            if !is_locked || !wanted.is_wanted() || !tries.pause() {
+            let is_in_use = |error: &Error| error.is_locked() || Engine::has_found_nothing(error);
+            if !opened.as_ref().is_err_and(is_in_use) || !wanted.is_wanted() || !tries.pause() {
                 return opened;
             }
         }

@@ -201,6 +201,57 @@ fn an_open_waits_for_the_lock_as_long_as_it_is_told_to() {
     closing.join().unwrap();
 }
 
+/// Who waited for a database that was just being made was told that the empty file was none. And while somebody looked at it, it
+/// was in use for the one who came to make it.
+#[test]
+fn who_waits_for_a_database_that_is_being_made_opens_it() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..40 {
+        let path = directory.path().join(format!("{round}.db"));
+        // As it is found between its making and its lock.
+        if round % 2 == 0 {
+            File::create(&path).unwrap();
+        }
+        let open_and_read = |builder: aurora::Builder| {
+            let path = path.clone();
+            let builder = builder
+                .background(false)
+                .wait_for_lock(Duration::from_secs(60));
+            thread::spawn(move || {
+                loop {
+                    match builder.clone().open(&path) {
+                        Err(Error::NotFound { .. }) => thread::yield_now(),
+                        opened => return opened?.get("k"),
+                    }
+                }
+            })
+        };
+        let waiting = [
+            open_and_read(Aurora::builder().read_only(true)),
+            open_and_read(Aurora::builder().create(false)),
+        ];
+        thread::sleep(Duration::from_millis(round % 7));
+        let made = Aurora::builder().background(false).open(&path);
+        let made = made.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        made.put("k", "v", None).unwrap();
+        made.close().unwrap();
+        for waiting in waiting {
+            let found = waiting.join().unwrap();
+            let found = found.unwrap_or_else(|error| panic!("round {round}: {error}"));
+            assert_eq!(found.as_deref(), Some(&b"v"[..]), "round {round}");
+        }
+    }
+    // As long as it was told to, and with the reason.
+    let path = directory.path().join("empty.db");
+    File::create(&path).unwrap();
+    let asked = Instant::now();
+    let limit = Duration::from_millis(200);
+    let builder = Aurora::builder().read_only(true).wait_for_lock(limit);
+    let refused = builder.open(&path).unwrap_err();
+    assert!(matches!(refused, Error::NotADatabase { .. }), "{refused}");
+    assert!(asked.elapsed() >= limit);
+}
+
 /// As a program does that puts a backup in its place.
 #[test]
 fn who_waits_for_a_file_opens_the_one_that_is_there_then() {

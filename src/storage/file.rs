@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::cached::{self, Cached};
 use super::eager::Eager;
@@ -33,6 +34,10 @@ use crate::error::is_no_descriptor;
 /// page the next record writes again. What is not counted costs a lone commit time and nothing else: its sync is
 /// one of the whole file.
 const COUNTED_BYTES: usize = 4 << 10;
+
+/// An empty file that is found in use this often, with such pauses, is not only looked at.
+const MOST_LOOKS: u32 = 50;
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A file of the operating system, as a [`Storage`].
 #[derive(Debug)]
@@ -78,6 +83,28 @@ impl FileStorage {
         let named = storage.sync_parent_directory();
         named.inspect_err(|_| storage.take_away(path))?;
         Ok(storage)
+    }
+
+    /// The same for a file that is to be a database at once: it is locked before anything else is done, so that who comes
+    /// meanwhile finds it in use, not empty.
+    fn make_locked(path: &Path) -> io::Result<Self> {
+        let storage = FileStorage::create_of(path, None)?;
+        storage.lock_while_empty();
+        let named = storage.sync_parent_directory();
+        named.inspect_err(|_| storage.take_away(path))?;
+        Ok(storage)
+    }
+
+    /// Who only looks whether a file is a database has the lock for that, for no longer than a moment. (Who makes one of it
+    /// has it for good, and it is theirs.)
+    fn lock_while_empty(&self) {
+        for _ in 0..MOST_LOOKS {
+            let is_empty = self.length().is_ok_and(|length| length == 0);
+            if !is_empty || self.lock(true).is_ok() {
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// An empty file that nobody has is not left behind. (Another opener may have found it, and made a database of it.)
@@ -126,12 +153,22 @@ impl FileStorage {
     /// Opens the file to read and to write, and makes it if there is none. The errors are those
     /// of [`open`](FileStorage::open) and [`create_new`](FileStorage::create_new).
     pub fn open_or_create(path: impl AsRef<Path>) -> io::Result<Self> {
-        let path = path.as_ref();
+        FileStorage::open_or(path.as_ref(), |path| FileStorage::create_new(path))
+    }
+
+    /// The same for who makes a database of it: locked if nothing is in it, and nobody else is at that.
+    pub(crate) fn open_or_make(path: &Path) -> io::Result<Self> {
+        let storage = FileStorage::open_or(path, FileStorage::make_locked)?;
+        storage.lock_while_empty();
+        Ok(storage)
+    }
+
+    fn open_or(path: &Path, make: impl Fn(&Path) -> io::Result<Self>) -> io::Result<Self> {
         match FileStorage::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             opened => return opened,
         }
-        match FileStorage::create_new(path) {
+        match make(path) {
             // Another process was faster.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => FileStorage::open(path),
             created => created,

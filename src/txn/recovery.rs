@@ -45,6 +45,9 @@ use crate::storage::{MemoryStorage, Storage};
 use crate::tree;
 use crate::{Error, Result};
 
+/// Why a file in which nothing was stored yet is no database.
+const EMPTY: &str = "the file is empty";
+
 impl Engine {
     /// Opens the database in `storage`, or makes one if it is empty and `create` says so.
     pub(crate) fn start(
@@ -61,9 +64,7 @@ impl Engine {
             Some(slot) => open(storage, settings, &slot, length)?,
             None if create && !settings.read_only => make(storage, settings, length)?,
             None => {
-                return Err(Error::NotADatabase {
-                    reason: "the file is empty",
-                });
+                return Err(Error::NotADatabase { reason: EMPTY });
             }
         };
         if let Err(error) = engine.start_threads() {
@@ -75,6 +76,11 @@ impl Engine {
             return Err(error);
         }
         Ok(engine)
+    }
+
+    /// Whether a file was refused because nothing was stored in it yet.
+    pub(crate) fn has_found_nothing(error: &Error) -> bool {
+        matches!(error, Error::NotADatabase { reason } if *reason == EMPTY)
     }
 
     /// Keeps other openers out for as long as there is the storage. Who has the lock can take it again.
