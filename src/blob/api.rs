@@ -1,7 +1,7 @@
 //! What a user calls: on the database, on a snapshot, and in a transaction.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
@@ -104,7 +104,8 @@ impl Aurora {
     /// ```
     ///
     /// # Errors
-    /// [`Error::OtherFile`] if the file cannot be read.
+    /// [`Error::OtherFile`] if the file cannot be read, or is the database's own, which has no end for who stores what it
+    /// reads of it ([`backup_to`](Self::backup_to) copies it).
     pub fn put_blob(
         &self,
         key: impl AsRef<[u8]>,
@@ -112,6 +113,7 @@ impl Aurora {
     ) -> Work<'static, BlobInfo> {
         let path = path.as_ref().to_path_buf();
         let mut writer = self.blob_writer(key);
+        let own = self.handle.file.clone();
         Work::on_thread(move || {
             let refused = |source| Error::OtherFile {
                 operation: "read",
@@ -119,6 +121,11 @@ impl Aurora {
                 source,
             };
             let mut file = File::open(&path).map_err(|error| refused(Arc::new(error)))?;
+            if own.is_some_and(|own| own.is_at(&path).unwrap_or(false)) {
+                let what = "it is the file of this database, which grows as it is read; `backup_to` copies it";
+                let source = io::Error::new(io::ErrorKind::InvalidInput, what);
+                return Err(refused(Arc::new(source)));
+            }
             let read = writer.stage().read_from(&mut file);
             read.map_err(|error| match error {
                 Error::BlobSource { source, .. } => refused(source),
@@ -133,6 +140,8 @@ impl Aurora {
 
     /// Stores all that a source gives as the blob of a key. Like [`put_blob`](Self::put_blob), and
     /// says nothing of the content type. To say more, use [`blob_writer`](Self::blob_writer).
+    ///
+    /// The source is read to its end. One that grows by what is stored of it (a reader of the database's own file) has none.
     ///
     /// ```
     /// # let db = aurora::Aurora::in_memory()?;
