@@ -539,14 +539,21 @@ fn advice_for_open(error: &io::Error) -> &'static str {
             "it can be opened there with `read_only(true)` if it is there already"
         }
         io::ErrorKind::WouldBlock => "wait until it has ended, or choose another path",
+        io::ErrorKind::PermissionDenied => {
+            "this process must be allowed to read and write the file (with `read_only(true)`, to read it) and to search its \
+             directory, which it also reads and writes to make a file"
+        }
         _ => "check that the path is a file this process may read and write",
     }
 }
 
 fn advice_for_other(error: &io::Error) -> &'static str {
-    match is_no_room(error) {
-        true => "; free some space and try again",
-        false => "",
+    match error.kind() {
+        _ if is_no_room(error) => "; free some space and try again",
+        io::ErrorKind::PermissionDenied => {
+            "; this process must be allowed to, and to search its directory"
+        }
+        _ => "",
     }
 }
 

@@ -550,6 +550,32 @@ fn bad_tree_names_and_missing_trees_are_refused() {
     ));
 }
 
+/// To be told to look whether the path is a file helped nobody whose directory could not be searched, or read, or written to.
+#[test]
+fn who_may_not_open_a_file_is_told_what_it_takes() {
+    let refusal = || Arc::new(std::io::Error::from(ErrorKind::PermissionDenied));
+    let error = Error::Open {
+        path: "a.db".into(),
+        source: refusal(),
+    };
+    for part in [
+        "allowed",
+        "read and write the file",
+        "directory",
+        "read_only",
+    ] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let error = Error::OtherFile {
+        operation: "read",
+        path: "a.csv".into(),
+        source: refusal(),
+    };
+    for part in ["must be allowed to", "directory"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
 /// The transaction before changed nothing, or was dropped, or is of another database: a savepoint
 /// of it is no savepoint of this one.
 #[test]
