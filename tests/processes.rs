@@ -241,6 +241,17 @@ fn who_waits_for_a_database_that_is_being_made_opens_it() {
             assert_eq!(found.as_deref(), Some(&b"v"[..]), "round {round}");
         }
     }
+    // Who looks has the lock of the file for a moment.
+    let path = directory.path().join("looked at.db");
+    File::create(&path).unwrap();
+    let looks = File::open(&path).unwrap();
+    looks.lock_shared().unwrap();
+    let looking = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(5));
+        looks.unlock().unwrap(); // a child of another test may have a copy
+    });
+    Aurora::open(&path).unwrap().close().unwrap();
+    looking.join().unwrap();
     // As long as it was told to, and with the reason.
     let path = directory.path().join("empty.db");
     File::create(&path).unwrap();

@@ -36,7 +36,7 @@ use crate::error::is_no_descriptor;
 const COUNTED_BYTES: usize = 4 << 10;
 
 /// An empty file that is found in use this often, with such pauses, is not only looked at.
-const MOST_LOOKS: u32 = 50;
+const MOST_LOOKS: u32 = 200;
 const LOOK: Duration = Duration::from_millis(1);
 
 /// A file of the operating system, as a [`Storage`].
