@@ -703,6 +703,68 @@ fn a_writer_that_could_not_store_a_part_stores_no_blob() {
     }
 }
 
+/// Each part that was stored of it made it longer, so it was read until the disk was full.
+#[test]
+fn the_database_s_own_file_is_no_blob() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("own.db");
+    let db = Aurora::open(&path).unwrap();
+    db.put_blob_from("a", &content(1, 2 * GROUP)[..]).unwrap();
+    let mut paths = vec![path];
+    #[cfg(unix)]
+    {
+        let [link, name] = ["link", "name"].map(|name| directory.path().join(name));
+        std::os::unix::fs::symlink(&paths[0], &link).unwrap();
+        std::fs::hard_link(&paths[0], &name).unwrap();
+        paths.extend([link, name]);
+    }
+    for path in paths {
+        let error = db.put_blob("b", &path).wait().unwrap_err();
+        assert!(matches!(error, Error::OtherFile { .. }), "{error:?}");
+        assert!(error.to_string().contains("`backup_to`"), "{error}");
+    }
+    assert!(db.blob_info("b").unwrap().is_none());
+    // That of another is a file like any.
+    let other = directory.path().join("other.db");
+    let another = Aurora::open(&other).unwrap();
+    another.put("k", "v", None).unwrap();
+    let info = db.put_blob("b", &other).wait().unwrap();
+    assert_eq!(info.size, std::fs::metadata(&other).unwrap().len());
+}
+
+/// The number of an upload whose first part could not be committed goes to the next one. Among the living for the first one
+/// still, what the next one left would never have been taken away.
+#[test]
+fn the_number_of_an_upload_that_could_not_be_committed_is_nobody_s() {
+    let full = SimFault::Error(io::ErrorKind::StorageFull);
+    let mut failed = 0;
+    for nth in 1.. {
+        let disk = SimDisk::new(1);
+        let db = open(disk.storage()).unwrap();
+        // A full log: the commit has to wait for a checkpoint, whose writes come after those of the content.
+        disk.fail_from(SimOperation::Write, 1, full);
+        let put = |n: u32| db.put(n.to_be_bytes(), [1; 500], None);
+        assert!((0..1000).any(|n| put(n).is_err()));
+        disk.clear_faults();
+        disk.fail_once(SimOperation::Write, nth, full);
+        let mut writer = db.blob_writer("a");
+        let written = writer.write_all(&content(1, GROUP + CHUNK));
+        disk.clear_faults();
+        drop(writer);
+        if written.is_ok() {
+            break;
+        }
+        failed += 1;
+        let mut next = db.blob_writer("b");
+        next.write_all(&content(2, GROUP + CHUNK)).unwrap();
+        assert_eq!(staged(&db), 1, "{nth}");
+        drop(next);
+        assert_eq!((chunks(&db), staged(&db)), (0, 0), "{nth}");
+        db.check().unwrap();
+    }
+    assert!(failed > 4, "{failed} uploads failed");
+}
+
 #[test]
 fn a_writer_dropped_in_someone_s_turn_is_cleaned_up_by_the_next_upload() {
     let db = Aurora::in_memory().unwrap();

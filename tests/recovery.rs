@@ -1508,3 +1508,97 @@ fn a_header_that_speaks_of_too_few_pages_costs_none() {
     }
     assert_ne!(refused, 0);
 }
+
+/// The ring that one checkpoint names may be entered while the next one is written. That is the ring of the log then, and
+/// not one that waits: the checkpoint after it named it as both, and no open took the file any more.
+#[test]
+fn a_ring_that_is_entered_during_a_checkpoint_is_not_named_again() {
+    let disk = SimDisk::new(1);
+    let storage = Hooked::new(disk.storage());
+    let db = open(Arc::new(storage.clone())).unwrap();
+    let before = db.stats().unwrap();
+    let (hooks, other) = (storage.clone(), db.clone());
+    let (give, given) = channel();
+    // The commit that fills half of the ring makes the checkpoint that names a longer one. Another comes in meanwhile, in the
+    // ring before, and makes the next checkpoint as soon as it can; during that, one is the first in the longer ring.
+    storage.before_sync(move || {
+        let (first, second) = (other.clone(), other.clone());
+        let thread = std::thread::spawn(move || put_buffered(&first, "first", b"1"));
+        while other.tree("a").unwrap().get("first").unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        let (id, mut second) = (thread.thread().id(), Some(second));
+        hooks.before_each_sync(move |_| {
+            if std::thread::current().id() == id
+                && let Some(db) = second.take()
+            {
+                put_buffered(&db, "second", b"1");
+            }
+        });
+        give.send(thread).unwrap();
+    });
+    let first = (0..).find_map(|n| {
+        put(&db, &format!("key{n}"), &[1; 900]);
+        given.try_recv().ok()
+    });
+    first.unwrap().join().unwrap();
+    let entered = db.stats().unwrap();
+    assert_eq!(entered.checkpoints, before.checkpoints + 2);
+    assert!(entered.log_bytes > before.log_bytes, "{entered:?}");
+    for key in ["third", "fourth"] {
+        db.checkpoint().unwrap();
+        put(&db, key, b"1");
+        for crash in [SimCrash::LoseAll, SimCrash::KeepAll] {
+            let found = open(disk.crash_image(crash).storage()).unwrap();
+            assert_eq!(state_of(&found), state_of(&db), "{crash:?}, {key}");
+            found.check().unwrap();
+        }
+    }
+}
+
+/// A commit by checkpoint that fails has new pages of the catalog given up, and the old ones in use again. Those that the next
+/// checkpoint does not change as well would else be free in its space map, and be given away with the next open.
+#[test]
+fn the_catalog_that_a_failed_commit_gives_up_leaves_the_one_before_in_use() {
+    let disk = SimDisk::new(1);
+    let db = open(disk.storage()).unwrap();
+    // So that the catalog has many leaves: the commits that fail change one, and those after them another.
+    let name = |n: u32| format!("{n:0>250}");
+    db.write(|tx| {
+        let mut names = (0..200).map(name);
+        names.try_for_each(|name| tx.tree(name)?.put("key", "1").map(drop))
+    })
+    .unwrap();
+    db.checkpoint().unwrap();
+    let mut failed = 0;
+    for nth in 1.. {
+        disk.fail_once(
+            SimOperation::Write,
+            nth,
+            SimFault::Error(ErrorKind::StorageFull),
+        );
+        let committed = db.write(|tx| {
+            let mut tree = tx.tree(name(0))?;
+            (0..40u32).try_for_each(|n| tree.put(n.to_be_bytes(), [nth as u8; 900]).map(drop))
+        });
+        disk.clear_faults();
+        if committed.is_ok() {
+            break;
+        }
+        failed += 1;
+        db.tree(name(199)).unwrap().put("key", [nth as u8]).unwrap();
+        db.checkpoint().unwrap();
+        db.check().unwrap();
+        let again = open(disk.kill_image().storage()).unwrap();
+        again.check().unwrap();
+        // What is free there is filled.
+        let trees = 0..200;
+        for n in trees.clone() {
+            again.tree(name(n)).unwrap().put("more", "2").unwrap();
+        }
+        again.checkpoint().unwrap();
+        again.check().unwrap();
+        assert_eq!(again.tree_names().unwrap().len(), trees.len());
+    }
+    assert!(failed > 6, "{failed} commits failed");
+}
