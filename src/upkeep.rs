@@ -53,7 +53,8 @@ impl Aurora {
     /// where [`Stats::free_pages`](crate::Stats::free_pages) is large, as after a large removal. It reads and writes what
     /// it moves, and packs the leaves. What is packed first can lie too far behind and has to move once more, so that
     /// up to twice as much as there is of data is written. A long value moves only into a gap that takes it
-    /// whole; where long values lie between shorter gaps, these stay.
+    /// whole; where long values lie between shorter gaps, these stay. What a snapshot sees that is held meanwhile stays
+    /// where it is, and the file as long as that needs: compact again when it is dropped.
     ///
     /// Works in bounded steps, each a transaction that waits for its turn like any other. A crash at any point leaves
     /// what a crash always leaves.

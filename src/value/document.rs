@@ -11,6 +11,9 @@ use super::{Object, Value, to_serde};
 use crate::{Error, Result};
 
 /// Which document of which collection. Prints as the id alone. In order by the collection, then by the id.
+///
+/// [`Aurora::delete`](crate::Aurora::delete) heeds both. A collection that is asked for a document, or told to change one, looks
+/// for the value alone, whose ever it is: it finds what has the same id there.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentId {
     collection: Arc<str>,
