@@ -80,11 +80,16 @@ fn load(db: &Aurora, entries: u64) {
     });
 }
 
-fn load_sorted(directory: &Path, entries: u64) {
-    let db = open(&directory.join("sorted"));
+fn load_sorted(directory: &Path, entries: u64, descends: bool) {
+    let order = if descends { "descending" } else { "sorted" };
+    let db = open(&directory.join(order));
     let mut keys: Vec<u64> = (0..entries).collect();
     keys.sort_by_key(|n| entry(*n).0);
-    timed("bulk load, sorted, one transaction", entries, || {
+    if descends {
+        keys.reverse();
+    }
+    let name = format!("bulk load, {order}, one transaction");
+    timed(&name, entries, || {
         db.write(|tx| {
             let mut tree = tx.tree("data")?;
             for n in keys {
@@ -97,6 +102,23 @@ fn load_sorted(directory: &Path, entries: u64) {
     });
     let fill = db.tree_stats().expect("stats")["data"].leaf_fill;
     println!("{:<44} {:>10.1} %", "  leaves full", fill * 100.0);
+    if descends {
+        timed("first and last entry", 1_000_000, || {
+            let snapshot = db.begin_read().expect("read");
+            let tree = snapshot.tree("data").expect("tree");
+            for _ in 0..500_000 {
+                assert!(tree.first().expect("first") < tree.last().expect("last"));
+            }
+        });
+        timed("taken from the front, one transaction", entries, || {
+            db.write(|tx| {
+                let mut tree = tx.tree("data")?;
+                while tree.pop_first()?.is_some() {}
+                Ok(())
+            })
+            .expect("pop");
+        });
+    }
 }
 
 fn reads(db: &Aurora, entries: u64, threads: u64) {
@@ -337,7 +359,8 @@ fn main() {
     let db = open(&directory.path().join("bench"));
     println!("{entries} entries of {KEY_BYTES} + {VALUE_BYTES} bytes, 4 KiB pages\n");
     load(&db, entries);
-    load_sorted(directory.path(), entries);
+    load_sorted(directory.path(), entries, false);
+    load_sorted(directory.path(), entries, true);
     overhead(entries);
     for threads in [1, 2, 4, 8] {
         reads(&db, entries, threads);

@@ -10,7 +10,7 @@
 //! 3. A page without entries leaves the tree at once.
 
 use crate::Result;
-use crate::format::node::{self, Child, Density, Node, Payload, Scratch};
+use crate::format::node::{self, Child, Density, Node, Payload, Run, Scratch};
 use crate::format::{PageNumber, PageRef, TreeRoot, page};
 
 use super::pages::{ReadPages, WritePages};
@@ -34,7 +34,60 @@ pub(crate) fn delete<P: WritePages>(
     if root.is_empty() {
         return Ok(false);
     }
-    let Some(removed) = delete_below(pages, &root.root, root.level, key)? else {
+    let there = At {
+        child: |node: &Node<'_>| node.child_index(key),
+        slot: |node: &Node<'_>| node.search(key).ok(),
+    };
+    delete_at(pages, root, &there)
+}
+
+/// An end of a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    First,
+    Last,
+}
+
+impl End {
+    /// The slot at that end of a page.
+    #[inline]
+    pub(super) fn of(self, node: &Node<'_>) -> usize {
+        match self {
+            End::First => 0,
+            End::Last => node.count().saturating_sub(1),
+        }
+    }
+}
+
+/// Removes the entry at an end, as [`delete`] would by its key, with no search for that. False if there
+/// is none.
+pub(crate) fn delete_outermost<P: WritePages>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    end: End,
+) -> Result<bool> {
+    if root.is_empty() {
+        return Ok(false);
+    }
+    let there = At {
+        child: |node: &Node<'_>| end.of(node),
+        slot: |node: &Node<'_>| Some(end.of(node)).filter(|slot| *slot < node.count()),
+    };
+    delete_at(pages, root, &there)
+}
+
+/// Where an entry is: below which child of a branch, and in which slot of a leaf, if it is there.
+struct At<C, S> {
+    child: C,
+    slot: S,
+}
+
+fn delete_at<P: WritePages>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    there: &At<impl Fn(&Node<'_>) -> usize, impl Fn(&Node<'_>) -> Option<usize>>,
+) -> Result<bool> {
+    let Some(removed) = delete_below(pages, &root.root, root.level, there)? else {
         return Ok(false);
     };
     let mut rest = TreeRoot {
@@ -42,7 +95,9 @@ pub(crate) fn delete<P: WritePages>(
         count: root.count.saturating_sub(1),
         level: root.level,
     };
-    collapse(pages, &mut rest)?;
+    if removed.count < 2 {
+        collapse(pages, &mut rest)?;
+    }
     *root = rest;
     Ok(true)
 }
@@ -50,7 +105,7 @@ pub(crate) fn delete<P: WritePages>(
 /// What is left of a page that something was removed below.
 struct Removed {
     page: PageNumber,
-    is_empty: bool,
+    count: usize,
     too_empty: bool,
 }
 
@@ -59,7 +114,7 @@ fn remains(page: PageNumber, bytes: &[u8]) -> Removed {
     let node = Node::new(bytes);
     Removed {
         page,
-        is_empty: node.count() == 0,
+        count: node.count(),
         too_empty: node.used() < limit,
     }
 }
@@ -68,13 +123,13 @@ fn delete_below<P: WritePages>(
     pages: &mut P,
     at: &PageRef,
     level: u8,
-    key: &[u8],
+    there: &At<impl Fn(&Node<'_>) -> usize, impl Fn(&Node<'_>) -> Option<usize>>,
 ) -> Result<Option<Removed>> {
     let bytes = pages.read(at)?;
     node::warm(&bytes);
     let node = node_at(&bytes, at.page, level)?;
     if level == 0 {
-        let Ok(i) = node.search(key) else {
+        let Some(i) = (there.slot)(&node) else {
             return Ok(None);
         };
         let run = node.run(i);
@@ -87,14 +142,14 @@ fn delete_below<P: WritePages>(
         }
         return Ok(Some(removed));
     }
-    let i = node.child_index(key);
+    let i = (there.child)(&node);
     let child = node.child(i);
     drop(bytes);
-    let Some(below) = delete_below(pages, &child.page, level - 1, key)? else {
+    let Some(below) = delete_below(pages, &child.page, level - 1, there)? else {
         return Ok(None);
     };
     let (page, bytes) = pages.private_bytes(at)?;
-    if below.is_empty {
+    if below.count == 0 {
         node::remove(bytes, i);
         let removed = remains(page, bytes);
         let birth = pages.version();
@@ -164,7 +219,7 @@ pub(super) fn merge_pair<P: WritePages>(
     let (page, bytes) = pages.private_bytes(&left.page)?;
     node::build(bytes, &items, density);
     if level == 0 {
-        node::set_ascent(bytes, false, 0);
+        node::set_run(bytes, Run::Nowhere, 0);
     }
     pages.free(right.page.page, page::birth(&right_bytes));
     let merged = Child {

@@ -11,13 +11,18 @@
 //!    end of the tree, and in leaves whose last inserts each went right behind the one before.
 //!    A leaf that is filled like this is a uniform one, if its entries are all alike: the first one of
 //!    a tree begins as such, and each goes on with what the one before it was when it was full.
-//! 4. After an entry went behind all others, the next one is tried there first ([`append`]).
+//!    Where they arrive in descending order, each right before the one before, it is the other way round:
+//!    the page on the right gets and stays full. (Newest first, say, by keys that count down: the pages
+//!    were half full, and there were twice as many to write.)
+//! 4. After two entries in a row went behind all others, or before all, the next one is tried there first
+//!    ([`store_outermost`]).
 
-use crate::format::node::{self, Child, Density, Item, Node, Payload, Scratch};
+use crate::format::node::{self, Child, Density, Item, Node, Payload, Run, Scratch};
 use crate::format::page::{BRANCH, LEAF, UNIFORM_LEAF};
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
 use crate::{Error, Result};
 
+use super::delete::End;
 use super::pages::WritePages;
 use super::{branch_at, node_at, private};
 
@@ -71,9 +76,20 @@ fn check_key(page_size: u32, key: &[u8]) -> Result<()> {
 
 /// What became of a page that something was stored below.
 struct Stored {
+    /// The left one, where there are two.
     page: PageNumber,
     replaced: bool,
     split: Option<Split>,
+}
+
+/// Where a leaf that has no room is to be cut.
+enum Cut {
+    /// Between its entries, where the run tells.
+    Within(Run),
+    /// The new entry goes behind all others, alone, and more will.
+    BehindAll(Run),
+    /// The same at the other end.
+    BeforeAll,
 }
 
 /// The right half of a page that was split.
@@ -99,11 +115,13 @@ fn store<P: WritePages>(
         };
         return Ok(false);
     }
-    // Whoever appends one entry goes on.
-    if *pages.appends() && append(pages, root, key, payload)? {
+    // Whoever appends entries goes on.
+    if let Some(end) = pages.ends().likely()
+        && store_outermost(pages, root, end, key, payload)?
+    {
         return Ok(false);
     }
-    let stored = store_below(pages, &root.root, root.level, true, key, payload)?;
+    let stored = store_below(pages, &root.root, root.level, Edges::ROOT, key, payload)?;
     let mut grown = TreeRoot {
         root: private(stored.page),
         count: root.count.saturating_add(u64::from(!stored.replaced)),
@@ -119,12 +137,13 @@ fn store<P: WritePages>(
 /// Room for the pages of one way down. No tree gets so deep: a branch has three children at least.
 pub(super) const MAX_STEPS: usize = 40;
 
-/// Stores an entry behind all others, if it belongs there and the last leaf has room: straight down
-/// the right side, without a search in each branch. If not, it says so, and the tree holds what it
+/// Stores an entry behind all others, or before all, if it belongs there and the leaf at that end has room:
+/// straight down that side, without a search in each branch. If not, it says so, and the tree holds what it
 /// held.
-fn append<P: WritePages>(
+fn store_outermost<P: WritePages>(
     pages: &mut P,
     root: &mut TreeRoot,
+    end: End,
     key: &[u8],
     payload: &Payload<'_>,
 ) -> Result<bool> {
@@ -137,30 +156,35 @@ fn append<P: WritePages>(
     for (level, step) in (1..=root.level).rev().zip(&mut *branches) {
         let (page, bytes) = pages.private_bytes(&at)?;
         let node = branch_at(bytes, page, level)?;
-        let last = node.child(node.count().saturating_sub(1)).page;
-        lead_to(pages, root, above, &at, page)?;
-        (*step, above, at) = (page, Some(page), last);
+        let outermost = node.child(end.of(&node)).page;
+        lead_to(pages, root, end, above, &at, page)?;
+        (*step, above, at) = (page, Some(page), outermost);
     }
     let (leaf, bytes) = pages.private_bytes(&at)?;
     let node = node_at(bytes, leaf, 0)?;
-    let end = node.count();
-    let stored = node.search(key) == Err(end) && node::insert(bytes, end, key, payload);
-    lead_to(pages, root, above, &at, leaf)?;
+    let slot = match end {
+        End::First => 0,
+        End::Last => node.count(),
+    };
+    let stored = node.search(key) == Err(slot) && node::insert(bytes, slot, key, payload);
+    lead_to(pages, root, end, above, &at, leaf)?;
     if stored {
         for page in branches {
             let bytes = pages.bytes_mut(*page)?;
-            change_last_child(bytes, |child| child.count = child.count.saturating_add(1));
+            let count_it = |child: &mut Child| child.count = child.count.saturating_add(1);
+            change_outermost(bytes, end, count_it);
         }
         root.count = root.count.saturating_add(1);
     }
     Ok(stored)
 }
 
-/// The last page below `above`, or the root, was `old` and is `new` now.
+/// The page at that end below `above`, or the root, was `old` and is `new` now.
 #[inline]
 fn lead_to<P: WritePages>(
     pages: &mut P,
     root: &mut TreeRoot,
+    end: End,
     above: Option<PageNumber>,
     old: &PageRef,
     new: PageNumber,
@@ -169,7 +193,7 @@ fn lead_to<P: WritePages>(
         return Ok(());
     }
     match above {
-        Some(above) => change_last_child(pages.bytes_mut(above)?, |child| {
+        Some(above) => change_outermost(pages.bytes_mut(above)?, end, |child| {
             child.page = private(new);
         }),
         None => root.root = private(new),
@@ -178,12 +202,12 @@ fn lead_to<P: WritePages>(
 }
 
 #[inline]
-fn change_last_child(bytes: &mut [u8], change: impl FnOnce(&mut Child)) {
+fn change_outermost(bytes: &mut [u8], end: End, change: impl FnOnce(&mut Child)) {
     let node = Node::branch(bytes);
-    let last = node.count().saturating_sub(1);
-    let mut child = node.child(last);
+    let at = end.of(&node);
+    let mut child = node.child(at);
     change(&mut child);
-    node::set_child(bytes, last, &child);
+    node::set_child(bytes, at, &child);
 }
 
 /// Puts a new root above the two halves of the old one.
@@ -211,12 +235,26 @@ impl Split {
     }
 }
 
-/// Stores below `at`, which is the last of its level if `rightmost`.
+/// Whether a page is the first of its level, and the last.
+#[derive(Clone, Copy)]
+struct Edges {
+    first: bool,
+    last: bool,
+}
+
+impl Edges {
+    const ROOT: Edges = Edges {
+        first: true,
+        last: true,
+    };
+}
+
+/// Stores below `at`.
 fn store_below<P: WritePages>(
     pages: &mut P,
     at: &PageRef,
     level: u8,
-    rightmost: bool,
+    edges: Edges,
     key: &[u8],
     payload: &Payload<'_>,
 ) -> Result<Stored> {
@@ -224,21 +262,17 @@ fn store_below<P: WritePages>(
     node::warm(bytes);
     if level == 0 {
         node_at(bytes, page, 0)?;
-        let put = put_in_leaf(bytes, rightmost, key, payload);
+        let put = put_in_leaf(bytes, edges, key, payload);
         return settle_leaf(pages, page, put, key, payload);
     }
     let node = branch_at(bytes, page, level)?;
     let i = node.child_index(key);
-    let is_last = i + 1 == node.count();
     let child = node.child(i);
-    let below = store_below(
-        pages,
-        &child.page,
-        level - 1,
-        rightmost && is_last,
-        key,
-        payload,
-    )?;
+    let edges = Edges {
+        first: edges.first && i == 0,
+        last: edges.last && i + 1 == node.count(),
+    };
+    let below = store_below(pages, &child.page, level - 1, edges, key, payload)?;
     let mut changed = Child {
         page: private(below.page),
         count: child.count.saturating_add(u64::from(!below.replaced)),
@@ -250,15 +284,11 @@ fn store_below<P: WritePages>(
         node::set_child(bytes, i, &changed);
         let sibling = Payload::Child(lower.child());
         if !node::insert(bytes, i + 1, &lower.separator, &sibling) {
-            let append = rightmost && is_last;
-            split = Some(split_page(
-                pages,
-                page,
-                i + 1,
-                &lower.separator,
-                &sibling,
-                append,
-            )?);
+            let key = &lower.separator;
+            split = Some(match edges.last {
+                true => split_behind(pages, page, i + 1, key, &sibling, Run::Nowhere)?,
+                false => split_page(pages, page, i + 1, key, &sibling, Run::Nowhere)?,
+            });
         }
     } else {
         // Compared with what is there now:
@@ -279,20 +309,24 @@ fn store_below<P: WritePages>(
 /// What came of storing an entry in a leaf.
 struct LeafPut {
     slot: usize,
-    /// It is the last of the tree, and was not there before.
-    is_last: bool,
+    /// It was not there before, and is the first or the last of the tree.
+    end: Option<End>,
     replaced: bool,
     old_run: Option<RunRef>,
-    /// There is no room: the leaf has to be split; if true, behind its last entry.
-    splits: Option<bool>,
+    /// There is no room: the leaf has to be split.
+    cut: Option<Cut>,
 }
 
-fn put_in_leaf(bytes: &mut [u8], rightmost: bool, key: &[u8], payload: &Payload<'_>) -> LeafPut {
+fn put_in_leaf(bytes: &mut [u8], edges: Edges, key: &[u8], payload: &Payload<'_>) -> LeafPut {
     let node = Node::new(bytes);
     let found = node.search(key);
     let old_run = found.ok().and_then(|i| node.run(i));
     let (Ok(slot) | Err(slot)) = found;
-    let is_last = rightmost && found == Err(node.count());
+    let end = match found {
+        Err(slot) if edges.last && slot == node.count() => Some(End::Last),
+        Err(0) if edges.first => Some(End::First),
+        _ => None,
+    };
     let mut stored = found.is_ok() && node::overwrite(bytes, slot, payload);
     if !stored {
         if found.is_ok() {
@@ -300,16 +334,26 @@ fn put_in_leaf(bytes: &mut [u8], rightmost: bool, key: &[u8], payload: &Payload<
         }
         stored = node::insert(bytes, slot, key, payload);
     }
-    let splits = (!stored).then(|| {
+    let cut = (!stored).then(|| {
         let node = Node::new(bytes);
-        slot == node.count() && (rightmost || node.is_ascending(slot))
+        let run = match node.run_to(slot) {
+            // One that grows again and again is where it was.
+            Run::Descending if found.is_ok() => Run::Nowhere,
+            run => run,
+        };
+        match run {
+            _ if slot == node.count() && edges.last => Cut::BehindAll(run),
+            Run::Ascending if slot == node.count() => Cut::BehindAll(run),
+            Run::Descending if slot == 0 => Cut::BeforeAll,
+            _ => Cut::Within(run),
+        }
     });
     LeafPut {
         slot,
-        is_last,
+        end,
         replaced: found.is_ok(),
         old_run,
-        splits,
+        cut,
     }
 }
 
@@ -320,10 +364,22 @@ fn settle_leaf<P: WritePages>(
     key: &[u8],
     payload: &Payload<'_>,
 ) -> Result<Stored> {
-    *pages.appends() = put.is_last;
-    let split = match put.splits {
-        Some(append) => Some(split_page(pages, page, put.slot, key, payload, append)?),
-        None => None,
+    pages.ends().note(put.end);
+    let slot = put.slot;
+    let (left, split) = match put.cut {
+        None => (page, None),
+        Some(Cut::Within(run)) => {
+            let split = split_page(pages, page, slot, key, payload, run)?;
+            (page, Some(split))
+        }
+        Some(Cut::BehindAll(run)) => {
+            let split = split_behind(pages, page, slot, key, payload, run)?;
+            (page, Some(split))
+        }
+        Some(Cut::BeforeAll) => {
+            let (new, rest) = split_before(pages, page, key, payload)?;
+            (new, Some(rest))
+        }
     };
     if let Some(run) = put.old_run
         && *payload != Payload::Run(run)
@@ -331,29 +387,52 @@ fn settle_leaf<P: WritePages>(
         pages.free_run(&run);
     }
     Ok(Stored {
-        page,
+        page: left,
         replaced: put.replaced,
         split,
     })
 }
 
-/// Splits a page that has no room for a new slot `i`. If `append`, only that one moves.
-fn split_page<P: WritePages>(
+/// Puts a new leaf with this entry alone in front of one that has no room for it. Gives the new one, and
+/// the other as what came to be on its right.
+fn split_before<P: WritePages>(
+    pages: &mut P,
+    page: PageNumber,
+    key: &[u8],
+    payload: &Payload<'_>,
+) -> Result<(PageNumber, Split)> {
+    let bytes = pages.bytes_mut(page)?;
+    node::finish(bytes);
+    let right = Node::new(bytes);
+    let (separator, right_count) = (
+        node::shortest_separator(key, &right.key_vec(0)),
+        right.count() as u64,
+    );
+    let left = pages.allocate(LEAF, 0)?;
+    let bytes = pages.bytes_mut(left)?;
+    node::insert(bytes, 0, key, payload);
+    node::set_run(bytes, Run::Descending, 0);
+    pages.finished(page);
+    let right = Split {
+        separator,
+        right: page,
+        right_count,
+    };
+    Ok((left, right))
+}
+
+/// Splits a page that has no room for a new slot `i`: only that one, which is the last, moves.
+fn split_behind<P: WritePages>(
     pages: &mut P,
     page: PageNumber,
     i: usize,
     key: &[u8],
     payload: &Payload<'_>,
-    append: bool,
+    run: Run,
 ) -> Result<Split> {
     let left = Node::new(pages.bytes_mut(page)?);
     let (is_branch, level) = (left.is_branch(), left.level());
-    let is_ascending = left.is_ascending(i);
     let mut kind = if is_branch { BRANCH } else { LEAF };
-    if !append {
-        let right = pages.allocate(kind, level)?;
-        return split_in_two(pages, page, right, i, key, payload);
-    }
     let separator = if is_branch {
         key.to_vec()
     } else {
@@ -368,7 +447,7 @@ fn split_page<P: WritePages>(
     let bytes = pages.bytes_mut(right)?;
     node::insert(bytes, 0, key, payload);
     if !is_branch {
-        node::set_ascent(bytes, is_ascending, 0);
+        node::set_run(bytes, run, 0);
         pages.finished(page);
     }
     Ok(Split {
@@ -378,22 +457,26 @@ fn split_page<P: WritePages>(
     })
 }
 
-fn split_in_two<P: WritePages>(
+/// Splits a page that has no room for a new slot `i` in two.
+fn split_page<P: WritePages>(
     pages: &mut P,
     page: PageNumber,
-    right: PageNumber,
     i: usize,
     key: &[u8],
     payload: &Payload<'_>,
+    run: Run,
 ) -> Result<Split> {
+    let node = Node::new(pages.bytes_mut(page)?);
+    let (kind, level) = match node.is_branch() {
+        true => (BRANCH, node.level()),
+        false => (LEAF, node.level()),
+    };
+    let right = pages.allocate(kind, level)?;
     let old = Scratch::copy(pages.bytes_mut(page)?);
     let node = Node::new(&old);
     let items = node.items_with(i, key, *payload);
-    let is_ascending = !node.is_branch() && node.is_ascending(i);
-    let behind = is_ascending
-        .then(|| node::ascending_split_point(&items, i, old.len()))
-        .flatten();
-    let at = behind.unwrap_or_else(|| node::split_point(&items, i, old.len(), node.is_branch()));
+    let beside = node::run_split_point(&items, i, old.len(), run);
+    let at = beside.unwrap_or_else(|| node::split_point(&items, i, old.len(), node.is_branch()));
     let (low, high) = items.split_at(at.min(items.len()));
     let (Some(last_low), Some(first_high)) = (low.last(), high.first()) else {
         return Err(super::wrong_level(&old, page, node.level()));
@@ -408,8 +491,8 @@ fn split_in_two<P: WritePages>(
     if !node.is_branch() {
         // In which half the next one of the run belongs is told by where this one went.
         let (home, slot) = if i < at { (page, i) } else { (right, i - at) };
-        node::set_ascent(pages.bytes_mut(page)?, false, 0);
-        node::set_ascent(pages.bytes_mut(home)?, is_ascending, slot);
+        node::set_run(pages.bytes_mut(page)?, Run::Nowhere, 0);
+        node::set_run(pages.bytes_mut(home)?, run, slot);
     }
     Ok(Split {
         separator,

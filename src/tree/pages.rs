@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 
+use super::delete::End;
 use crate::Result;
 use crate::format::{PageNumber, PageRef, RunRef, Version};
 
@@ -65,6 +66,28 @@ pub(crate) trait ReadPages {
     fn read_run(&self, run: &RunRef) -> Result<Self::Bytes<'_>>;
 }
 
+/// Where the next entry will go, by where the last ones went. Only a guess.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ends {
+    last: Option<End>,
+    likely: Option<End>,
+}
+
+impl Ends {
+    /// An entry was stored at an end of its tree, or between others.
+    #[inline]
+    pub(super) fn note(&mut self, end: Option<End>) {
+        self.likely = end.filter(|_| end == self.last);
+        self.last = end;
+    }
+
+    /// The end at which two entries in a row were stored.
+    #[inline]
+    pub(crate) fn likely(&self) -> Option<End> {
+        self.likely
+    }
+}
+
 /// A transaction's pages: private copies that it may change, on top of the state it began from.
 pub(crate) trait WritePages: ReadPages {
     /// The version that new pages are born with. Pages with this birth are private: the
@@ -94,9 +117,8 @@ pub(crate) trait WritePages: ReadPages {
     /// The private leaf is full, and entries went on behind it: it will probably not change again.
     fn finished(&mut self, _leaf: PageNumber) {}
 
-    /// Whether the last entry that was stored went behind all others of its tree: kept for the next
-    /// one, of whatever tree. Only a guess.
-    fn appends(&mut self) -> &mut bool;
+    /// At which ends of their trees the last entries were stored, whatever the trees.
+    fn ends(&mut self) -> &mut Ends;
 
     /// Stores a long value in contiguous pages.
     fn allocate_run(&mut self, value: &[u8]) -> Result<RunRef>;

@@ -10,7 +10,7 @@
 //!    leaf that is emptied that way is freed. How full it is means: once it is laid out densely, as
 //!    leaves are that get here.
 
-use crate::format::node::{self, Child, Density, Node, Payload, Scratch};
+use crate::format::node::{self, Child, Density, Node, Payload, Run, Scratch};
 use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot, page};
 use crate::{Error, Result};
 
@@ -183,7 +183,7 @@ fn pack<P: WritePages>(pages: &mut P, parent: PageNumber, i: usize) -> Result<bo
     for (at, page, part) in [(i, left.page, low), (i + 1, right.page, high)] {
         let (page, bytes) = pages.private_bytes(&page)?;
         node::build(bytes, part, Density::Dense);
-        node::set_ascent(bytes, false, 0);
+        node::set_run(bytes, Run::Nowhere, 0);
         let child = Child {
             page: private(page),
             count: part.len() as u64,

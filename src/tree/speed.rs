@@ -3,7 +3,7 @@
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot, Version, page};
 use crate::{Error, Result};
 
-use super::pages::{ReadPages, WritePages};
+use super::pages::{Ends, ReadPages, WritePages};
 use super::tests::Random;
 use super::*;
 
@@ -16,7 +16,7 @@ struct ArenaPages {
     base: usize,
     used: PageNumber,
     free: Vec<PageNumber>,
-    appends: bool,
+    ends: Ends,
 }
 
 impl ArenaPages {
@@ -29,7 +29,7 @@ impl ArenaPages {
             arena,
             used: 2,
             free: Vec::new(),
-            appends: false,
+            ends: Ends::default(),
         }
     }
 
@@ -109,8 +109,8 @@ impl WritePages for ArenaPages {
         self.free.push(page);
     }
 
-    fn appends(&mut self) -> &mut bool {
-        &mut self.appends
+    fn ends(&mut self) -> &mut Ends {
+        &mut self.ends
     }
 
     fn allocate_run(&mut self, _: &[u8]) -> Result<RunRef> {

@@ -6,7 +6,7 @@ use crate::Result;
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot, Version, node, page};
 
 use super::check::{PageKind, TreeShape, check};
-use super::pages::{ReadPages, WritePages};
+use super::pages::{Ends, ReadPages, WritePages};
 
 /// Numbers are never used twice, so a stale reference is noticed. Pages of older versions stay
 /// readable for ever; private pages vanish when they are freed.
@@ -18,7 +18,7 @@ pub(crate) struct TestPages {
     /// Pages in use: 1 for nodes, the length for runs.
     live: HashMap<PageNumber, u32>,
     pub strict: bool,
-    appends: bool,
+    ends: Ends,
 }
 
 impl TestPages {
@@ -30,7 +30,7 @@ impl TestPages {
             runs: HashMap::new(),
             live: HashMap::new(),
             strict: true,
-            appends: false,
+            ends: Ends::default(),
         }
     }
 
@@ -152,8 +152,8 @@ impl WritePages for TestPages {
         }
     }
 
-    fn appends(&mut self) -> &mut bool {
-        &mut self.appends
+    fn ends(&mut self) -> &mut Ends {
+        &mut self.ends
     }
 
     fn allocate_run(&mut self, value: &[u8]) -> Result<RunRef> {

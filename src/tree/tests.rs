@@ -147,6 +147,8 @@ impl World {
             assert_eq!(removed, self.model.remove(&key).is_some());
         } else if action == 98 && self.random.below(4) == 0 {
             self.remove_range();
+        } else if action == 96 && self.random.below(3) == 0 {
+            self.pop_some();
         } else if action == 97 && self.random.below(3) == 0 {
             self.change_many(removals);
         } else if action == 99 {
@@ -167,6 +169,29 @@ impl World {
         self.model.retain(|key, _| !is_inside(key, low, high));
         let removed = delete_range(&mut self.pages, &mut self.root, low, high).unwrap();
         assert_eq!(removed, (before - self.model.len()) as u64);
+    }
+
+    /// What is at an end is found and removed, until there is nothing perhaps.
+    fn pop_some(&mut self) {
+        let end = match self.random.below(2) {
+            0 => End::First,
+            _ => End::Last,
+        };
+        for _ in 0..self.random.below(60) {
+            let found = outermost(&self.pages, &self.root, end).unwrap();
+            let entry = found.map(|found| {
+                let mut key = Vec::new();
+                found.key(&mut key);
+                (key, value_of(&self.pages, &found))
+            });
+            let expected = match end {
+                End::First => self.model.pop_first(),
+                End::Last => self.model.pop_last(),
+            };
+            assert!(entry == expected, "{end:?}");
+            let removed = delete_outermost(&mut self.pages, &mut self.root, end).unwrap();
+            assert_eq!(removed, expected.is_some());
+        }
     }
 
     /// From none to hundreds at once, some of them in vain.
@@ -403,6 +428,40 @@ fn interleaved_ascending_streams_are_packed_too() {
     let (pages, root) = filled(20_000, key, 60);
     let fill = pages.check(&root).fill(4096);
     assert!(fill >= 0.9, "only {fill:.3} full");
+}
+
+#[test]
+fn a_load_in_descending_order_is_packed_too() {
+    let descending = |i: u64| format!("key{:013}", 1_000_000 - i).into_bytes();
+    // Newest first, in each of some series; and from both ends towards the middle.
+    let newest_first = |i: u64| format!("{:03}/{:010}", i % 7, 1_000_000 - i / 7).into_bytes();
+    let inwards = |i: u64| match i % 2 {
+        0 => format!("{:010}", i / 2).into_bytes(),
+        _ => format!("{:010}", 1_000_000 - i / 2).into_bytes(),
+    };
+    type Order<'o> = &'o dyn Fn(u64) -> Vec<u8>;
+    for (order, key) in [
+        ("descending", &descending as Order<'_>),
+        ("newest first", &newest_first),
+        ("inwards", &inwards),
+    ] {
+        let (pages, root) = filled(20_000, key, 60);
+        let fill = pages.check(&root).fill(4096);
+        assert!(fill >= 0.88, "{order}: only {fill:.3} full");
+    }
+}
+
+/// One entry that grows again and again is no run of entries, which would be cut off from the others.
+#[test]
+fn a_value_that_grows_in_its_place_is_no_descent() {
+    let key = |i: u64| format!("key{i:05}").into_bytes();
+    let (mut pages, mut root) = filled(60, key, 40);
+    for length in 41..1200 {
+        put(&mut pages, &mut root, &key(0), &vec![2; length]).unwrap();
+    }
+    assert_eq!(pages.check(&root).entries, 60);
+    let counts = pages.nodes().map(|bytes| node::Node::new(bytes).count());
+    assert_eq!(counts.filter(|count| *count == 1).count(), 0);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::write::WriteTransaction;
 use crate::Result;
 use crate::format::node;
 use crate::format::record::Operation;
+use crate::tree::End;
 
 /// Values that are stored side by side: pieces of `bytes`.
 #[derive(Clone, Copy)]
@@ -103,21 +104,12 @@ impl TreeMut<'_> {
     /// # }
     /// ```
     pub fn pop_first(&mut self) -> Result<Option<Entry>> {
-        let first = self.view().first()?;
-        self.pop(first)
+        self.txn.pop_in(self.id, End::First)
     }
 
     /// Removes the entry with the highest key, and gives it.
     pub fn pop_last(&mut self) -> Result<Option<Entry>> {
-        let last = self.view().last()?;
-        self.pop(last)
-    }
-
-    fn pop(&mut self, entry: Option<Entry>) -> Result<Option<Entry>> {
-        if let Some((key, _)) = &entry {
-            self.delete(key)?;
-        }
-        Ok(entry)
+        self.txn.pop_in(self.id, End::Last)
     }
 
     /// The tree as it is now, to read.

@@ -10,8 +10,8 @@ use super::value::{LongValue, ValueRef};
 use crate::Result;
 use crate::format::TreeRoot;
 use crate::format::node::ValueAt;
-use crate::pager::Pager;
-use crate::tree::{self, Found, pages::ReadPages};
+use crate::pager::{Pager, PinnedBytes};
+use crate::tree::{self, End, Found, pages::ReadPages};
 
 /// Where a view's pages come from.
 #[derive(Debug, Clone, Copy)]
@@ -150,24 +150,29 @@ impl<'a> TreeView<'a> {
 
     /// The entry with the lowest key.
     pub fn first(&self) -> Result<Option<Entry>> {
-        match self.source {
-            Source::Shared(pager) => copied(pager, tree::first(pager, &self.root)?),
-            Source::Private(pages) => copied(pages, tree::first(pages, &self.root)?),
-        }
+        self.outermost(End::First)
     }
 
     /// The entry with the highest key.
     pub fn last(&self) -> Result<Option<Entry>> {
+        self.outermost(End::Last)
+    }
+
+    pub(super) fn outermost(&self, end: End) -> Result<Option<Entry>> {
         match self.source {
-            Source::Shared(pager) => copied(pager, tree::last(pager, &self.root)?),
-            Source::Private(pages) => copied(pages, tree::last(pages, &self.root)?),
+            Source::Shared(pager) => {
+                copied_shared(pager, |pages| tree::outermost(pages, &self.root, end))
+            }
+            Source::Private(pages) => copied(pages, tree::outermost(pages, &self.root, end)?),
         }
     }
 
     /// The entry with exactly `index` entries before it. O(log n).
     pub fn nth(&self, index: u64) -> Result<Option<Entry>> {
         match self.source {
-            Source::Shared(pager) => copied(pager, tree::nth(pager, &self.root, index)?),
+            Source::Shared(pager) => {
+                copied_shared(pager, |pages| tree::nth(pages, &self.root, index))
+            }
             Source::Private(pages) => copied(pages, tree::nth(pages, &self.root, index)?),
         }
     }
@@ -208,6 +213,29 @@ fn copied<P: ReadPages>(pages: &P, found: Option<Found<P::Bytes<'_>>>) -> Result
         Some(run) => pages.read_run(&run)?.to_vec(),
         None => found.inline().unwrap_or_default().to_vec(),
     };
+    Ok(Some((key, value)))
+}
+
+/// The same of what `find` finds, on a way down under one pin, which ends before a long value is copied.
+#[inline]
+fn copied_shared<'a>(
+    pager: &'a Pager,
+    find: impl for<'g> FnOnce(&'g PinnedPages<'g>) -> Result<Option<Found<PinnedBytes<'g>>>>,
+) -> Result<Option<Entry>> {
+    let mut key = Vec::new();
+    let run = {
+        let pin = crate::pager::pin();
+        let pages = PinnedPages { pager, pin: &pin };
+        let Some(found) = find(&pages)? else {
+            return Ok(None);
+        };
+        found.key(&mut key);
+        match found.run() {
+            Some(run) => run,
+            None => return Ok(Some((key, found.inline().unwrap_or_default().to_vec()))),
+        }
+    };
+    let value = pager.read_run(&run)?.to_vec();
     Ok(Some((key, value)))
 }
 

@@ -4,6 +4,7 @@
 //!
 //! 1. Every change goes through [`apply`] or, for many at once, through [`tree::change_many`], which tests
 //!    compare with it. The replay of the log uses the same two, so the record and the trees cannot disagree.
+//!    (But for an entry that is taken from an end: [`tree::delete_outermost`] removes what the key in the record would.)
 //! 2. A change that failed half-way makes the transaction fail: it can roll back to a savepoint or
 //!    be dropped, not committed.
 //! 3. A transaction whose record outgrows the log's limit keeps none: it commits by checkpoint.
@@ -17,6 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::cursor::Entry;
 use super::pages::{DIRECT_BYTES, Mark, TxnPages};
 use super::snapshot::not_found;
 use super::state::{MAX_NAME_BYTES, MAX_TREE, TreeId, Trees};
@@ -29,7 +31,7 @@ use crate::handle::Handle;
 use crate::hot::Touched;
 use crate::log::longest_payload;
 use crate::moment::SYSTEM_PREFIX;
-use crate::tree::{self, Change, pages::WritePages};
+use crate::tree::{self, Change, End, pages::WritePages};
 use crate::{Error, Result};
 
 /// What `Ok` from a commit means.
@@ -527,6 +529,21 @@ impl WriteTransaction {
         }
         let operation = Operation::Delete { tree, key };
         self.change(&operation).map(|removed| removed > 0)
+    }
+
+    /// Removes the entry at an end, which is read before anything changes.
+    pub(super) fn pop_in(&mut self, tree: TreeId, end: End) -> Result<Option<Entry>> {
+        self.check_usable()?;
+        let Some((key, value)) = self.view_of(tree).outermost(end)? else {
+            return Ok(None);
+        };
+        let remove =
+            |pages: &mut _, root: &mut _| tree::delete_outermost(pages, root, end).map(u64::from);
+        let removed = edit(&mut self.pages, &mut self.trees, tree, remove);
+        self.failed |= removed.is_err();
+        removed?;
+        self.note(&Operation::Delete { tree, key: &key });
+        Ok(Some((key, value)))
     }
 }
 

@@ -6,11 +6,11 @@
 use crate::format::page::{self, CELLS_START, COUNT, GARBAGE, HEADER_BYTES, PREFIX};
 use crate::format::{PageNumber, put_u16, put_u32};
 
-use super::ascent::note_insert;
 use super::cell::{add_garbage, place, put_slice, write_child};
 use super::layout::CHILD_CHECKSUM;
 use super::lengths::Lengths;
 use super::rebuild::insert_rebuilding;
+use super::run::note_insert;
 use super::slot::Slot;
 use super::{Child, Node, Payload, SLOT_BYTES};
 

@@ -10,7 +10,8 @@
 //!  header fields used here: 16 kind u8, 17 level u8, 18 count u16, 20 cells_start u32,
 //!                           24 prefix u16, 26 garbage u16, 28 appends u16 (leaves: bits 13..15
 //!                           how many inserts in a row, up to 7, each went right behind the one
-//!                           before; bits 0..12 the slot of the last one: a hint for splits),
+//!                           before, or right before it if bit 12 is set; bits 0..11 the slot of
+//!                           the last one: a hint for splits),
 //!                           30 lengths u16 (leaves: 0, or 1 more than the length of every inline
 //!                           value of the page)
 //!
@@ -63,7 +64,6 @@
 //! 8. Readers are total: whatever the bytes, they return something and never panic. On a page that
 //!    passed [`validate`] what they return is what the page says.
 
-mod ascent;
 mod cell;
 mod check;
 mod edit;
@@ -74,6 +74,7 @@ mod payload;
 mod plan;
 mod read;
 mod rebuild;
+mod run;
 mod scratch;
 mod search;
 mod slot;
@@ -83,7 +84,6 @@ mod warm;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use ascent::set_ascent;
 pub(crate) use check::{validate, validate_within};
 pub(crate) use edit::{insert, insert_children, overwrite, patch_checksums, remove, set_child};
 pub(crate) use item::Item;
@@ -97,6 +97,7 @@ pub(crate) use payload::{Child, Payload, ValueAt};
 pub(crate) use plan::{Density, common_prefix, dense_bytes, measure};
 pub(crate) use read::Node;
 pub(crate) use rebuild::{build, finish};
+pub(crate) use run::{Run, set_run};
 pub(crate) use scratch::Scratch;
-pub(crate) use split::{ascending_split_point, fill_point, shortest_separator, split_point};
+pub(crate) use split::{fill_point, run_split_point, shortest_separator, split_point};
 pub(crate) use warm::{searched_lines, warm, warm_all};

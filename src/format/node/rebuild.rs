@@ -5,9 +5,9 @@
 use crate::format::page::{self, BRANCH, CELLS_START, COUNT, GARBAGE, PREFIX};
 use crate::format::{put_u16, put_u32};
 
-use super::ascent::note_insert;
 use super::cell::{place, put_slice, put_slot};
 use super::plan::Plan;
+use super::run::note_insert;
 use super::scratch::KeyPair;
 use super::slot::Slot;
 use super::{Density, Item, Node, Payload, Scratch, usable_bytes};

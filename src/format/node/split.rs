@@ -3,7 +3,7 @@
 
 use super::layout::CHILD_BYTES;
 use super::plan::{lengths_of, prefix_bytes};
-use super::{Density, Item, SLOT_BYTES, common_prefix, measure, usable_bytes};
+use super::{Density, Item, Run, SLOT_BYTES, common_prefix, measure, usable_bytes};
 
 /// How many of the entries go to the left page when one page is too small for them. `new` is the
 /// index of the entry that made it so.
@@ -43,17 +43,24 @@ pub(crate) fn split_point(
     }
 }
 
-/// Like [`split_point`], for an entry in the middle of a leaf that goes on with ascending inserts:
-/// it becomes the last of the left page, where the next ones can follow it.
-pub(crate) fn ascending_split_point(
+/// Like [`split_point`], for an entry in the middle of a leaf that goes on with a run of inserts: it
+/// becomes the last of the left page, where the next ones can follow it, or the first of the right one,
+/// where they can go before it.
+pub(crate) fn run_split_point(
     items: &[Item<'_>],
     new: usize,
     page_size: usize,
+    run: Run,
 ) -> Option<usize> {
-    let (low, high) = items.split_at_checked(new + 1)?;
+    let at = match run {
+        Run::Nowhere => return None,
+        Run::Ascending => new + 1,
+        Run::Descending => new,
+    };
+    let (low, high) = items.split_at_checked(at)?;
     let room = usable_bytes(page_size);
     let fits = |half: &[Item<'_>]| !half.is_empty() && measure(half, false, Density::Dense) <= room;
-    (fits(low) && fits(high)).then_some(new + 1)
+    (fits(low) && fits(high)).then_some(at)
 }
 
 /// How many of the entries fill a page up to `limit` bytes. A `guess` that is near saves most of the time,

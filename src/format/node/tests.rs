@@ -188,7 +188,7 @@ fn read_all(bytes: &[u8]) {
         node.used(),
         node.gap(),
     );
-    let _ = (node.check_cells(), node.items().len(), node.is_ascending(1));
+    let _ = (node.check_cells(), node.items().len(), node.run_to(1));
 }
 
 proptest! {

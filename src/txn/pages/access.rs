@@ -9,7 +9,7 @@ use crate::format::{PageNumber, PageRef, RunRef, Version, page, put_u32, put_u64
 use crate::pager::PageBytes;
 use crate::pager::frame::Unique;
 use crate::prefetch::prefetch_start;
-use crate::tree::pages::{ReadPages, WritePages};
+use crate::tree::pages::{Ends, ReadPages, WritePages};
 use crate::txn::arriving::Arriving;
 
 /// See [`TxnPages::expect`]. However it ends, nobody waits to hand a leaf over any more.
@@ -216,8 +216,8 @@ impl WritePages for TxnPages {
     }
 
     #[inline]
-    fn appends(&mut self) -> &mut bool {
-        &mut self.appends
+    fn ends(&mut self) -> &mut Ends {
+        &mut self.ends
     }
 
     fn allocate_run(&mut self, value: &[u8]) -> Result<RunRef> {

@@ -27,10 +27,10 @@ impl TxnPages {
         }
     }
 
-    /// Whether entries come in the order of their keys: leaves that they have filled will hardly be
+    /// Whether entries come in the order of their keys, from either end: leaves that they have filled will hardly be
     /// wanted soon.
     fn is_streamed(&self) -> bool {
-        self.appends || self.is_in_order
+        self.ends.likely().is_some() || self.is_in_order
     }
 
     /// Says whether the entries that come next, many at a time, do so in the order of their keys.

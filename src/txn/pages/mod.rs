@@ -29,6 +29,7 @@ use super::engine::Engine;
 use super::reclaim::Retired;
 use crate::format::{PageNumber, Version, page};
 use crate::pager::frame::Unique;
+use crate::tree::pages::Ends;
 use crate::{Error, Result};
 
 pub(crate) use self::early::Levels;
@@ -83,7 +84,7 @@ pub(crate) struct TxnPages {
     is_alone: bool,
     /// Bytes of long values that were written to their place.
     direct_bytes: u64,
-    appends: bool,
+    ends: Ends,
     /// The entries that come many at a time do so in the order of their keys.
     is_in_order: bool,
     /// Nothing is allocated at this page or behind it.
@@ -134,7 +135,7 @@ impl TxnPages {
             can_spill,
             is_alone: false,
             direct_bytes: 0,
-            appends: false,
+            ends: Ends::default(),
             is_in_order: false,
             ceiling: PageNumber::MAX,
             ahead: None,
