@@ -17,8 +17,8 @@ use std::sync::Arc;
 use crate::events;
 use crate::format::PageNumber;
 use crate::handle::Handle;
-use crate::tree;
 use crate::tree::pages::WritePages;
+use crate::tree::{self, Budget};
 use crate::txn::checkpoint::Purpose;
 use crate::txn::engine::Engine;
 use crate::txn::pages::TxnPages;
@@ -37,8 +37,13 @@ pub struct Progress {
     pub target_bytes: u64,
 }
 
-/// Leaves that one step visits: some milliseconds of the writer's turn.
+/// Leaves that one step visits, and how much of long values it moves: some milliseconds of the writer's
+/// turn. (By their leaves alone, a step moved 100 MiB of values of 100 KiB, and who wrote waited for it.)
 const STEP_LEAVES: usize = 128;
+const STEP_LONG_BYTES: u64 = 4 << 20;
+/// So much of them is written between two syncs: with all of it to be written by the next checkpoint's, a durable commit
+/// beside that waited for all of it (300 MiB, 0.6 s).
+const UNSYNCED_BYTES: u64 = STEP_LONG_BYTES;
 /// The second pass in a row that gains less than this share of the file is the last one. (The first
 /// may only have made room: its old places wait for a checkpoint and the readers.)
 const WORTH_SHARE: u32 = 256;
@@ -49,12 +54,18 @@ const LAST_CHECKPOINTS: u32 = 3;
 pub(crate) struct Compaction {
     handle: Arc<Handle>,
     steps: u64,
+    /// Of long values that have moved since the last sync.
+    unsynced_bytes: u64,
 }
 
 impl Compaction {
     pub(crate) fn new(handle: Arc<Handle>) -> Result<Self> {
         handle.engine.check_writable()?;
-        Ok(Compaction { handle, steps: 0 })
+        Ok(Compaction {
+            handle,
+            steps: 0,
+            unsynced_bytes: 0,
+        })
     }
 
     fn engine(&self) -> &Arc<Engine> {
@@ -143,6 +154,7 @@ impl Compaction {
                 Step::End => return Ok(true),
             }
             self.steps += 1;
+            self.sync_if_due()?;
             let engine = self.engine();
             let size = u64::from(engine.pager.page_size());
             let report = Progress {
@@ -159,9 +171,18 @@ impl Compaction {
         }
     }
 
-    /// One transaction: some leaves of one tree.
-    fn step(&self, cutoff: PageNumber, place: &Place) -> Result<Step> {
-        let engine = self.engine();
+    /// Without the turn: who writes meanwhile waits for no more than the device has to.
+    fn sync_if_due(&mut self) -> Result<()> {
+        if self.unsynced_bytes < UNSYNCED_BYTES {
+            return Ok(());
+        }
+        self.unsynced_bytes = 0;
+        self.engine().sync_written()
+    }
+
+    /// One transaction: some leaves of one tree, or a part of one with long values.
+    fn step(&mut self, cutoff: PageNumber, place: &Place) -> Result<Step> {
+        let engine = &self.handle.engine;
         engine.check_origin()?;
         let _held = events::hold();
         let _turn = engine.turns.wait();
@@ -176,12 +197,16 @@ impl Compaction {
         if leaves < 2 {
             return Ok(Step::Cramped);
         }
+        let budget = Budget {
+            leaves,
+            long_bytes: STEP_LONG_BYTES,
+        };
         let mut pages = TxnPages::new(engine.clone(), version, true);
         pages.confine(end);
         let mut trees = current.trees.clone();
         let mut root = trees.root(id);
         let wants_move = |page| page >= cutoff;
-        let next = match tree::relocate(&mut pages, &mut root, &from, leaves, &wants_move) {
+        let next = match tree::relocate(&mut pages, &mut root, &from, budget, &wants_move) {
             Ok(next) => next,
             // Deeper trees need more branches than was thought: nothing has moved.
             Err(Error::FileFull { .. }) => return Ok(Step::Cramped),
@@ -192,6 +217,7 @@ impl Compaction {
             let version = pages.version();
             let state = Arc::new(State { version, trees });
             engine.commit_unlogged(&mut pages, &state)?;
+            self.unsynced_bytes += pages.direct_bytes();
         }
         Ok(Step::To(match next {
             Some(from) => Place { name, from },

@@ -1247,6 +1247,48 @@ fn compaction_gives_the_tail_back_when_the_log_is_in_it() {
     }
 }
 
+/// Who writes meanwhile waits for a step: of long values it moves a few, however many the references to them fit into
+/// its leaves.
+#[test]
+fn a_step_of_a_compaction_moves_few_long_values() {
+    const VALUES: u64 = 600;
+    const BYTES: usize = 200_000;
+    let db = Aurora::in_memory().unwrap();
+    let value = |n: u64| vec![n as u8; BYTES];
+    db.write(|tx| {
+        let mut data = tx.tree("data")?;
+        (0..VALUES).try_for_each(|n| data.put(n.to_be_bytes(), value(n)).map(drop))
+    })
+    .unwrap();
+    db.write(|tx| {
+        let gone = ..(VALUES / 2).to_be_bytes();
+        tx.tree("data")?.delete_range(gone)
+    })
+    .unwrap();
+    db.checkpoint().unwrap();
+    let before = db.stats().unwrap().file_bytes;
+    let mut steps = 0;
+    db.compact_with(|progress| {
+        steps = progress.steps;
+        true
+    })
+    .unwrap();
+    let moved = VALUES / 2 * BYTES as u64;
+    assert!(steps > moved / (5 << 20), "{steps} steps for {moved} bytes");
+    let after = db.stats().unwrap().file_bytes;
+    assert!(after < before * 6 / 10, "{before} became {after}");
+    let snapshot = db.begin_read().unwrap();
+    let tree = snapshot.tree("data").unwrap();
+    assert_eq!(tree.len(), VALUES / 2);
+    for n in VALUES / 2..VALUES {
+        assert!(
+            tree.get(n.to_be_bytes()).unwrap().unwrap() == value(n),
+            "{n}"
+        );
+    }
+    db.check().unwrap();
+}
+
 #[test]
 fn compaction_leaves_little_room() {
     const ENTRIES: u64 = 60_000;

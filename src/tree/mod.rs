@@ -59,7 +59,7 @@ pub(crate) use delete::{End, delete, delete_outermost};
 pub(crate) use group::{GROUP, find_group};
 pub(crate) use insert::{check_entry, put, put_run};
 pub(crate) use range::{delete_range, drop_tree};
-pub(crate) use relocate::relocate;
+pub(crate) use relocate::{Budget, relocate};
 
 use crate::Result;
 use crate::format::node::{self, Node, ValueAt};

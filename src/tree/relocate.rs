@@ -9,6 +9,7 @@
 //!    takes entries from the next ones below the same branch until it is [`PACKED_AT_MOST`] full; a
 //!    leaf that is emptied that way is freed. How full it is means: once it is laid out densely, as
 //!    leaves are that get here.
+//! 4. Each call moves a long value at least, if it comes to one that is to move: so callers come to the end.
 
 use crate::format::node::{self, Child, Density, Node, Payload, Run, Scratch};
 use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot, page};
@@ -25,22 +26,45 @@ const PACKED_AT_MOST: usize = 100;
 /// In percent: a leaf fuller than that is not worth writing again.
 const LOOSE_BELOW: usize = 97;
 
-/// Moves every page that `wants_move` names on the way to `budget_leaves` leaves, beginning with
-/// the one for `from_key`. Returns the key to go on from; `None` at the end of the tree.
+/// How much is done in one go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budget {
+    pub leaves: usize,
+    /// Of long values that move. (Of the last one more than that is moved, whatever its length.)
+    pub long_bytes: u64,
+}
+
+impl Budget {
+    pub(crate) const ALL: Budget = Budget {
+        leaves: usize::MAX,
+        long_bytes: u64::MAX,
+    };
+}
+
+/// Moves every page that `wants_move` names on the way to so many leaves, beginning with
+/// the one for `from_key`. Returns the key to go on from, which may be in the middle of a leaf; `None` at
+/// the end of the tree.
 pub(crate) fn relocate<P: WritePages>(
     pages: &mut P,
     root: &mut TreeRoot,
     from_key: &[u8],
-    budget_leaves: usize,
+    budget: Budget,
     wants_move: &dyn Fn(PageNumber) -> bool,
 ) -> Result<Option<Vec<u8>>> {
     let mut from = from_key.to_vec();
-    let mut ahead = 0;
-    for _ in 0..budget_leaves {
+    let mut going = Going {
+        wants_move,
+        ahead: 0,
+        long_bytes: budget.long_bytes,
+    };
+    for _ in 0..budget.leaves {
         if root.is_empty() {
             return Ok(None);
         }
-        let moved = move_below(pages, &root.root, root.level, &from, wants_move, &mut ahead)?;
+        if going.long_bytes == 0 {
+            break;
+        }
+        let moved = move_below(pages, &root.root, root.level, &from, &mut going)?;
         let mut rest = TreeRoot {
             root: moved.page,
             ..*root
@@ -59,9 +83,17 @@ pub(crate) fn relocate<P: WritePages>(
     Ok(Some(from))
 }
 
+struct Going<'w> {
+    wants_move: &'w dyn Fn(PageNumber) -> bool,
+    /// So many of the next leaves were asked for.
+    ahead: usize,
+    /// What is left of the budget.
+    long_bytes: u64,
+}
+
 struct Moved {
     page: PageRef,
-    /// The separator after the leaf that was visited.
+    /// The separator after the leaf that was visited, or the key in it that was not come to.
     next: Option<Vec<u8>>,
 }
 
@@ -70,19 +102,17 @@ fn move_below<P: WritePages>(
     at: &PageRef,
     level: u8,
     key: &[u8],
-    wants_move: &dyn Fn(PageNumber) -> bool,
-    ahead: &mut usize,
+    going: &mut Going<'_>,
 ) -> Result<Moved> {
     if level == 0 {
-        let page = move_leaf(pages, at, wants_move)?;
-        return Ok(Moved { page, next: None });
+        return move_leaf(pages, at, key, going);
     }
     let mut at = *at;
     let bytes = pages.read(&at)?;
     let node = node_at(&bytes, at.page, level)?;
     let i = node.child_index(key);
     if level == 1 {
-        fetch_leaves(pages, &node, i, ahead);
+        fetch_leaves(pages, &node, i, &mut going.ahead);
     }
     drop(bytes);
     if level == 1 {
@@ -91,7 +121,7 @@ fn move_below<P: WritePages>(
             if !pack(pages, at.page, i)? {
                 break;
             }
-            *ahead = ahead.saturating_sub(1);
+            going.ahead = going.ahead.saturating_sub(1);
         }
     }
     let bytes = pages.read(&at)?;
@@ -99,10 +129,10 @@ fn move_below<P: WritePages>(
     let child = node.child(i);
     let next = (i + 1 < node.count()).then(|| node.key_vec(i + 1));
     drop(bytes);
-    let below = move_below(pages, &child.page, level - 1, key, wants_move, ahead)?;
+    let below = move_below(pages, &child.page, level - 1, key, going)?;
     // A private page below may have been written early, and changed since: what leads to it is written again.
     let is_private = below.page.checksum == 0;
-    if below.page != child.page || is_private || wants_move(at.page) {
+    if below.page != child.page || is_private || (going.wants_move)(at.page) {
         at = private(pages.make_private(&at)?);
         let moved = Child {
             page: below.page,
@@ -213,29 +243,38 @@ fn merge_thin<P: WritePages>(pages: &mut P, at: &PageRef, i: usize) -> Result<Pa
     Ok(private(page))
 }
 
-/// Moves a leaf and the overflow runs of its entries.
+/// Moves a leaf and the overflow runs of its entries, from that of a key on, as far as the budget goes.
 fn move_leaf<P: WritePages>(
     pages: &mut P,
     at: &PageRef,
-    wants_move: &dyn Fn(PageNumber) -> bool,
-) -> Result<PageRef> {
+    from: &[u8],
+    going: &mut Going<'_>,
+) -> Result<Moved> {
     let page_size = pages.page_size();
     let bytes = pages.read(at)?;
     let node = node_at(&bytes, at.page, 0)?;
     let wanted = |run: &RunRef| {
         let end = run.first.saturating_add(run.pages(page_size));
-        (run.first..end).any(wants_move)
+        (run.first..end).any(going.wants_move)
     };
-    let runs: Vec<(usize, RunRef)> = (0..node.count())
+    let (Ok(first) | Err(first)) = node.search(from);
+    let mut runs = (first..node.count())
         .filter_map(|i| Some((i, node.run(i)?)))
-        .filter(|(_, run)| wanted(run))
-        .collect();
+        .filter(|(_, run)| wanted(run));
+    let mut moving = Vec::new();
+    while going.long_bytes > 0
+        && let Some((i, run)) = runs.next()
+    {
+        going.long_bytes = { going.long_bytes }.saturating_sub(u64::from(run.length_bytes));
+        moving.push((i, run));
+    }
+    let next = runs.next().map(|(i, _)| node.key_vec(i));
     drop(bytes);
-    if runs.is_empty() && !wants_move(at.page) {
-        return Ok(*at);
+    if moving.is_empty() && !(going.wants_move)(at.page) {
+        return Ok(Moved { page: *at, next });
     }
     let page = pages.make_private(at)?;
-    for (i, run) in runs {
+    for (i, run) in moving {
         let value = pages.read_run(&run)?.to_vec();
         let copy = match pages.allocate_run(&value) {
             Ok(copy) => copy,
@@ -246,5 +285,6 @@ fn move_leaf<P: WritePages>(
         node::overwrite(pages.bytes_mut(page)?, i, &Payload::Run(copy));
         pages.free_run(&run);
     }
-    Ok(private(page))
+    let page = private(page);
+    Ok(Moved { page, next })
 }

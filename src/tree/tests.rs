@@ -229,7 +229,10 @@ impl World {
     fn compact(&mut self) {
         let from = make_key(&mut self.random, self.pages.page_size());
         let limit = self.random.next() as PageNumber % (self.pages.live_pages() as u32 * 4 + 1);
-        let budget = self.random.below(20) as usize;
+        let budget = Budget {
+            leaves: self.random.below(20) as usize,
+            long_bytes: [u64::MAX, 1, 9000][self.random.below(3) as usize],
+        };
         relocate(&mut self.pages, &mut self.root, &from, budget, &|page| {
             page > limit
         })
@@ -518,7 +521,11 @@ fn compaction_moves_everything_and_packs_it() {
     pages.free(limit, pages.version());
     let mut from = Some(Vec::new());
     while let Some(key) = from {
-        from = relocate(&mut pages, &mut root, &key, 16, &|page| page <= limit).unwrap();
+        let budget = Budget {
+            leaves: 16,
+            ..Budget::ALL
+        };
+        from = relocate(&mut pages, &mut root, &key, budget, &|page| page <= limit).unwrap();
     }
     let shape = pages.check(&root);
     assert!(shape.fill(4096) > 0.92, "only {:.3} full", shape.fill(4096));

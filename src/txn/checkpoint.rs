@@ -295,7 +295,7 @@ impl Engine {
         }
         if let Purpose::Compact(cutoff) = job.purpose {
             let wants_move = |page| page >= cutoff;
-            tree::relocate(pages, &mut root, &[], usize::MAX, &wants_move)?;
+            tree::relocate(pages, &mut root, &[], tree::Budget::ALL, &wants_move)?;
         }
         let levels = pages.levels();
         let source = pages.source();

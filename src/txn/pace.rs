@@ -36,6 +36,13 @@ impl Pace {
 }
 
 impl Engine {
+    /// Has the device finish what was written.
+    pub(crate) fn sync_written(&self) -> Result<()> {
+        // What a failed sync should have covered is unknown.
+        let synced = self.pager.sync_all();
+        synced.inspect_err(|error| self.log.poison(error))
+    }
+
     /// Lets the device finish what was written so far, before much has gathered, if commits wait for
     /// it too: a sync of the log has to wait for whatever the system is writing.
     ///
@@ -61,10 +68,6 @@ impl Engine {
             return Ok(());
         }
         pace.unsynced_bytes = 0;
-        let synced = self.pager.sync_all();
-        if let Err(error) = &synced {
-            self.log.poison(error); // what the failed sync should have covered is unknown
-        }
-        synced
+        self.sync_written()
     }
 }
