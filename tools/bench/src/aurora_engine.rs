@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aurora::{
-    Aurora, Collection, Document, Field, FieldType, Object, Query, Schema, Timestamp, Value,
+    Aurora, Collection, Document, Field, FieldType, Object, Patch, Query, Schema, Timestamp, Value,
 };
 use serde_json::json;
 
 use crate::documents::{Row, Rows};
-use crate::engine::{Answer, Documents, Engine, Outcome, Question};
+use crate::engine::{Answer, Change, Documents, Engine, Outcome, Question};
 
 pub struct AuroraEngine {
     db: Aurora,
@@ -132,6 +132,17 @@ impl Engine for AuroraEngine {
             }
             _ => Answer::Documents(Box::new(Found(query.collect().wait()?))),
         })
+    }
+
+    fn change(&mut self, change: Change, low_ms: i64, high_ms: i64) -> Outcome<Option<u64>> {
+        let (low, high) = (time(low_ms), time(high_ms));
+        let found = { self.collection.query() }.filter(move |f| f.between("created", low, high));
+        let changed = match change {
+            Change::Older => found.update(Patch::new().inc("age", 1)),
+            Change::Better => found.update(Patch::new().inc("score", 0.5)),
+            Change::Gone => found.delete(),
+        };
+        Ok(Some(changed.wait()?))
     }
 
     fn plan(&mut self, question: &Question) -> Outcome<String> {

@@ -29,6 +29,16 @@ pub enum Question {
     Ids(Vec<i64>),
 }
 
+/// What becomes of the documents that were made between two moments, both included, in one durable transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// They are of people a year older, which an index has to know.
+    Older,
+    /// They have half a point more. No index has it.
+    Better,
+    Gone,
+}
+
 /// What came back. Documents as they are when the caller can use them.
 pub enum Answer {
     Count(u64),
@@ -56,6 +66,10 @@ pub trait Engine {
     fn analyze(&mut self) -> Outcome<()>;
     fn reopen(&mut self) -> Outcome<()>;
     fn ask(&mut self, question: &Question) -> Outcome<Answer>;
+    /// Changes all documents between two moments, and says how many; `None` where that takes a program of its own.
+    fn change(&mut self, _change: Change, _low_ms: i64, _high_ms: i64) -> Outcome<Option<u64>> {
+        Ok(None)
+    }
     /// How the question is answered.
     fn plan(&mut self, question: &Question) -> Outcome<String>;
     fn bytes(&self) -> Outcome<u64>;

@@ -10,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::Options;
 use crate::aurora_engine::AuroraEngine;
 use crate::documents::{FIRST_MS, SPAN_MS, Source, WORDS};
-use crate::engine::{Answer, Engine, Outcome, Question};
+use crate::engine::{Answer, Change, Engine, Outcome, Question};
 use crate::report::{Bar, Line};
 use crate::sqlite_engine::{Form, SqliteEngine};
 
@@ -176,6 +176,20 @@ const KINDS: [Kind; 10] = [
     },
 ];
 
+/// What becomes of a tenth of the documents, by a query on an index.
+const CHANGES: [(&str, Change); 3] = [
+    (
+        "update of a tenth, a field that an index has",
+        Change::Older,
+    ),
+    (
+        "update of a tenth, a field that no index has",
+        Change::Better,
+    ),
+    ("delete of a tenth", Change::Gone),
+];
+const CHANGE_ROUNDS: usize = 3;
+
 /// Two moments with about so many documents between.
 fn window(source: &Source, random: &mut Random, documents: u64) -> (i64, i64) {
     let share = documents.min(source.documents) as f64 / source.documents as f64;
@@ -261,7 +275,62 @@ impl<'o> Run<'o> {
         drop_from_memory(&self.directory.join("whole"))?;
         // What one insert reads is there for the next: a few take most of the time, and a median would not show them.
         let what = "insert of one document, durable, mean of 200 after the files left memory";
-        self.insert_singly(&mut engines, what, mean)
+        self.insert_singly(&mut engines, what, mean)?;
+        for engine in &mut engines {
+            engine.ask(&everything)?;
+        }
+        for (what, change) in CHANGES {
+            if what.contains(&self.options.only) {
+                self.change(&mut engines, what, change)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All change the same documents, and answer the same afterwards.
+    fn change(&mut self, engines: &mut Engines, what: &'static str, change: Change) -> Outcome<()> {
+        let mut random = Random::new(SEED);
+        let mut times = vec![Vec::new(); engines.len()];
+        let mut rows = 0;
+        for turn in 0..CHANGE_ROUNDS {
+            let (low, high) = window(&self.source, &mut random, self.source.documents / 10);
+            let mut first = None;
+            for place in 0..engines.len() {
+                let i = (place + turn) % engines.len();
+                if i == PARSED {
+                    continue; // the file of another
+                }
+                let start = Instant::now();
+                let Some(changed) = engines[i].change(change, low, high)? else {
+                    continue;
+                };
+                times[i].push(start.elapsed());
+                rows = *first.get_or_insert(changed);
+                if changed != rows || rows == 0 {
+                    let name = engines[i].name();
+                    return Err(format!("{name} changed {changed} documents, not {rows}").into());
+                }
+            }
+            for question in [Question::CountAges(20, 29), Question::CountScore(60.0, "a")] {
+                let mut answers = Vec::new();
+                for i in (0..engines.len()).filter(|i| !times[*i].is_empty()) {
+                    match engines[i].ask(&question)? {
+                        Answer::Count(count) => answers.push(count),
+                        Answer::Documents(_) => return Err("not a count".into()),
+                    }
+                }
+                if answers.iter().any(|count| *count != answers[0]) {
+                    return Err(format!("after {what}, {question:?}: {answers:?}").into());
+                }
+            }
+        }
+        self.lines.push(Line {
+            what,
+            bar: Some(Bar(1.0)),
+            seconds: times.into_iter().map(median).collect(),
+            note: format!("{rows} rows"),
+        });
+        Ok(())
     }
 
     /// The engines take turns, batch by batch.

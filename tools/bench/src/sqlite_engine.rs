@@ -8,7 +8,7 @@ use rusqlite::{Connection, ToSql, params};
 use serde_json::{Value, json};
 
 use crate::documents::{Row, Rows};
-use crate::engine::{Answer, Documents, Engine, Outcome, Question};
+use crate::engine::{Answer, Change, Documents, Engine, Outcome, Question};
 
 /// How documents are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,6 +225,26 @@ impl Engine for SqliteEngine {
             .map(|(id, text)| Ok((id, serde_json::from_str(&text)?)))
             .collect::<Outcome<Vec<(i64, Value)>>>()?;
         Ok(Answer::Documents(Box::new(parsed)))
+    }
+
+    fn change(&mut self, change: Change, low_ms: i64, high_ms: i64) -> Outcome<Option<u64>> {
+        let set = match self.form {
+            Form::Binary => "jsonb_set",
+            _ => "json_set",
+        };
+        let update = |field: &str, more: &str| {
+            format!(
+                "UPDATE people SET doc = {set}(doc, '$.{field}', json_extract(doc, '$.{field}') + {more})"
+            )
+        };
+        let what = match change {
+            Change::Older => update("age", "1"),
+            Change::Better => update("score", "0.5"),
+            Change::Gone => "DELETE FROM people".to_string(),
+        };
+        let sql = format!("{what} WHERE json_extract(doc, '$.created') BETWEEN ?1 AND ?2");
+        let mut change = self.connection.prepare_cached(&sql)?;
+        Ok(Some(change.execute([low_ms, high_ms])? as u64))
     }
 
     fn plan(&mut self, question: &Question) -> Outcome<String> {
