@@ -361,10 +361,10 @@ fn main() {
     load(&db, entries);
     load_sorted(directory.path(), entries, false);
     load_sorted(directory.path(), entries, true);
-    overhead(entries);
     for threads in [1, 2, 4, 8] {
         reads(&db, entries, threads);
     }
+    overhead(entries);
     seeks(&db, entries);
     scan(&db, entries);
     counts(&db);
