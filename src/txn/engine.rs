@@ -370,7 +370,7 @@ impl Engine {
         (current, version)
     }
 
-    /// Room for the record of the next transaction. Called with the turn.
+    /// Room for the record of the next transaction, if there is some that another one had.
     pub(super) fn take_record(&self) -> Vec<u8> {
         std::mem::take(&mut *self.spare_record.lock())
     }
