@@ -260,7 +260,9 @@ fn a_value_of_a_document_that_has_expired_is_free_for_another_even_if_it_comes_b
 #[test]
 fn more_documents_than_wait_at_a_time_change_in_one_call() {
     const ALL: i64 = 40_000;
-    let db = Aurora::in_memory().unwrap();
+    let storage = Arc::new(aurora::storage::MemoryStorage::new());
+    let builder = Aurora::builder().memory_limit(16 << 20);
+    let db = builder.open_storage(storage).unwrap();
     let schema = Schema::new()
         .field(Field::new("n", FieldType::Int).unique())
         .field(Field::new("group", FieldType::Int).indexed())

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aurora::storage::{MemoryStorage, SimCrash, SimDisk, SimFault, SimOperation};
-use aurora::{Aurora, Durability, Error, Result, WriteTransaction};
+use aurora::{Aurora, Durability, Error, Index, Object, Result, Schema, WriteTransaction};
 use common::{Random, budget, each, repeatable};
 
 /// Entries of a tree, so many that a few thousand of them are more than the memory.
@@ -462,6 +462,40 @@ fn rows_with_a_savepoint_each_stay_within_the_memory_limit() {
     tx.commit().unwrap();
     db.check().unwrap();
     assert_eq!(db.tree("t").unwrap().len().unwrap(), 90_000);
+}
+
+/// Entries of indexes wait to be stored in their order: with long values, no more of them than the memory is for.
+#[cfg(target_os = "linux")]
+#[test]
+fn index_entries_that_wait_stay_within_the_memory_limit() {
+    if !memory::is_alone("index_entries_that_wait_stay_within_the_memory_limit") {
+        return;
+    }
+    const DOCUMENTS: u64 = 12_000;
+    const FIELDS: [&str; 4] = ["a", "b", "c", "d"];
+    let directory = tempfile::tempdir().unwrap();
+    let builder = Aurora::builder().background(false).memory_limit(4 << 20);
+    let db = builder.open(directory.path().join("file")).unwrap();
+    let schema = { FIELDS.iter() }.fold(Schema::schemaless(), |schema, field| {
+        schema.index(Index::on([*field]))
+    });
+    db.new_collection("c", schema).unwrap();
+    let before = memory::memory_kib();
+    let more = std::cell::Cell::new(0);
+    let document = |n: u64| {
+        if n + 1 == DOCUMENTS {
+            more.set(memory::memory_kib().saturating_sub(before));
+        }
+        let text = format!("{:0400}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        FIELDS.map(|field| (field, text.as_str())).into()
+    };
+    let mut tx = db.begin_write().unwrap();
+    let all = (0..DOCUMENTS).map(|n| -> Object { document(n) });
+    tx.collection("c").unwrap().insert_many(all).unwrap();
+    // Of 25 MB.
+    assert!(more.get() < 16 << 10, "{} KiB", more.get());
+    tx.commit().unwrap();
+    db.check().unwrap();
 }
 
 /// What a commit had replaced or removed stayed in memory until thousands of calls more had come, and for ever where none

@@ -13,13 +13,13 @@ use super::incoming::Incoming;
 use super::meta::Meta;
 use super::patch::Patch;
 use crate::Result;
+use crate::txn::bulk::{ENTRY_BYTES, gather_bytes};
 use crate::txn::write::WriteTransaction;
 use crate::value::Value;
 
-/// So many documents change before the rest of it is done.
+/// So many documents change before the rest of it is done; fewer where that is long ([`gather_bytes`]): an array has as
+/// many entries as elements.
 const BATCH_DOCUMENTS: usize = 16 << 10;
-/// So many entries wait at the most, each with an allocation: an array has as many as elements.
-const MOST_WAITING: usize = 1 << 18;
 
 /// Stores many documents. If one is refused, those before it are stored.
 pub(crate) fn insert_many(
@@ -62,6 +62,7 @@ fn each<T, U>(
     mut change: impl FnMut(&mut WriteTransaction, T, &mut Waiting) -> Result<U>,
 ) -> Result<Vec<U>> {
     tx.watched(|tx| {
+        let most_bytes = gather_bytes(tx);
         let mut waiting = Waiting::new(meta);
         let mut changed = Vec::new();
         for one in all {
@@ -78,7 +79,7 @@ fn each<T, U>(
             }
             if changed.len().is_multiple_of(BATCH_DOCUMENTS) {
                 end_batch(tx, meta, &mut waiting, BATCH_DOCUMENTS)?;
-            } else if waiting.changes >= MOST_WAITING {
+            } else if waiting.bytes >= most_bytes {
                 waiting.settle(tx, meta)?;
             }
         }
@@ -106,7 +107,7 @@ pub(super) struct Waiting {
     /// For each index.
     entries: Vec<Vec<Coming>>,
     documents: Vec<Coming>,
-    changes: usize,
+    bytes: usize,
 }
 
 impl Waiting {
@@ -114,27 +115,28 @@ impl Waiting {
         Waiting {
             entries: meta.indexes.iter().map(|_| Vec::new()).collect(),
             documents: Vec::new(),
-            changes: 0,
+            bytes: 0,
         }
     }
 
     pub(super) fn change_index(&mut self, change: &IndexChange<'_>) {
         if let Some(entries) = self.entries.get_mut(change.place) {
-            let before = entries.len();
-            entries.extend(change.gone().map(|entry| (entry.clone(), false)));
-            entries.extend(change.added().map(|entry| (entry.clone(), true)));
-            self.changes += entries.len() - before;
+            let gone = change.gone().map(|entry| (entry, false));
+            for (entry, comes) in gone.chain(change.added().map(|entry| (entry, true))) {
+                self.bytes += ENTRY_BYTES + entry.len();
+                entries.push((entry.clone(), comes));
+            }
         }
     }
 
     pub(super) fn remove_document(&mut self, key: &[u8]) {
+        self.bytes += ENTRY_BYTES + key.len();
         self.documents.push((key.to_vec(), false));
-        self.changes += 1;
     }
 
     /// Does what waits, each tree's in the order of its keys. Of several changes of one entry the last one counts.
     fn settle(&mut self, tx: &mut WriteTransaction, meta: &Meta) -> Result<()> {
-        self.changes = 0;
+        self.bytes = 0;
         let trees = meta.indexes.iter().map(|index| &index.tree);
         let trees = trees.chain([&meta.documents_tree]);
         let all = self.entries.iter_mut().chain([&mut self.documents]);

@@ -17,7 +17,7 @@ use crate::tree::{self, Change};
 const LEAST_GATHERED_BYTES: usize = 1 << 20;
 
 /// What an entry that waits takes beside its key and its value.
-const ENTRY_BYTES: usize = 64;
+pub(crate) const ENTRY_BYTES: usize = 64;
 
 impl TreeMut<'_> {
     /// Stores many entries, in any order. Returns how many replaced one.
@@ -127,7 +127,7 @@ impl TreeMut<'_> {
 }
 
 /// How much is gathered at a time (invariant 2).
-fn gather_bytes(txn: &WriteTransaction) -> usize {
+pub(crate) fn gather_bytes(txn: &WriteTransaction) -> usize {
     let budget = txn.handle().engine.pager.cache.budget_bytes();
     (budget / 8).clamp(LEAST_GATHERED_BYTES, 64 << 20)
 }

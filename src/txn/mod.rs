@@ -2,7 +2,7 @@
 
 mod ahead;
 mod arriving;
-mod bulk;
+pub(crate) mod bulk;
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
 pub(crate) mod cursor;
