@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use super::arena::{Arena, Held, Place};
 use super::pin::Pin;
 use crate::format::Version;
-use crate::prefetch::prefetch_start;
+use crate::prefetch::{prefetch_address, prefetch_start};
 
 /// The head of a frame's allocation; its bytes follow.
 #[repr(C, align(64))]
@@ -527,6 +527,19 @@ impl FrameCell {
             length,
             pin: PhantomData,
         })
+    }
+
+    /// Asks for the head and the first bytes of what is in it, without a look at them. False: there is nothing.
+    #[inline]
+    pub(crate) fn ask(&self, bytes: usize) -> bool {
+        let head = without_tag(self.0.load(Ordering::Relaxed)).addr();
+        if head == 0 {
+            return false;
+        }
+        for line in (0..HEAD_BYTES + bytes).step_by(64) {
+            prefetch_address(head.wrapping_add(line));
+        }
+        true
     }
 
     /// Whether there is nothing in it at the moment.

@@ -10,12 +10,15 @@ use super::piece::with_piece;
 use super::{Entry, PageBytes, Pager};
 use crate::checksum;
 use crate::format::{Fault, RunRef};
+use crate::prefetch::prefetch;
 use crate::{Error, Result};
 
 /// Long values are checked in pieces that fit the processor's caches.
 const PIECE_BYTES: usize = 64 << 10;
 /// Values from this length on are asked for as a whole before they are read through the map.
 const ASK_BYTES: usize = 16 << 10;
+/// So much of one is asked of the memory ahead of a walk: the processor finds out by itself how it goes on.
+const WARM_BYTES: usize = 256;
 
 impl Pager {
     /// The bytes of a long value.
@@ -69,6 +72,22 @@ impl Pager {
         entry.is_some_and(|entry| {
             entry.is_run_verified() || entry.frame.load(&crate::pager::pin()).is_some()
         })
+    }
+
+    /// Asks for the first lines of a long value, if it is in memory. Never waits.
+    pub(crate) fn warm_run(&self, run: &RunRef) {
+        let Some(entry) = self.known(run.first) else {
+            return;
+        };
+        // No look at the frame itself: a later count of another one would wait for what was looked at.
+        if !entry.frame.ask(WARM_BYTES)
+            && entry.is_run_verified()
+            && let Some(bytes) = self.mapped(run.first, run.length_bytes as usize)
+        {
+            for line in (0..WARM_BYTES).step_by(64) {
+                prefetch(bytes, line);
+            }
+        }
     }
 
     /// Copies a part of a long value: as many bytes as `into` has, from one of them on. What is in no

@@ -34,6 +34,8 @@ const NEAR_END: usize = 10;
 
 /// So many long values are asked of the device at once.
 const RUNS_AHEAD: usize = 16;
+/// So far ahead of a walk the first lines of long values are asked of the memory, and twice as far what tells where they are.
+const RUNS_WARM: usize = 4;
 const NONE_ASKED: usize = usize::MAX;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -341,6 +343,7 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
             )),
             ValueAt::Run(run) => {
                 self.fetch_runs(leaf, &run);
+                self.warm_runs(leaf);
                 self.pages.read_run(&run).map(ValueBytes::Run)
             }
         }
@@ -364,6 +367,28 @@ impl<'p, P: ReadPages> Cursor<'p, P> {
             leaf.unasked.store(start, Ordering::Relaxed);
             self.pages
                 .fetch_runs((start..=slot).rev().filter_map(|i| node.run(i)));
+        }
+    }
+
+    /// Asks the memory for the long values that come next, in such a walk.
+    fn warm_runs(&self, leaf: &Leaf<P::Bytes<'p>>) {
+        if !self.ahead.is_on() {
+            return;
+        }
+        let node = Node::new(&leaf.bytes);
+        let ahead = |distance: usize| {
+            let slot = match self.walk.0 {
+                Direction::Forward => self.slot.checked_add(distance),
+                Direction::Backward => self.slot.checked_sub(distance),
+            };
+            let slot = slot.filter(|slot| (leaf.start..leaf.end).contains(slot));
+            slot.and_then(|slot| node.run(slot))
+        };
+        if let Some(run) = ahead(2 * RUNS_WARM) {
+            self.pages.ask_for_run(&run);
+        }
+        if let Some(run) = ahead(RUNS_WARM) {
+            self.pages.warm_run(&run);
         }
     }
 

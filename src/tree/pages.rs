@@ -62,6 +62,14 @@ pub(crate) trait ReadPages {
     #[inline]
     fn warm(&self, _page: &PageRef, _lines: impl FnOnce(&[u8])) {}
 
+    /// Asks for what tells where a long value is. Never waits.
+    #[inline]
+    fn ask_for_run(&self, _run: &RunRef) {}
+
+    /// Asks for the first lines of a long value that will be read soon, if it is in memory. Never waits.
+    #[inline]
+    fn warm_run(&self, _run: &RunRef) {}
+
     /// The bytes of a long value, verified: exactly `run.length_bytes`.
     fn read_run(&self, run: &RunRef) -> Result<Self::Bytes<'_>>;
 }

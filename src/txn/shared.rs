@@ -126,6 +126,18 @@ impl ReadPages for Pager {
         }
     }
 
+    #[inline]
+    fn ask_for_run(&self, run: &RunRef) {
+        if let Some(entry) = self.known(run.first) {
+            prefetch_start(entry);
+        }
+    }
+
+    #[inline]
+    fn warm_run(&self, run: &RunRef) {
+        Pager::warm_run(self, run);
+    }
+
     fn read_run(&self, run: &RunRef) -> Result<PageBytes<'_>> {
         Pager::read_run(self, run)
     }
