@@ -1735,6 +1735,35 @@ fn fields_may_be_declared_in_any_order() {
     }
 }
 
+/// Each step was a transaction that waited for the disk: with a thousand documents in each, a million waited for a thousand
+/// syncs.
+#[test]
+fn an_index_is_built_in_few_transactions() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let all = (0..40_000i64).map(|n| [("id", n), ("n", n * 7919 % 40_009)]);
+    db.collection("c").unwrap().insert_many(all).unwrap();
+    let before = db.stats().unwrap();
+    db.create_index("c", Index::on(["n"])).wait().unwrap();
+    let after = db.stats().unwrap();
+    assert!(
+        after.version - before.version <= 10,
+        "{} transactions",
+        after.version - before.version
+    );
+    assert!(
+        after.syncs - before.syncs <= 12,
+        "{} syncs",
+        after.syncs - before.syncs
+    );
+    let found = db.query("c").filter(|f| f.lt("n", 1000)).count();
+    assert_eq!(
+        found.wait().unwrap(),
+        (0..40_000).filter(|n| n * 7919 % 40_009 < 1000).count() as u64
+    );
+    db.check().unwrap();
+}
+
 /// An index was built, and all documents were checked or given another schema, with a thousand of them in memory, however
 /// long they are.
 #[test]

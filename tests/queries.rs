@@ -4,6 +4,8 @@
 #[path = "common/memory.rs"]
 mod memory;
 
+use std::collections::BTreeMap;
+
 use aurora::{
     Aurora, Cursor, Document, DocumentId, Field, FieldType, Fields, Filter, Index, Object, Patch,
     Schema, Value,
@@ -321,6 +323,108 @@ fn check_query(db: &Aurora, name: &str, documents: &[(i64, Object)], query: &Que
     }
     let whole: Vec<i64> = all.iter().map(|(id, _)| *id).collect();
     assert_eq!(paged, whole, "pages of {name} {query:?}");
+    let ask = || built(db, name, query, true);
+    check_groups(&ask, &all, &format!("{name} {query:?}"));
+}
+
+/// Counts, sums, averages, least and greatest values by every field, against a plain walk through the rows.
+fn check_groups<'q>(ask: &dyn Fn() -> aurora::Query<'q>, rows: &[(i64, Object)], what: &str) {
+    let value = |row: &Object, path: &str| row.get_path(path).cloned().unwrap_or_default();
+    let number = |value: &Value| match value {
+        Value::Int(number) => Some(*number as f64),
+        Value::Float(number) => Some(*number),
+        _ => None,
+    };
+    // Rows come in another order, and sums of floats follow it.
+    let is_near = |a: &Value, b: &Value| match (number(a), number(b)) {
+        (Some(x), Some(y)) => {
+            a == b || (x.is_nan() && y.is_nan()) || (x - y).abs() <= 1e-9 * x.abs().max(1.0)
+        }
+        _ => a == b,
+    };
+    for (at, by) in PATHS.iter().enumerate() {
+        let of = PATHS[(at + 1) % PATHS.len()];
+        let mut groups: BTreeMap<Value, Vec<Value>> = BTreeMap::new();
+        for (_, row) in rows {
+            groups
+                .entry(value(row, by))
+                .or_default()
+                .push(value(row, of));
+        }
+        let grouped = ask().group_by(*by).count().sum(of).avg(of).min(of).max(of);
+        let found = grouped.collect().wait().unwrap();
+        let keys: Vec<&Value> = found.iter().map(|group| &group.key).collect();
+        assert_eq!(keys, groups.keys().collect::<Vec<_>>(), "{what} by {by}");
+        for (group, values) in found.iter().zip(groups.values()) {
+            let numbers: Vec<f64> = values.iter().filter_map(number).collect();
+            let is_whole = values.iter().all(|value| !matches!(value, Value::Float(_)));
+            let whole: i128 = { values.iter() }
+                .filter_map(|value| value.as_int().map(i128::from))
+                .sum();
+            let sum = match i64::try_from(whole) {
+                Ok(whole) if is_whole => Value::Int(whole),
+                _ => Value::Float(numbers.iter().sum()),
+            };
+            let average = match numbers.len() {
+                0 => Value::Null,
+                count => Value::Float(numbers.iter().sum::<f64>() / count as f64),
+            };
+            let mut there: Vec<&Value> = values.iter().filter(|v| !v.is_null()).collect();
+            there.sort();
+            let end = |value: Option<&&Value>| value.map_or(Value::Null, |value| (*value).clone());
+            let count = Value::from(values.len() as i64);
+            let expected = [count, sum, average, end(there.first()), end(there.last())];
+            for (found, expected) in group.results.iter().zip(&expected) {
+                assert!(
+                    is_near(found, expected),
+                    "{what} by {by}: {group:?}, {expected:?}"
+                );
+            }
+        }
+    }
+}
+
+/// More rows than are put in order at once, and more groups than rows of one of them.
+#[test]
+fn many_rows_are_sorted_and_grouped() {
+    let db = Aurora::in_memory().unwrap();
+    db.new_collection("c", Schema::schemaless()).unwrap();
+    let number = |id: i64| id.wrapping_mul(0x9e37_79b9_7f4a_7c15u64 as i64) >> 44;
+    let documents = (0..10_000i64).map(|id| [("id", id), ("n", number(id)), ("few", id % 7)]);
+    db.collection("c").unwrap().insert_many(documents).unwrap();
+    let mut expected: Vec<(i64, i64)> = (0..10_000).map(|id| (number(id), id)).collect();
+    expected.sort();
+    let mut backwards = expected.clone();
+    backwards.sort_by_key(|(n, id)| std::cmp::Reverse((*n, *id)));
+    for (ascending, expected) in [(true, &expected), (false, &backwards)] {
+        let sorted = || db.query("c").order_by("n", ascending);
+        let wanted: Vec<i64> = expected.iter().map(|(_, id)| *id).collect();
+        assert_eq!(ids(&sorted().collect().wait().unwrap()), wanted);
+        let rows = sorted().rows().unwrap().map(Result::unwrap);
+        assert_eq!(ids(&rows.collect::<Vec<_>>()), wanted);
+        for (offset, limit) in [(0, 5), (4090, 20), (9000, 5000)] {
+            let some = sorted().offset(offset).limit(limit).collect();
+            let end = wanted.len().min((offset + limit) as usize);
+            assert_eq!(ids(&some.wait().unwrap()), wanted[offset as usize..end]);
+        }
+    }
+    let rows = |(_, id): &(i64, i64)| Object::from([("n", number(*id)), ("few", id % 7)]);
+    let rows: Vec<Object> = expected.iter().map(rows).collect();
+    for by in ["n", "few"] {
+        let mut groups: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+        for row in &rows {
+            let value = |field| row.get(field).unwrap().as_int().unwrap();
+            let (count, sum) = groups.entry(value(by)).or_default();
+            *count += 1;
+            *sum += value("n");
+        }
+        let found = db.query("c").group_by(by).count().sum("n").collect();
+        let found = found.wait().unwrap().into_iter();
+        let found = found.map(|group| (group.key, group.results));
+        let expected = { groups.into_iter() }
+            .map(|(key, (count, sum))| (Value::from(key), vec![count.into(), sum.into()]));
+        assert!(found.eq(expected), "by {by}");
+    }
 }
 
 fn built_again<'q>(db: &Aurora, name: &str, query: &'q Query, closure: bool) -> aurora::Query<'q> {

@@ -11,7 +11,7 @@
 
 use super::meta::{IndexMeta, Meta};
 use crate::query::Fields;
-use crate::value::{Raw, Value, encode, encode_missing};
+use crate::value::{Raw, Value, encode_raw};
 use crate::{Error, Result};
 
 /// First byte of the entries for whole values, and of those for elements of arrays.
@@ -87,12 +87,12 @@ fn values_of(meta: &Meta, index: &IndexMeta, document: &[u8]) -> Result<Vec<Vec<
     let mut elements = Vec::new();
     for path in &index.paths {
         let raw = path.find(document).map_err(fault)?;
-        encode_raw(raw, &mut whole).map_err(fault)?;
+        encode_raw(&raw, &mut whole).map_err(fault)?;
         if index.has_elements() {
             let mut found = raw.elements().map_err(fault)?;
             while let Some(element) = found.next().map_err(fault)? {
                 let mut values = vec![ELEMENT];
-                encode_raw(element, &mut values).map_err(fault)?;
+                encode_raw(&element, &mut values).map_err(fault)?;
                 cut(&mut values);
                 elements.push(values);
             }
@@ -114,14 +114,6 @@ fn takes_in(meta: &Meta, index: &IndexMeta, document: &[u8]) -> Result<bool> {
     let row = crate::query::RowReader::new(meta.names.clone());
     row.matches(None, document, |fields: &Fields<'_>| filter.0.holds(fields))
         .map_err(|fault| unreadable(meta, fault.0))
-}
-
-fn encode_raw(raw: Raw<'_>, out: &mut Vec<u8>) -> Result<(), crate::value::Fault> {
-    match raw {
-        Raw::Missing => encode_missing(out),
-        raw => encode(&raw.to_value(crate::value::MAX_DEPTH)?, out),
-    }
-    Ok(())
 }
 
 /// What a unique index has to find nowhere else: the parts for the values of a document's entries
@@ -170,7 +162,7 @@ fn add_unique(raw: Raw<'_>, all: &mut Vec<Vec<u8>>) -> Result<(), crate::value::
     };
     for part in parts {
         let mut values = vec![*part];
-        encode_raw(raw, &mut values)?;
+        encode_raw(&raw, &mut values)?;
         cut(&mut values);
         all.push(values);
     }
@@ -216,7 +208,7 @@ mod tests {
 
     fn in_order(value: Value) -> Vec<u8> {
         let mut bytes = Vec::new();
-        encode(&value, &mut bytes);
+        crate::value::encode(&value, &mut bytes);
         bytes
     }
 

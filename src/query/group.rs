@@ -1,14 +1,17 @@
 //! Counts, sums, averages, least and greatest values, by group.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use super::fields::ID;
 use super::{Decoder, Explanation, Query, Work};
 use crate::Result;
 use crate::collection::documents;
+use crate::collection::index::unreadable;
 use crate::txn::write::WriteTransaction;
-use crate::value::Value;
+use crate::value::{Comparand, Fault, MAX_DEPTH, Raw, Value};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Measure {
@@ -154,30 +157,29 @@ impl Wanted {
         document: &[u8],
     ) -> Result<()> {
         let key = match &self.field {
-            Some(field) => value_of(decoder, id, document, field)?,
+            Some(field) => look(decoder, id, document, field, |raw| raw.to_value(MAX_DEPTH))?,
             None => Value::Null,
         };
-        let tallies = groups.tallies.entry(key).or_insert_with(|| self.no_rows());
+        let tallies = groups.of(key, &self.measures);
         for ((measure, field), tally) in self.measures.iter().zip(tallies) {
-            tally.rows += 1;
-            if *measure != Measure::Count {
-                tally.add(value_of(decoder, id, document, field)?);
+            match tally {
+                Tally::Rows(rows) => *rows += 1,
+                tally => look(decoder, id, document, field, |raw| tally.add(*measure, raw))?,
             }
         }
         Ok(())
     }
 
-    fn no_rows(&self) -> Vec<Tally> {
-        self.measures.iter().map(|_| Tally::default()).collect()
-    }
-
     fn finish(&self, mut groups: Groups) -> Vec<Group> {
-        if self.field.is_none() && groups.tallies.is_empty() {
-            groups.tallies.insert(Value::Null, self.no_rows());
+        if self.field.is_none() {
+            groups.of(Value::Null, &self.measures); // also of no rows
         }
-        let groups = groups.tallies.into_iter().map(|(key, tallies)| Group {
+        let mut keys: Vec<_> = groups.places.into_iter().collect();
+        keys.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let tallies = |place| groups.tallies.iter().skip(place * self.measures.len());
+        let groups = keys.into_iter().map(|(key, place)| Group {
             key,
-            results: { self.measures.iter().zip(&tallies) }
+            results: { self.measures.iter().zip(tallies(place)) }
                 .map(|((measure, _), tally)| tally.result(*measure))
                 .collect(),
         });
@@ -185,74 +187,127 @@ impl Wanted {
     }
 }
 
-/// What is gathered on the way.
+/// What is gathered on the way. Looked up by hash: in order, 100,000 groups took 1.3 times as long.
 #[derive(Default)]
 struct Groups {
-    tallies: BTreeMap<Value, Vec<Tally>>,
+    places: HashMap<Value, usize, RandomState>,
+    /// Those of a group one behind the other.
+    tallies: Vec<Tally>,
 }
 
-/// The value of a field; null if there is none.
-fn value_of(decoder: &Decoder<'_>, id: &[u8], document: &[u8], field: &str) -> Result<Value> {
-    if field == ID {
-        return documents::id_of(decoder.meta, id).map(|id| id.value().clone());
+impl Groups {
+    /// The tallies of a group, one for each measure.
+    fn of(&mut self, key: Value, measures: &[(Measure, String)]) -> &mut [Tally] {
+        let next = self.places.len();
+        let place = *self.places.entry(key).or_insert(next);
+        if place == next {
+            let new = measures.iter().map(|(measure, _)| Tally::new(*measure));
+            self.tallies.extend(new);
+        }
+        let tallies = self.tallies.get_mut(place * measures.len()..);
+        tallies.unwrap_or_default()
     }
-    Ok(decoder.value(document, field)?.unwrap_or_default())
 }
 
-/// What is kept of the values of a field.
-#[derive(Debug, Default)]
-struct Tally {
-    rows: i64,
-    numbers: i64,
-    whole: i128,
-    /// The part of the sum that is not whole, or the flag that there is one.
-    fraction: Option<f64>,
-    least: Option<Value>,
-    greatest: Option<Value>,
+/// Has a look at a field.
+fn look<R>(
+    decoder: &Decoder<'_>,
+    id: &[u8],
+    document: &[u8],
+    field: &str,
+    look: impl FnOnce(Raw<'_>) -> Result<R, Fault>,
+) -> Result<R> {
+    let seen = if field == ID {
+        let id = documents::id_of(decoder.meta, id)?;
+        look(id.value().operand().raw().unwrap_or(Raw::Missing)) // an id is no array and no object
+    } else {
+        { decoder.fields.find(document, field) }.and_then(look)
+    };
+    seen.map_err(|fault| unreadable(decoder.meta, fault.0))
 }
+
+/// What is kept for a measure.
+#[derive(Debug)]
+enum Tally {
+    Rows(i64),
+    Numbers {
+        count: i64,
+        whole: Whole,
+        /// The part of the sum that is not whole, or the flag that there is one.
+        fraction: Option<f64>,
+    },
+    /// The least or the greatest.
+    Value(Value),
+}
+
+/// A sum of whole numbers, with no room lost beside it.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, packed(8))]
+struct Whole(i128);
 
 impl Tally {
-    fn add(&mut self, value: Value) {
-        match value {
-            Value::Null => return,
-            Value::Int(number) => {
-                self.numbers += 1;
-                // 2^63 rows of 2^63 fit.
-                self.whole += i128::from(number);
-            }
-            Value::Float(number) => {
-                self.numbers += 1;
-                *self.fraction.get_or_insert(0.0) += number;
-            }
-            _ => {}
-        }
-        if self.least.as_ref().is_none_or(|least| value < *least) {
-            self.least = Some(value.clone());
-        }
-        if self
-            .greatest
-            .as_ref()
-            .is_none_or(|greatest| value > *greatest)
-        {
-            self.greatest = Some(value);
+    fn new(measure: Measure) -> Self {
+        match measure {
+            Measure::Count => Tally::Rows(0),
+            Measure::Sum | Measure::Average => Tally::Numbers {
+                count: 0,
+                whole: Whole(0),
+                fraction: None,
+            },
+            Measure::Least | Measure::Greatest => Tally::Value(Value::Null),
         }
     }
 
-    fn sum(&self) -> f64 {
-        self.whole as f64 + self.fraction.unwrap_or(0.0)
+    /// Takes in what the field has in a row. Null is before all other values, and counts as none.
+    fn add(&mut self, measure: Measure, raw: Raw<'_>) -> Result<(), Fault> {
+        match self {
+            Tally::Rows(rows) => *rows += 1,
+            Tally::Numbers {
+                count,
+                whole,
+                fraction,
+            } => match raw {
+                Raw::Int(number) => {
+                    *count += 1;
+                    // 2^63 rows of 2^63 fit.
+                    *whole = Whole(whole.0 + i128::from(number));
+                }
+                Raw::Float(number) => {
+                    *count += 1;
+                    *fraction.get_or_insert(0.0) += number;
+                }
+                _ => {}
+            },
+            Tally::Value(known) => {
+                let order = raw.compare(known.operand())?;
+                let is_better = match measure {
+                    Measure::Least => order.is_lt() || known.is_null(),
+                    _ => order.is_gt(),
+                };
+                if is_better && !matches!(raw, Raw::Missing | Raw::Null) {
+                    *known = raw.to_value(MAX_DEPTH)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn result(&self, measure: Measure) -> Value {
-        match measure {
-            Measure::Count => Value::Int(self.rows),
-            Measure::Sum => match (self.fraction, i64::try_from(self.whole)) {
-                (None, Ok(whole)) => Value::Int(whole),
-                _ => Value::Float(self.sum()),
-            },
-            Measure::Average if self.numbers == 0 => Value::Null,
-            Measure::Average => Value::Float(self.sum() / self.numbers as f64),
-            Measure::Least => self.least.clone().unwrap_or_default(),
-            Measure::Greatest => self.greatest.clone().unwrap_or_default(),
+        let (count, whole, fraction) = match self {
+            Tally::Rows(rows) => return Value::Int(*rows),
+            Tally::Value(value) => return value.clone(),
+            Tally::Numbers {
+                count,
+                whole,
+                fraction,
+            } => (*count, whole.0, *fraction),
+        };
+        let sum = whole as f64 + fraction.unwrap_or(0.0);
+        match (measure, fraction, i64::try_from(whole)) {
+            (Measure::Average, ..) if count == 0 => Value::Null,
+            (Measure::Average, ..) => Value::Float(sum / count as f64),
+            (_, None, Ok(whole)) => Value::Int(whole),
+            _ => Value::Float(sum),
         }
     }
 }

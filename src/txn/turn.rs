@@ -282,6 +282,11 @@ impl Turns {
         })
     }
 
+    /// Whether threads or tasks wait for the turn.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.queue.lock().waiting.is_empty()
+    }
+
     /// Tells events when the present turn has been given back, which is that of whoever calls.
     pub(super) fn tell_later(&self, events: Events) {
         if !events.is_empty() {
@@ -396,6 +401,27 @@ mod tests {
         });
         assert!(!turns.queue.lock().taken);
         assert!(turns.queue.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn who_has_the_turn_sees_whether_others_wait() {
+        let turns = Arc::new(Turns::default());
+        let mut context = Context::from_waker(Waker::noop());
+        let first = turns.wait();
+        assert!(!turns.is_awaited());
+        let mut task = turns.queue_up();
+        assert!(Pin::new(&mut task).poll(&mut context).is_pending());
+        assert!(turns.is_awaited());
+        drop(task);
+        assert!(!turns.is_awaited());
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(turns.wait()));
+            while !turns.is_awaited() {
+                std::thread::yield_now();
+            }
+            drop(first);
+        });
+        assert!(!turns.is_awaited());
     }
 
     #[test]

@@ -148,6 +148,11 @@ impl WriteTransaction {
         self.durability = durability;
     }
 
+    /// Whether others wait for this transaction to end, to begin theirs.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.handle.engine.turns.is_awaited()
+    }
+
     /// Keeps no record: the commit will be a checkpoint. For what is sure to be large.
     pub(crate) fn commit_by_checkpoint(&mut self) {
         self.by_checkpoint = true;

@@ -30,7 +30,7 @@ use self::convert::{to_serde, value_of};
 pub use self::document::{Document, DocumentId};
 pub use self::object::Object;
 pub(crate) use self::order::{
-    compare, decode_id, encode, encode_missing, key_class, string_prefix,
+    compare, decode_id, encode, encode_missing, encode_raw, key_class, string_prefix,
 };
 pub use self::raw::{Comparand, Operand};
 pub(crate) use self::raw::{Differences, Fault, Path, Raw};

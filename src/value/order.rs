@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 
-use super::{Object, Value};
+use super::{Fault, MAX_DEPTH, Object, Raw, Value};
 
 /// First byte of the encoding of each type. Zero ends arrays and objects.
 pub(super) const MISSING: u8 = 0x08;
@@ -95,6 +95,9 @@ pub(super) fn compare_int(a: i64, b: f64) -> Ordering {
 /// The largest float that is not above the integer, and how far it is below.
 fn floor_of(value: i64) -> (f64, u16) {
     let near = value as f64;
+    if near.abs() < EXACT_LIMIT {
+        return (near, 0);
+    }
     let floor = if near as i128 > i128::from(value) {
         near.next_down()
     } else {
@@ -204,6 +207,20 @@ pub(crate) fn decode_id(bytes: &[u8]) -> Option<Value> {
 /// Appends what stands for a field that is not there. It sorts before null.
 pub(crate) fn encode_missing(out: &mut Vec<u8>) {
     out.push(MISSING);
+}
+
+/// Appends the encoding of what was found in a document.
+pub(crate) fn encode_raw(raw: &Raw<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    match raw {
+        Raw::Missing => encode_missing(out),
+        // Without a copy.
+        Raw::String(text) => {
+            out.push(STRING);
+            encode_bytes(text.as_bytes(), out);
+        }
+        raw => encode(&raw.to_value(MAX_DEPTH)?, out),
+    }
+    Ok(())
 }
 
 /// Appends what the encodings of all strings that begin with `prefix` begin with.

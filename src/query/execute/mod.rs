@@ -10,9 +10,9 @@
 
 mod gather;
 mod rows;
+mod sorter;
 mod walk;
 
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use super::decision::decide;
@@ -30,7 +30,8 @@ use crate::txn::view::{TreeView, after_prefix};
 use crate::{Error, Result};
 
 use self::gather::Gathering;
-use self::rows::{Row, Sorted, row_key, sorted};
+use self::rows::put_row_key;
+use self::sorter::{RowRef, Sorted, Sorter};
 use self::walk::Walk;
 
 /// Documents that are looked up at once.
@@ -103,7 +104,9 @@ pub(crate) struct Execution<'q> {
     state: State,
     /// Rows that are put in order: all of a plan that sorts, or those whose order the index does not know (of values that
     /// were cut to the same).
-    sorter: BinaryHeap<Row>,
+    sorter: Sorter,
+    /// What the present row is ordered by. Kept, as most rows need none of their own.
+    row_key: Vec<u8>,
     offset_left: u64,
     limit_left: Option<u64>,
     /// What is left of the present step's bytes.
@@ -133,7 +136,8 @@ impl<'q> Execution<'q> {
             reader: RowReader::new(meta.names.clone()),
             examined: 0,
             state,
-            sorter: BinaryHeap::new(),
+            sorter: Sorter::default(),
+            row_key: Vec::new(),
             offset_left: spec.offset,
             limit_left: spec.limit,
             bytes_left: 0,
@@ -336,7 +340,7 @@ impl<'q> Execution<'q> {
         if !self.plan.sorts {
             return State::Done;
         }
-        State::Sorted(sorted(std::mem::take(&mut self.sorter)))
+        State::Sorted(self.sorter.finish())
     }
 
     /// Whether the step has looked at as many bytes as it may.
@@ -404,13 +408,13 @@ impl<'q> Execution<'q> {
         if !self.plan.sorts && self.spec.after.is_none() {
             return self.emit(id, document, sink);
         }
-        let Some(key) = self.key_of_row(id, document)? else {
+        if !self.is_behind_cursor(id, document)? {
             return Ok(true);
-        };
+        }
         if !self.plan.sorts {
             return self.emit(id, document, sink);
         }
-        self.sort_in(key, id, document);
+        self.sort_in(id, document);
         Ok(true)
     }
 
@@ -429,12 +433,14 @@ impl<'q> Execution<'q> {
         passes.map_err(|fault| unreadable(&self.meta, fault.0))
     }
 
-    /// What a row is ordered by, unless the pages before have it.
-    fn key_of_row(&self, id: &[u8], document: &[u8]) -> Result<Option<Vec<u8>>> {
-        let key = row_key(&self.reader, &self.spec.order, id, document);
-        let key = key.map_err(|fault| unreadable(&self.meta, fault.0))?;
+    /// Finds out what a row is ordered by, and whether the pages before do not have it.
+    fn is_behind_cursor(&mut self, id: &[u8], document: &[u8]) -> Result<bool> {
+        let (order, key) = (&self.spec.order, &mut self.row_key);
+        key.clear();
+        put_row_key(&self.reader, order, id, document, key)
+            .map_err(|fault| unreadable(&self.meta, fault.0))?;
         let after = self.spec.after.as_ref();
-        Ok(Some(key).filter(|key| after.is_none_or(|after| key > after.row_key())))
+        Ok(after.is_none_or(|after| self.row_key > *after.row_key()))
     }
 
     fn emit(&mut self, id: &[u8], document: &[u8], sink: &mut Sink<'_>) -> Result<bool> {

@@ -1,7 +1,6 @@
 //! Walking an index in the order that was asked for.
 
-use super::rows::{Sorted, sorted};
-use super::{Execution, Place, Sink, State, ranged, start, step};
+use super::{Execution, Place, Sink, Sorted, State, ranged, start, step};
 use crate::Result;
 use crate::collection::index::{is_cut, split};
 use crate::moment::Moment;
@@ -142,16 +141,14 @@ impl Execution<'_> {
             }
             *left -= 1;
             let document = self.document(documents, id)?;
-            if self.is_row(moment, id, &document)?
-                && let Some(key) = self.key_of_row(id, &document)?
-            {
-                self.sort_in(key, id, &document);
+            if self.is_row(moment, id, &document)? && self.is_behind_cursor(id, &document)? {
+                self.sort_in(id, &document);
             }
             there = step(cursor, descending)?;
         }
         if is_whole || !there {
             at.cut = None;
-            at.sorted = sorted(std::mem::take(&mut self.sorter));
+            at.sorted = self.sorter.finish();
         }
         Ok(there)
     }
