@@ -186,13 +186,10 @@ fn build_for_a_turn(
     let (tx, share) = waited(|| db.begin_write());
     let mut tx = tx?;
     let end = *steps + (*steps).clamp(1, MOST_STEPS);
-    let built = loop {
+    let built = build::build_some(&mut tx, collection, index, Some(goal), |tx| {
         *steps += 1;
-        match build::build_step(&mut tx, collection, index, Some(goal)) {
-            Ok((false, _)) if !share.is_over() || (*steps < end && !tx.is_awaited()) => {}
-            built => break built,
-        }
-    };
+        !share.is_over() || (*steps < end && !tx.is_awaited())
+    });
     match &built {
         // What a crash takes away of it is built again, and the commit of the last part covers all.
         Ok((false, _)) => tx.set_durability(Durability::Buffered),

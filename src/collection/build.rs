@@ -20,6 +20,7 @@ use super::meta::{CATALOG_TREE, IndexMeta, Meta, NumberedIndex, index_tree};
 use super::schema::{Index, Schema};
 use crate::keys::expiry;
 use crate::moment::Moment;
+use crate::txn::bulk::{ENTRY_BYTES, gather_bytes};
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
 
@@ -251,7 +252,7 @@ fn changed(
 /// fails, because there is a part of one.
 pub(super) fn build(tx: &mut WriteTransaction, collection: &str, index: &str) -> Result<()> {
     loop {
-        match build_step(tx, collection, index, None) {
+        match build_some(tx, collection, index, None, |_| true) {
             Ok((true, _)) => return Ok(()),
             Ok((false, _)) => {}
             Err(error) if error.is_misuse() => {
@@ -309,12 +310,14 @@ impl Goal {
     }
 }
 
-/// Takes some more documents into an index. Says whether that was all, or as far as the goal is, if there is one.
-pub(super) fn build_step(
+/// Takes some more documents into an index, while `goes_on` says so. Says whether that was all, or as far as the goal is, if
+/// there is one.
+pub(super) fn build_some(
     tx: &mut WriteTransaction,
     collection: &str,
     index: &str,
     goal: Option<&Goal>,
+    mut goes_on: impl FnMut(&WriteTransaction) -> bool,
 ) -> Result<(bool, BuildProgress)> {
     let meta = catalog::load(tx, collection)?;
     let (position, building) = position_of(&meta, index)?;
@@ -324,23 +327,36 @@ pub(super) fn build_step(
         done: documents,
         total: documents,
     };
-    let Some(built_to) = building.built_to.clone() else {
+    let Some(mut built_to) = building.built_to.clone() else {
         return Ok((true, finished));
     };
-    let (some, is_more) = some_after(tx, &meta, &built_to)?;
-    let reached = some.last().map(|(key, _)| key.clone());
-    add_entries(tx, &meta, building, &some)?;
-    let is_there = { goal.zip(reached.as_deref()) }
-        .is_some_and(|(goal, reached)| goal.is_reached(&meta, building, reached));
-    let is_done = !is_more || is_there;
+    let mut gathered = Gathered::default();
+    let is_done = loop {
+        let (some, is_more) = some_after(tx, &meta, &built_to)?;
+        gathered.add_entries(tx, &meta, building, &some)?;
+        if let Some((last, _)) = some.into_iter().last() {
+            built_to = last;
+        }
+        if !is_more || goal.is_some_and(|goal| goal.is_reached(&meta, building, &built_to)) {
+            break true;
+        }
+        if !goes_on(tx) || gathered.bytes >= gather_bytes(tx) {
+            break false;
+        }
+    };
+    gathered.put(tx, building)?;
     let mut indexes = meta.numbered_indexes();
     if let Some(index) = indexes.get_mut(position) {
-        index.built_to = if is_done { None } else { reached.clone() };
+        index.built_to = if is_done {
+            None
+        } else {
+            Some(built_to.clone())
+        };
     }
     let (schema, names) = (meta.schema.clone(), meta.known_names.clone());
     catalog::store(tx, &changed(&meta, schema, names, meta.next_index, indexes))?;
-    let done = match (&reached, tx.find(&meta.documents_tree)) {
-        (Some(reached), Some(view)) if !is_done => view.rank(reached)? + 1,
+    let done = match tx.find(&meta.documents_tree) {
+        Some(view) if !is_done => view.rank(&built_to)? + 1,
         _ => documents,
     };
     let progress = BuildProgress {
@@ -363,16 +379,28 @@ fn position_of<'m>(meta: &'m Meta, index: &str) -> Result<(usize, &'m IndexMeta)
     })
 }
 
-fn add_entries(
-    tx: &mut WriteTransaction,
-    meta: &Meta,
-    index: &IndexMeta,
-    documents: &[(Vec<u8>, Vec<u8>)],
-) -> Result<()> {
-    let mut entries = Vec::with_capacity(documents.len());
-    for (key, document) in documents {
-        let own = index::entries(meta, index, key, document)?;
-        if index.index.unique {
+/// Entries of an index that are put there together: a page of it is copied once for all of them. ([`gather_bytes`] at most.)
+#[derive(Debug, Default)]
+struct Gathered {
+    entries: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn add_entries(
+        &mut self,
+        tx: &mut WriteTransaction,
+        meta: &Meta,
+        index: &IndexMeta,
+        documents: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<()> {
+        for (key, document) in documents {
+            let own = index::entries(meta, index, key, document)?;
+            if !index.index.unique {
+                self.bytes += own.iter().map(|e| ENTRY_BYTES + e.len()).sum::<usize>();
+                self.entries.extend(own);
+                continue;
+            }
             // One by one: the next may have the same value. What nobody sees any more is in nobody's way.
             let is_over = is_expired(meta, document, tx.now_ms())?;
             if !is_over {
@@ -383,16 +411,17 @@ fn add_entries(
             for entry in own {
                 tree.put(entry, [])?;
             }
-        } else {
-            entries.extend(own);
         }
+        Ok(())
     }
-    if entries.is_empty() {
-        return Ok(());
+
+    fn put(self, tx: &mut WriteTransaction, index: &IndexMeta) -> Result<()> {
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        let entries = self.entries.into_iter().map(|entry| (entry, []));
+        tx.system_tree(&index.tree)?.put_many(entries).map(|_| ())
     }
-    let entries = entries.into_iter().map(|entry| (entry, []));
-    tx.system_tree(&index.tree)?.put_many(entries)?;
-    Ok(())
 }
 
 /// Removes an index.

@@ -7,15 +7,19 @@
 //! 3. Where only the first rows are wanted, no more are kept.
 //!
 //! A heap of all rows took 4.2 to 4.5 µs for each of 300,000: each step down it looks at two keys that are in no cache. Runs
-//! that fit into one, merged, take 1.0 to 1.1.
+//! that fit into one, merged, take 0.9 to 1.0.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
+use crate::prefetch::prefetch;
+
 /// So many rows make a run, or so many bytes of them.
 const RUN_ROWS: usize = 4096;
 const RUN_BYTES: usize = 4 << 20;
+/// So much of a row is asked of the memory ahead: of what is longer, the processor finds the rest.
+const ASKED_BYTES: usize = 512;
 
 /// Takes rows in any order.
 #[derive(Debug, Default)]
@@ -129,6 +133,7 @@ impl Sorted {
             }
             None => drop(PeekMut::pop(head)),
         }
+        run.ask_for(run.next + 1);
         run.row(at)
     }
 }
@@ -205,6 +210,16 @@ impl Run {
 
     fn compare(&self, a: &Place, b: &Place) -> Ordering {
         (a.prefix.cmp(&b.prefix)).then_with(|| self.key(a).cmp(self.key(b)))
+    }
+
+    /// Asks the memory for a row that comes soon: in their order they lie anywhere. (A sort of 300,000: 0.8 of the time.)
+    fn ask_for(&self, at: usize) {
+        if let Some(place) = self.places.get(at) {
+            let end = place.end.min(place.key + ASKED_BYTES);
+            for line in (place.key..end).step_by(64) {
+                prefetch(&self.bytes, line);
+            }
+        }
     }
 
     fn part(&self, from: usize, to: usize) -> &[u8] {

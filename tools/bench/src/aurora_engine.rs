@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aurora::{
-    Aurora, Collection, Document, Field, FieldType, Object, Patch, Query, Schema, Timestamp, Value,
+    Aurora, Collection, Document, Field, FieldType, Index, Object, Patch, Query, Schema, Timestamp,
+    Value,
 };
 use serde_json::json;
 
 use crate::documents::{Row, Rows};
-use crate::engine::{Answer, Change, Documents, Engine, Outcome, Question};
+use crate::engine::{Answer, Change, Documents, Engine, Finding, Outcome, Question, Survey};
 
 pub struct AuroraEngine {
     db: Aurora,
@@ -132,6 +133,60 @@ impl Engine for AuroraEngine {
             }
             _ => Answer::Documents(Box::new(Found(query.collect().wait()?))),
         })
+    }
+
+    fn survey(&mut self, survey: Survey) -> Outcome<Option<Vec<Finding>>> {
+        let query = self.collection.query();
+        let name = |document: &Document| {
+            let name = document.get("name").and_then(Value::as_str);
+            let id = document.id.value().as_int();
+            (name.unwrap_or_default().to_string(), id.unwrap_or(-1), 0)
+        };
+        let grouped = |field: &str| -> Outcome<Vec<Finding>> {
+            let groups = { self.collection.query() }.group_by(field);
+            let groups = groups.count().max("created").collect().wait()?;
+            let number = |value: Option<&Value>| match value {
+                Some(Value::Int(number)) => *number,
+                Some(Value::DateTime(time)) => time.as_millisecond(),
+                _ => -1,
+            };
+            Ok({ groups.iter() }
+                .map(|group| {
+                    let results = [0, 1].map(|n| number(group.results.get(n)));
+                    let key = match &group.key {
+                        Value::String(text) => text.clone(),
+                        other => other.to_string(),
+                    };
+                    (key, results[0], results[1])
+                })
+                .collect())
+        };
+        Ok(Some(match survey {
+            Survey::Best(rows) => {
+                let best = query
+                    .order_by("score", false)
+                    .limit(rows)
+                    .collect()
+                    .wait()?;
+                best.iter().map(name).collect()
+            }
+            Survey::ByScore => {
+                let rows = query.order_by("score", true).select(["name"]).rows()?;
+                let rows = rows.map(|row| row.map(|row| name(&row)));
+                rows.collect::<aurora::Result<_>>()?
+            }
+            Survey::Cities => grouped("city")?,
+            Survey::Ages => grouped("age")?,
+        }))
+    }
+
+    fn make_index(&mut self) -> Outcome<Option<()>> {
+        let made = self.db.create_index("people", Index::on(["score"]));
+        Ok(Some(made.wait()?))
+    }
+
+    fn drop_index(&mut self) -> Outcome<()> {
+        Ok(self.db.drop_index("people", "score").wait()?)
     }
 
     fn change(&mut self, change: Change, low_ms: i64, high_ms: i64) -> Outcome<Option<u64>> {

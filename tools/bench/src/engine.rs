@@ -29,6 +29,19 @@ pub enum Question {
     Ids(Vec<i64>),
 }
 
+/// A look at all documents, which no index helps. Other engines would need a program of their own for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Survey {
+    /// The documents with the highest scores, so many.
+    Best(u64),
+    /// All names, in the order of the scores.
+    ByScore,
+    /// For each city, in order: how many documents there are, and the latest moment.
+    Cities,
+    /// The same for each age.
+    Ages,
+}
+
 /// What becomes of the documents that were made between two moments, both included, in one durable transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -38,6 +51,9 @@ pub enum Change {
     Better,
     Gone,
 }
+
+/// A name, of a document or of a group, and two numbers: the id and nothing, or the count and the moment.
+pub type Finding = (String, i64, i64);
 
 /// What came back. Documents as they are when the caller can use them.
 pub enum Answer {
@@ -66,6 +82,17 @@ pub trait Engine {
     fn analyze(&mut self) -> Outcome<()>;
     fn reopen(&mut self) -> Outcome<()>;
     fn ask(&mut self, question: &Question) -> Outcome<Answer>;
+    /// Looks at all documents. Gives what was found, in order; `None` where that takes a program of its own.
+    fn survey(&mut self, _survey: Survey) -> Outcome<Option<Vec<Finding>>> {
+        Ok(None)
+    }
+    /// Makes an index of the scores; `None` where indexes are made with the file alone.
+    fn make_index(&mut self) -> Outcome<Option<()>> {
+        Ok(None)
+    }
+    fn drop_index(&mut self) -> Outcome<()> {
+        Ok(())
+    }
     /// Changes all documents between two moments, and says how many; `None` where that takes a program of its own.
     fn change(&mut self, _change: Change, _low_ms: i64, _high_ms: i64) -> Outcome<Option<u64>> {
         Ok(None)

@@ -10,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::Options;
 use crate::aurora_engine::AuroraEngine;
 use crate::documents::{FIRST_MS, SPAN_MS, Source, WORDS};
-use crate::engine::{Answer, Change, Engine, Outcome, Question};
+use crate::engine::{Answer, Change, Engine, Outcome, Question, Survey};
 use crate::report::{Bar, Line};
 use crate::sqlite_engine::{Form, SqliteEngine};
 
@@ -176,6 +176,16 @@ const KINDS: [Kind; 10] = [
     },
 ];
 
+/// Looks at all documents.
+const SURVEYS: [(&str, Survey); 4] = [
+    ("no index: the 20 highest scores", Survey::Best(20)),
+    ("no index: all names, by score", Survey::ByScore),
+    ("groups: count and latest of each city", Survey::Cities),
+    ("groups: count and latest of each age", Survey::Ages),
+];
+const SURVEY_ROUNDS: usize = 3;
+const MAKE_INDEX: &str = "an index more, of the scores";
+
 /// What becomes of a tenth of the documents, by a query on an index.
 const CHANGES: [(&str, Change); 3] = [
     (
@@ -262,6 +272,14 @@ impl<'o> Run<'o> {
                 self.ask(&mut engines, kind, Before::Anything, self.options.repeat)?;
             }
         }
+        for (what, survey) in SURVEYS {
+            if what.contains(&self.options.only) {
+                self.survey(&mut engines, what, survey)?;
+            }
+        }
+        if MAKE_INDEX.contains(&self.options.only) {
+            self.make_index(&mut engines)?;
+        }
         self.insert_singly(&mut engines, "insert of one document, durable", median)?;
         // Last, as it leaves the system's memory in small pieces.
         for kind in &FROM_DEVICE {
@@ -284,6 +302,56 @@ impl<'o> Run<'o> {
                 self.change(&mut engines, what, change)?;
             }
         }
+        Ok(())
+    }
+
+    /// All find the same, in the same order.
+    fn survey(&mut self, engines: &mut Engines, what: &'static str, survey: Survey) -> Outcome<()> {
+        let mut times = vec![Vec::new(); engines.len()];
+        let mut first = None;
+        for turn in 0..SURVEY_ROUNDS {
+            for place in 0..engines.len() {
+                let i = (place + turn) % engines.len();
+                let start = self.now();
+                let Some(found) = engines[i].survey(survey)? else {
+                    continue;
+                };
+                times[i].push(self.now() - start);
+                if *first.get_or_insert_with(|| found.clone()) != found || found.is_empty() {
+                    return Err(format!("{} finds otherwise: {what}", engines[i].name()).into());
+                }
+            }
+        }
+        self.lines.push(Line {
+            what,
+            bar: Some(Bar(1.0)),
+            seconds: times.into_iter().map(median).collect(),
+            note: format!("{} rows", first.map_or(0, |found| found.len())),
+        });
+        Ok(())
+    }
+
+    fn make_index(&mut self, engines: &mut Engines) -> Outcome<()> {
+        let mut times = vec![Vec::new(); engines.len()];
+        for turn in 0..SURVEY_ROUNDS {
+            for place in 0..engines.len() {
+                let i = (place + turn) % engines.len();
+                if i == PARSED {
+                    continue; // the file of another
+                }
+                let start = Instant::now();
+                if engines[i].make_index()?.is_some() {
+                    times[i].push(start.elapsed());
+                    engines[i].drop_index()?;
+                }
+            }
+        }
+        self.lines.push(Line {
+            what: MAKE_INDEX,
+            bar: Some(Bar(1.0)),
+            seconds: times.into_iter().map(median).collect(),
+            note: String::new(),
+        });
         Ok(())
     }
 

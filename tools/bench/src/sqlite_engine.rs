@@ -8,7 +8,7 @@ use rusqlite::{Connection, ToSql, params};
 use serde_json::{Value, json};
 
 use crate::documents::{Row, Rows};
-use crate::engine::{Answer, Change, Documents, Engine, Outcome, Question};
+use crate::engine::{Answer, Change, Documents, Engine, Finding, Outcome, Question, Survey};
 
 /// How documents are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,6 +225,34 @@ impl Engine for SqliteEngine {
             .map(|(id, text)| Ok((id, serde_json::from_str(&text)?)))
             .collect::<Outcome<Vec<(i64, Value)>>>()?;
         Ok(Answer::Documents(Box::new(parsed)))
+    }
+
+    fn survey(&mut self, survey: Survey) -> Outcome<Option<Vec<Finding>>> {
+        let group = |field: &str| {
+            format!(
+                "SELECT CAST(json_extract(doc, '$.{field}') AS TEXT), count(*), max(json_extract(doc, '$.created'))
+                 FROM people GROUP BY json_extract(doc, '$.{field}') ORDER BY json_extract(doc, '$.{field}')"
+            )
+        };
+        let name = "SELECT json_extract(doc, '$.name'), id, 0 FROM people ORDER BY json_extract(doc, '$.score')";
+        let sql = match survey {
+            Survey::Best(rows) => format!("{name} DESC, id DESC LIMIT {rows}"),
+            Survey::ByScore => format!("{name}, id"),
+            Survey::Cities => group("city"),
+            Survey::Ages => group("age"),
+        };
+        let mut select = self.connection.prepare_cached(&sql)?;
+        let found = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(Some(found.collect::<Result<_, _>>()?))
+    }
+
+    fn make_index(&mut self) -> Outcome<Option<()>> {
+        let sql = "CREATE INDEX people_score ON people (json_extract(doc, '$.score'))";
+        Ok(Some(self.connection.execute_batch(sql)?))
+    }
+
+    fn drop_index(&mut self) -> Outcome<()> {
+        Ok(self.connection.execute_batch("DROP INDEX people_score")?)
     }
 
     fn change(&mut self, change: Change, low_ms: i64, high_ms: i64) -> Outcome<Option<u64>> {
