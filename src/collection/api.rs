@@ -171,7 +171,7 @@ impl Aurora {
 
 /// So many steps of building an index one transaction does at most while nobody waits for it to end. The more, the fewer
 /// pages of the index are copied for few entries each: with one, an index of 300,000 numbers took 1.6 times as long.
-const MOST_STEPS: usize = 16;
+const MOST_STEPS: usize = 32;
 
 /// Takes more documents into an index, in one transaction: while nobody waits, in as many steps as all turns before together;
 /// and for twice as long as its turn was waited for: beside large transactions of others it would take hours with a few at a
