@@ -1161,6 +1161,57 @@ fn a_query_of_another_database_or_of_a_snapshot_is_refused_in_a_transaction() {
     assert_eq!(buffered.query("numbers").count_in(&tx).unwrap(), 10);
 }
 
+/// A function that is handed a transaction had no way to ask it anything.
+#[test]
+fn a_transaction_makes_queries_that_it_alone_answers() {
+    let (db, other) = (numbers(10), numbers(20));
+    let mut tx = db.begin_write().unwrap();
+    let new = tx.collection("numbers").unwrap().insert_fields([("n", 77)]);
+    new.unwrap();
+    let of_collection = tx.collection("numbers").unwrap().query();
+    for query in [tx.query("numbers"), of_collection] {
+        let great = || query.clone().filter(|f| f.gte("n", 5));
+        assert_eq!(great().collect_in(&tx).unwrap().len(), 6);
+        assert_eq!(great().count_in(&tx).unwrap(), 6);
+        let first = great().order_by("n", false).first_in(&tx).unwrap();
+        assert_eq!(first.unwrap().get("n"), Some(&Value::Int(77)));
+        let sum = great().aggregate().sum("n").collect_in(&tx).unwrap();
+        assert_eq!(sum[0].results, [Value::Int(112)]);
+        assert_eq!(great().update_in(&mut tx, Patch::new()).unwrap(), 6);
+        // What runs by itself cannot see what is not committed, and says how to ask.
+        let alone = [
+            great().collect().wait().map(|rows| rows.len() as u64),
+            great().count().wait(),
+            great().page(5).wait().map(|_| 1),
+            great().rows().map(|_| 1),
+            great().explain().wait().map(|_| 1),
+            great().aggregate().count().collect().wait().map(|_| 1),
+            great().update(Patch::new()).wait(),
+            great().delete().wait(),
+        ];
+        for found in alone {
+            let error = found.unwrap_err();
+            assert!(error.to_string().contains("`collect_in`"), "{error}");
+        }
+        let of_other = other.begin_write().unwrap();
+        let refused = great().count_in(&of_other);
+        assert!(matches!(refused, Err(aurora::Error::BadQuery { .. })));
+    }
+    let last = tx.query("numbers").filter(|f| f.eq("n", 77));
+    assert_eq!(last.clone().delete_in(&mut tx).unwrap(), 1);
+    tx.commit().unwrap();
+    // A later transaction answers it, too; and it does not keep the database open.
+    let later = db.begin_write().unwrap();
+    assert_eq!(last.count_in(&later).unwrap(), 0);
+    let kept = later.query("numbers");
+    drop(later);
+    db.close().unwrap();
+    assert!(matches!(
+        kept.count_in(&other.begin_write().unwrap()),
+        Err(aurora::Error::BadQuery { .. })
+    ));
+}
+
 #[test]
 fn a_transaction_groups_and_describes_what_it_has_changed() {
     let db = numbers(10);

@@ -530,8 +530,8 @@ impl CollectionView<'_> {
 }
 
 /// A collection within a write transaction: sees the transaction's own changes. What it is told to
-/// do happens when the transaction commits, or never. For queries that see them there are
-/// [`Query::collect_in`](crate::Query::collect_in) and its like.
+/// do happens when the transaction commits, or never. For queries that see them there is
+/// [`WriteTransaction::query`].
 #[derive(Debug)]
 pub struct CollectionMut<'t> {
     tx: &'t mut WriteTransaction,
@@ -622,6 +622,11 @@ impl CollectionMut<'_> {
     pub fn delete(&mut self, id: impl Into<Value>) -> Result<bool> {
         let key = documents::key_of(&self.meta, &id.into())?;
         documents::delete(self.tx, &self.meta, &key)
+    }
+
+    /// A query on it, as the transaction sees it. See [`WriteTransaction::query`].
+    pub fn query<'q>(&self) -> Query<'q> {
+        self.tx.query(&*self.meta.name)
     }
 
     /// The number of documents, those that have expired and are not yet removed included. O(1).

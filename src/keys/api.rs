@@ -468,7 +468,7 @@ impl Aurora {
     ///
     /// Happens by itself: on a thread of the database's own soon after something has expired, or,
     /// without such a thread ([`background(false)`](crate::Builder::background)), a little with
-    /// each change of a key.
+    /// each change of a key, and of a document where documents expire. (Changes of trees remove nothing of it.)
     pub fn sweep(&self, limit: usize) -> Result<usize> {
         self.write(|tx| tx.sweep(limit))
     }

@@ -11,6 +11,7 @@ mod fields;
 mod filter;
 mod group;
 mod ids;
+mod origin;
 mod page;
 mod plan;
 mod ranges;
@@ -26,7 +27,6 @@ use crate::collection::index::unreadable;
 use crate::collection::meta::Meta;
 use crate::collection::patch::Patch;
 use crate::collection::{documents, many};
-use crate::db::Aurora;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteTransaction;
 use crate::value::{Document, MAX_DEPTH, Object, Raw, Value};
@@ -39,6 +39,7 @@ pub use self::fields::Fields;
 pub(crate) use self::fields::{BAD_PATTERN, ID, RowReader};
 pub use self::filter::Filter;
 pub use self::group::{Group, Grouped};
+use self::origin::Origin;
 pub use self::page::Cursor;
 use self::plan::Plan;
 
@@ -54,16 +55,8 @@ const ROWS_HELD: Slice = Slice {
     bytes: 1 << 20,
 };
 
-/// Where a query looks.
-#[derive(Debug, Clone)]
-enum Origin {
-    /// What is committed when it starts.
-    Database(Aurora),
-    Snapshot(Snapshot),
-}
-
-/// A query on the documents of a collection. Made by [`Aurora::query`](crate::Aurora::query) and
-/// [`Snapshot::query`](crate::Snapshot::query).
+/// A query on the documents of a collection. Made by [`Aurora::query`](crate::Aurora::query),
+/// [`Snapshot::query`](crate::Snapshot::query) and [`WriteTransaction::query`](crate::WriteTransaction::query).
 ///
 /// ```
 /// use aurora::{Aurora, Field, FieldType, Filter, Schema};
@@ -114,26 +107,6 @@ impl fmt::Debug for Query<'_> {
             .field("collection", &self.collection)
             .field("order", &self.spec.order)
             .finish_non_exhaustive()
-    }
-}
-
-impl Aurora {
-    /// A query on a collection. See [`Query`].
-    pub fn query<'q>(&self, collection: impl AsRef<str>) -> Query<'q> {
-        Query::new(
-            Origin::Database(self.clone()),
-            collection.as_ref().to_string(),
-        )
-    }
-}
-
-impl Snapshot {
-    /// A query on a collection as it was at this moment. See [`Query`].
-    pub fn query<'q>(&self, collection: impl AsRef<str>) -> Query<'q> {
-        Query::new(
-            Origin::Snapshot(self.clone()),
-            collection.as_ref().to_string(),
-        )
     }
 }
 
@@ -217,10 +190,7 @@ impl<'q> Query<'q> {
 
     /// The same, with its moment fixed, so that it can be run twice.
     pub(crate) fn at_one_moment(mut self) -> Result<(Self, Snapshot)> {
-        let snapshot = match &self.origin {
-            Origin::Database(db) => db.begin_read()?,
-            Origin::Snapshot(snapshot) => snapshot.clone(),
-        };
+        let snapshot = self.origin.snapshot()?;
         self.origin = Origin::Snapshot(snapshot.clone());
         Ok((self, snapshot))
     }
@@ -234,10 +204,7 @@ impl<'q> Query<'q> {
     /// Plans it, and gets ready to run.
     fn start(self) -> Result<Running<'q>> {
         self.check()?;
-        let snapshot = match self.origin {
-            Origin::Database(db) => db.begin_read()?,
-            Origin::Snapshot(snapshot) => snapshot,
-        };
+        let snapshot = self.origin.snapshot()?;
         let meta = catalog::load(&snapshot, &self.collection)?;
         let fields = RowReader::new(meta.names.clone());
         let execution = Execution::new(&snapshot, meta, self.spec)?;
@@ -389,7 +356,7 @@ impl<'q> Query<'q> {
     /// when its document's turn comes: to add one to all numbers of a unique field, begin with the greatest
     /// (`order_by("n", false)`).
     pub fn update(self, patch: impl Borrow<Patch> + Send + 'q) -> Work<'q, u64> {
-        let db = match self.writable() {
+        let db = match self.origin.writable() {
             Ok(db) => db,
             Err(error) => return failed(error),
         };
@@ -398,20 +365,11 @@ impl<'q> Query<'q> {
 
     /// Deletes every document that is found, in one transaction. Returns their number.
     pub fn delete(self) -> Work<'q, u64> {
-        let db = match self.writable() {
+        let db = match self.origin.writable() {
             Ok(db) => db,
             Err(error) => return failed(error),
         };
         Work::transaction(db, move |tx| self.delete_in(tx))
-    }
-
-    fn writable(&self) -> Result<Aurora> {
-        match &self.origin {
-            Origin::Database(db) => Ok(db.clone()),
-            Origin::Snapshot(_) => Err(Error::BadQuery {
-                reason: "a snapshot cannot be changed; query the database instead".to_string(),
-            }),
-        }
     }
 
     /// All rows as a transaction sees them, its own changes included.
@@ -509,28 +467,11 @@ impl<'q> Query<'q> {
         mut take: impl FnMut(&Arc<Meta>, &[u8], &[u8]) -> Result<()>,
     ) -> Result<Arc<Meta>> {
         self.check()?;
-        self.check_for(tx)?;
+        self.origin.check_for(tx)?;
         let meta = catalog::load(tx, &self.collection)?;
         let mut execution = Execution::new(tx, meta.clone(), self.spec)?;
         while !execution.step(tx, SLICE, &mut |id, bytes| take(&meta, id, bytes))? {}
         Ok(meta)
-    }
-
-    /// Whether it can look at what this transaction sees: it would be answered with other documents than those that it was
-    /// made for.
-    fn check_for(&self, tx: &WriteTransaction) -> Result<()> {
-        let reason = match &self.origin {
-            Origin::Database(db) if Arc::ptr_eq(&db.handle.engine, &tx.handle().engine) => {
-                return Ok(());
-            }
-            Origin::Database(_) => "it is a query of another database than the transaction",
-            Origin::Snapshot(_) => {
-                "a snapshot's query sees that moment, and no transaction; query the database instead"
-            }
-        };
-        Err(Error::BadQuery {
-            reason: reason.to_string(),
-        })
     }
 
     /// How the query is answered: runs it, without giving out its rows, and tells the plan with what
