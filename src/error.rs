@@ -330,12 +330,14 @@ pub enum Error {
 
     /// There is a collection of that name already, with another schema.
     #[error(
-        "there is a collection named {collection:?} already, with another schema: alter_collection gives it this one; \
-         create_index and drop_index have changed it, if they were called"
+        "there is a collection named {collection:?} already, with another schema ({difference}): alter_collection gives it \
+         this one; create_index and drop_index have changed it, if they were called"
     )]
     CollectionExists {
         /// The name.
         collection: String,
+        /// What is different first.
+        difference: String,
     },
 
     /// A collection cannot be given a name.

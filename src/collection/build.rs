@@ -56,6 +56,7 @@ pub(crate) fn create(tx: &mut WriteTransaction, name: &str, schema: Schema) -> R
         }
         return Err(Error::CollectionExists {
             collection: name.to_string(),
+            difference: known.schema.difference(&schema),
         });
     }
     if let Some(reason) = schema.fault_of_names() {

@@ -189,6 +189,25 @@ impl Default for Schema {
     }
 }
 
+/// The first that one of two has and the other has not, or has otherwise.
+fn first_difference<T: PartialEq>(
+    what: &str,
+    [one, other]: &[Vec<(String, T)>; 2],
+) -> Option<String> {
+    let find = |all: &[(String, T)], name: &str| all.iter().position(|(own, _)| own == name);
+    for (name, item) in one {
+        match find(other, name).and_then(|at| other.get(at)) {
+            None => return Some(format!("it has the {what} {name:?}, and this one has not")),
+            Some((_, theirs)) if theirs != item => {
+                return Some(format!("its {what} {name:?} is another"));
+            }
+            Some(_) => {}
+        }
+    }
+    let (missing, _) = other.iter().find(|(name, _)| find(one, name).is_none())?;
+    Some(format!("it has no {what} {missing:?}, and this one has"))
+}
+
 impl Schema {
     /// A schema with no fields yet, that takes no fields but those that it gets.
     pub fn new() -> Self {
@@ -253,26 +272,43 @@ impl Schema {
     /// Whether it says the same as another, however it is written: the order of fields does not count, nor does it whether
     /// an index is made by a field or by itself.
     pub(crate) fn says_the_same(&self, other: &Schema) -> bool {
-        let fields = |schema: &Schema| {
-            let mut fields = schema.fields.clone();
-            for field in &mut fields {
-                (field.indexed, field.unique) = (false, false); // these are among the indexes
-            }
-            fields.sort_by(|a, b| a.path.cmp(&b.path));
-            fields
-        };
-        let indexes = |schema: &Schema| {
-            let mut indexes = schema.indexes();
-            for index in &mut indexes {
-                index.name = Some(index.name());
-            }
-            indexes.sort_by(|a, b| a.name.cmp(&b.name));
-            indexes
-        };
         self.strict == other.strict
             && self.expires == other.expires
-            && fields(self) == fields(other)
-            && indexes(self) == indexes(other)
+            && self.fields_by_name() == other.fields_by_name()
+            && self.indexes_by_name() == other.indexes_by_name()
+    }
+
+    fn fields_by_name(&self) -> Vec<(String, Field)> {
+        let mut fields: Vec<_> = { self.fields.iter().cloned() }
+            .map(|mut field| {
+                (field.indexed, field.unique) = (false, false); // these are among the indexes
+                (field.path.clone(), field)
+            })
+            .collect();
+        fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+        fields
+    }
+
+    fn indexes_by_name(&self) -> Vec<(String, Index)> {
+        let mut indexes: Vec<_> = { self.indexes().into_iter() }
+            .map(|mut index| {
+                let name = index.name();
+                index.name = Some(name.clone());
+                (name, index)
+            })
+            .collect();
+        indexes.sort_by(|(a, _), (b, _)| a.cmp(b));
+        indexes
+    }
+
+    /// What tells it from another that does not say the same, seen from it.
+    pub(crate) fn difference(&self, other: &Schema) -> String {
+        let fields = [self, other].map(Schema::fields_by_name);
+        let indexes = [self, other].map(Schema::indexes_by_name);
+        first_difference("field", &fields)
+            .or_else(|| first_difference("index", &indexes))
+            .or_else(|| (self.expires != other.expires).then(|| "when documents expire".into()))
+            .unwrap_or_else(|| "whether other fields are allowed".into())
     }
 
     /// A field that an index or the expiry is of, and that no document can have: a slip of the pen, most likely. Asked only of what
