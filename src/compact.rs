@@ -10,7 +10,7 @@
 //!    that is more than twice as long as it should be may get a shorter one behind the end, if there
 //!    is no gap: the next round moves that one into the place of the long one.)
 //! 3. The tail comes free when a checkpoint has made the new places durable, and is cut only as
-//!    far as no snapshot sees it.
+//!    far as no snapshot sees it, without the turn.
 
 use std::sync::Arc;
 
@@ -111,21 +111,20 @@ impl Compaction {
             }
             self.checkpoint_moving(PageNumber::MAX)?;
         }
-        let held = events::hold();
-        // With the turn nobody closes the file, which does not change then.
-        let turn = self.engine().turns.wait();
         self.engine().check_writable()?;
         self.engine().cut_tail();
-        drop((turn, held));
         Ok(before.saturating_sub(self.engine().file_bytes()))
     }
 
     fn checkpoint_moving(&self, cutoff: PageNumber) -> Result<()> {
         self.engine().check_origin()?;
-        let _held = events::hold();
-        let _turn = self.engine().turns.wait();
+        let held = events::hold();
+        let turn = self.engine().turns.wait();
         self.engine()
-            .checkpoint_with(Purpose::Compact(cutoff), None)
+            .checkpoint_with(Purpose::Compact(cutoff), None)?;
+        drop((turn, held));
+        self.engine().cut_long_tail();
+        Ok(())
     }
 
     /// Visits all leaves of all trees once. Says whether it got to the end.

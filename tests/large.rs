@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
-use aurora::storage::{MemoryStorage, SimCrash, SimDisk, SimFault, SimOperation};
+use aurora::storage::{MemoryStorage, SimCrash, SimDisk, SimFault, SimOperation, SimOutcome};
 use aurora::{Aurora, Error, Result, TreeMut, WriteTransaction};
 use common::{contents, open, repeatable};
 
@@ -658,4 +658,51 @@ fn what_a_dropped_savepoint_kept_is_used_again() {
         panic!("{lengths:?}")
     };
     assert!(dropped < 2 * none && dropped * 5 < kept, "{lengths:?}");
+}
+
+/// What could not be written ahead comes back under a savepoint when that is gone back to, and is copied before it changes: it
+/// is gone back to once more.
+#[test]
+fn what_could_not_be_written_stays_under_a_savepoint() {
+    let key = |n: u32| n.to_be_bytes();
+    let disk = SimDisk::new(1);
+    let builder = || repeatable().log_limit(64 << 10).memory_limit(16 << 20);
+    let db = builder().open_storage(disk.storage()).unwrap();
+    let mut tx = db.begin_write().unwrap();
+    disk.fail_from(SimOperation::Write, 1, SimFault::Eio);
+    let mut count = 0;
+    while !has_failed(&disk) {
+        let mut tree = tx.tree("t").unwrap();
+        tree.put(key(count), [1; 500]).unwrap();
+        count += 1;
+    }
+    // Before a change finds out.
+    let savepoint = tx.savepoint().unwrap();
+    let was = Some(&[1; 500][..]);
+    disk.clear_faults();
+    for round in 2..4u8 {
+        tx.roll_back_to(&savepoint).unwrap();
+        let mut tree = tx.tree("t").unwrap();
+        for n in 0..count {
+            assert_eq!(tree.get(key(n)).unwrap().as_deref(), was, "{n}");
+            tree.put(key(n), [round; 500]).unwrap();
+        }
+    }
+    tx.roll_back_to(&savepoint).unwrap();
+    tx.commit().unwrap();
+    db.check().unwrap();
+    drop(db);
+    let db = builder().open_storage(disk.reopen().storage()).unwrap();
+    let tree = db.tree("t").unwrap();
+    for n in 0..count {
+        assert_eq!(tree.get(key(n)).unwrap().as_deref(), was, "{n}");
+    }
+}
+
+fn has_failed(disk: &SimDisk) -> bool {
+    let trace = disk.trace();
+    let newest = trace.iter().rev().take(8);
+    newest
+        .into_iter()
+        .any(|event| event.outcome == SimOutcome::Failed)
 }

@@ -5,8 +5,9 @@ mod common;
 mod hooked;
 
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aurora::storage::MemoryStorage;
@@ -220,4 +221,172 @@ fn a_large_blob_is_synced_while_it_comes_in() {
     db.put_blob_from("blob", source).unwrap();
     assert!(syncs.load(Ordering::Relaxed) > 0);
     db.check().unwrap();
+}
+
+/// What the file is cut by at once, at the most.
+const MOST_CUT_BYTES: u64 = 4 << 20;
+
+/// A database of more than 20 MiB, of which all but a little is not needed any more.
+fn emptied(builder: aurora::Builder) -> (Aurora, Hooked) {
+    let storage = Hooked::new(Arc::new(MemoryStorage::new()));
+    let db = builder.open_storage(Arc::new(storage.clone())).unwrap();
+    let tree = db.tree("t").unwrap();
+    for n in 0..20u64 {
+        tree.put(key(n), vec![1; 1 << 20]).unwrap();
+    }
+    db.checkpoint().unwrap();
+    tree.clear().unwrap();
+    assert!(db.stats().unwrap().file_bytes > 20 << 20);
+    (db, storage)
+}
+
+/// Counts the cuts of the file in whose middle a durable commit, which has to come to its end, is made.
+fn commit_beside_cuts(db: &Aurora, storage: &Hooked) -> Arc<AtomicU64> {
+    let cuts = Arc::new(AtomicU64::new(0));
+    let (other, count) = (db.clone(), cuts.clone());
+    storage.before_each_cut(move |cut_bytes| {
+        assert!(cut_bytes <= MOST_CUT_BYTES, "{cut_bytes} bytes at once");
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        let (done, is_done) = channel();
+        let db = other.clone();
+        std::thread::spawn(move || {
+            db.put(number.to_be_bytes(), "while it is cut", None)
+                .unwrap();
+            let _ = done.send(());
+        });
+        let waited = is_done.recv_timeout(Duration::from_secs(10));
+        waited.expect("the commit waits for the cut");
+    });
+    cuts
+}
+
+fn is_short(db: &Aurora) -> bool {
+    db.stats().unwrap().file_bytes < 2 << 20
+}
+
+/// To shorten a file by 750 MiB takes the system up to ten seconds, in which nobody writes to it.
+#[test]
+fn commits_go_on_between_the_parts_of_a_tail_that_is_cut() {
+    let plain = || Aurora::builder().background(false);
+    let compaction = |db: &Aurora| db.compact().map(drop);
+    let checkpoints = |db: &Aurora| {
+        (0..3u64).try_for_each(|n| {
+            db.put(n.to_be_bytes(), "new", None)?;
+            db.checkpoint()
+        })
+    };
+    // Each is committed by a checkpoint.
+    let large = |db: &Aurora| {
+        (0..3).try_for_each(|round| {
+            db.write(|tx| {
+                let entries = (0..20_000).map(|n| (key(n), [round; 20]));
+                tx.tree("short")?.put_many(entries)?;
+                tx.drop_tree("short")
+            })
+        })
+    };
+    type Shrink<'s> = &'s dyn Fn(&Aurora) -> aurora::Result<()>;
+    for (what, builder, shrink) in [
+        ("a compaction", plain(), &compaction as Shrink<'_>),
+        ("checkpoints", plain(), &checkpoints),
+        ("large commits", plain().log_limit(64 << 10), &large),
+    ] {
+        let (db, storage) = emptied(builder);
+        let cuts = commit_beside_cuts(&db, &storage);
+        shrink(&db).unwrap();
+        assert!(is_short(&db), "{what}: {:?}", db.stats());
+        let cuts = cuts.load(Ordering::Relaxed);
+        assert!(cuts >= 5, "{what}: {cuts} parts");
+        for number in 0..cuts {
+            assert!(db.get(number.to_be_bytes()).unwrap().is_some());
+        }
+        storage.before_each_cut(|_| {});
+        db.check().unwrap();
+    }
+}
+
+/// The database's own thread cuts when it has nothing else to do.
+#[test]
+fn the_tail_is_cut_by_the_thread_of_the_checkpoints() {
+    let (db, storage) = emptied(Aurora::builder().log_limit(64 << 10));
+    // No commit within it: one of those below may wait for a checkpoint, with the turn.
+    let cuts = Arc::new(AtomicU64::new(0));
+    let count = cuts.clone();
+    storage.before_each_cut(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    let begun = Instant::now();
+    while !is_short(&db) {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{:?}",
+            db.stats()
+        );
+        db.write(|tx| (0..100u64).try_for_each(|n| tx.put(key(n), [1; 100], None)))
+            .unwrap();
+    }
+    assert!(cuts.load(Ordering::Relaxed) >= 5);
+    db.close().unwrap();
+}
+
+/// Where the device takes long for each part, a commit waits for a short one.
+#[test]
+fn a_tail_is_cut_in_short_parts_where_that_takes_long() {
+    let (db, storage) = emptied(Aurora::builder());
+    let (longest, largest) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (slow, seen) = (longest.clone(), largest.clone());
+    storage.before_each_cut(move |cut_bytes| {
+        slow.fetch_max(cut_bytes, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(32) * (cut_bytes >> 10) as u32 / 1024);
+    });
+    // The last step of a compaction, with more than half of the file to cut.
+    db.compact().unwrap();
+    assert!(is_short(&db), "{:?}", db.stats());
+    let slow_bytes = longest.swap(0, Ordering::Relaxed);
+    assert!(slow_bytes <= 512 << 10, "{slow_bytes} bytes at once");
+    drop(db);
+    let (db, storage) = emptied(Aurora::builder());
+    storage.before_each_cut(move |cut_bytes| {
+        seen.fetch_max(cut_bytes, Ordering::Relaxed);
+    });
+    db.compact().unwrap();
+    let fast_bytes = largest.load(Ordering::Relaxed);
+    assert!(fast_bytes > slow_bytes && fast_bytes <= MOST_CUT_BYTES);
+}
+
+/// A place in the tail is given to a long value when the file is about to be cut there.
+#[test]
+fn what_is_written_into_a_tail_that_is_cut_is_there() {
+    let (db, storage) = emptied(Aurora::builder().background(false));
+    let writers = Arc::new(Mutex::new(Vec::new()));
+    let (other, threads) = (db.clone(), writers.clone());
+    storage.before_each_cut(move |_| {
+        let db = other.clone();
+        let (begin, begun) = channel();
+        let mut threads = threads.lock().unwrap();
+        let number = threads.len() as u64;
+        threads.push(std::thread::spawn(move || {
+            begin.send(()).unwrap();
+            let tree = db.tree("long").unwrap();
+            tree.put(key(number), vec![2; 300_000]).unwrap();
+        }));
+        begun.recv().unwrap();
+        // It writes meanwhile, if nothing keeps it from that.
+        std::thread::sleep(Duration::from_millis(200));
+    });
+    db.compact().unwrap();
+    storage.before_each_cut(|_| {});
+    let writers = std::mem::take(&mut *writers.lock().unwrap());
+    let count = writers.len() as u64;
+    assert!(count >= 5, "{count} parts");
+    writers
+        .into_iter()
+        .for_each(|writer| writer.join().unwrap());
+    db.check().unwrap();
+    db.close().unwrap();
+    let db = Aurora::builder().open_storage(Arc::new(storage)).unwrap();
+    let tree = db.tree("long").unwrap();
+    for number in 0..count {
+        assert!(tree.get(key(number)).unwrap() == Some(vec![2; 300_000]));
+    }
 }

@@ -992,6 +992,54 @@ fn a_compaction_never_cuts_the_length_that_a_header_is_about_to_name() {
     }
 }
 
+/// A long tail is cut part by part, with commits and checkpoints between the parts.
+#[test]
+fn a_crash_between_the_parts_of_a_cut_tail_loses_nothing() {
+    let disk = SimDisk::new(1);
+    let storage = Hooked::new(disk.storage());
+    let db = open(Arc::new(storage.clone())).unwrap();
+    put(&db, "front", &[1; 400_000]);
+    for n in 0..9 {
+        put(&db, &format!("long {n}"), &vec![2; 1 << 20]);
+    }
+    put(&db, "behind", &[2; 40_000]);
+    db.checkpoint().unwrap();
+    for n in 0..9 {
+        db.tree("a").unwrap().delete(format!("long {n}")).unwrap();
+    }
+    db.tree("a").unwrap().delete("front").unwrap();
+    let (other, image_of) = (db.clone(), disk.clone());
+    let (count, counted) = channel();
+    storage.before_each_cut(move |_| {
+        let db = other.clone();
+        let writer = std::thread::spawn(move || {
+            put(&db, "between", b"1");
+            state_of(&db)
+        });
+        let expected = writer.join().unwrap();
+        for crash in [
+            SimCrash::LoseAll,
+            SimCrash::KeepAll,
+            SimCrash::OnlyLengths,
+            SimCrash::OnlyWrites,
+        ] {
+            let found = open(image_of.crash_image(crash).storage()).unwrap();
+            assert_eq!(state_of(&found), expected, "{crash:?}");
+            found.check().unwrap();
+        }
+        count.send(()).unwrap();
+    });
+    db.compact().unwrap();
+    storage.before_each_cut(|_| {});
+    let parts = counted.try_iter().count();
+    assert!(parts >= 3, "{parts} parts");
+    let stats = db.stats().unwrap();
+    assert!(stats.file_bytes < 1 << 20, "{} bytes", stats.file_bytes);
+    let expected = state_of(&db);
+    let found = open(disk.crash_image(SimCrash::LoseAll).storage()).unwrap();
+    assert_eq!(state_of(&found), expected);
+}
+
 /// No checkpoint succeeds any more, so nothing makes room in the log: commits go on until it is
 /// full, and then they are refused.
 #[test]

@@ -13,7 +13,8 @@
 //!                       which a uniform leaf has none, so there it is
 //!          suffix       the length of every key without the prefix
 //! 28  u16  appends      leaves, a hint: bits 13 to 15, how many of the last inserts came right
-//!                       behind the one before, up to 7, or right before it if bit 12 is set;
+//!                       behind the one before, up to 7, or right before it if bit 12 is set,
+//!                       those counted that went to the leaf that this one was split from;
 //!                       bits 0 to 11, the slot of the last one
 //! 30  u16  lengths      leaves: 0, or 1 more than the length that all inline values have
 //! ```

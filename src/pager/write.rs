@@ -274,13 +274,15 @@ impl Pager {
     }
 
     /// Gives the tail of the file back. Nothing that a state can see is there, and readers check
-    /// the length before they touch a map.
-    pub(crate) fn truncate_pages(&self, pages: u32) -> Result<()> {
+    /// the length before they touch a map. What keeps others from taking places there, `held`, is let go of before the
+    /// file is touched: who takes one then finds the file too short, and waits here to make it longer.
+    pub(crate) fn truncate_pages<T>(&self, pages: u32, held: T) -> Result<()> {
         let _growing = self.growing.lock();
         if pages >= self.file_pages() {
             return Ok(());
         }
         self.file_pages.store(pages, Ordering::Release);
+        drop(held);
         let cut = self.set_length(self.offset(pages));
         if cut.is_err()
             && let Ok(length) = self.storage().length()

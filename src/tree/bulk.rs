@@ -14,7 +14,7 @@
 //!    removal ([`mod@super::delete`], invariant 2).
 
 use crate::Result;
-use crate::format::node::{self, Child, Density, Item, Node, Payload, Run, Scratch};
+use crate::format::node::{self, Child, Density, Inserts, Item, Node, Payload, Scratch};
 use crate::format::page::{BRANCH, COUNT, LEAF};
 use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot};
 use crate::prefetch::prefetch;
@@ -443,7 +443,7 @@ impl<P: WritePages> Job<'_, P> {
             let bytes = self.pages.bytes_mut(at)?;
             node::build(bytes, part, density);
             if !is_branch {
-                node::set_run(bytes, Run::Nowhere, 0);
+                node::set_inserts(bytes, Inserts::ANYHOW, 0);
             }
             let child = Child {
                 page: private(at),

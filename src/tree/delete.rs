@@ -10,7 +10,7 @@
 //! 3. A page without entries leaves the tree at once.
 
 use crate::Result;
-use crate::format::node::{self, Child, Density, Node, Payload, Run, Scratch};
+use crate::format::node::{self, Child, Density, Inserts, Node, Payload, Scratch};
 use crate::format::{PageNumber, PageRef, TreeRoot, page};
 
 use super::pages::{ReadPages, WritePages};
@@ -219,7 +219,7 @@ pub(super) fn merge_pair<P: WritePages>(
     let (page, bytes) = pages.private_bytes(&left.page)?;
     node::build(bytes, &items, density);
     if level == 0 {
-        node::set_run(bytes, Run::Nowhere, 0);
+        node::set_inserts(bytes, Inserts::ANYHOW, 0);
     }
     pages.free(right.page.page, page::birth(&right_bytes));
     let merged = Child {

@@ -8,7 +8,8 @@
 //! 3. A page splits in the middle of its bytes, except where entries arrive in ascending order:
 //!    there the page splits right behind the new entry, or if that is at the end, the new one goes
 //!    alone into a new page. So the page on the left gets and stays full. That is so at the right
-//!    end of the tree, and in leaves whose last inserts each went right behind the one before.
+//!    end of the tree, and in leaves whose last inserts each went right behind the one before, those counted that went
+//!    to the leaf before it was split.
 //!    A leaf that is filled like this is a uniform one, if its entries are all alike: the first one of
 //!    a tree begins as such, and each goes on with what the one before it was when it was full.
 //!    Where they arrive in descending order, each right before the one before, it is the other way round:
@@ -17,7 +18,7 @@
 //! 4. After two entries in a row went behind all others, or before all, the next one is tried there first
 //!    ([`store_outermost`]).
 
-use crate::format::node::{self, Child, Density, Item, Node, Payload, Run, Scratch};
+use crate::format::node::{self, Child, Density, Inserts, Item, Node, Payload, Run, Scratch};
 use crate::format::page::{BRANCH, LEAF, UNIFORM_LEAF};
 use crate::format::{PageNumber, PageRef, RunRef, TreeRoot};
 use crate::{Error, Result};
@@ -85,11 +86,11 @@ struct Stored {
 /// Where a leaf that has no room is to be cut.
 enum Cut {
     /// Between its entries, where the run tells.
-    Within(Run),
+    Within(Inserts),
     /// The new entry goes behind all others, alone, and more will.
-    BehindAll(Run),
+    BehindAll(Inserts),
     /// The same at the other end.
-    BeforeAll,
+    BeforeAll(Inserts),
 }
 
 /// The right half of a page that was split.
@@ -284,10 +285,10 @@ fn store_below<P: WritePages>(
         node::set_child(bytes, i, &changed);
         let sibling = Payload::Child(lower.child());
         if !node::insert(bytes, i + 1, &lower.separator, &sibling) {
-            let key = &lower.separator;
+            let (key, anyhow) = (&lower.separator, Inserts::ANYHOW);
             split = Some(match edges.last {
-                true => split_behind(pages, page, i + 1, key, &sibling, Run::Nowhere)?,
-                false => split_page(pages, page, i + 1, key, &sibling, Run::Nowhere)?,
+                true => split_behind(pages, page, i + 1, key, &sibling, anyhow)?,
+                false => split_page(pages, page, i + 1, key, &sibling, anyhow)?,
             });
         }
     } else {
@@ -336,16 +337,16 @@ fn put_in_leaf(bytes: &mut [u8], edges: Edges, key: &[u8], payload: &Payload<'_>
     }
     let cut = (!stored).then(|| {
         let node = Node::new(bytes);
-        let run = match node.run_to(slot) {
+        let inserts = match node.inserts_to(slot) {
             // One that grows again and again is where it was.
-            Run::Descending if found.is_ok() => Run::Nowhere,
-            run => run,
+            inserts if found.is_ok() && inserts.run() != Run::Ascending => Inserts::ANYHOW,
+            inserts => inserts,
         };
-        match run {
-            _ if slot == node.count() && edges.last => Cut::BehindAll(run),
-            Run::Ascending if slot == node.count() => Cut::BehindAll(run),
-            Run::Descending if slot == 0 => Cut::BeforeAll,
-            _ => Cut::Within(run),
+        match inserts.run() {
+            _ if slot == node.count() && edges.last => Cut::BehindAll(inserts),
+            Run::Ascending if slot == node.count() => Cut::BehindAll(inserts),
+            Run::Descending if slot == 0 => Cut::BeforeAll(inserts),
+            _ => Cut::Within(inserts),
         }
     });
     LeafPut {
@@ -368,16 +369,16 @@ fn settle_leaf<P: WritePages>(
     let slot = put.slot;
     let (left, split) = match put.cut {
         None => (page, None),
-        Some(Cut::Within(run)) => {
-            let split = split_page(pages, page, slot, key, payload, run)?;
+        Some(Cut::Within(inserts)) => {
+            let split = split_page(pages, page, slot, key, payload, inserts)?;
             (page, Some(split))
         }
-        Some(Cut::BehindAll(run)) => {
-            let split = split_behind(pages, page, slot, key, payload, run)?;
+        Some(Cut::BehindAll(inserts)) => {
+            let split = split_behind(pages, page, slot, key, payload, inserts)?;
             (page, Some(split))
         }
-        Some(Cut::BeforeAll) => {
-            let (new, rest) = split_before(pages, page, key, payload)?;
+        Some(Cut::BeforeAll(inserts)) => {
+            let (new, rest) = split_before(pages, page, key, payload, inserts)?;
             (new, Some(rest))
         }
     };
@@ -400,6 +401,7 @@ fn split_before<P: WritePages>(
     page: PageNumber,
     key: &[u8],
     payload: &Payload<'_>,
+    inserts: Inserts,
 ) -> Result<(PageNumber, Split)> {
     let bytes = pages.bytes_mut(page)?;
     node::finish(bytes);
@@ -411,7 +413,7 @@ fn split_before<P: WritePages>(
     let left = pages.allocate(LEAF, 0)?;
     let bytes = pages.bytes_mut(left)?;
     node::insert(bytes, 0, key, payload);
-    node::set_run(bytes, Run::Descending, 0);
+    node::set_inserts(bytes, inserts, 0);
     pages.finished(page);
     let right = Split {
         separator,
@@ -428,7 +430,7 @@ fn split_behind<P: WritePages>(
     i: usize,
     key: &[u8],
     payload: &Payload<'_>,
-    run: Run,
+    inserts: Inserts,
 ) -> Result<Split> {
     let left = Node::new(pages.bytes_mut(page)?);
     let (is_branch, level) = (left.is_branch(), left.level());
@@ -447,7 +449,7 @@ fn split_behind<P: WritePages>(
     let bytes = pages.bytes_mut(right)?;
     node::insert(bytes, 0, key, payload);
     if !is_branch {
-        node::set_run(bytes, run, 0);
+        node::set_inserts(bytes, inserts, 0);
         pages.finished(page);
     }
     Ok(Split {
@@ -464,7 +466,7 @@ fn split_page<P: WritePages>(
     i: usize,
     key: &[u8],
     payload: &Payload<'_>,
-    run: Run,
+    inserts: Inserts,
 ) -> Result<Split> {
     let node = Node::new(pages.bytes_mut(page)?);
     let (kind, level) = match node.is_branch() {
@@ -475,7 +477,7 @@ fn split_page<P: WritePages>(
     let old = Scratch::copy(pages.bytes_mut(page)?);
     let node = Node::new(&old);
     let items = node.items_with(i, key, *payload);
-    let beside = node::run_split_point(&items, i, old.len(), run);
+    let beside = node::run_split_point(&items, i, old.len(), inserts.run());
     let at = beside.unwrap_or_else(|| node::split_point(&items, i, old.len(), node.is_branch()));
     let (low, high) = items.split_at(at.min(items.len()));
     let (Some(last_low), Some(first_high)) = (low.last(), high.first()) else {
@@ -491,8 +493,8 @@ fn split_page<P: WritePages>(
     if !node.is_branch() {
         // In which half the next one of the run belongs is told by where this one went.
         let (home, slot) = if i < at { (page, i) } else { (right, i - at) };
-        node::set_run(pages.bytes_mut(page)?, Run::Nowhere, 0);
-        node::set_run(pages.bytes_mut(home)?, run, slot);
+        node::set_inserts(pages.bytes_mut(page)?, Inserts::ANYHOW, 0);
+        node::set_inserts(pages.bytes_mut(home)?, inserts, slot);
     }
     Ok(Split {
         separator,

@@ -11,7 +11,7 @@
 //!    leaves are that get here.
 //! 4. Each call moves a long value at least, if it comes to one that is to move: so callers come to the end.
 
-use crate::format::node::{self, Child, Density, Node, Payload, Run, Scratch};
+use crate::format::node::{self, Child, Density, Inserts, Node, Payload, Scratch};
 use crate::format::{Fault, PageNumber, PageRef, RunRef, TreeRoot, page};
 use crate::{Error, Result};
 
@@ -213,7 +213,7 @@ fn pack<P: WritePages>(pages: &mut P, parent: PageNumber, i: usize) -> Result<bo
     for (at, page, part) in [(i, left.page, low), (i + 1, right.page, high)] {
         let (page, bytes) = pages.private_bytes(&page)?;
         node::build(bytes, part, Density::Dense);
-        node::set_run(bytes, Run::Nowhere, 0);
+        node::set_inserts(bytes, Inserts::ANYHOW, 0);
         let child = Child {
             page: private(page),
             count: part.len() as u64,

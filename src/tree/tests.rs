@@ -454,6 +454,34 @@ fn a_load_in_descending_order_is_packed_too() {
     }
 }
 
+/// So few entries to a leaf that no run of inserts becomes long before it is split.
+#[test]
+fn runs_of_long_entries_are_packed_too() {
+    let in_order = |i: u64| format!("key{i:013}").into_bytes();
+    let descending = |i: u64| format!("key{:013}", 1_000_000 - i).into_bytes();
+    let oldest_first = |i: u64| format!("{:03}/{i:010}", i % 7).into_bytes();
+    let newest_first = |i: u64| format!("{:03}/{:010}", i % 7, 1_000_000 - i).into_bytes();
+    type Order<'o> = &'o dyn Fn(u64) -> Vec<u8>;
+    for value in [350, 450, 600, 900] {
+        let fill_of = |key: Order<'_>| {
+            let (pages, root) = filled(4_000, key, value);
+            pages.check(&root).fill(4096)
+        };
+        let best = fill_of(&in_order);
+        for (order, key) in [
+            ("descending", &descending as Order<'_>),
+            ("oldest first", &oldest_first),
+            ("newest first", &newest_first),
+        ] {
+            let fill = fill_of(key);
+            assert!(
+                fill >= 0.95 * best,
+                "{order}, {value}: {fill:.3} of {best:.3}"
+            );
+        }
+    }
+}
+
 /// One entry that grows again and again is no run of entries, which would be cut off from the others.
 #[test]
 fn a_value_that_grows_in_its_place_is_no_descent() {

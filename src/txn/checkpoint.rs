@@ -82,7 +82,15 @@ struct Written {
 }
 
 impl Engine {
+    /// Called without the turn, as it may have much to cut.
     pub(crate) fn checkpoint(self: &Arc<Self>) -> Result<()> {
+        self.checkpoint_alone()?;
+        self.cut_long_tail();
+        Ok(())
+    }
+
+    /// The same, and leaves it to others to cut the tail of the file.
+    pub(super) fn checkpoint_alone(self: &Arc<Self>) -> Result<()> {
         self.checkpoint_with(Purpose::Routine, None)
     }
 
@@ -115,6 +123,9 @@ impl Engine {
         frame::settle();
         done?;
         let is_clean = purpose == Purpose::Close;
+        if is_clean {
+            self.cut_tail_within();
+        }
         let flags = if is_clean { record::FLAG_CLEAN } else { 0 };
         let marked = self.log.write_mark(flags, is_clean);
         // Short of a clean close the mark is only proof for the next open, not a promise.
@@ -147,7 +158,6 @@ impl Engine {
         let before = core.header;
         let is_new = core.current.version > before.version;
         if !is_new && candidate.is_none() && matches!(purpose, Purpose::Routine | Purpose::Close) {
-            self.truncate(&mut core);
             return Ok(None);
         }
         // Where commits are too large for the ring that waits, no record would ever lead there, and no larger
@@ -492,7 +502,6 @@ impl Engine {
             // (Freed here, they scattered what a compaction packs: it left 10 pages free of 1,259 instead of 6.)
             core.reclaimer.free_later(&free);
         }
-        self.truncate(&mut core);
         let (checkpoint, pages, dirty) = (header.checkpoint, header.pages, job.dirty.len());
         events::tell(move || tracing::debug!(checkpoint, pages, dirty, "checkpoint"));
         Ok(())

@@ -83,7 +83,10 @@ impl WriteTransaction {
         };
         let notice = self.touched.notice(&self.handle.hot);
         let Some(end) = logged else {
-            return commit_by_checkpoint(&engine, &mut self.pages, state, notice);
+            let commit = commit_by_checkpoint(&engine, &mut self.pages, state, notice)?;
+            drop(self);
+            engine.after_checkpoint();
+            return Ok(commit);
         };
         engine.keep_record(std::mem::take(&mut self.record));
         let waits = self.durability == Durability::Full;

@@ -96,6 +96,8 @@ pub(crate) struct Desk {
     tried: u64,
     /// What transactions want written meanwhile.
     ahead: VecDeque<AheadJob>,
+    /// There may be a free tail to cut, when there is nothing else to do.
+    is_tail_due: bool,
     /// The background thread tells events (invariant 6).
     is_telling: bool,
     stopping: bool,
@@ -426,7 +428,7 @@ impl Engine {
         if self.settings.background && self.await_checkpoint_under_way() {
             return;
         }
-        if let Err(error) = self.checkpoint() {
+        if let Err(error) = self.checkpoint_alone() {
             events::tell(move || tracing::warn!(%error, "a checkpoint before a commit failed"));
         }
     }
@@ -452,13 +454,13 @@ impl Engine {
     /// Blocks until a checkpoint has been tried, by the background thread or right here.
     pub(crate) fn await_checkpoint(self: &Arc<Self>) -> Result<()> {
         if !self.settings.background {
-            return self.checkpoint();
+            return self.checkpoint_alone();
         }
         let mut desk = self.desk.lock();
         desk.wanted = true;
         let before = desk.tried;
         if !self.await_desk(desk, |desk| desk.tried != before) {
-            return self.checkpoint();
+            return self.checkpoint_alone();
         }
         let failure = self.core.lock().checkpoint_failure.clone();
         failure.map_or(Ok(()), Err)
@@ -494,6 +496,15 @@ impl Engine {
             desk.is_due = true;
             self.desk_changed.notify_all();
         }
+    }
+
+    /// After a checkpoint that did not cut the tail of the file. Called without the turn.
+    pub(super) fn after_checkpoint(&self) {
+        if !self.settings.background {
+            return self.cut_long_tail();
+        }
+        self.desk.lock().is_tail_due = true;
+        self.desk_changed.notify_all();
     }
 
     /// Starts the background threads, if the settings ask for them.
@@ -542,6 +553,7 @@ impl Engine {
     /// The life of the checkpoint thread.
     fn serve_checkpoints(self: &Arc<Self>) {
         let mut held = events::hold();
+        let mut cut = None;
         let mut desk = self.desk.lock();
         while !desk.stopping {
             if let Some(job) = desk.ahead.pop_front() {
@@ -552,6 +564,18 @@ impl Engine {
                 (held, desk) = self.tell_kept(held, desk);
             } else if desk.wanted || desk.is_due {
                 desk = self.try_checkpoint(desk);
+            } else if desk.is_tail_due {
+                desk.is_tail_due = false;
+                drop(desk);
+                cut = self.begin_cut(self.worth_cutting());
+                desk = self.desk.lock();
+            } else if let Some(part) = &mut cut {
+                drop(desk);
+                // What is asked for meanwhile comes before the next part.
+                if !self.cut_on_unless_busy(part) {
+                    cut = None;
+                }
+                desk = self.desk.lock();
             } else {
                 desk = self.desk_changed.wait(desk);
             }
@@ -587,7 +611,7 @@ impl Engine {
         drop(desk);
         // What commits saw while the last checkpoint was under way, it may have mended.
         let is_tried = is_waited_for || self.wants_checkpoint();
-        match is_tried.then(|| self.checkpoint()) {
+        match is_tried.then(|| self.checkpoint_alone()) {
             None | Some(Ok(()) | Err(Error::Closed)) => {}
             Some(Err(error)) => {
                 events::tell(move || tracing::warn!(%error, "a checkpoint failed"));
@@ -596,6 +620,7 @@ impl Engine {
         let mut desk = self.desk.lock();
         desk.is_busy = false;
         desk.tried += u64::from(is_tried);
+        desk.is_tail_due |= is_tried;
         self.desk_changed.notify_all();
         desk
     }

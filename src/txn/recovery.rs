@@ -455,7 +455,7 @@ fn forget_tail(pager: &Pager, header: &Header, scanned: &Scan) -> Result<()> {
         }
         Ok(())
     })?;
-    pager.truncate_pages(end)
+    pager.truncate_pages(end, ())
 }
 
 /// The state of the checkpoint. Its version is `newest_dropped` if that is higher: what is committed next gets a higher

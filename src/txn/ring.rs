@@ -89,7 +89,7 @@ impl Engine {
         let pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let first = match self.place_ring(job, present, pages) {
             Err(error) if is_no_room(&error) => {
-                self.cut_tail();
+                self.cut_tail_within();
                 return Ok(self.without_ring(bytes));
             }
             placed => placed?,
@@ -100,7 +100,7 @@ impl Engine {
             self.undo_ring(Some(ring))?;
             // After a failed sync there is nothing to go on with.
             if is_no_room(&error) && self.log.failure().is_none() {
-                self.cut_tail();
+                self.cut_tail_within();
                 return Ok(self.without_ring(bytes));
             }
             return Err(error);
@@ -142,7 +142,7 @@ impl Engine {
         let reserved = self.pager.reserve_pages(end, pages);
         self.pager.discard_pages(end, pages);
         // Not being able to give space back is no reason to fail.
-        if let Err(error) = self.pager.truncate_pages(length) {
+        if let Err(error) = self.pager.truncate_pages(length, ()) {
             events::tell(move || tracing::warn!(%error, "the file could not be shortened"));
         }
         reserved
@@ -284,7 +284,7 @@ impl Engine {
             self.pager.discard_pages(ring.first, ring.pages); // invariant 2
             space.release(&self.pager, ring.first, ring.pages)?;
         }
-        self.cut_tail();
+        self.cut_tail_within();
         Ok(())
     }
 

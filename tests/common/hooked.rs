@@ -20,6 +20,7 @@ pub struct Hooked {
     work: Arc<Mutex<Option<Work>>>,
     each: Arc<Mutex<Option<Each>>>,
     zeros: Arc<Mutex<Option<Each>>>,
+    cuts: Arc<Mutex<Option<Each>>>,
     /// Written since the last sync of the whole file.
     unsynced_bytes: Arc<AtomicU64>,
 }
@@ -31,6 +32,7 @@ impl Hooked {
             work: Arc::default(),
             each: Arc::default(),
             zeros: Arc::default(),
+            cuts: Arc::default(),
             unsynced_bytes: Arc::default(),
         }
     }
@@ -46,6 +48,12 @@ impl Hooked {
     #[allow(dead_code)] // in some of the test programs
     pub fn before_zeros(&self, work: impl FnMut(u64) + Send + 'static) {
         *self.zeros.lock().unwrap() = Some(Box::new(work));
+    }
+
+    /// Does `work` before each call that makes the file shorter. It is told by how many bytes.
+    #[allow(dead_code)] // in some of the test programs
+    pub fn before_each_cut(&self, work: impl FnMut(u64) + Send + 'static) {
+        *self.cuts.lock().unwrap() = Some(Box::new(work));
     }
 
     /// Does `work` just before the next sync of the whole file, once.
@@ -116,6 +124,12 @@ impl Storage for Hooked {
     }
 
     fn set_length(&self, length_bytes: u64) -> io::Result<()> {
+        let cut_bytes = self.inner.length()?.saturating_sub(length_bytes);
+        if cut_bytes > 0
+            && let Some(work) = &mut *self.cuts.lock().unwrap()
+        {
+            work(cut_bytes);
+        }
         self.inner.set_length(length_bytes)
     }
 

@@ -10,8 +10,9 @@
 //!  header fields used here: 16 kind u8, 17 level u8, 18 count u16, 20 cells_start u32,
 //!                           24 prefix u16, 26 garbage u16, 28 appends u16 (leaves: bits 13..15
 //!                           how many inserts in a row, up to 7, each went right behind the one
-//!                           before, or right before it if bit 12 is set; bits 0..11 the slot of
-//!                           the last one: a hint for splits),
+//!                           before, or right before it if bit 12 is set, those counted that
+//!                           went to the leaf that this one was split from; bits 0..11 the slot
+//!                           of the last one: a hint for splits),
 //!                           30 lengths u16 (leaves: 0, or 1 more than the length of every inline
 //!                           value of the page)
 //!
@@ -97,7 +98,7 @@ pub(crate) use payload::{Child, Payload, ValueAt};
 pub(crate) use plan::{Density, common_prefix, dense_bytes, measure};
 pub(crate) use read::Node;
 pub(crate) use rebuild::{build, finish};
-pub(crate) use run::{Run, set_run};
+pub(crate) use run::{Inserts, Run, set_inserts};
 pub(crate) use scratch::Scratch;
 pub(crate) use split::{fill_point, run_split_point, shortest_separator, split_point};
 pub(crate) use warm::{searched_lines, warm, warm_all};

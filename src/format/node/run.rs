@@ -24,16 +24,41 @@ pub(crate) enum Run {
     Descending,
 }
 
+/// How the last inserts of a leaf came, one more counted that did not find room: what stays known of them when it is split.
+/// (With a leaf of nine entries no run came to seven before the next split: runs of long entries left their leaves half
+/// full.)
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inserts {
+    /// As in the field, without the slot.
+    bits: u16,
+    run: Run,
+}
+
+impl Inserts {
+    /// In no order.
+    pub(crate) const ANYHOW: Inserts = Inserts {
+        bits: 0,
+        run: Run::Nowhere,
+    };
+
+    /// The run that the new one goes on with, if it is a long one.
+    pub(crate) fn run(self) -> Run {
+        self.run
+    }
+}
+
 impl Node<'_> {
-    /// In a leaf: the run that the one that is to be slot `i` goes on with, if it is a long one.
-    pub(crate) fn run_to(&self, i: usize) -> Run {
+    /// In a leaf: how inserts came, with the one that is to be slot `i`.
+    pub(crate) fn inserts_to(&self, i: usize) -> Inserts {
         let raw = get_u16(self.bytes, APPENDS);
         let goes_on = step(raw, i) == Some(raw & DESCENDS);
-        match raw >> RUN_SHIFT {
+        let run = match raw >> RUN_SHIFT {
             LONGEST_RUN if goes_on && raw & DESCENDS == 0 => Run::Ascending,
             LONGEST_RUN if goes_on => Run::Descending,
             _ => Run::Nowhere,
-        }
+        };
+        let bits = counted(raw, i);
+        Inserts { bits, run }
     }
 }
 
@@ -51,26 +76,26 @@ fn step(raw: u16, i: usize) -> Option<u16> {
     }
 }
 
-/// Notes that inserts come in this order, the last one at slot `i`.
-pub(crate) fn set_run(bytes: &mut [u8], run: Run, i: usize) {
-    let raw = match run {
-        Run::Nowhere => 0,
-        Run::Ascending => LONGEST_RUN << RUN_SHIFT,
-        Run::Descending => LONGEST_RUN << RUN_SHIFT | DESCENDS,
-    };
-    put_u16(bytes, APPENDS, raw | slot_of(i));
+/// The run with an insert at slot `i`: its length and its direction.
+#[inline]
+fn counted(raw: u16, i: usize) -> u16 {
+    match step(raw, i) {
+        Some(direction) if direction == raw & DESCENDS => {
+            LONGEST_RUN.min((raw >> RUN_SHIFT) + 1) << RUN_SHIFT | direction
+        }
+        Some(direction) => 1 << RUN_SHIFT | direction,
+        None => 0,
+    }
+}
+
+/// Notes that inserts came like this, the last one at slot `i`.
+pub(crate) fn set_inserts(bytes: &mut [u8], inserts: Inserts, i: usize) {
+    put_u16(bytes, APPENDS, inserts.bits | slot_of(i));
 }
 
 pub(super) fn note_insert(bytes: &mut [u8], i: usize) {
     if page::kind(bytes) != BRANCH {
         let raw = get_u16(bytes, APPENDS);
-        let run = match step(raw, i) {
-            Some(direction) if direction == raw & DESCENDS => {
-                LONGEST_RUN.min((raw >> RUN_SHIFT) + 1) << RUN_SHIFT | direction
-            }
-            Some(direction) => 1 << RUN_SHIFT | direction,
-            None => 0,
-        };
-        put_u16(bytes, APPENDS, run | slot_of(i));
+        put_u16(bytes, APPENDS, counted(raw, i) | slot_of(i));
     }
 }

@@ -188,7 +188,11 @@ fn read_all(bytes: &[u8]) {
         node.used(),
         node.gap(),
     );
-    let _ = (node.check_cells(), node.items().len(), node.run_to(1));
+    let _ = (
+        node.check_cells(),
+        node.items().len(),
+        node.inserts_to(1).run(),
+    );
 }
 
 proptest! {
