@@ -12,14 +12,13 @@
 //! 4. After a close nobody cuts.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use super::engine::{Core, Engine};
 use crate::Error;
 use crate::events;
 use crate::format::PageNumber;
 use crate::pager::Space;
-use crate::sync::shielded;
+use crate::sync::{Patience, shielded};
 
 /// Most of the time that it takes is the device's, which is told of each piece that is free now (where the file system
 /// is mounted so): 8,000 pieces of 100 KB took 0.8 s, and 15 in a slow hour, in which a durable commit waited. So the parts begin
@@ -29,7 +28,7 @@ use crate::sync::shielded;
 const MOST_CUT_BYTES: u64 = 4 << 20;
 const LEAST_CUT_BYTES: u64 = 256 << 10;
 /// After a part that took longer the next one is half as long, after one that took a quarter of that twice as long.
-const LONG_CUT: Duration = Duration::from_millis(16);
+const LONG_CUT_MICROS: u64 = 16_000;
 
 /// A tail that is cut part by part.
 #[derive(Debug)]
@@ -43,10 +42,11 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    fn note(&mut self, took: Duration) {
-        if took > LONG_CUT {
+    /// Has the next part take about as long as it should.
+    fn adapt(&mut self, is_long: bool, is_short: bool) {
+        if is_long {
             self.part_bytes = (self.part_bytes / 2).max(LEAST_CUT_BYTES);
-        } else if took < LONG_CUT / 4 {
+        } else if is_short {
             self.part_bytes = (self.part_bytes * 2).min(MOST_CUT_BYTES);
         }
     }
@@ -133,7 +133,7 @@ impl Engine {
         }
         let pages = (cut.part_bytes / u64::from(self.pager.page_size())) as u32;
         let left = length.saturating_sub(pages.max(1)).max(needed);
-        let begun = Instant::now();
+        let [long, short] = [LONG_CUT_MICROS, LONG_CUT_MICROS / 4].map(Patience::new);
         let told = |error: &Error| self.lose_faith(error);
         let cut_it = || self.pager.truncate_pages(left, (space, core));
         // Not being able to give space back is no reason to fail.
@@ -142,7 +142,7 @@ impl Engine {
             return false;
         }
         if self.settings.background {
-            cut.note(begun.elapsed());
+            cut.adapt(long.is_over(), !short.is_over());
         }
         cut.at = left;
         left > needed
