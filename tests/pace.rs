@@ -228,9 +228,15 @@ const MOST_CUT_BYTES: u64 = 4 << 20;
 
 /// A database of more than 20 MiB, of which all but a little is not needed any more.
 fn emptied(builder: aurora::Builder) -> (Aurora, Hooked) {
+    emptied_after(builder, |_| {})
+}
+
+/// The same, where something was done before there was much in it.
+fn emptied_after(builder: aurora::Builder, first: impl FnOnce(&Aurora)) -> (Aurora, Hooked) {
     let storage = Hooked::new(Arc::new(MemoryStorage::new()));
     let db = builder.open_storage(Arc::new(storage.clone())).unwrap();
     let tree = db.tree("t").unwrap();
+    first(&db);
     for n in 0..20u64 {
         tree.put(key(n), vec![1; 1 << 20]).unwrap();
     }
@@ -308,7 +314,10 @@ fn commits_go_on_between_the_parts_of_a_tail_that_is_cut() {
 /// The database's own thread cuts when it has nothing else to do.
 #[test]
 fn the_tail_is_cut_by_the_thread_of_the_checkpoints() {
-    let (db, storage) = emptied(Aurora::builder().log_limit(64 << 10));
+    let put_one = |db: &Aurora| db.put("one", [1; 100], None).unwrap();
+    // The log is as long as it gets before the file is: nothing is cut where it lies.
+    let builder = Aurora::builder().log_limit(64 << 10);
+    let (db, storage) = emptied_after(builder, |db| (0..2_000).for_each(|_| put_one(db)));
     // No commit within it: one of those below may wait for a checkpoint, with the turn.
     let cuts = Arc::new(AtomicU64::new(0));
     let count = cuts.clone();
@@ -322,36 +331,44 @@ fn the_tail_is_cut_by_the_thread_of_the_checkpoints() {
             "{:?}",
             db.stats()
         );
-        db.write(|tx| (0..100u64).try_for_each(|n| tx.put(key(n), [1; 100], None)))
-            .unwrap();
+        // Too little for a commit to be a checkpoint itself.
+        put_one(&db);
     }
     assert!(cuts.load(Ordering::Relaxed) >= 5);
     db.close().unwrap();
 }
 
-/// Where the device takes long for each part, a commit waits for a short one.
+/// Where the device takes long for each part, a commit waits for a short one. Parts become as long as it is fast, and short
+/// again when it is slow.
 #[test]
 fn a_tail_is_cut_in_short_parts_where_that_takes_long() {
-    let (db, storage) = emptied(Aurora::builder());
-    let (longest, largest) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let (slow, seen) = (longest.clone(), largest.clone());
-    storage.before_each_cut(move |cut_bytes| {
-        slow.fetch_max(cut_bytes, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(32) * (cut_bytes >> 10) as u32 / 1024);
-    });
-    // The last step of a compaction, with more than half of the file to cut.
-    db.compact().unwrap();
-    assert!(is_short(&db), "{:?}", db.stats());
-    let slow_bytes = longest.swap(0, Ordering::Relaxed);
-    assert!(slow_bytes <= 512 << 10, "{slow_bytes} bytes at once");
-    drop(db);
-    let (db, storage) = emptied(Aurora::builder());
-    storage.before_each_cut(move |cut_bytes| {
-        seen.fetch_max(cut_bytes, Ordering::Relaxed);
-    });
-    db.compact().unwrap();
-    let fast_bytes = largest.load(Ordering::Relaxed);
-    assert!(fast_bytes > slow_bytes && fast_bytes <= MOST_CUT_BYTES);
+    let parts_where = |is_slow: fn(usize) -> bool| {
+        let (db, storage) = emptied(Aurora::builder());
+        let parts = Arc::new(Mutex::new(Vec::new()));
+        let seen = parts.clone();
+        storage.before_each_cut(move |cut_bytes| {
+            let mut seen = seen.lock().unwrap();
+            if is_slow(seen.len()) {
+                std::thread::sleep(Duration::from_millis(32) * (cut_bytes >> 10) as u32 / 1024);
+            }
+            seen.push(cut_bytes);
+        });
+        // The last step of a compaction, with more than half of the file to cut.
+        db.compact().unwrap();
+        assert!(is_short(&db), "{:?}", db.stats());
+        drop(db);
+        let mut parts = parts.lock().unwrap().clone();
+        parts.pop(); // what was left
+        parts
+    };
+    let slow = parts_where(|_| true);
+    assert!(slow.iter().all(|bytes| *bytes <= 512 << 10), "{slow:?}");
+    let fast = parts_where(|_| false);
+    let most = fast.iter().max().copied();
+    assert!(most > slow.iter().max().copied(), "{fast:?}, {slow:?}");
+    assert!(most <= Some(MOST_CUT_BYTES), "{fast:?}");
+    let worse = parts_where(|part| part >= 3);
+    assert!(worse.last() < worse.get(3), "{worse:?}");
 }
 
 /// A place in the tail is given to a long value when the file is about to be cut there.
