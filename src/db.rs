@@ -94,7 +94,8 @@ impl Default for Builder {
 impl Builder {
     /// The page size of a file that is created, in bytes: a power of two from 4096 (the default)
     /// to 65536. An existing file keeps its own. Larger pages take longer keys (a quarter of a
-    /// page), scan faster, and cost more for each small commit.
+    /// page), scan faster, and cost more for each small commit. An entry that is longer than a third of a page has its value in
+    /// pages of its own, whole ones: where most values are somewhat longer, larger pages take less room.
     pub fn page_size(mut self, bytes: u32) -> Self {
         self.settings.page_size = bytes;
         self
