@@ -380,7 +380,7 @@ fn position_of<'m>(meta: &'m Meta, index: &str) -> Result<(usize, &'m IndexMeta)
     })
 }
 
-/// Entries of an index that are put there together: a page of it is copied once for all of them. ([`gather_bytes`] at most.)
+/// Entries of an index that are put there together: a page of it is copied once for all of them. (About [`gather_bytes`] at most.)
 #[derive(Debug, Default)]
 struct Gathered {
     entries: Vec<Vec<u8>>,
