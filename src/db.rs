@@ -204,7 +204,7 @@ impl Builder {
     /// Opens the database at a path. `.db` is added unless the path ends in it.
     ///
     /// After a crash the log is replayed, which takes time in proportion to the log and not to
-    /// the file.
+    /// the file. A file that was closed cleanly is not written to before something is changed.
     ///
     /// # Errors
     /// [`Error::Locked`] if another handle has the file: at once, or after [`wait_for_lock`](Self::wait_for_lock);

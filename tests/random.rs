@@ -154,6 +154,10 @@ fn crash_in_recovery(
     disk.record_moments();
     let db = open_at(disk.reopen().storage(), &SetClock::at(now_ms))
         .unwrap_or_else(|error| panic!("{}: open at depth {depth}: {error}", what()));
+    // What an open of a file that was closed leaves to the first write belongs to recovery, too.
+    let mut tx = db.begin_write().unwrap();
+    tx.put("gone", "again", None).unwrap();
+    tx.roll_back();
     disk.crash_after(0);
     drop(db);
     let moments = disk.take_moments();

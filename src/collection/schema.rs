@@ -460,10 +460,18 @@ pub(crate) fn takes(kind: FieldType, value: &Value) -> bool {
 }
 
 fn is_of(kind: FieldType, value: &Value) -> bool {
+    use FieldType as T;
     match kind {
-        FieldType::Any => true,
-        FieldType::Float => matches!(value, Value::Float(_) | Value::Int(_)),
-        _ => kind.name() == value.type_name(),
+        T::Any => true,
+        T::String => matches!(value, Value::String(_)),
+        T::Int => matches!(value, Value::Int(_)),
+        T::Float => matches!(value, Value::Float(_) | Value::Int(_)),
+        T::Bool => matches!(value, Value::Bool(_)),
+        T::Uuid => matches!(value, Value::Uuid(_)),
+        T::Bytes => matches!(value, Value::Bytes(_)),
+        T::DateTime => matches!(value, Value::DateTime(_)),
+        T::Array => matches!(value, Value::Array(_)),
+        T::Object => matches!(value, Value::Object(_)),
     }
 }
 

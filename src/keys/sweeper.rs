@@ -131,11 +131,15 @@ pub(crate) fn start(handle: &Handle, durability: Durability) -> Result<()> {
     let helper = Arc::new(handle.helper());
     // Nobody writes yet, so this is as good as in a turn.
     let first = crate::txn::snapshot::Snapshot::new(helper.clone())?;
-    helper.alarm.set(expiry::next_ms(&first)?);
+    let next_ms = expiry::next_ms(&first)?;
+    helper.alarm.set(next_ms);
     drop(first);
-    handle
-        .engine
-        .spawn("aurora-sweep", move || serve(&helper, durability))
+    let run = move || serve(&helper, durability);
+    match next_ms {
+        Some(_) => handle.engine.spawn("aurora-sweep", run),
+        // Nothing expires before something is written.
+        None => handle.engine.serve("aurora-sweep", run),
+    }
 }
 
 /// The life of the thread.

@@ -32,8 +32,9 @@ pub(super) fn find_proof(
     let accepted = end.saturating_sub(ring.base);
     let mut sums = None;
     let mut place = accepted;
-    let mut buffer = vec![0; PIECE_BYTES + record::RECORD_HEADER_BYTES];
     let until = accepted.saturating_add(within).min(ring.length_bytes);
+    let longest = until.saturating_sub(accepted).min(PIECE_BYTES as u64) as usize;
+    let mut buffer = vec![0; longest + record::RECORD_HEADER_BYTES];
     while place < until {
         let piece = (PIECE_BYTES as u64).min(until - place);
         let piece = piece.min(ring.length_bytes.div_ceil(2)) as usize;

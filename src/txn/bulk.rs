@@ -138,7 +138,7 @@ fn is_in_order<T>(all: &[T], change: impl Fn(&T) -> Change<'_>) -> bool {
 
 impl WriteTransaction {
     fn change_gathered(&mut self, id: TreeId, mut changes: Vec<Change<'_>>) -> Result<u64> {
-        self.check_usable()?;
+        self.check_changeable()?;
         let page_size = self.handle().engine.pager.page_size();
         let length = |change: &Change<'_>| change.value.map_or(0, <[u8]>::len);
         for change in changes.iter().filter(|change| change.value.is_some()) {

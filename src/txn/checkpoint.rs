@@ -110,6 +110,9 @@ impl Engine {
         if purpose != Purpose::Close && self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
+        if purpose != Purpose::Close {
+            self.begin_session()?;
+        }
         // After a panic half-way nothing in memory can be relied on.
         let told = |error: &Error| self.lose_faith(error);
         let fixed = shielded("begin a checkpoint", told, || self.fix(purpose, candidate))?;

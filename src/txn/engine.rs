@@ -30,6 +30,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard, shielded};
 use super::ahead::AheadJob;
 use super::pages::{DIRECT_BYTES, Outcome, TxnPages};
 use super::reclaim::{Look, Reclaimer, Retired};
+use super::session::Session;
 use super::state::State;
 use super::turn::Turns;
 use crate::events::{self, Held};
@@ -103,6 +104,9 @@ pub(crate) struct Desk {
     stopping: bool,
 }
 
+/// Readers of a file that is no longer hardly need fresh memory that somebody makes ready for them.
+const MUCH_TO_READ_BYTES: u64 = 4 << 20;
+
 /// How much memory is kept for records, at the most.
 const MOST_SPARE_BYTES: usize = 8 << 20;
 
@@ -130,6 +134,7 @@ pub(crate) struct Engine {
     /// refers to them, and take hardly any room in it.
     pub passed_pages: AtomicU64,
     pub closed: AtomicBool,
+    pub(super) session: Session,
     /// Where it was opened (invariant 5).
     origin: Origin,
     desk: Mutex<Desk>,
@@ -168,6 +173,7 @@ impl Engine {
             spare_record: Mutex::default(),
             passed_pages: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            session: Session::default(),
             origin: Origin::here(),
             desk: Mutex::new(Desk::default()),
             desk_changed: Condvar::new(),
@@ -507,19 +513,22 @@ impl Engine {
         self.desk_changed.notify_all();
     }
 
-    /// Starts the background threads, if the settings ask for them.
-    pub(crate) fn start_threads(self: &Arc<Self>) -> Result<()> {
+    /// Has the background threads started, if the settings ask for them.
+    pub(crate) fn serve_all(self: &Arc<Self>) -> Result<()> {
         if !self.settings.background || self.settings.read_only {
             return Ok(());
         }
         let engine = self.clone();
-        self.spawn("aurora-log", move || engine.log.serve())?;
+        self.serve("aurora-log", move || engine.log.serve())?;
         let engine = self.clone();
-        self.spawn("aurora-checkpoint", move || engine.serve_checkpoints())?;
+        self.serve("aurora-checkpoint", move || engine.serve_checkpoints())?;
         let engine = self.clone();
-        self.spawn("aurora-memory", move || {
-            frame::supply(engine.pager.page_size() as usize, &engine.closed);
-        })
+        let supply = move || frame::supply(engine.pager.page_size() as usize, &engine.closed);
+        // The first readers need it, too, if there is much to read.
+        match self.file_bytes() > MUCH_TO_READ_BYTES {
+            true => self.spawn("aurora-memory", supply),
+            false => self.serve("aurora-memory", supply),
+        }
     }
 
     /// Starts a thread that ends when the database is closed, and is waited for then.
@@ -642,13 +651,12 @@ impl Engine {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let written = if self.settings.read_only || !writes {
-            Ok(())
-        } else {
-            match self.log.failure() {
-                Some(error) => Err(error),
-                None => self.close_file(),
-            }
+        let has_written = self.end_session();
+        let written = match self.log.failure() {
+            _ if self.settings.read_only || !writes => Ok(()),
+            Some(error) => Err(error),
+            None if !has_written => Ok(()),
+            None => self.close_file(),
         };
         drop(turn);
         drop(held);

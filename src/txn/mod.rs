@@ -14,6 +14,7 @@ pub(crate) mod reclaim;
 mod recovery;
 mod replay;
 mod ring;
+mod session;
 mod shared;
 pub(crate) mod snapshot;
 pub(crate) mod state;

@@ -17,7 +17,8 @@
 //!
 //! 1. Nothing is trusted because it can be read: after a failed sync the system may show bytes
 //!    that are not on the disk. So what recovery decided is made durable before any page that an
-//!    older checkpoint uses can be written to.
+//!    older checkpoint uses can be written to: by the open, or, if the file was closed cleanly and the log
+//!    has no record, by the first call that writes (`session`).
 //! 2. A slot is only ever renewed with the bytes it was read with, and only if they were valid. A
 //!    torn slot never gets a fresh checksum.
 //! 3. Places of long values that the log refers to are reserved before replay allocates anything.
@@ -67,7 +68,7 @@ impl Engine {
                 return Err(Error::NotADatabase { reason: EMPTY });
             }
         };
-        if let Err(error) = engine.start_threads() {
+        if let Err(error) = engine.begin_service() {
             // Those that did start hold the engine, and with it the lock of the file.
             if let Err(also) = engine.close() {
                 let what = "a database that could not be opened was not closed";
@@ -76,6 +77,15 @@ impl Engine {
             return Err(error);
         }
         Ok(engine)
+    }
+
+    /// With a session right away if there is nothing that it can be left to.
+    fn begin_service(self: &Arc<Self>) -> Result<()> {
+        self.serve_all()?;
+        match self.settings.read_only || self.is_left_to_first_write() {
+            true => Ok(()),
+            false => self.begin_session(),
+        }
     }
 
     /// Whether a file was refused because nothing was stored in it yet.
@@ -392,8 +402,11 @@ fn open(
     pager.set_newest(header.version, header.pages);
     // Before the file is cut: the map knows if the header speaks of too few pages, whose last ones would be gone.
     let space = Space::open(&pager, &header)?;
+    let leaves_all = scanned.is_clean && scanned.end.lsn == header.log_start;
     if !read_only {
         refuse_high_counts(&pager, &header, &scanned)?;
+    }
+    if !read_only && !leaves_all {
         renew(&pager, slot, &scanned)?;
     }
     // Before anything is read through a map: no file is cut under one.
@@ -410,7 +423,9 @@ fn open(
     );
     let engine = assemble(settings, pager, log, header, state, space);
     replay::replay_helped(&engine, &scanned)?;
-    if !read_only {
+    if !read_only && leaves_all {
+        engine.leave_to_first_write(header.checkpoint, slot.bytes);
+    } else if !read_only {
         engine.log.write_mark(0, true)?;
     }
     let (checkpoint, clean) = (header.checkpoint, scanned.is_clean);

@@ -421,9 +421,15 @@ impl WriteTransaction {
         self.handle.engine.check_origin()
     }
 
+    /// The same for changes: what the first one does may be written at once.
+    pub(super) fn check_changeable(&self) -> Result<()> {
+        self.check_usable()?;
+        self.handle.engine.begin_session()
+    }
+
     /// Invariants 1 and 2.
     pub(super) fn change(&mut self, operation: &Operation<'_>) -> Result<u64> {
-        self.check_usable()?;
+        self.check_changeable()?;
         match apply(&mut self.pages, &mut self.trees, operation) {
             Ok(affected) => {
                 self.note(operation);
@@ -466,7 +472,7 @@ impl WriteTransaction {
     }
 
     pub(super) fn put_in(&mut self, id: TreeId, key: &[u8], value: &[u8]) -> Result<bool> {
-        self.check_usable()?;
+        self.check_changeable()?;
         let page_size = self.handle.engine.pager.page_size();
         let is_long =
             value.len() >= DIRECT_BYTES && !node::is_inline(page_size, key.len(), value.len());
@@ -498,7 +504,7 @@ impl WriteTransaction {
         pieces: &Pieces<'_>,
         key: &dyn Fn(u32) -> [u8; 12],
     ) -> Result<()> {
-        self.check_usable()?;
+        self.check_changeable()?;
         let page_size = self.handle.engine.pager.page_size();
         let long = match pieces.each.is_multiple_of(page_size as usize) {
             true => pieces.long(page_size),
@@ -528,7 +534,7 @@ impl WriteTransaction {
 
     /// No entry has a key that is longer than keys can be, and for a replay it would be damage (invariant 4).
     pub(super) fn delete_in(&mut self, tree: TreeId, key: &[u8]) -> Result<bool> {
-        self.check_usable()?;
+        self.check_changeable()?;
         if key.len() > self.longest_key() {
             return Ok(false);
         }
@@ -538,7 +544,7 @@ impl WriteTransaction {
 
     /// Removes the entry at an end, which is read before anything changes.
     pub(super) fn pop_in(&mut self, tree: TreeId, end: End) -> Result<Option<Entry>> {
-        self.check_usable()?;
+        self.check_changeable()?;
         let Some((key, value)) = self.view_of(tree).outermost(end)? else {
             return Ok(None);
         };

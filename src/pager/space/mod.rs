@@ -172,7 +172,7 @@ impl Space {
         self.load(pager, last)?;
         let behind = (last as u64 + 1) * u64::from(self.bits);
         let behind = u32::try_from(behind).unwrap_or(u32::MAX);
-        if let Some(page) = (self.end..behind).find(|page| self.is_busy(*page)) {
+        if let Some(page) = self.first_busy(self.end..behind) {
             let what = "the space map marks a page behind the end as used";
             let fault = Fault::new(what, 0, u64::from(self.end), u64::from(page));
             return Err(pager.corrupt(header.space.page, fault));
@@ -288,6 +288,22 @@ impl Space {
             .get(chunk)
             .and_then(|c| c.busy.word(word))
             .is_none_or(|w| w & bit != 0)
+    }
+
+    /// Word by word: there are 32,512 pages to a bitmap.
+    fn first_busy(&self, pages: Range<PageNumber>) -> Option<PageNumber> {
+        let mut from = pages.start;
+        while from < pages.end {
+            let (chunk, word, bit) = self.place(from);
+            let word = self.chunks.get(chunk).and_then(|c| c.busy.word(word));
+            let left = word.unwrap_or(u64::MAX) & !(bit - 1);
+            if left != 0 {
+                let skipped = left.trailing_zeros() - bit.trailing_zeros();
+                return Some(from + skipped).filter(|page| *page < pages.end);
+            }
+            from = from.saturating_add(64 - bit.trailing_zeros());
+        }
+        None
     }
 
     /// Adds chunks so that pages below `end` have one, and moves the end.
