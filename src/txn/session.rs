@@ -130,3 +130,29 @@ impl Engine {
         self.has_session()
     }
 }
+
+#[cfg(test)]
+#[cfg(not(shuttle))]
+mod tests {
+    use crate::Aurora;
+    use crate::storage::SimDisk;
+
+    /// As for a checkpoint that had found the database open just before it was closed.
+    #[test]
+    fn a_session_does_not_begin_when_it_has_ended() {
+        let builder = || Aurora::builder().background(false);
+        let disk = SimDisk::new(1);
+        builder()
+            .open_storage(disk.storage())
+            .unwrap()
+            .close()
+            .unwrap();
+        let before = disk.image();
+        let db = builder().open_storage(disk.storage()).unwrap();
+        let engine = db.handle.engine.clone();
+        assert!(!engine.end_session());
+        assert!(engine.begin_session().is_err());
+        assert!(!engine.has_session());
+        assert!(disk.image() == before);
+    }
+}
