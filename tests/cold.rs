@@ -339,6 +339,20 @@ fn a_transaction_asks_for_many_keys_and_documents_together() {
     }
 }
 
+/// It looked at each document, where the index knows how many there are.
+#[test]
+fn a_transaction_counts_by_an_index_without_the_documents() {
+    let (waits, asked) = waits(documents(3000), |db| {
+        let mut tx = db.begin_write().unwrap();
+        let city = || db.query("people").filter(|f| f.eq("city", 7));
+        let before = city().count_in(&tx).unwrap();
+        let mut people = tx.collection("people").unwrap();
+        people.insert_fields([("city", 7)]).unwrap();
+        assert_eq!((before, city().count_in(&tx).unwrap()), (400, 401));
+    });
+    assert!(waits + asked < 100, "{waits} waits, {asked} without");
+}
+
 /// Those that it has changed, in memory or written early, beside those that it has not; in any order, some twice.
 #[test]
 fn a_transaction_finds_many_keys_as_it_finds_each() {
