@@ -4,8 +4,9 @@
 use std::ops::RangeBounds;
 use std::time::Duration;
 
-use super::scan::bounds_of;
-use super::{Batch, DataInfo, Scan, Swap, Target, Ttl, change, expiry, listing, read, store};
+use super::{
+    Batch, DataInfo, KeyScan, Scan, Swap, Target, Ttl, change, expiry, listing, read, store,
+};
 use crate::Result;
 use crate::db::Aurora;
 use crate::hot::{self, Hot, SharedBytes};
@@ -13,6 +14,7 @@ use crate::moment::Moment;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::view::prefix_range;
 use crate::txn::write::WriteTransaction;
+use crate::walk::bounds_of;
 use crate::work::Work;
 
 /// Reading keys.
@@ -73,6 +75,17 @@ impl Snapshot {
     /// long as it lives.
     pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan<'static> {
         self.scan(prefix_range(prefix.as_ref()))
+    }
+
+    /// The keys of a range alone, of values and of blobs, from either end. Keeps this moment for as long as it lives.
+    pub fn scan_keys<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> KeyScan<'static> {
+        KeyScan::of_snapshot(self.clone(), range)
+    }
+
+    /// The keys that begin with `prefix` alone, of values and of blobs, from either end. Keeps this moment for as long as it
+    /// lives.
+    pub fn scan_keys_prefix(&self, prefix: impl AsRef<[u8]>) -> KeyScan<'static> {
+        self.scan_keys(prefix_range(prefix.as_ref()))
     }
 }
 
@@ -204,6 +217,16 @@ impl WriteTransaction {
     pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan<'_> {
         self.scan(prefix_range(prefix.as_ref()))
     }
+
+    /// The keys of a range alone, of values and of blobs, from either end.
+    pub fn scan_keys<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> KeyScan<'_> {
+        KeyScan::of_transaction(self, range)
+    }
+
+    /// The keys that begin with `prefix` alone, of values and of blobs, from either end.
+    pub fn scan_keys_prefix(&self, prefix: impl AsRef<[u8]>) -> KeyScan<'_> {
+        self.scan_keys(prefix_range(prefix.as_ref()))
+    }
 }
 
 /// Values under keys. Each change is a transaction of its own; to make several together, use
@@ -333,7 +356,8 @@ impl Aurora {
         self.write(|tx| tx.rename(from, to))
     }
 
-    /// Whether there is a value or a blob under the key that has not expired.
+    /// Whether there is a value or a blob under the key that has not expired. Whether it has is stored with it: a long value is
+    /// read for that, if nobody has read it before.
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.read(|snapshot| snapshot.contains(key))
     }
@@ -440,6 +464,20 @@ impl Aurora {
     /// The values of the keys that begin with `prefix`, from either end, of this moment.
     pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<Scan<'static>> {
         self.scan(prefix_range(prefix.as_ref()))
+    }
+
+    /// The keys of a range alone, of values and of blobs, from either end, of this moment. What they hold is not read.
+    pub fn scan_keys<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+    ) -> Result<KeyScan<'static>> {
+        Ok(self.begin_read()?.scan_keys(range))
+    }
+
+    /// The keys that begin with `prefix` alone, of values and of blobs, from either end, of this moment. What they hold is not
+    /// read.
+    pub fn scan_keys_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<KeyScan<'static>> {
+        self.scan_keys(prefix_range(prefix.as_ref()))
     }
 
     /// What is under the keys that begin with `prefix`, in short, all at once. Keys are given as text: bytes that are no
