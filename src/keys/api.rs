@@ -161,7 +161,8 @@ impl WriteTransaction {
     }
 
     /// Stores `new` if the key holds `expected`. `None` stands for a missing key: it is what a new
-    /// key is expected to hold, and what removes one. A key that is there keeps its expiry.
+    /// key is expected to hold, and what removes one. A key that is there keeps its expiry, and a new one has none:
+    /// [`compare_and_put`](Self::compare_and_put) gives it one.
     ///
     /// # Errors
     /// [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
@@ -172,6 +173,20 @@ impl WriteTransaction {
         new: Option<&[u8]>,
     ) -> Result<Swap> {
         change::compare_and_swap(self, key.as_ref(), expected, new)
+    }
+
+    /// Like [`put`](Self::put), if the key holds `expected`. See [`Aurora::compare_and_put`].
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put), and [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
+    pub fn compare_and_put(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        expected: Option<&[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Option<Duration>,
+    ) -> Result<Swap> {
+        change::compare_and_put(self, key.as_ref(), expected, value.as_ref(), ttl)
     }
 
     /// Adds to a number that is stored as decimal text, and returns the sum. A missing key counts
@@ -388,7 +403,8 @@ impl Aurora {
     }
 
     /// Stores `new` if the key holds `expected`. `None` stands for a missing key: it is what a new
-    /// key is expected to hold, and what removes one. A key that is there keeps its expiry.
+    /// key is expected to hold, and what removes one. A key that is there keeps its expiry, and a new one has none:
+    /// [`compare_and_put`](Self::compare_and_put) gives it one.
     ///
     /// ```
     /// let db = aurora::Aurora::in_memory()?;
@@ -407,6 +423,34 @@ impl Aurora {
         new: Option<&[u8]>,
     ) -> Result<Swap> {
         self.write(|tx| tx.compare_and_swap(key, expected, new))
+    }
+
+    /// Like [`put`](Self::put), if the key holds `expected`; `None` stands for a missing key. The value lives for `ttl`, or,
+    /// without one, until it is removed, whatever the key's expiry was: [`compare_and_swap`](Self::compare_and_swap) keeps that.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let db = aurora::Aurora::in_memory()?;
+    /// let lease = Some(Duration::from_secs(30));
+    /// // Who dies with it holds it for half a minute; who lives renews it.
+    /// assert!(db.compare_and_put("lock", None, "me", lease)?.is_done());
+    /// assert!(!db.compare_and_put("lock", None, "you", lease)?.is_done());
+    /// assert!(db.compare_and_put("lock", Some(b"me"), "me", lease)?.is_done());
+    /// assert!(db.compare_and_swap("lock", Some(b"me"), None)?.is_done());
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put), and [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
+    pub fn compare_and_put(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Option<&[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Option<Duration>,
+    ) -> Result<Swap> {
+        self.write(|tx| tx.compare_and_put(key, expected, value, ttl))
     }
 
     /// Adds to a number that is stored as decimal text, and returns the sum. A missing key counts
