@@ -545,7 +545,7 @@ impl Aurora {
     /// Gives a tree another name. Handles with the old name find nothing from then on.
     ///
     /// # Errors
-    /// [`Error::TreeNotFound`] if there is none, [`Error::BadTreeName`] if the new name is taken.
+    /// [`Error::TreeNotFound`] if there is none, [`Error::BadTreeName`] if the new name is taken: also by the tree itself.
     pub fn rename_tree(&self, from: impl AsRef<str>, to: impl AsRef<str>) -> Result<()> {
         self.write(|tx| tx.rename_tree(from, to))
     }
