@@ -1,6 +1,5 @@
 //! The database as its users hold it: open, read, write, close.
 
-use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +12,8 @@ use crate::keys::expiry;
 use crate::keys::sweeper::{self, Alarm, Bell, Waiting};
 use crate::storage::{FileStorage, MemoryStorage, Storage};
 use crate::sync::Tries;
+use crate::trees::Tree;
 use crate::txn::commit::Commit;
-use crate::txn::cursor::{Entry, Range};
 use crate::txn::engine::{Engine, Settings};
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::{Durability, WriteTransaction, check_not_system};
@@ -527,10 +526,7 @@ impl Aurora {
         self.handle.engine.check_open()?;
         let name = name.as_ref();
         check_not_system(name)?;
-        Ok(Tree {
-            db: self.clone(),
-            name: name.to_string(),
-        })
+        Ok(Tree::new(self.clone(), name))
     }
 
     /// The names of all trees, in order.
@@ -549,7 +545,7 @@ impl Aurora {
     /// Gives a tree another name. Handles with the old name find nothing from then on.
     ///
     /// # Errors
-    /// [`Error::TreeNotFound`] if there is none, [`Error::BadTreeName`] if the new name is taken.
+    /// [`Error::TreeNotFound`] if there is none, [`Error::BadTreeName`] if the new name is taken: also by the tree itself.
     pub fn rename_tree(&self, from: impl AsRef<str>, to: impl AsRef<str>) -> Result<()> {
         self.write(|tx| tx.rename_tree(from, to))
     }
@@ -567,134 +563,5 @@ impl Aurora {
     /// [`close`](Self::close), on a thread of its own if it is awaited. If it never is, the handle is only dropped.
     pub fn close_async(self) -> Work<'static, ()> {
         Work::on_thread(move || self.close())
-    }
-}
-
-/// A named tree, for single operations. Each is a transaction of its own; to do several things at
-/// once, use [`Aurora::write`]. To read a tree that nothing was ever written to is [`Error::TreeNotFound`].
-#[derive(Debug, Clone)]
-pub struct Tree {
-    db: Aurora,
-    name: String,
-}
-
-impl Tree {
-    /// The tree's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Stores a value, as durably as the handle's [`Durability`] says. Says whether there was one already.
-    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<bool> {
-        self.db.write(|tx| tx.tree(&self.name)?.put(key, value))
-    }
-
-    /// Stores many entries, in any order, in one transaction. See [`TreeMut::put_many`](crate::TreeMut::put_many).
-    pub fn put_many<K, V>(&self, entries: impl IntoIterator<Item = (K, V)>) -> Result<u64>
-    where
-        K: AsRef<[u8]>,
-        V: AsRef<[u8]>,
-    {
-        self.db.write(|tx| tx.tree(&self.name)?.put_many(entries))
-    }
-
-    /// Removes a key. Says whether it was there.
-    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.db.write(|tx| tx.tree(&self.name)?.delete(key))
-    }
-
-    /// Removes many keys, in any order, in one transaction. Returns how many were there.
-    pub fn delete_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<u64> {
-        self.db.write(|tx| tx.tree(&self.name)?.delete_many(keys))
-    }
-
-    /// Removes all entries and returns how many there were.
-    pub fn clear(&self) -> Result<u64> {
-        self.db.write(|tx| tx.tree(&self.name)?.clear())
-    }
-
-    /// Removes all keys of a range and returns how many there were.
-    pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
-        self.db.write(|tx| tx.tree(&self.name)?.delete_range(range))
-    }
-
-    /// Removes all keys that begin with `prefix` and returns how many there were.
-    pub fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<u64> {
-        self.db
-            .write(|tx| tx.tree(&self.name)?.delete_prefix(prefix))
-    }
-
-    /// The value of a key, as a copy. Without a copy: [`TreeView::get`](crate::TreeView::get).
-    ///
-    /// # Errors
-    /// [`Error::TreeNotFound`] if nothing was ever written to the tree.
-    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
-        self.db.read(|snapshot| {
-            let value = snapshot.tree(&self.name)?.get(key)?;
-            Ok(value.map(|value| value.to_vec()))
-        })
-    }
-
-    /// The values of several keys at one moment, as copies: one for each key, in their order. See
-    /// [`TreeView::get_many`](crate::TreeView::get_many).
-    ///
-    /// # Errors
-    /// [`Error::TreeNotFound`] if nothing was ever written to the tree.
-    pub fn get_many<K: AsRef<[u8]>>(
-        &self,
-        keys: impl IntoIterator<Item = K>,
-    ) -> Result<Vec<Option<Vec<u8>>>> {
-        self.db
-            .read(|snapshot| snapshot.tree(&self.name)?.get_many(keys))
-    }
-
-    /// Whether the key is there.
-    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.db
-            .read(|snapshot| snapshot.tree(&self.name)?.contains(key))
-    }
-
-    /// The number of entries. O(1).
-    pub fn len(&self) -> Result<u64> {
-        self.db
-            .read(|snapshot| Ok(snapshot.tree(&self.name)?.len()))
-    }
-
-    /// Whether there are no entries. O(1).
-    pub fn is_empty(&self) -> Result<bool> {
-        Ok(self.len()? == 0)
-    }
-
-    /// The number of entries in a range. O(log n).
-    pub fn count<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
-        self.db
-            .read(|snapshot| snapshot.tree(&self.name)?.count(range))
-    }
-
-    /// The entry with the lowest key.
-    pub fn first(&self) -> Result<Option<Entry>> {
-        self.db.read(|snapshot| snapshot.tree(&self.name)?.first())
-    }
-
-    /// The entry with the highest key.
-    pub fn last(&self) -> Result<Option<Entry>> {
-        self.db.read(|snapshot| snapshot.tree(&self.name)?.last())
-    }
-
-    /// Calls `visit` for each entry of a range, of one moment, until it answers `false`.
-    pub fn for_each<K: AsRef<[u8]>>(
-        &self,
-        range: impl RangeBounds<K>,
-        mut visit: impl FnMut(Entry) -> bool,
-    ) -> Result<()> {
-        self.db.read(|snapshot| {
-            let entries: Range<'_> = snapshot.tree(&self.name)?.range(range);
-            for entry in entries {
-                if !visit(entry?) {
-                    break;
-                }
-            }
-            Ok(())
-        })
     }
 }

@@ -296,6 +296,17 @@ pub enum Error {
         key: String,
     },
 
+    /// A blob would be longer than one can be.
+    #[error(
+        "the blob would have {length} bytes, the limit is {limit}; check the offset or the size that was given"
+    )]
+    BlobTooLong {
+        /// How long it would be, or the greatest number if that is more.
+        length: u64,
+        /// The longest blob.
+        limit: u64,
+    },
+
     /// Where the bytes of a blob come from has failed.
     #[error(
         "the source of the blob failed after {offset} bytes: {source}; nothing of it was stored; start it again"
@@ -628,6 +639,7 @@ impl Error {
                 | Error::WorkDone
                 | Error::WrongKind { .. }
                 | Error::BlobNotFound { .. }
+                | Error::BlobTooLong { .. }
                 | Error::StagedElsewhere
                 | Error::NotANumber { .. }
                 | Error::CollectionNotFound { .. }

@@ -7,7 +7,7 @@
 //! depends on it: threads, isolation, errors, memory, space, limits.
 //!
 //! ```text
-//! db, upkeep                      what a user calls
+//! db, trees, upkeep               what a user calls
 //!   backup, compact, inspect      copies, smaller files, what is in them
 //!   export                        collections to files and back
 //!     query                       filters, plans, rows
@@ -22,7 +22,8 @@
 //! ```
 //!
 //! A layer calls only those below it. But an index can have a query's filter; transactions and snapshots carry the
-//! `handle`, with the clock and the caches of the layers above; and what expires may be a document or a blob.
+//! `handle`, with the clock and the caches of the layers above; and what expires may be a document or a blob. A `moment` is
+//! either of these two; a `walk` goes through a tree of one.
 #![deny(missing_docs)]
 // Never panic on data.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -55,9 +56,11 @@ mod query;
 pub mod storage;
 mod sync;
 mod tree;
+mod trees;
 mod txn;
 mod upkeep;
 mod value;
+mod walk;
 mod work;
 
 pub use blob::{BlobInfo, BlobMeta, BlobReader, BlobScan, BlobWriter, StagedBlob};
@@ -67,15 +70,16 @@ pub use collection::{
     Schema,
 };
 pub use compact::Progress;
-pub use db::{Aurora, Builder, Tree};
+pub use db::{Aurora, Builder};
 pub use error::{Error, Result};
 pub use export::{Export, Exported, IfThere, Import, Imported, Refused};
 pub use hot::SharedBytes;
 pub use inspect::{CheckReport, HotStats, Stats, TreeSize, TreeStats, WrittenBytes};
-pub use keys::{Batch, DataInfo, Scan, Swap, Target, Ttl};
+pub use keys::{Batch, DataInfo, KeyScan, Scan, Swap, Target, Ttl};
 pub use query::{Cursor, Explanation, Fields, Filter, Group, Grouped, Page, Query, Rows};
+pub use trees::{Tree, TreeScan};
 pub use txn::commit::Commit;
-pub use txn::cursor::{Entry, Range, TreeCursor};
+pub use txn::cursor::{Entry, Keys, Range, TreeCursor};
 pub use txn::reader::TreeReader;
 pub use txn::snapshot::Snapshot;
 pub use txn::tree_mut::TreeMut;

@@ -146,6 +146,17 @@ fn a_place_that_no_blob_reaches_is_refused_and_nothing_else() {
         let refused = tx.write_blob_at("b", offset, b"x");
         assert!(refused.is_err_and(|error| error.is_misuse()), "{offset}");
     }
+    // It spoke of a value that had so many bytes, to be stored in pieces.
+    let refused = tx.write_blob_at("b", 1 << 50, b"x").unwrap_err();
+    let (length, limit) = ((1 << 50) + 1, 1 << 50);
+    assert!(
+        matches!(refused, Error::BlobTooLong { length: l, limit: m } if (l, m) == (length, limit)),
+        "{refused:?}"
+    );
+    assert!(
+        refused.to_string().contains("check the offset"),
+        "{refused}"
+    );
     tx.write_blob_at("b", 3, b"d").unwrap();
     tx.commit().unwrap();
     assert_eq!(whole(db.get_blob("b").unwrap()), b"abcd");

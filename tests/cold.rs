@@ -142,6 +142,23 @@ fn a_scan_asks_ahead_in_both_directions() {
     assert_few_waits(scan(false), 1000);
 }
 
+/// One that keeps its moment begins anew for some hundred entries each time.
+#[test]
+fn a_scan_that_keeps_its_moment_asks_ahead_too() {
+    let scan = |forward: bool| {
+        waits(fill_tree, |db| {
+            let entries = db.tree("t").unwrap().iter().unwrap();
+            let count = match forward {
+                true => entries.flatten().count(),
+                false => entries.rev().flatten().count(),
+            };
+            assert_eq!(count as u64, ENTRIES);
+        })
+    };
+    assert_few_waits(scan(true), 1000);
+    assert_few_waits(scan(false), 1000);
+}
+
 #[test]
 fn long_values_are_asked_for_ahead_in_both_directions() {
     const VALUES: u64 = 2_000;
@@ -337,6 +354,52 @@ fn a_transaction_asks_for_many_keys_and_documents_together() {
         });
         assert_few_waits(found, least);
     }
+}
+
+/// Whoever wanted to know which keys there are read all that they hold.
+#[test]
+fn keys_alone_are_read_without_the_values() {
+    const VALUES: u64 = 2_000;
+    let fill = |db: &Aurora| {
+        let entries = (0..VALUES).map(|n| (key(n), vec![n as u8; 3000]));
+        db.tree("t").unwrap().put_many(entries).unwrap();
+        db.write(|tx| (0..VALUES).try_for_each(|n| tx.put(key(n), vec![n as u8; 3000], None)))
+            .unwrap();
+    };
+    let read = |read: &dyn Fn(&Aurora) -> aurora::Result<usize>| {
+        let (waits, asked) = waits(fill, |db| assert_eq!(read(db).unwrap(), 2_000));
+        assert!(waits + asked < 200, "{waits} waits, {asked} without");
+    };
+    let count = |mut keys: Box<dyn Iterator<Item = aurora::Result<Vec<u8>>> + '_>| {
+        keys.try_fold(0, |count, key| key.map(|_| count + 1))
+    };
+    read(&|db| count(Box::new(db.tree("t")?.iter()?.keys())));
+    read(&|db| count(Box::new(db.tree("t")?.iter()?.keys().rev())));
+    read(&|db| db.read(|snapshot| count(Box::new(snapshot.tree("t")?.iter().keys()))));
+    read(&|db| db.read(|snapshot| count(Box::new(snapshot.tree("t")?.iter().keys().rev()))));
+    read(&|db| count(Box::new(db.scan_keys_prefix("")?)));
+    read(&|db| count(Box::new(db.scan_keys_prefix("")?.rev())));
+    read(&|db| {
+        let tree = db.tree("t")?;
+        (0..VALUES).try_fold(
+            0,
+            |count, n| Ok(count + usize::from(tree.contains(key(n))?)),
+        )
+    });
+}
+
+/// It looked at each document, where the index knows how many there are.
+#[test]
+fn a_transaction_counts_by_an_index_without_the_documents() {
+    let (waits, asked) = waits(documents(3000), |db| {
+        let mut tx = db.begin_write().unwrap();
+        let city = || db.query("people").filter(|f| f.eq("city", 7));
+        let before = city().count_in(&tx).unwrap();
+        let mut people = tx.collection("people").unwrap();
+        people.insert_fields([("city", 7)]).unwrap();
+        assert_eq!((before, city().count_in(&tx).unwrap()), (400, 401));
+    });
+    assert!(waits + asked < 100, "{waits} waits, {asked} without");
 }
 
 /// Those that it has changed, in memory or written early, beside those that it has not; in any order, some twice.

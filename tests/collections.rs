@@ -1707,6 +1707,26 @@ fn what_defaults_make_fits_the_schema_as_well() {
     }
 }
 
+/// Such a schema looks as if no document could have both, and is none that cannot be: names may have dots.
+#[test]
+fn a_number_beside_a_field_within_it_takes_names_with_dots() {
+    let db = Aurora::in_memory().unwrap();
+    let number = |path: &str| Field::new(path, FieldType::Int).indexed();
+    let schema = Schema::new().field(number("a")).field(number("a.b"));
+    db.new_collection("c", schema).unwrap();
+    let both = Object::from([("a", 5), ("a.b", 1)]);
+    db.insert_into("c", both).unwrap();
+    let within = Object::from([("a", Object::from([("b", 1)]))]);
+    let refused = db.insert_into("c", within).unwrap_err();
+    assert!(
+        matches!(&refused, Error::WrongType { field, found: "Object", .. } if field == "a"),
+        "{refused}"
+    );
+    let found = db.query("c").filter(|f| f.eq("a", 5) && f.eq("a.b", 1));
+    assert_eq!(found.count().wait().unwrap(), 1);
+    db.check().unwrap();
+}
+
 /// Ids that documents were given are a field where any are taken: a strict schema refused that, and it could not be unset.
 #[test]
 fn documents_with_ids_of_their_own_get_a_strict_schema() {

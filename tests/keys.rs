@@ -396,6 +396,45 @@ fn a_swap_is_done_only_if_the_value_is_the_expected_one() {
     assert!(!db.contains("key").unwrap());
 }
 
+/// A swap could give no time to live: a lock that its holder loses with a crash was put with none, and then given one.
+#[test]
+fn a_value_is_put_with_its_time_if_the_key_holds_the_expected_one() {
+    let (db, clock) = at(1000);
+    let put = |expected: Option<&[u8]>, value: &str, ttl: Option<u64>| {
+        let swap = db.compare_and_put("key", expected, value, ttl.map(ms));
+        swap.unwrap()
+    };
+    assert!(!put(Some(b"a"), "b", None).is_done());
+    assert!(!db.contains("key").unwrap());
+    assert!(put(None, "a", Some(10)).is_done());
+    assert_eq!(db.ttl("key").unwrap(), Ttl::After(ms(10)));
+    let present = Some(b"a"[..].into());
+    assert_eq!(put(None, "b", Some(99)), Swap::Differs { present });
+    assert_eq!(db.ttl("key").unwrap(), Ttl::After(ms(10)));
+    clock.set(1005);
+    assert!(put(Some(b"a"), "a", Some(10)).is_done()); // renewed
+    assert_eq!(db.ttl("key").unwrap(), Ttl::After(ms(10)));
+    clock.set(1015);
+    assert!(!put(Some(b"a"), "b", None).is_done()); // it has expired
+    assert!(put(None, "b", Some(10)).is_done());
+    assert!(put(Some(b"b"), "c", None).is_done());
+    assert_eq!(db.ttl("key").unwrap(), Ttl::Never);
+    db.put_blob_from("blob", &b"bytes"[..]).unwrap();
+    let mut tx = db.begin_write().unwrap();
+    let refused = tx.compare_and_put("blob", None, "x", None);
+    assert!(matches!(refused, Err(Error::WrongKind { .. })));
+    let refused = tx.compare_and_put("k".repeat(2000), None, "x", None);
+    assert!(matches!(refused, Err(Error::KeyTooLong { .. })));
+    assert!(
+        tx.compare_and_put("other", None, "x", Some(ms(5)))
+            .unwrap()
+            .is_done()
+    );
+    tx.commit().unwrap();
+    assert_eq!(db.ttl("other").unwrap(), Ttl::After(ms(5)));
+    db.check().unwrap();
+}
+
 #[test]
 fn numbers_are_text_and_do_not_overflow() {
     let (db, clock) = at(1000);

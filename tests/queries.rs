@@ -1212,6 +1212,86 @@ fn a_transaction_makes_queries_that_it_alone_answers() {
     ));
 }
 
+/// Pages, rows one by one and explanations were to be had outside of a transaction only.
+#[test]
+fn a_transaction_gives_pages_and_rows_and_explains() {
+    let (db, other) = (numbers(300), numbers(10));
+    let snapshot = db.begin_read().unwrap();
+    let mut tx = db.begin_write().unwrap();
+    let mut collection = tx.collection("numbers").unwrap();
+    let new = (0..200).map(|n| [("n", n * 2 - 100)]);
+    collection.insert_many(new).unwrap();
+    let gone = db.query("numbers").filter(|f| f.gte("n", 250));
+    assert_eq!(gone.delete_in(&mut tx).unwrap(), 75); // 25 of them are new
+    let numbers_of = |rows: &[aurora::Document]| -> Vec<i64> {
+        let numbers = rows.iter().map(|row| row.get("n").and_then(Value::as_int));
+        numbers.map(|n| n.unwrap()).collect()
+    };
+    for query in [db.query("numbers"), tx.query("numbers")] {
+        for (field, ascending) in [("n", true), ("n", false), ("text", true), ("id", false)] {
+            let query = || {
+                let query = query.clone().filter(|f| f.gt("n", -50) && f.exists("n"));
+                query.order_by(field, ascending)
+            };
+            let all = query().collect_in(&tx).unwrap();
+            assert_eq!(all.len(), 399, "{field}");
+            let mut paged = Vec::new();
+            let mut after = None;
+            loop {
+                let page = match after.take() {
+                    Some(cursor) => query().after(cursor).page_in(&tx, 100),
+                    None => query().page_in(&tx, 100),
+                };
+                let page = page.unwrap();
+                paged.extend(page.documents);
+                let Some(next) = page.next else { break };
+                after = Some(next.to_string().parse().unwrap());
+            }
+            assert_eq!(paged, all, "{field}");
+            let rows = query().rows_in(&tx).unwrap();
+            let rows: Vec<_> = rows.map(|row| row.unwrap()).collect();
+            assert_eq!(rows, all, "{field}");
+            let some = query().select(["n"]).offset(7).limit(90);
+            let some: Vec<_> = some.rows_in(&tx).unwrap().map(|row| row.unwrap()).collect();
+            assert_eq!(numbers_of(&some), numbers_of(&all[7..97]));
+            assert_eq!(query().explain_in(&tx).unwrap().rows, 399);
+            assert_eq!(query().count_in(&tx).unwrap(), 399);
+        }
+        let range = || query.clone().filter(|f| f.gte("n", 200));
+        let plan = range().explain_in(&tx).unwrap();
+        assert_eq!((plan.rows, plan.indexes()), (75, vec!["n"]), "{plan}");
+        assert!(!plan.is_scan());
+        for (offset, limit, rows) in [(0, 500, 75), (10, 500, 65), (10, 20, 20), (80, 5, 0)] {
+            let part = range().order_by("text", true).offset(offset).limit(limit);
+            assert_eq!(part.count_in(&tx).unwrap(), rows);
+        }
+        let grouped = range().group_by("evne").count().explain_in(&tx).unwrap();
+        assert_eq!(grouped.unknown_fields().collect::<Vec<_>>(), ["evne"]);
+    }
+    // Outside nothing of it is seen, and others are refused.
+    assert_eq!(
+        db.query("numbers")
+            .page(1000)
+            .wait()
+            .unwrap()
+            .documents
+            .len(),
+        300
+    );
+    for query in [other.query("numbers"), snapshot.query("numbers")] {
+        let found = [
+            query.clone().page_in(&tx, 5).map(|_| 1),
+            query.clone().rows_in(&tx).map(|_| 1),
+            query.clone().explain_in(&tx).map(|_| 1),
+            query.clone().aggregate().explain_in(&tx).map(|_| 1),
+        ];
+        for found in found {
+            let error = found.unwrap_err();
+            assert!(matches!(error, aurora::Error::BadQuery { .. }), "{error}");
+        }
+    }
+}
+
 #[test]
 fn a_transaction_groups_and_describes_what_it_has_changed() {
     let db = numbers(10);

@@ -269,7 +269,8 @@ impl Aurora {
     /// Cuts the blob of a key to a size. A larger size than it has fills it up with zeros.
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`] if there is none.
+    /// [`Error::BlobNotFound`] if there is none, [`Error::BlobTooLong`] if it would be longer than a blob can be (2^32 chunks:
+    /// 1 PiB). Nothing has changed then.
     pub fn truncate_blob(&self, key: impl AsRef<[u8]>, size: u64) -> Result<BlobInfo> {
         self.write(|tx| tx.truncate_blob(key, size))
     }
@@ -288,7 +289,8 @@ impl Aurora {
     /// ```
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`] if there is none.
+    /// [`Error::BlobNotFound`] if there is none, [`Error::BlobTooLong`] if it would be longer than a blob can be (2^32 chunks:
+    /// 1 PiB). Nothing has changed then.
     pub fn write_blob_at(
         &self,
         key: impl AsRef<[u8]>,
@@ -432,7 +434,8 @@ impl WriteTransaction {
     /// Cuts the blob of a key to a size, or fills it up with zeros.
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`] if there is none.
+    /// [`Error::BlobNotFound`] if there is none, [`Error::BlobTooLong`] if it would be longer than a blob can be (2^32 chunks:
+    /// 1 PiB). Nothing has changed then.
     pub fn truncate_blob(&mut self, key: impl AsRef<[u8]>, size: u64) -> Result<BlobInfo> {
         change(self, key.as_ref(), |tx, meta| {
             meta.content.truncate(tx, size)
@@ -442,7 +445,8 @@ impl WriteTransaction {
     /// Writes bytes at an offset of the blob of a key. See [`Aurora::write_blob_at`].
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`] if there is none.
+    /// [`Error::BlobNotFound`] if there is none, [`Error::BlobTooLong`] if it would be longer than a blob can be (2^32 chunks:
+    /// 1 PiB). Nothing has changed then.
     pub fn write_blob_at(
         &mut self,
         key: impl AsRef<[u8]>,

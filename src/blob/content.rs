@@ -381,7 +381,7 @@ impl Content {
     fn check_size(&self, length: u64) -> Result<()> {
         let limit = self.max_chunks() * u64::from(self.chunk_bytes);
         if length > limit {
-            return Err(Error::ValueTooLong { length, limit });
+            return Err(Error::BlobTooLong { length, limit });
         }
         Ok(())
     }

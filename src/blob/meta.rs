@@ -12,7 +12,7 @@ use super::content::Content;
 use crate::{Error, Result};
 
 /// A record is never longer than this, with the content type and the map.
-const MAX_BYTES: usize = u16::MAX as usize;
+pub(super) const MAX_BYTES: usize = u16::MAX as usize;
 /// Longer chunks than this would not fit the promise about memory.
 const MAX_CHUNK_BYTES: u32 = 1 << 20;
 

@@ -4,12 +4,16 @@ use std::iter::FusedIterator;
 use std::ops::RangeBounds;
 
 use super::Flaw;
-use super::meta::{BlobInfo, Meta};
+use super::meta::{BlobInfo, MAX_BYTES, Meta};
 use crate::Result;
-use crate::keys::record::{Kind, RecordRef};
-use crate::keys::scan::Walk;
+use crate::keys::record::{Kind, MAX_HEAD_BYTES, RecordRef};
+use crate::keys::scan::Live;
+use crate::keys::store::KEYS;
+use crate::moment::Moment;
+use crate::txn::cursor::TreeCursor;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteTransaction;
+use crate::walk::{Pick, Walk};
 
 /// Keys of blobs with what these are like, in key order; `rev()` walks them backwards. Keys that have expired and keys of
 /// values are left out. The content is read by its key, on a snapshot of the same moment if need be.
@@ -33,14 +37,14 @@ use crate::txn::write::WriteTransaction;
 /// ```
 #[derive(Debug)]
 #[must_use = "iterators do nothing unless they are consumed"]
-pub struct BlobScan<'a>(Walk<'a, BlobInfo>);
+pub struct BlobScan<'a>(Walk<'a, Blobs>);
 
 impl BlobScan<'static> {
     pub(super) fn of_snapshot<K: AsRef<[u8]>>(
         snapshot: Snapshot,
         range: impl RangeBounds<K>,
     ) -> Self {
-        BlobScan(Walk::of_snapshot(snapshot, range, blob))
+        BlobScan(Walk::of_snapshot(snapshot, KEYS, range, Blobs))
     }
 }
 
@@ -49,7 +53,26 @@ impl<'a> BlobScan<'a> {
         tx: &'a WriteTransaction,
         range: impl RangeBounds<K>,
     ) -> Self {
-        BlobScan(Walk::of_transaction(tx, range, blob))
+        BlobScan(Walk::of_transaction(tx, KEYS, range, Blobs))
+    }
+}
+
+#[derive(Debug)]
+struct Blobs;
+
+impl Pick for Blobs {
+    type Item = BlobInfo;
+
+    fn pick(
+        &mut self,
+        moment: &impl Moment,
+        cursor: &mut TreeCursor<'_>,
+    ) -> Result<Option<(BlobInfo, usize)>> {
+        const LONGEST: u64 = (MAX_HEAD_BYTES + MAX_BYTES) as u64;
+        if cursor.long_length().is_some_and(|length| length > LONGEST) {
+            return Ok(None); // a value, which need not be read to know that
+        }
+        Live(blob).pick(moment, cursor)
     }
 }
 

@@ -407,7 +407,27 @@ impl Collection {
         self.get(id)?.map(|document| document.to()).transpose()
     }
 
-    /// Changes single fields of a document.
+    /// Changes single fields of a document. Who wants to see what was there, or what came of it, with nobody in between, reads
+    /// it in the same transaction:
+    ///
+    /// ```
+    /// # use aurora::{Aurora, Patch, Schema, Value};
+    /// # let db = Aurora::in_memory()?;
+    /// # db.new_collection("shelf", Schema::schemaless())?;
+    /// # let id = db.insert_into("shelf", [("jars", 7)])?;
+    /// let (before, after) = db.write(|tx| {
+    ///     let mut shelf = tx.collection("shelf")?;
+    ///     let before = shelf.get(&id)?;
+    ///     shelf.update(&id, Patch::new().inc("jars", -1))?;
+    ///     Ok((before, shelf.get(&id)?))
+    /// })?;
+    /// # let jars = |document: Option<aurora::Document>| document.and_then(|document| document.get("jars")?.as_int());
+    /// # assert_eq!((jars(before), jars(after)), (Some(7), Some(6)));
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    ///
+    /// The same with [`get`](CollectionMut::get) and [`delete`](CollectionMut::delete) takes a document out; for those that a
+    /// query finds there are [`collect_in`](Query::collect_in) and [`delete_in`](Query::delete_in).
     ///
     /// # Errors
     /// [`Error::DocumentNotFound`](crate::Error::DocumentNotFound) if there is none of that id,

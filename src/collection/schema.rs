@@ -27,7 +27,9 @@ pub struct Field {
 }
 
 impl Field {
-    /// A field by its name, or by a path of names with dots between for one inside of an object.
+    /// A field by its name, or by a path of names with dots between for one inside of an object. The object needs no
+    /// declaration. One that has it (`a` beside `a.b`) is of the type `Object` or `Any`: with another type a document with
+    /// an object there is refused, and only one whose names have dots themselves (`{"a": 5, "a.b": 1}`) can have both.
     pub fn new(path: impl Into<String>, kind: FieldType) -> Self {
         Field {
             path: path.into(),

@@ -4,8 +4,9 @@
 use std::ops::RangeBounds;
 use std::time::Duration;
 
-use super::scan::bounds_of;
-use super::{Batch, DataInfo, Scan, Swap, Target, Ttl, change, expiry, listing, read, store};
+use super::{
+    Batch, DataInfo, KeyScan, Scan, Swap, Target, Ttl, change, expiry, listing, read, store,
+};
 use crate::Result;
 use crate::db::Aurora;
 use crate::hot::{self, Hot, SharedBytes};
@@ -13,6 +14,7 @@ use crate::moment::Moment;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::view::prefix_range;
 use crate::txn::write::WriteTransaction;
+use crate::walk::bounds_of;
 use crate::work::Work;
 
 /// Reading keys.
@@ -73,6 +75,17 @@ impl Snapshot {
     /// long as it lives.
     pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan<'static> {
         self.scan(prefix_range(prefix.as_ref()))
+    }
+
+    /// The keys of a range alone, of values and of blobs, from either end. Keeps this moment for as long as it lives.
+    pub fn scan_keys<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> KeyScan<'static> {
+        KeyScan::of_snapshot(self.clone(), range)
+    }
+
+    /// The keys that begin with `prefix` alone, of values and of blobs, from either end. Keeps this moment for as long as it
+    /// lives.
+    pub fn scan_keys_prefix(&self, prefix: impl AsRef<[u8]>) -> KeyScan<'static> {
+        self.scan_keys(prefix_range(prefix.as_ref()))
     }
 }
 
@@ -148,7 +161,8 @@ impl WriteTransaction {
     }
 
     /// Stores `new` if the key holds `expected`. `None` stands for a missing key: it is what a new
-    /// key is expected to hold, and what removes one. A key that is there keeps its expiry.
+    /// key is expected to hold, and what removes one. A key that is there keeps its expiry, and a new one has none:
+    /// [`compare_and_put`](Self::compare_and_put) gives it one.
     ///
     /// # Errors
     /// [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
@@ -159,6 +173,20 @@ impl WriteTransaction {
         new: Option<&[u8]>,
     ) -> Result<Swap> {
         change::compare_and_swap(self, key.as_ref(), expected, new)
+    }
+
+    /// Like [`put`](Self::put), if the key holds `expected`. See [`Aurora::compare_and_put`].
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put), and [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
+    pub fn compare_and_put(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        expected: Option<&[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Option<Duration>,
+    ) -> Result<Swap> {
+        change::compare_and_put(self, key.as_ref(), expected, value.as_ref(), ttl)
     }
 
     /// Adds to a number that is stored as decimal text, and returns the sum. A missing key counts
@@ -203,6 +231,16 @@ impl WriteTransaction {
     /// The values of the keys that begin with `prefix`, from either end.
     pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan<'_> {
         self.scan(prefix_range(prefix.as_ref()))
+    }
+
+    /// The keys of a range alone, of values and of blobs, from either end.
+    pub fn scan_keys<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> KeyScan<'_> {
+        KeyScan::of_transaction(self, range)
+    }
+
+    /// The keys that begin with `prefix` alone, of values and of blobs, from either end.
+    pub fn scan_keys_prefix(&self, prefix: impl AsRef<[u8]>) -> KeyScan<'_> {
+        self.scan_keys(prefix_range(prefix.as_ref()))
     }
 }
 
@@ -333,7 +371,8 @@ impl Aurora {
         self.write(|tx| tx.rename(from, to))
     }
 
-    /// Whether there is a value or a blob under the key that has not expired.
+    /// Whether there is a value or a blob under the key that has not expired. Whether it has is stored with it: a long value is
+    /// read for that, if nobody has read it before.
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.read(|snapshot| snapshot.contains(key))
     }
@@ -364,7 +403,8 @@ impl Aurora {
     }
 
     /// Stores `new` if the key holds `expected`. `None` stands for a missing key: it is what a new
-    /// key is expected to hold, and what removes one. A key that is there keeps its expiry.
+    /// key is expected to hold, and what removes one. A key that is there keeps its expiry, and a new one has none:
+    /// [`compare_and_put`](Self::compare_and_put) gives it one.
     ///
     /// ```
     /// let db = aurora::Aurora::in_memory()?;
@@ -383,6 +423,34 @@ impl Aurora {
         new: Option<&[u8]>,
     ) -> Result<Swap> {
         self.write(|tx| tx.compare_and_swap(key, expected, new))
+    }
+
+    /// Like [`put`](Self::put), if the key holds `expected`; `None` stands for a missing key. The value lives for `ttl`, or,
+    /// without one, until it is removed, whatever the key's expiry was: [`compare_and_swap`](Self::compare_and_swap) keeps that.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let db = aurora::Aurora::in_memory()?;
+    /// let lease = Some(Duration::from_secs(30));
+    /// // Who dies with it holds it for half a minute; who lives renews it.
+    /// assert!(db.compare_and_put("lock", None, "me", lease)?.is_done());
+    /// assert!(!db.compare_and_put("lock", None, "you", lease)?.is_done());
+    /// assert!(db.compare_and_put("lock", Some(b"me"), "me", lease)?.is_done());
+    /// assert!(db.compare_and_swap("lock", Some(b"me"), None)?.is_done());
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put), and [`Error::WrongKind`](crate::Error::WrongKind) if there is a blob under the key.
+    pub fn compare_and_put(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Option<&[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Option<Duration>,
+    ) -> Result<Swap> {
+        self.write(|tx| tx.compare_and_put(key, expected, value, ttl))
     }
 
     /// Adds to a number that is stored as decimal text, and returns the sum. A missing key counts
@@ -440,6 +508,20 @@ impl Aurora {
     /// The values of the keys that begin with `prefix`, from either end, of this moment.
     pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<Scan<'static>> {
         self.scan(prefix_range(prefix.as_ref()))
+    }
+
+    /// The keys of a range alone, of values and of blobs, from either end, of this moment. What they hold is not read.
+    pub fn scan_keys<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+    ) -> Result<KeyScan<'static>> {
+        Ok(self.begin_read()?.scan_keys(range))
+    }
+
+    /// The keys that begin with `prefix` alone, of values and of blobs, from either end, of this moment. What they hold is not
+    /// read.
+    pub fn scan_keys_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<KeyScan<'static>> {
+        self.scan_keys(prefix_range(prefix.as_ref()))
     }
 
     /// What is under the keys that begin with `prefix`, in short, all at once. Keys are given as text: bytes that are no

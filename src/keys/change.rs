@@ -1,5 +1,5 @@
 //! Changes that depend on what is there, inside a transaction. The expiry of a key stays what it
-//! was, as long as there is something under the key.
+//! was, as long as there is something under the key, unless the call gives it another one.
 
 use std::ops::Bound;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use crate::moment::Moment;
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
 
-/// What came of a [`compare_and_swap`](crate::Aurora::compare_and_swap).
+/// What came of a [`compare_and_swap`](crate::Aurora::compare_and_swap), or of a
+/// [`compare_and_put`](crate::Aurora::compare_and_put).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "it may not have been done"]
 pub enum Swap {
@@ -74,6 +75,21 @@ pub(super) fn compare_and_swap(
         return Ok(Swap::Differs { present: old });
     }
     replace(tx, key, old.as_ref(), new)?;
+    Ok(Swap::Done)
+}
+
+pub(super) fn compare_and_put(
+    tx: &mut WriteTransaction,
+    key: &[u8],
+    expected: Option<&[u8]>,
+    value: &[u8],
+    ttl: Option<Duration>,
+) -> Result<Swap> {
+    let present = read::get(tx, key)?;
+    if present.as_deref() != expected {
+        return Ok(Swap::Differs { present });
+    }
+    put(tx, key, value, ttl)?;
     Ok(Swap::Done)
 }
 

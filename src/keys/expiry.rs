@@ -170,7 +170,7 @@ pub(crate) fn next_ms(moment: &impl Moment) -> Result<Option<u64>> {
 /// (invariant 2).
 pub(crate) fn sweep(tx: &mut WriteTransaction, limit: usize) -> Result<usize> {
     let now_ms = tx.now_ms();
-    let due = due(tx, now_ms, limit)?;
+    let due = due(tx, limit)?;
     if due.is_empty() {
         return Ok(0);
     }
@@ -184,18 +184,40 @@ pub(crate) fn sweep(tx: &mut WriteTransaction, limit: usize) -> Result<usize> {
 }
 
 /// The entries of the first `limit` that have expired.
-fn due(tx: &WriteTransaction, now_ms: u64, limit: usize) -> Result<Vec<Vec<u8>>> {
+fn due(tx: &WriteTransaction, limit: usize) -> Result<Vec<Vec<u8>>> {
     let mut due = Vec::new();
-    let Some(index) = tx.system_view(EXPIRY) else {
-        return Ok(due);
-    };
-    let mut cursor = index.cursor();
-    let mut more = limit > 0 && cursor.first()?;
-    while more && Due::decode(cursor.key())?.expiry_ms <= now_ms {
-        due.push(cursor.key().to_vec());
-        more = due.len() < limit && cursor.next()?;
+    if limit > 0 {
+        for_each_over(tx, |entry| {
+            due.push(entry.encode());
+            due.len() < limit
+        })?;
     }
     Ok(due)
+}
+
+/// Shows the entries of what has expired, the oldest first, until `visit` says that it wants no more. Says whether it wanted
+/// all.
+pub(super) fn for_each_over(
+    moment: &impl Moment,
+    mut visit: impl FnMut(Due<'_>) -> bool,
+) -> Result<bool> {
+    let Some(index) = moment.system_view(EXPIRY) else {
+        return Ok(true);
+    };
+    let now_ms = moment.now_ms();
+    let mut cursor = index.cursor();
+    let mut more = cursor.first()?;
+    while more {
+        let due = Due::decode(cursor.key())?;
+        if due.expiry_ms > now_ms {
+            break;
+        }
+        if !visit(due) {
+            return Ok(false);
+        }
+        more = cursor.next()?;
+    }
+    Ok(true)
 }
 
 /// Removes what an entry names, with the entry.

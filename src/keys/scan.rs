@@ -1,29 +1,42 @@
 //! The keys of a range with what they hold, from either end, without holding more than a few of them.
 
-use std::collections::VecDeque;
+use std::collections::HashSet;
 use std::iter::FusedIterator;
 use std::ops::{Bound, RangeBounds};
 
+use super::expiry::{self, OF_KEY};
 use super::record::{Flaw, Kind, RecordRef};
 use super::store::KEYS;
 use crate::Result;
 use crate::moment::Moment;
 use crate::txn::cursor::{Entry, TreeCursor};
 use crate::txn::snapshot::Snapshot;
-use crate::txn::view::as_bytes;
 use crate::txn::write::WriteTransaction;
+use crate::walk::{Pick, Walk};
 
-/// Entries that are fetched at first; then twice as many each time, up to the most.
-const FIRST_FETCH: usize = 4;
-const MOST_FETCH: usize = 256;
-/// Enough is fetched when the values have this many bytes.
-const FETCH_BYTES: usize = 256 << 10;
+/// What is taken of a record, and how many bytes of memory that is; `None` to go past it.
+type Take<T> = fn(RecordRef<'_>) -> Result<Option<(T, usize)>, Flaw>;
 
-/// Where the entries come from.
+/// What is taken of records that have not expired.
 #[derive(Debug)]
-enum Source<'a> {
-    Snapshot(Snapshot),
-    Transaction(&'a WriteTransaction),
+pub(crate) struct Live<T>(pub Take<T>);
+
+impl<T> Pick for Live<T> {
+    type Item = T;
+
+    fn pick(
+        &mut self,
+        moment: &impl Moment,
+        cursor: &mut TreeCursor<'_>,
+    ) -> Result<Option<(T, usize)>> {
+        let now_ms = moment.now_ms();
+        look_here(cursor, |record| {
+            if record.is_over(now_ms) {
+                return Ok(None);
+            }
+            (self.0)(record)
+        })
+    }
 }
 
 /// Keys with their values, in key order; `rev()` walks them backwards. Keys that have expired and
@@ -44,41 +57,14 @@ enum Source<'a> {
 /// ```
 #[derive(Debug)]
 #[must_use = "iterators do nothing unless they are consumed"]
-pub struct Scan<'a>(Walk<'a, Vec<u8>>);
-
-/// What a walk takes of a record that has not expired, and how many bytes of memory that is; `None` to go past it.
-pub(crate) type Pick<T> = fn(RecordRef<'_>) -> Result<Option<(T, usize)>, Flaw>;
-
-/// Keys that have not expired, with what is taken of their records, from either end.
-#[derive(Debug)]
-pub(crate) struct Walk<'a, T> {
-    source: Source<'a>,
-    pick: Pick<T>,
-    /// What has not been fetched from either end yet.
-    lower: Bound<Vec<u8>>,
-    upper: Bound<Vec<u8>>,
-    /// Fetched from the low end, lowest first.
-    front: VecDeque<(Vec<u8>, T)>,
-    /// Fetched from the high end, highest first.
-    back: VecDeque<(Vec<u8>, T)>,
-    fetch: usize,
-    /// Nothing is left between the bounds.
-    exhausted: bool,
-}
-
-/// What one fetch brings.
-struct Fetched<T> {
-    entries: VecDeque<(Vec<u8>, T)>,
-    /// The last key that was looked at; `None` if nothing was left behind it.
-    reached: Option<Vec<u8>>,
-}
+pub struct Scan<'a>(Walk<'a, Live<Vec<u8>>>);
 
 impl Scan<'static> {
     pub(super) fn of_snapshot<K: AsRef<[u8]>>(
         snapshot: Snapshot,
         range: impl RangeBounds<K>,
     ) -> Self {
-        Scan(Walk::of_snapshot(snapshot, range, value))
+        Scan(Walk::of_snapshot(snapshot, KEYS, range, Live(value)))
     }
 }
 
@@ -87,7 +73,7 @@ impl<'a> Scan<'a> {
         tx: &'a WriteTransaction,
         range: impl RangeBounds<K>,
     ) -> Self {
-        Scan(Walk::of_transaction(tx, range, value))
+        Scan(Walk::of_transaction(tx, KEYS, range, Live(value)))
     }
 }
 
@@ -97,137 +83,142 @@ fn value(record: RecordRef<'_>) -> Result<Option<(Vec<u8>, usize)>, Flaw> {
     Ok(is_value.then(|| (record.payload.to_vec(), record.payload.len())))
 }
 
-impl<T> Walk<'static, T> {
-    pub(crate) fn of_snapshot<K: AsRef<[u8]>>(
+impl Iterator for Scan<'_> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.step(false).transpose()
+    }
+}
+
+impl DoubleEndedIterator for Scan<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.step(true).transpose()
+    }
+}
+
+impl FusedIterator for Scan<'_> {}
+
+/// Keys alone, those of values and those of blobs, in key order; `rev()` walks them backwards. Keys that have expired are
+/// left out.
+///
+/// What the keys hold is not read, however long it is: only what lies beside its key is (up to 1,354 bytes with pages of
+/// 4 KiB). Which of the keys of long values have expired is asked of the index of what expires. (Where very many keys have
+/// expired and are not removed yet, more than a MiB of them, long values are read after all; so it can be with an old file that
+/// is opened for reading only.)
+///
+/// All keys are of one moment: that of the snapshot, which it keeps, or of the transaction. After an error it ends.
+///
+/// ```
+/// let db = aurora::Aurora::in_memory()?;
+/// db.put("film:1", vec![0; 10_000_000], None)?;
+/// db.put("film:2", "lost", None)?;
+/// db.put_blob_from("film:3", &b"a blob"[..])?;
+/// let keys: Vec<Vec<u8>> = db.scan_keys_prefix("film:")?.collect::<aurora::Result<_>>()?;
+/// assert_eq!(keys, [b"film:1", b"film:2", b"film:3"]);
+/// let last = db.scan_keys(..="film:2")?.next_back().transpose()?;
+/// assert_eq!(last, Some(b"film:2".to_vec()));
+/// # Ok::<(), aurora::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "iterators do nothing unless they are consumed"]
+pub struct KeyScan<'a>(Walk<'a, LiveKeys>);
+
+/// What has expired and is not removed yet, as far as somebody asked.
+#[derive(Debug, Default)]
+enum Over {
+    #[default]
+    NotAsked,
+    Few(HashSet<Vec<u8>>),
+    /// Too many to be held: the records say it.
+    Many,
+}
+
+/// So many bytes of keys that have expired are held.
+const MOST_OVER_BYTES: usize = 1 << 20;
+
+#[derive(Debug, Default)]
+struct LiveKeys(Over);
+
+impl Pick for LiveKeys {
+    type Item = ();
+
+    fn pick(
+        &mut self,
+        moment: &impl Moment,
+        cursor: &mut TreeCursor<'_>,
+    ) -> Result<Option<((), usize)>> {
+        let is_long = cursor.long_length().is_some();
+        if is_long && matches!(self.0, Over::NotAsked) {
+            self.0 = over(moment)?;
+        }
+        let is_over = match &self.0 {
+            Over::Few(over) if is_long => over.contains(cursor.key()),
+            _ => look_here(cursor, |record| Ok(record.is_over(moment.now_ms())))?,
+        };
+        Ok((!is_over).then(|| ((), cursor.key().len())))
+    }
+}
+
+/// The keys that have expired at this moment, by the index of what expires.
+fn over(moment: &impl Moment) -> Result<Over> {
+    let mut keys = HashSet::new();
+    let mut bytes = 0;
+    let is_whole = expiry::for_each_over(moment, |due| {
+        if due.owner == OF_KEY {
+            bytes += due.name.len();
+            keys.insert(due.name.to_vec());
+        }
+        bytes <= MOST_OVER_BYTES
+    })?;
+    Ok(match is_whole {
+        true => Over::Few(keys),
+        false => Over::Many,
+    })
+}
+
+impl KeyScan<'static> {
+    pub(super) fn of_snapshot<K: AsRef<[u8]>>(
         snapshot: Snapshot,
         range: impl RangeBounds<K>,
-        pick: Pick<T>,
     ) -> Self {
-        Walk::new(Source::Snapshot(snapshot), range, pick)
+        KeyScan(Walk::of_snapshot(
+            snapshot,
+            KEYS,
+            range,
+            LiveKeys::default(),
+        ))
     }
 }
 
-impl<'a, T> Walk<'a, T> {
-    pub(crate) fn of_transaction<K: AsRef<[u8]>>(
+impl<'a> KeyScan<'a> {
+    pub(super) fn of_transaction<K: AsRef<[u8]>>(
         tx: &'a WriteTransaction,
         range: impl RangeBounds<K>,
-        pick: Pick<T>,
     ) -> Self {
-        Walk::new(Source::Transaction(tx), range, pick)
+        KeyScan(Walk::of_transaction(tx, KEYS, range, LiveKeys::default()))
     }
 
-    fn new<K: AsRef<[u8]>>(source: Source<'a>, range: impl RangeBounds<K>, pick: Pick<T>) -> Self {
-        let (lower, upper) = bounds_of(range);
-        Walk {
-            source,
-            pick,
-            lower,
-            upper,
-            front: VecDeque::new(),
-            back: VecDeque::new(),
-            fetch: FIRST_FETCH,
-            exhausted: false,
-        }
-    }
-
-    /// Fetches some entries from one end.
-    fn fetch(&mut self, backwards: bool) -> Result<VecDeque<(Vec<u8>, T)>> {
-        let range = (self.lower.clone(), self.upper.clone());
-        let limit = self.fetch;
-        self.fetch = (limit * 2).min(MOST_FETCH);
-        let fetched = match &self.source {
-            Source::Snapshot(snapshot) => fetch(snapshot, range, self.pick, backwards, limit)?,
-            Source::Transaction(tx) => fetch(*tx, range, self.pick, backwards, limit)?,
-        };
-        if let Some(key) = fetched.reached {
-            self.exhausted = false;
-            let bound = if backwards {
-                &mut self.upper
-            } else {
-                &mut self.lower
-            };
-            *bound = Bound::Excluded(key);
-        }
-        Ok(fetched.entries)
-    }
-
-    pub(crate) fn step(&mut self, backwards: bool) -> Result<Option<(Vec<u8>, T)>> {
-        loop {
-            let (near, far) = if backwards {
-                (&mut self.back, &mut self.front)
-            } else {
-                (&mut self.front, &mut self.back)
-            };
-            if let Some(entry) = near.pop_front() {
-                return Ok(Some(entry));
-            }
-            if self.exhausted {
-                // The two ends have met: what the other one fetched is all that is left.
-                return Ok(far.pop_back());
-            }
-            self.exhausted = true; // unless the fetch finds that there is more
-            let fetched = self.fetch(backwards);
-            if fetched.is_err() {
-                self.front.clear();
-                self.back.clear();
-            }
-            let near = if backwards {
-                &mut self.back
-            } else {
-                &mut self.front
-            };
-            *near = fetched?;
-        }
+    fn step(&mut self, backwards: bool) -> Result<Option<Vec<u8>>> {
+        Ok(self.0.step(backwards)?.map(|(key, ())| key))
     }
 }
 
-fn fetch<T>(
-    moment: &impl Moment,
-    range: (Bound<Vec<u8>>, Bound<Vec<u8>>),
-    pick: Pick<T>,
-    backwards: bool,
-    limit: usize,
-) -> Result<Fetched<T>> {
-    let mut fetched = Fetched {
-        entries: VecDeque::new(),
-        reached: None,
-    };
-    let Some(tree) = moment.system_view(KEYS) else {
-        return Ok(fetched);
-    };
-    let now_ms = moment.now_ms();
-    let mut bytes = 0;
-    let mut cursor = tree.cursor_in(range);
-    let mut more = if backwards {
-        cursor.last()?
-    } else {
-        cursor.first()?
-    };
-    let mut looked_at = 0;
-    while more {
-        let picked = look_here(&mut cursor, |record| {
-            if record.is_over(now_ms) {
-                return Ok(None);
-            }
-            pick(record)
-        })?;
-        if let Some((what, its_bytes)) = picked {
-            bytes += its_bytes;
-            fetched.entries.push_back((cursor.key().to_vec(), what));
-        }
-        looked_at += 1;
-        if looked_at == limit || bytes >= FETCH_BYTES {
-            fetched.reached = Some(cursor.key().to_vec());
-            break;
-        }
-        more = if backwards {
-            cursor.prev()?
-        } else {
-            cursor.next()?
-        };
+impl Iterator for KeyScan<'_> {
+    type Item = Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(false).transpose()
     }
-    Ok(fetched)
 }
+
+impl DoubleEndedIterator for KeyScan<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(true).transpose()
+    }
+}
+
+impl FusedIterator for KeyScan<'_> {}
 
 /// The first keys of a range, whatever they hold, and expired or not.
 pub(super) fn first_keys(
@@ -248,16 +239,6 @@ pub(super) fn first_keys(
     Ok(keys)
 }
 
-/// The bounds of a range of keys.
-pub(super) fn bounds_of<K: AsRef<[u8]>>(
-    range: impl RangeBounds<K>,
-) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-    (
-        as_bytes(range.start_bound()).map(<[u8]>::to_vec),
-        as_bytes(range.end_bound()).map(<[u8]>::to_vec),
-    )
-}
-
 /// Hands the record under the cursor to a closure.
 pub(super) fn look_here<T>(
     cursor: &mut TreeCursor<'_>,
@@ -266,19 +247,3 @@ pub(super) fn look_here<T>(
     let looked = RecordRef::decode(cursor.value()?).and_then(look);
     looked.map_err(|flaw| flaw.at(KEYS, cursor.key()))
 }
-
-impl Iterator for Scan<'_> {
-    type Item = Result<Entry>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.step(false).transpose()
-    }
-}
-
-impl DoubleEndedIterator for Scan<'_> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.0.step(true).transpose()
-    }
-}
-
-impl FusedIterator for Scan<'_> {}

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::fields::ID;
-use super::{Decoder, Explanation, Query, Work};
+use super::running::Decoder;
+use super::{Explanation, Query, Work};
 use crate::Result;
 use crate::collection::documents;
 use crate::collection::index::unreadable;
@@ -102,6 +103,16 @@ impl<'q> Grouped<'q> {
     /// How the rows are found, and which of the fields that are grouped by, or that something is worked out of, no document
     /// can have: [`Query::explain`].
     pub fn explain(self) -> Work<'q, Explanation> {
+        self.asked().explain()
+    }
+
+    /// The same within a transaction: [`Query::explain_in`].
+    pub fn explain_in(self, tx: &WriteTransaction) -> Result<Explanation> {
+        self.asked().explain_in(tx)
+    }
+
+    /// The query, with the fields that the groups ask for.
+    fn asked(self) -> Query<'q> {
         let Grouped {
             mut query,
             field,
@@ -111,7 +122,7 @@ impl<'q> Grouped<'q> {
         let measured = measured.filter(|(measure, _)| *measure != Measure::Count);
         let fields = field.into_iter().chain(measured.map(|(_, field)| field));
         query.select.get_or_insert_default().extend(fields);
-        query.explain()
+        query
     }
 
     /// The groups, in the order of their keys. Holds one entry for each group in memory.
@@ -129,9 +140,9 @@ impl<'q> Grouped<'q> {
     pub fn collect_in(self, tx: &WriteTransaction) -> Result<Vec<Group>> {
         let (query, wanted) = self.parts();
         let mut groups = Groups::default();
-        query.run_decoded_in(tx, |decoder, id, document| {
-            wanted.take(&mut groups, decoder, id, document)
-        })?;
+        query
+            .start_in(tx)?
+            .finish(|decoder, id, document| wanted.take(&mut groups, decoder, id, document))?;
         Ok(wanted.finish(groups))
     }
 

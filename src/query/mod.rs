@@ -15,6 +15,8 @@ mod origin;
 mod page;
 mod plan;
 mod ranges;
+mod running;
+mod within;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -22,38 +24,24 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::collection::catalog;
-use crate::collection::index::unreadable;
-use crate::collection::meta::Meta;
 use crate::collection::patch::Patch;
-use crate::collection::{documents, many};
 use crate::txn::snapshot::Snapshot;
-use crate::txn::write::WriteTransaction;
-use crate::value::{Document, MAX_DEPTH, Object, Raw, Value};
+use crate::value::Document;
 use crate::work::Work;
 use crate::{Error, Result};
 
-use self::execute::{Execution, Slice, Spec};
+use self::execute::{Execution, Spec};
 pub use self::explain::Explanation;
 pub use self::fields::Fields;
 pub(crate) use self::fields::{BAD_PATTERN, ID, RowReader};
 pub use self::filter::Filter;
 pub use self::group::{Group, Grouped};
 use self::origin::Origin;
-pub use self::page::Cursor;
+use self::page::Gathered;
+pub use self::page::{Cursor, Page};
 use self::plan::Plan;
-
-/// What is looked at between two looks at whether someone else wants the thread.
-const SLICE: Slice = Slice {
-    candidates: 512,
-    bytes: 4 << 20,
-};
-
-/// What a [`Rows`] holds at a time, at the most; of longer rows one.
-const ROWS_HELD: Slice = Slice {
-    candidates: 64,
-    bytes: 1 << 20,
-};
+pub use self::running::Rows;
+use self::running::{Decoder, SLICE};
 
 /// A query on the documents of a collection. Made by [`Aurora::query`](crate::Aurora::query),
 /// [`Snapshot::query`](crate::Snapshot::query) and [`WriteTransaction::query`](crate::WriteTransaction::query).
@@ -150,7 +138,7 @@ impl<'q> Query<'q> {
     /// Orders by a field, ascending or descending; by several if it is called several times. Rows
     /// that are equal in all of them are ordered by their ids, in the direction of the last.
     /// Missing values come first, then null, then the others in the order of
-    /// [`Value`].
+    /// [`Value`](crate::Value).
     pub fn order_by(mut self, field: impl Into<String>, ascending: bool) -> Self {
         self.spec.order.push((field.into(), ascending));
         self
@@ -199,21 +187,6 @@ impl<'q> Query<'q> {
         self.fault
             .clone()
             .map_or(Ok(()), |reason| Err(Error::BadQuery { reason }))
-    }
-
-    /// Plans it, and gets ready to run.
-    fn start(self) -> Result<Running<'q>> {
-        self.check()?;
-        let snapshot = self.origin.snapshot()?;
-        let meta = catalog::load(&snapshot, &self.collection)?;
-        let fields = RowReader::new(meta.names.clone());
-        let execution = Execution::new(&snapshot, meta, self.spec)?;
-        Ok(Running {
-            snapshot,
-            execution,
-            fields,
-            select: self.select,
-        })
     }
 
     /// Runs it in slices, giving each row to `take`, and `finish` makes the result of that.
@@ -300,54 +273,42 @@ impl<'q> Query<'q> {
 
     /// The number of rows. Costs O(log n) where the filter is a range of an index, or of ids, or nothing; not in collections
     /// whose documents expire, where each row is looked at.
-    pub fn count(mut self) -> Work<'q, u64> {
+    pub fn count(self) -> Work<'q, u64> {
+        let (query, known) = self.counted();
+        query.run_unless(
+            move |plan| known.rows(plan),
+            count_row,
+            |counted, _| Ok(counted),
+        )
+    }
+
+    /// What is to be run to count the rows, if the plan does not know how many there are.
+    fn counted(mut self) -> (Self, Known) {
         let is_whole = self.spec.after.is_none();
         if is_whole {
             // The order does not matter for how many there are.
             self.spec.order.clear();
         }
-        let (offset, limit) = (self.spec.offset, self.spec.limit);
-        let knows = move |plan: &Plan| {
-            let rest = plan
-                .known_count
-                .filter(|_| is_whole)?
-                .saturating_sub(offset);
-            Some(limit.map_or(rest, |limit| rest.min(limit)))
+        let known = Known {
+            is_whole,
+            offset: self.spec.offset,
+            limit: self.spec.limit,
         };
-        self.run_unless(knows, count_row, |counted, _| Ok(counted))
+        (self, known)
     }
 
     /// A page of rows, and the cursor of the next: `None` if this one was not full. (Behind a full last page comes an
     /// empty one.)
     pub fn page(self, rows: u64) -> Work<'q, Page> {
-        type Last = Option<(Vec<u8>, Vec<u8>)>;
-        let take = |(documents, last): &mut (Vec<Document>, Last),
-                    decoder: &Decoder<'_>,
-                    id: &[u8],
-                    bytes: &[u8]| {
-            documents.push(decoder.document(id, bytes)?);
-            *last = Some((id.to_vec(), bytes.to_vec()));
-            Ok(())
-        };
         self.limit(rows)
-            .run(take, move |(documents, last), execution| {
-                let is_full = documents.len() as u64 == rows;
-                let next = match last.filter(|_| is_full) {
-                    Some((id, bytes)) => Some(execution.cursor_behind(&id, &bytes)?),
-                    None => None,
-                };
-                Ok(Page { documents, next })
+            .run(Gathered::take, move |gathered, execution| {
+                gathered.finish(rows, execution)
             })
     }
 
     /// The rows one by one, in memory for some of them at a time: 64, or fewer where they are long.
     pub fn rows(self) -> Result<Rows<'q>> {
-        Ok(Rows {
-            running: self.start()?,
-            held: std::collections::VecDeque::new(),
-            failure: None,
-            is_done: false,
-        })
+        Ok(Rows::new(self.start()?))
     }
 
     /// Changes every document that is found, in one transaction. Returns their number.
@@ -370,108 +331,6 @@ impl<'q> Query<'q> {
             Err(error) => return failed(error),
         };
         Work::transaction(db, move |tx| self.delete_in(tx))
-    }
-
-    /// All rows as a transaction sees them, its own changes included.
-    pub fn collect_in(self, tx: &WriteTransaction) -> Result<Vec<Document>> {
-        self.rows_in(tx, Ok)
-    }
-
-    /// All rows as a transaction sees them, as a type of the program's own.
-    ///
-    /// # Errors
-    /// [`Error::Conversion`] if a document does not fit the type.
-    pub fn collect_as_in<T: DeserializeOwned>(self, tx: &WriteTransaction) -> Result<Vec<T>> {
-        self.rows_in(tx, |document| document.to())
-    }
-
-    /// The first row as a transaction sees them, behind the query's offset, if there is one.
-    pub fn first_in(self, tx: &WriteTransaction) -> Result<Option<Document>> {
-        let limit = self.spec.limit.map_or(1, |limit| limit.min(1));
-        Ok(self.limit(limit).collect_in(tx)?.pop())
-    }
-
-    /// The number of rows as a transaction sees them, with the query's offset and limit. Looks at each of them.
-    pub fn count_in(mut self, tx: &WriteTransaction) -> Result<u64> {
-        if self.spec.after.is_none() {
-            self.spec.order.clear(); // it does not matter for how many there are
-        }
-        let mut rows = 0;
-        self.run_in(tx, |_, _, _| {
-            rows += 1;
-            Ok(())
-        })?;
-        Ok(rows)
-    }
-
-    fn rows_in<T>(
-        self,
-        tx: &WriteTransaction,
-        mut row: impl FnMut(Document) -> Result<T>,
-    ) -> Result<Vec<T>> {
-        let mut rows = Vec::new();
-        self.run_decoded_in(tx, |decoder, id, bytes| {
-            rows.push(row(decoder.document(id, bytes)?)?);
-            Ok(())
-        })?;
-        Ok(rows)
-    }
-
-    fn run_decoded_in(
-        self,
-        tx: &WriteTransaction,
-        mut take: impl FnMut(&Decoder<'_>, &[u8], &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let select = self.select.clone();
-        let mut fields = None;
-        self.run_in(tx, |meta, id, bytes| {
-            let decoder = Decoder {
-                meta,
-                fields: fields.get_or_insert_with(|| RowReader::new(meta.names.clone())),
-                select: select.as_deref(),
-                rows_ahead: 0,
-            };
-            take(&decoder, id, bytes)
-        })?;
-        Ok(())
-    }
-
-    /// Changes every document that is found, as part of a transaction. After an error those before it are changed: roll
-    /// back to a savepoint, or drop the transaction.
-    pub fn update_in(self, tx: &mut WriteTransaction, patch: impl Borrow<Patch>) -> Result<u64> {
-        let (meta, ids) = self.ids_in(tx)?;
-        many::update_many(tx, &meta, &ids, patch.borrow())?;
-        Ok(ids.len() as u64)
-    }
-
-    /// Deletes every document that is found, as part of a transaction. After an error those before it are deleted: roll
-    /// back to a savepoint, or drop the transaction.
-    pub fn delete_in(self, tx: &mut WriteTransaction) -> Result<u64> {
-        let (meta, ids) = self.ids_in(tx)?;
-        many::delete_many(tx, &meta, &ids)?;
-        Ok(ids.len() as u64)
-    }
-
-    fn ids_in(self, tx: &WriteTransaction) -> Result<(Arc<Meta>, Vec<Vec<u8>>)> {
-        let mut ids = Vec::new();
-        let meta = self.run_in(tx, |_, id, _| {
-            ids.push(id.to_vec());
-            Ok(())
-        })?;
-        Ok((meta, ids))
-    }
-
-    fn run_in(
-        self,
-        tx: &WriteTransaction,
-        mut take: impl FnMut(&Arc<Meta>, &[u8], &[u8]) -> Result<()>,
-    ) -> Result<Arc<Meta>> {
-        self.check()?;
-        self.origin.check_for(tx)?;
-        let meta = catalog::load(tx, &self.collection)?;
-        let mut execution = Execution::new(tx, meta.clone(), self.spec)?;
-        while !execution.step(tx, SLICE, &mut |id, bytes| take(&meta, id, bytes))? {}
-        Ok(meta)
     }
 
     /// How the query is answered: runs it, without giving out its rows, and tells the plan with what
@@ -505,124 +364,19 @@ fn failed<'q, T: Send + 'q>(error: Error) -> Work<'q, T> {
     Work::slices(move || Err(error.take().unwrap_or(Error::WorkDone)))
 }
 
-/// A page of rows. See [`Query::page`].
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Page {
-    /// The rows.
-    pub documents: Vec<Document>,
-    /// Where the next page begins, if there may be one.
-    pub next: Option<Cursor>,
+/// What of a query the plan may know the number of rows of.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// It begins at its first row.
+    is_whole: bool,
+    offset: u64,
+    limit: Option<u64>,
 }
 
-/// A query with the moment that it looks at.
-struct Running<'q> {
-    snapshot: Snapshot,
-    execution: Execution<'q>,
-    fields: RowReader,
-    select: Option<Vec<String>>,
-}
-
-impl Running<'_> {
-    fn step(
-        &mut self,
-        slice: Slice,
-        mut take: impl FnMut(&Decoder<'_>, &[u8], &[u8]) -> Result<()>,
-    ) -> Result<bool> {
-        let meta = self.execution.meta.clone();
-        let decoder = Decoder {
-            meta: &meta,
-            fields: &self.fields,
-            select: self.select.as_deref(),
-            rows_ahead: self.execution.rows_ahead(),
-        };
-        let mut sink = |id: &[u8], document: &[u8]| take(&decoder, id, document);
-        self.execution.step(&self.snapshot, slice, &mut sink)
+impl Known {
+    fn rows(&self, plan: &Plan) -> Option<u64> {
+        let rows = plan.known_count.filter(|_| self.is_whole)?;
+        let rest = rows.saturating_sub(self.offset);
+        Some(self.limit.map_or(rest, |limit| rest.min(limit)))
     }
 }
-
-/// Makes documents of bytes.
-struct Decoder<'d> {
-    meta: &'d Meta,
-    fields: &'d RowReader,
-    select: Option<&'d [String]>,
-    rows_ahead: usize,
-}
-
-impl Decoder<'_> {
-    fn document(&self, id: &[u8], bytes: &[u8]) -> Result<Document> {
-        let Some(select) = self.select else {
-            return documents::decode(self.meta, id, bytes);
-        };
-        let mut fields = Object::new();
-        for path in select {
-            let Some(value) = self.value(bytes, path)? else {
-                continue;
-            };
-            match path.contains('.') {
-                true => fields.set_at(&self.names(bytes, path)?, value),
-                false => drop(fields.insert(path.as_str(), value)),
-            }
-        }
-        Ok(Document::new(documents::id_of(self.meta, id)?, fields))
-    }
-
-    /// The names by which a field is found.
-    fn names(&self, document: &[u8], field: &str) -> Result<Vec<Arc<str>>> {
-        let names = self.fields.names(document, field);
-        names.map_err(|fault| unreadable(self.meta, fault.0))
-    }
-
-    /// The value of a field. `None`: there is none.
-    fn value(&self, document: &[u8], field: &str) -> Result<Option<Value>> {
-        let value = match self.fields.find(document, field) {
-            Ok(Raw::Missing) => return Ok(None),
-            Ok(raw) => raw.to_value(MAX_DEPTH),
-            Err(fault) => Err(fault),
-        };
-        value
-            .map(Some)
-            .map_err(|fault| unreadable(self.meta, fault.0))
-    }
-}
-
-/// The rows of a query, one by one. See [`Query::rows`].
-#[must_use = "iterators do nothing unless they are consumed"]
-pub struct Rows<'q> {
-    running: Running<'q>,
-    held: std::collections::VecDeque<Document>,
-    is_done: bool,
-    /// What ended it, for when the rows before are given.
-    failure: Option<Error>,
-}
-
-impl fmt::Debug for Rows<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rows").finish_non_exhaustive()
-    }
-}
-
-impl Iterator for Rows<'_> {
-    type Item = Result<Document>;
-
-    fn next(&mut self) -> Option<Result<Document>> {
-        while self.held.is_empty() && !self.is_done {
-            let held = &mut self.held;
-            let stepped = self.running.step(ROWS_HELD, |decoder, id, bytes| {
-                held.push_back(decoder.document(id, bytes)?);
-                Ok(())
-            });
-            match stepped {
-                Ok(is_done) => self.is_done = is_done,
-                Err(error) => {
-                    self.is_done = true;
-                    self.failure = Some(error);
-                }
-            }
-        }
-        let row = self.held.pop_front().map(Ok);
-        row.or_else(|| self.failure.take().map(Err))
-    }
-}
-
-impl std::iter::FusedIterator for Rows<'_> {}

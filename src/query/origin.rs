@@ -4,8 +4,11 @@ use std::sync::{Arc, Weak};
 
 use super::Query;
 use crate::db::Aurora;
+use crate::handle::Handle;
+use crate::moment::Moment;
 use crate::txn::engine::Engine;
 use crate::txn::snapshot::Snapshot;
+use crate::txn::view::TreeView;
 use crate::txn::write::WriteTransaction;
 use crate::{Error, Result};
 
@@ -60,6 +63,36 @@ impl Origin {
     }
 }
 
+/// What a query that is run looks at.
+#[derive(Debug)]
+pub(super) enum Seen<'t> {
+    Snapshot(Snapshot),
+    Transaction(&'t WriteTransaction),
+}
+
+impl Moment for Seen<'_> {
+    fn system_view(&self, name: &str) -> Option<TreeView<'_>> {
+        match self {
+            Seen::Snapshot(snapshot) => snapshot.system_view(name),
+            Seen::Transaction(tx) => tx.system_view(name),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        match self {
+            Seen::Snapshot(snapshot) => snapshot.now_ms(),
+            Seen::Transaction(tx) => tx.now_ms(),
+        }
+    }
+
+    fn handle(&self) -> &Arc<Handle> {
+        match self {
+            Seen::Snapshot(snapshot) => Moment::handle(snapshot),
+            Seen::Transaction(tx) => Moment::handle(*tx),
+        }
+    }
+}
+
 /// What a transaction sees is lent by it: nothing that runs by itself can look at it.
 fn needs_transaction() -> Error {
     let reason = "it is a transaction's query: ask for its results with the transaction (`collect_in` and so on)";
@@ -90,8 +123,9 @@ impl Snapshot {
 
 impl WriteTransaction {
     /// A query on a collection as the transaction sees it, its own changes included. Its results are asked for with the
-    /// transaction: [`collect_in`](Query::collect_in), [`first_in`](Query::first_in), [`count_in`](Query::count_in),
-    /// [`update_in`](Query::update_in), [`delete_in`](Query::delete_in), and
+    /// transaction: all calls for them have a form that ends in `_in`, as [`collect_in`](Query::collect_in),
+    /// [`first_in`](Query::first_in), [`count_in`](Query::count_in), [`page_in`](Query::page_in),
+    /// [`rows_in`](Query::rows_in), [`update_in`](Query::update_in), [`delete_in`](Query::delete_in), and
     /// [`collect_in`](crate::Grouped::collect_in) of groups. (Queries that [`Aurora::query`](crate::Aurora::query) made can
     /// be asked so as well; this is for functions that are handed a transaction and nothing else.)
     ///

@@ -3,7 +3,49 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::execute::Execution;
+use super::running::Decoder;
+use crate::value::Document;
 use crate::{Error, Result};
+
+/// A page of rows. See [`Query::page`](crate::Query::page).
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Page {
+    /// The rows.
+    pub documents: Vec<Document>,
+    /// Where the next page begins, if there may be one.
+    pub next: Option<Cursor>,
+}
+
+/// The rows of a page, while they come.
+#[derive(Default)]
+pub(super) struct Gathered {
+    documents: Vec<Document>,
+    /// The last of them, as it is stored.
+    last: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Gathered {
+    pub fn take(&mut self, decoder: &Decoder<'_>, id: &[u8], bytes: &[u8]) -> Result<()> {
+        self.documents.push(decoder.document(id, bytes)?);
+        self.last = Some((id.to_vec(), bytes.to_vec()));
+        Ok(())
+    }
+
+    /// A page of so many rows, or of fewer if there were no more.
+    pub fn finish(self, rows: u64, execution: &Execution<'_>) -> Result<Page> {
+        let is_full = self.documents.len() as u64 == rows;
+        let next = match self.last.filter(|_| is_full) {
+            Some((id, bytes)) => Some(execution.cursor_behind(&id, &bytes)?),
+            None => None,
+        };
+        Ok(Page {
+            documents: self.documents,
+            next,
+        })
+    }
+}
 
 /// A place between two rows of an ordered query, to go on from with
 /// [`Query::after`](crate::Query::after). As text it can be handed out and taken back.

@@ -106,6 +106,12 @@ impl<'a> TreeCursor<'a> {
         }
     }
 
+    /// The length of the value here, if it does not lie beside its key. It is not read for it.
+    pub(crate) fn long_length(&mut self) -> Option<u64> {
+        let run = either!(self, c => c.run())?;
+        Some(u64::from(run.length_bytes))
+    }
+
     /// The length and the CRC-32C of the value here. A long value is not read for it: where it is
     /// says both.
     pub(crate) fn length_and_checksum(&mut self) -> Result<(u64, u32)> {
@@ -160,7 +166,28 @@ impl<'a> Range<'a> {
         }
     }
 
-    fn step_forward(&mut self) -> Result<Option<Entry>> {
+    /// The keys alone. Long values are not read.
+    ///
+    /// ```
+    /// # let db = aurora::Aurora::in_memory()?;
+    /// db.write(|tx| {
+    ///     let mut films = tx.tree("films")?;
+    ///     films.put("alien", vec![0; 10_000_000])?;
+    ///     films.put("brazil", vec![0; 20_000_000])?;
+    ///     let keys: Vec<Vec<u8>> = films.range("b"..).keys().collect::<aurora::Result<_>>()?;
+    ///     assert_eq!(keys, [b"brazil"]);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), aurora::Error>(())
+    /// ```
+    pub fn keys(self) -> Keys<Self> {
+        Keys(self)
+    }
+
+    fn step_forward<T>(
+        &mut self,
+        take: impl FnOnce(&mut TreeCursor<'a>) -> Result<T>,
+    ) -> Result<Option<T>> {
         if self.done {
             return Ok(None);
         }
@@ -175,12 +202,15 @@ impl<'a> Range<'a> {
         if !there || met {
             return Ok(None);
         }
-        let entry = self.front.copied()?;
+        let taken = take(&mut self.front)?;
         self.done = false;
-        Ok(Some(entry))
+        Ok(Some(taken))
     }
 
-    fn step_back(&mut self) -> Result<Option<Entry>> {
+    fn step_back<T>(
+        &mut self,
+        take: impl FnOnce(&mut TreeCursor<'a>) -> Result<T>,
+    ) -> Result<Option<T>> {
         if self.done {
             return Ok(None);
         }
@@ -194,9 +224,9 @@ impl<'a> Range<'a> {
         if !there || met {
             return Ok(None);
         }
-        let entry = self.back.copied()?;
+        let taken = take(&mut self.back)?;
         self.done = false;
-        Ok(Some(entry))
+        Ok(Some(taken))
     }
 }
 
@@ -204,14 +234,53 @@ impl Iterator for Range<'_> {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.step_forward().transpose()
+        self.step_forward(TreeCursor::copied).transpose()
     }
 }
 
 impl DoubleEndedIterator for Range<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.step_back().transpose()
+        self.step_back(TreeCursor::copied).transpose()
     }
 }
 
 impl FusedIterator for Range<'_> {}
+
+/// The keys of entries alone, from either end, made by [`Range::keys`] and [`TreeScan::keys`](crate::TreeScan::keys). What
+/// is not beside its key, a long value, is not read.
+///
+/// After an error it ends.
+#[derive(Debug)]
+#[must_use = "iterators do nothing unless they are consumed"]
+pub struct Keys<W>(pub(crate) W);
+
+/// Entries of which the keys can be had without the values.
+pub(crate) trait StepKeys {
+    fn step_key(&mut self, backwards: bool) -> Result<Option<Vec<u8>>>;
+}
+
+impl StepKeys for Range<'_> {
+    fn step_key(&mut self, backwards: bool) -> Result<Option<Vec<u8>>> {
+        let take = |cursor: &mut TreeCursor<'_>| Ok(cursor.key().to_vec());
+        match backwards {
+            false => self.step_forward(take),
+            true => self.step_back(take),
+        }
+    }
+}
+
+impl<W: StepKeys> Iterator for Keys<W> {
+    type Item = Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.step_key(false).transpose()
+    }
+}
+
+impl<W: StepKeys> DoubleEndedIterator for Keys<W> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.step_key(true).transpose()
+    }
+}
+
+impl<W: StepKeys> FusedIterator for Keys<W> {}

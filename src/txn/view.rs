@@ -115,9 +115,17 @@ impl<'a> TreeView<'a> {
         TreeReader::new(*self)
     }
 
-    /// Whether the key is there.
+    /// Whether the key is there. A long value is not read for it.
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.get(key)?.is_some())
+        let key = key.as_ref();
+        match self.source {
+            Source::Shared(pager) => {
+                let pin = crate::pager::pin();
+                let pages = PinnedPages { pager, pin: &pin };
+                Ok(tree::find(&pages, &self.root, key)?.is_some())
+            }
+            Source::Private(pages) => Ok(tree::find(pages, &self.root, key)?.is_some()),
+        }
     }
 
     /// The number of entries. O(1).
@@ -177,7 +185,8 @@ impl<'a> TreeView<'a> {
         }
     }
 
-    /// The entries of a range, from either end.
+    /// The entries of a range, from either end. One that ends before it begins has none. What borrows nothing is
+    /// [`Snapshot::scan_tree`](crate::Snapshot::scan_tree).
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range<'a> {
         let (lower, upper) = (as_bytes(range.start_bound()), as_bytes(range.end_bound()));
         Range::new(self, (lower, upper))

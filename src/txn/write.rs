@@ -255,7 +255,7 @@ impl WriteTransaction {
     /// Gives a tree another name.
     ///
     /// # Errors
-    /// [`Error::TreeNotFound`] if there is none, [`Error::BadTreeName`] if the new name is taken.
+    /// [`Error::TreeNotFound`] if there is none, [`Error::BadTreeName`] if the new name is taken: also by the tree itself.
     pub fn rename_tree(&mut self, from: impl AsRef<str>, to: impl AsRef<str>) -> Result<()> {
         let (from, to) = (from.as_ref(), to.as_ref());
         check_not_system(from)?;
