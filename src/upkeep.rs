@@ -49,7 +49,7 @@ impl Aurora {
     /// readers and writers go on. Returns how many bytes the file lost.
     ///
     /// Else only a free tail is given back, by a close, or by a checkpoint if it is more than a quarter of the file: pages
-    /// that are freed within it are used again, and stay a part of it. It is worth it
+    /// that are freed within it, or in front of the log, are used again, and stay a part of it. It is worth it
     /// where [`Stats::free_pages`](crate::Stats::free_pages) is large, as after a large removal. It reads and writes what
     /// it moves, and packs the leaves. What is packed first can lie too far behind and has to move once more, so that
     /// up to twice as much as there is of data is written. A long value moves only into a gap that takes it

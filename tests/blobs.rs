@@ -652,6 +652,25 @@ fn what_goes_through_a_cache_does_not_stay_in_the_file() {
     }
 }
 
+/// It waits for the next one, which need not wait for as much again.
+#[test]
+fn what_came_and_went_before_a_checkpoint_that_failed_makes_the_next_one_due() {
+    let disk = SimDisk::new(1);
+    disk.set_trace_limit(4);
+    let builder = Aurora::builder().background(false);
+    let db = builder.open_storage(disk.storage()).unwrap();
+    let body = content(1, 1 << 20);
+    let put = |count| (0..count).for_each(|_| db.put("page", &body, None).unwrap());
+    put(60);
+    let before = db.stats().unwrap().checkpoints;
+    let full = SimFault::Error(io::ErrorKind::StorageFull);
+    disk.fail_from(SimOperation::Write, 1, full);
+    assert!(db.checkpoint().unwrap_err().is_disk_full());
+    disk.clear_faults();
+    put(10);
+    assert_eq!(db.stats().unwrap().checkpoints, before + 1);
+}
+
 fn chunks(db: &Aurora) -> u64 {
     let trees = db.stats().unwrap().trees;
     trees.get("aurora/chunks").map_or(0, |tree| tree.entries)

@@ -111,7 +111,7 @@ fn run(tree: &Path, target: &Path, suite: &str) -> Option<String> {
         .env("CARGO_TARGET_DIR", target)
         .env("RUST_BACKTRACE", "0");
     if suite == "shuttle" {
-        command.arg("--release");
+        command.args(["--release", "--features", "shuttle"]);
         command.env("CARGO_TARGET_DIR", target.join("shuttle"));
         command.env("RUSTFLAGS", "--cfg shuttle");
     }

@@ -6,12 +6,14 @@
 
 mod common;
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
-use aurora::storage::{MemoryStorage, SimCrash, SimDisk, SimFault, SimOperation};
+use aurora::storage::{MemoryStorage, SimCrash, SimDisk, SimFault, SimOperation, Storage};
 use aurora::{Aurora, Durability};
 use common::{budget, contents, repeatable};
+use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 use shuttle::thread;
 
 fn explore(test: impl Fn() + Send + Sync + 'static) {
@@ -317,6 +319,210 @@ fn snapshots_keep_their_pages_while_the_hot_tier_and_the_reclaimer_work() {
         readers
             .into_iter()
             .for_each(|reader| reader.join().unwrap());
+        db.check().unwrap();
+    });
+}
+
+/// One thread runs until it waits, then another. But at one of its steps between two moments that the test tells of, the
+/// first is stopped until the others wait. Each execution takes the next step, until all were taken: of what has to go wrong
+/// at one place, chance may miss that place for ever.
+#[derive(Debug)]
+struct OneStop {
+    is_counting: Arc<AtomicBool>,
+    steps: usize,
+    stop_at: Option<usize>,
+}
+
+impl OneStop {
+    fn explore(test: impl Fn(&AtomicBool) + Send + Sync + 'static) {
+        let is_counting = Arc::new(AtomicBool::new(false));
+        let scheduler = OneStop {
+            is_counting: is_counting.clone(),
+            steps: 0,
+            stop_at: None,
+        };
+        let runner = shuttle::Runner::new(scheduler, shuttle::Config::new());
+        let places = runner.run(move || test(&is_counting));
+        assert!(places > 5, "{places} places");
+    }
+}
+
+impl Scheduler for OneStop {
+    fn new_execution(&mut self) -> Option<Schedule> {
+        let next = self.stop_at.map_or(0, |last| last + 1);
+        let is_over = self.stop_at.is_some() && self.steps < next;
+        self.stop_at = Some(next);
+        self.steps = 0;
+        (!is_over).then(|| Schedule::new(0))
+    }
+
+    fn next_task(
+        &mut self,
+        runnable: &[&Task],
+        current: Option<TaskId>,
+        is_yielding: bool,
+    ) -> Option<TaskId> {
+        let ids = || runnable.iter().map(|task| task.id());
+        let current = current.filter(|current| ids().any(|id| id == *current));
+        let other = ids().find(|id| Some(*id) != current);
+        let mut goes_on = !is_yielding;
+        if current == Some(TaskId::from(0)) && self.is_counting.load(Ordering::SeqCst) {
+            goes_on &= Some(self.steps) != self.stop_at;
+            self.steps += 1;
+        }
+        current.filter(|_| goes_on).or(other).or(current)
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        0
+    }
+}
+
+/// A storage in memory whose writes fail for want of room, or one of which waits until it may fail.
+#[derive(Debug, Default)]
+struct Stopping {
+    inner: MemoryStorage,
+    is_full: AtomicBool,
+    /// How many writes failed.
+    failed: AtomicUsize,
+    /// The writes until the one that waits, if that is not 0.
+    waits_at: AtomicUsize,
+    may_go_on: AtomicBool,
+}
+
+impl Storage for Stopping {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.inner.read_at(offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut fails = self.is_full.load(Ordering::SeqCst);
+        let order = Ordering::SeqCst;
+        let left = self
+            .waits_at
+            .fetch_update(order, order, |left| left.checked_sub(1));
+        if left == Ok(1) {
+            while !self.may_go_on.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+            fails = true;
+        }
+        if fails {
+            self.failed.fetch_add(1, Ordering::SeqCst);
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.inner.write_at(offset, bytes)
+    }
+
+    fn sync_range(&self, offset: u64, length_bytes: u64) -> io::Result<()> {
+        self.inner.sync_range(offset, length_bytes)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.inner.sync_all()
+    }
+
+    fn set_length(&self, length_bytes: u64) -> io::Result<()> {
+        self.inner.set_length(length_bytes)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.inner.length()
+    }
+
+    fn lock(&self, exclusive: bool) -> io::Result<()> {
+        self.inner.lock(exclusive)
+    }
+}
+
+/// On a full disk, pages of a large transaction could not be written ahead, and it goes back to before them, while a
+/// checkpoint is given one of their places, and fails too.
+#[test]
+fn what_could_not_be_written_ahead_is_not_taken_for_a_page_of_a_checkpoint() {
+    OneStop::explore(|is_counting| {
+        let storage = Arc::new(Stopping::default());
+        let builder = || repeatable().log_limit(64 << 10).memory_limit(16 << 20);
+        let db = builder().open_storage(storage.clone()).unwrap();
+        let mut tx = db.begin_write().unwrap();
+        tx.set_durability(Durability::Buffered);
+        tx.tree("t").unwrap().put("a", "before").unwrap();
+        tx.commit().unwrap();
+        let mut tx = db.begin_write().unwrap();
+        let savepoint = tx.savepoint().unwrap();
+        // From then on it is large.
+        for n in 0..6u8 {
+            tx.tree("t").unwrap().put([n], [1; 20_000]).unwrap();
+        }
+        tx.roll_back_to(&savepoint).unwrap();
+        // Leaves in the lowest places, which the checkpoint is given first.
+        storage.is_full.store(true, Ordering::SeqCst);
+        let mut count = 0u16;
+        while storage.failed.load(Ordering::SeqCst) == 0 {
+            let key = [b"b", &count.to_be_bytes()[..]].concat();
+            tx.tree("t").unwrap().put(key, [1; 500]).unwrap();
+            count += 1;
+        }
+        storage.is_full.store(false, Ordering::SeqCst);
+        // Behind a leaf and the catalog, the space map.
+        storage.waits_at.store(3, Ordering::SeqCst);
+        let checkpoint = {
+            let db = db.clone();
+            thread::spawn(move || db.checkpoint())
+        };
+        is_counting.store(true, Ordering::SeqCst);
+        tx.roll_back_to(&savepoint).unwrap();
+        is_counting.store(false, Ordering::SeqCst);
+        storage.may_go_on.store(true, Ordering::SeqCst);
+        assert!(checkpoint.join().unwrap().unwrap_err().is_disk_full());
+        for key in 0..count {
+            let key = [b"c", &key.to_be_bytes()[..]].concat();
+            tx.tree("t").unwrap().put(key, [2; 500]).unwrap();
+        }
+        tx.commit().unwrap();
+        assert_eq!(db.tree("t").unwrap().len().unwrap(), u64::from(count) + 1);
+        db.check().unwrap();
+        let image = MemoryStorage::from_bytes(&storage.inner.to_bytes());
+        builder()
+            .open_storage(Arc::new(image))
+            .unwrap()
+            .check()
+            .unwrap();
+    });
+}
+
+/// A checkpoint gives up the catalog that it has written, and a transaction takes the places of that at the same moment.
+#[test]
+fn what_a_failed_checkpoint_gives_back_is_whose_who_takes_it_then() {
+    OneStop::explore(|is_counting| {
+        let storage = Arc::new(Stopping::default());
+        let db = repeatable().open_storage(storage.clone()).unwrap();
+        let put = |db: &Aurora, keys: std::ops::Range<u8>| {
+            let mut tx = db.begin_write().unwrap();
+            tx.set_durability(Durability::Buffered);
+            let mut tree = tx.tree("t").unwrap();
+            for key in keys {
+                tree.put([key], [key; 500]).unwrap();
+            }
+            tx.commit().unwrap();
+        };
+        put(&db, 0..1);
+        // Behind a leaf and the catalog, the space map.
+        storage.waits_at.store(3, Ordering::SeqCst);
+        storage.may_go_on.store(true, Ordering::SeqCst);
+        let writer = {
+            let db = db.clone();
+            thread::spawn(move || put(&db, 1..12))
+        };
+        is_counting.store(true, Ordering::SeqCst);
+        let error = db.checkpoint().unwrap_err();
+        is_counting.store(false, Ordering::SeqCst);
+        assert!(error.is_disk_full(), "{error}");
+        writer.join().unwrap();
+        for key in 0..12 {
+            let value = db.tree("t").unwrap().get([key]).unwrap();
+            assert_eq!(value.as_deref(), Some(&[key; 500][..]));
+        }
+        db.checkpoint().unwrap();
         db.check().unwrap();
     });
 }

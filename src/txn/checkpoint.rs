@@ -68,6 +68,8 @@ pub(super) struct Job {
     pub(super) purpose: Purpose,
     pub(super) before: Header,
     pub(super) before_state: Arc<State>,
+    /// Those that wait for it ([`Engine::passed_pages`]).
+    pub(super) passed_pages: u64,
     /// What the transaction that commits with this checkpoint did, and the state before it.
     pub(super) candidate: Option<(Outcome, Arc<State>)>,
 }
@@ -185,7 +187,7 @@ impl Engine {
             .as_ref()
             .map_or(core.current.version, |c| c.state.version);
         core.reclaimer.begin_checkpoint(version);
-        self.passed_pages.store(0, Ordering::Relaxed);
+        let passed_pages = self.passed_pages.swap(0, Ordering::Relaxed);
         let candidate = match candidate {
             Some(candidate) => {
                 let previous = core.current.clone();
@@ -210,6 +212,7 @@ impl Engine {
             purpose,
             before,
             before_state: core.checkpoint_state.clone(),
+            passed_pages,
             candidate,
         }))
     }

@@ -2,6 +2,7 @@
 //! (`checkpoint`, invariant 2).
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use super::checkpoint::Job;
 use super::engine::Engine;
@@ -21,6 +22,9 @@ impl Engine {
             }
         }
         self.space.lock().give_back(&job.image);
+        // They wait for the next one, which is as due as this one was.
+        self.passed_pages
+            .fetch_add(job.passed_pages, Ordering::Relaxed);
         if let Some((outcome, previous)) = job.candidate {
             core.reclaimer.retract(job.state.version);
             core.current = previous;
