@@ -689,6 +689,26 @@ mod tests {
     use crate::Aurora;
     use crate::storage::MemoryStorage;
 
+    /// Who only looks into a small file that was closed needs none (`session`).
+    #[test]
+    fn threads_start_with_the_first_change() {
+        let storage = MemoryStorage::new();
+        let open = || Aurora::builder().open_storage(Arc::new(storage.clone()));
+        open().unwrap().close().unwrap();
+        let db = open().unwrap();
+        let threads = || db.handle.engine.threads.lock().len();
+        let tx = db.begin_write().unwrap();
+        assert!(db.get("a").unwrap().is_none());
+        tx.roll_back();
+        assert_eq!(threads(), 0);
+        db.put("a", "b", None).unwrap();
+        // For the log, checkpoints, memory, and what expires.
+        assert_eq!(threads(), 4);
+        let engine = db.handle.engine.clone();
+        db.close().unwrap();
+        assert_eq!(engine.threads.lock().len(), 0);
+    }
+
     /// They are read to be copied, and nobody reads them again.
     #[test]
     fn a_replay_keeps_no_page_that_it_has_copied() {
