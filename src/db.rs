@@ -404,8 +404,14 @@ impl Aurora {
     /// drop it: left alone in line, it holds up those behind it. Calls that block, and tasks that are polled meanwhile, go past
     /// it after some milliseconds.
     pub async fn begin_write_async(&self) -> Result<WriteTransaction> {
-        self.handle.engine.check_open()?; // before the turn: a closing one waits for tasks that are woken
-        let turn = self.handle.engine.turns.queue_up().await;
+        let engine = &self.handle.engine;
+        engine.check_writable()?; // before the turn: a closing one waits for tasks that are woken
+        if engine.settings.background && !engine.has_session() {
+            // The first change would wait for the disk in the poll that makes it (`work`, invariant 2).
+            let engine = engine.clone();
+            Work::on_thread(move || engine.begin_session()).await?;
+        }
+        let turn = engine.turns.queue_up().await;
         WriteTransaction::new(self.handle.clone(), turn, self.durability)
     }
 

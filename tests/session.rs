@@ -1,10 +1,16 @@
 //! From when on an open database writes to its file: from the first call that does, if the file was closed cleanly.
 
 mod common;
+#[path = "common/hooked.rs"]
+mod hooked;
+
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
 
 use aurora::storage::{SimCrash, SimDisk, SimFailedSync, SimFault, SimOperation};
 use aurora::{Aurora, DocumentId, Durability, Field, FieldType, Result, Schema};
 use common::open;
+use hooked::Hooked;
 
 /// All calls that change a file.
 const CHANGES: [SimOperation; 7] = [
@@ -176,6 +182,42 @@ fn a_session_that_cannot_begin_is_an_error_of_who_writes() {
     }
 }
 
+/// What the first change needs on the disk, too, is waited for on another thread.
+#[test]
+fn a_session_begins_without_blocking_who_awaits_its_first_change() {
+    let (disk, _) = closed();
+    let calls: [fn(&Aurora); 3] = [
+        |db| {
+            let written = db.write_async(|tx| tx.put("k", "v", None));
+            let ((), commit) = pollster::block_on(written).unwrap();
+            pollster::block_on(commit).unwrap();
+        },
+        |db| assert!(pollster::block_on(db.delete("key")).unwrap()),
+        |db| {
+            pollster::block_on(async {
+                let mut tx = db.begin_write_async().await?;
+                tx.tree("a")?.put("k", "v")?;
+                tx.commit_async()?.await
+            })
+            .unwrap();
+        },
+    ];
+    for call in calls {
+        let disk = SimDisk::from_image(disk.image(), 1);
+        let storage = Hooked::new(disk.storage());
+        let db = Aurora::builder().open_storage(Arc::new(storage.clone()));
+        let db = db.unwrap();
+        let threads: Arc<Mutex<Vec<ThreadId>>> = Arc::default();
+        let seen = threads.clone();
+        storage
+            .before_each_write_through(move |_| seen.lock().unwrap().push(thread::current().id()));
+        call(&db);
+        let threads = threads.lock().unwrap();
+        assert!(threads.len() >= 3, "the slot, the mark, the record");
+        assert!(!threads.contains(&thread::current().id()));
+    }
+}
+
 /// A close that finds nothing begun writes nothing, also where a call is just about to begin: it is refused.
 #[test]
 fn a_session_does_not_begin_behind_a_close() {
@@ -201,7 +243,7 @@ fn a_real_file_that_was_only_read_has_the_time_that_it_had() {
     db.put("key", "value", None).unwrap();
     db.close().unwrap();
     let before = modified();
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    thread::sleep(std::time::Duration::from_millis(20));
     let db = Aurora::open(&path).unwrap();
     assert!(db.get("key").unwrap().is_some());
     drop(db);

@@ -12,6 +12,7 @@
 //! 2. A session that has ended does not begin any more, and one that did not begin ends without a write.
 //! 3. A failure to write is a failed sync: nothing is written from then on. What else keeps it from beginning (a thread that does
 //!    not start) is the error of each call that wants to write, which tries again what is left to do.
+//! 4. Who awaits a transaction has a session begun by another thread, before it queues up: to begin waits for the disk.
 
 use std::fmt;
 use std::sync::Arc;

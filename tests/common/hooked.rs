@@ -21,6 +21,7 @@ pub struct Hooked {
     each: Arc<Mutex<Option<Each>>>,
     zeros: Arc<Mutex<Option<Each>>>,
     cuts: Arc<Mutex<Option<Each>>>,
+    through: Arc<Mutex<Option<Each>>>,
     /// Written since the last sync of the whole file.
     unsynced_bytes: Arc<AtomicU64>,
 }
@@ -33,6 +34,7 @@ impl Hooked {
             each: Arc::default(),
             zeros: Arc::default(),
             cuts: Arc::default(),
+            through: Arc::default(),
             unsynced_bytes: Arc::default(),
         }
     }
@@ -54,6 +56,18 @@ impl Hooked {
     #[allow(dead_code)] // in some of the test programs
     pub fn before_each_cut(&self, work: impl FnMut(u64) + Send + 'static) {
         *self.cuts.lock().unwrap() = Some(Box::new(work));
+    }
+
+    /// Does `work` before each write that is durable when it returns. It is told where.
+    #[allow(dead_code)] // in some of the test programs
+    pub fn before_each_write_through(&self, work: impl FnMut(u64) + Send + 'static) {
+        *self.through.lock().unwrap() = Some(Box::new(work));
+    }
+
+    fn write_through(&self, offset: u64) {
+        if let Some(work) = &mut *self.through.lock().unwrap() {
+            work(offset);
+        }
     }
 
     /// Does `work` just before the next sync of the whole file, once.
@@ -108,10 +122,12 @@ impl Storage for Hooked {
     }
 
     fn write_sync_alone_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_through(offset);
         self.inner.write_sync_alone_at(offset, bytes)
     }
 
     fn write_sync_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_through(offset);
         self.inner.write_sync_at(offset, bytes)
     }
 
